@@ -1,0 +1,69 @@
+"""The sender port: hands one HTTP request to a receiver and reports what came of it.
+
+A failed try is a value (`SendResult` with `failure`), never an exception: what to do about it is the retry policy's decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, unique
+from typing import Protocol
+
+
+@unique
+class SendFailure(Enum):
+    """Why no answer was obtained."""
+
+    ADDRESS_REFUSED = "address_refused"
+    """The address guard forbade the address the socket was to be opened to."""
+    RESOLVE = "resolve"
+    CONNECT = "connect"
+    TLS = "tls"
+    TIMEOUT = "timeout"
+    BROKEN = "broken"
+    """The connection broke, or the answer was no HTTP."""
+    OURS = "ours"
+    """The fault is the broker's (no file handles, no memory); never charged to the receiver."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendRequest:
+    """One POST. `headers` are complete but for `Content-Length` and `Host`; `timeout` and `connect_timeout` are seconds."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    timeout: float
+    connect_timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class SendResult:
+    """What came of one POST.
+
+    `status` is the HTTP status, None when no answer was obtained, in which case `failure` says why and `error` says it
+    for a person. `headers` have lower-case names. `answer` is at most the first 1,024 bytes of the body. `duration` is
+    seconds.
+    """
+
+    status: int | None
+    failure: SendFailure | None
+    error: str
+    headers: Mapping[str, str]
+    answer: bytes
+    duration: float
+
+
+class Sender(Protocol):
+    """Sends requests. Implementations bound what they keep open and report it by `in_flight`."""
+
+    async def send(self, request: SendRequest) -> SendResult:
+        """POSTs one request and returns what came of it. Raises nothing but `asyncio.CancelledError`, after which the try is ended."""
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are under way."""
+
+    async def close(self) -> None:
+        """Ends what is under way and frees the connections. Idempotent."""
