@@ -1,0 +1,169 @@
+"""Subscriptions: a stored wish, which events for which subscriber, delivered how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum, unique
+from typing import assert_never
+
+from certes_broker.domain.errors import Aborted, CertesError, FailedPrecondition, Reason
+from certes_broker.domain.events import Micros, Position
+from certes_broker.domain.matching import Interest, Selector
+from certes_broker.domain.names import SubscriptionName
+from certes_broker.domain.retry import RetryPolicy
+
+DEFAULT_ACK_DEADLINE = 30.0
+DEFAULT_WEBHOOK_TIMEOUT = 15.0
+WEBHOOK_CONNECT_TIMEOUT = 5.0
+RESTORABLE = Micros(24 * 3600 * 1_000_000)
+"""How long a deleted subscription can be restored."""
+
+
+@unique
+class Scope(Enum):
+    """Whose events a subscription gets."""
+
+    OWN = "own"
+    ALL_SUBSCRIBERS = "all_subscribers"
+
+
+@unique
+class State(Enum):
+    """Whether deliveries go out."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    DISABLED = "disabled"
+    DELETED = "deleted"
+
+
+@unique
+class Format(Enum):
+    """The form of a webhook's body."""
+
+    CLOUDEVENTS_JSON = "cloudevents_json"
+    CLOUDEVENTS_BINARY = "cloudevents_binary"
+    ORIGINAL = "original"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSecret:
+    """A signing secret in its `whsec_` form, and when it stops signing (None: no end yet)."""
+
+    secret: str
+    expire_time: Micros | None = None
+
+    def __repr__(self) -> str:
+        return "StoredSecret(…)"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamDelivery:
+    """Subscribers fetch deliveries by streams. `ack_deadline` is seconds from the hand-over to a stream."""
+
+    ack_deadline: float = DEFAULT_ACK_DEADLINE
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookDelivery:
+    """The broker POSTs deliveries. `secrets` are newest first; `timeout` is seconds for the whole request."""
+
+    url: str
+    secrets: tuple[StoredSecret, ...]
+    format: Format = Format.CLOUDEVENTS_JSON
+    timeout: float = DEFAULT_WEBHOOK_TIMEOUT
+
+
+Delivery = StreamDelivery | WebhookDelivery
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A subscription as it is stored.
+
+    `start` is the position after which it was created: its cursor's floor until there is a cursor. `revision` is that of
+    its settings document, 0 before it is stored; the etag is made of it. `retry_policy` None means the broker's default.
+    """
+
+    name: SubscriptionName
+    selectors: tuple[Selector, ...]
+    delivery: Delivery
+    start: Position
+    create_time: Micros
+    update_time: Micros
+    scope: Scope = Scope.OWN
+    retry_policy: RetryPolicy | None = None
+    state: State = State.ACTIVE
+    state_reason: str = ""
+    generation: int | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+    delete_time: Micros | None = None
+    revision: int = 0
+
+    @property
+    def etag(self) -> str:
+        """Changes with every change of the settings."""
+        return f"r{self.revision}"
+
+    @property
+    def is_webhook(self) -> bool:
+        return isinstance(self.delivery, WebhookDelivery)
+
+    @property
+    def interest(self) -> Interest[str]:
+        """What it wants, for matching; the key is its name."""
+        return Interest(self.name.text, self.name.subscriber, self.selectors, self.scope is Scope.ALL_SUBSCRIBERS)
+
+
+def revise(
+    stored: Subscription, change: Callable[[Subscription], Subscription], *, etag: str, generation: int | None, now: Micros
+) -> Subscription:
+    """Applies `change` to a stored subscription, if the caller has seen it as it is.
+
+    Raises `Aborted` (ETAG_MISMATCH) if `etag` is not empty and not the stored one, and `FailedPrecondition`
+    (STALE_GENERATION) if `generation` is lower than the stored one.
+    """
+    if etag and etag != stored.etag:
+        raise Aborted(
+            Reason.ETAG_MISMATCH,
+            f"{stored.name.text} has changed since etag {etag!r} was read; it is {stored.etag!r} now.",
+            hint="Read it again, decide again, and send the etag that you read.",
+            metadata={"etag": stored.etag},
+        )
+    if generation is not None and stored.generation is not None and generation < stored.generation:
+        raise FailedPrecondition(
+            Reason.STALE_GENERATION,
+            f"{stored.name.text} was set by generation {stored.generation}; generation {generation} is older.",
+            hint="An older release of the application is still running; it cannot undo a newer list.",
+            metadata={"generation": str(stored.generation)},
+        )
+    changed = change(stored)
+    return changed if changed == stored else replace(changed, update_time=now)
+
+
+def streamability(subscription: Subscription) -> CertesError | None:
+    """Says why a stream cannot be opened on a subscription now; None if it can."""
+    name = subscription.name.text
+    if subscription.is_webhook:
+        return FailedPrecondition(
+            Reason.SUBSCRIPTION_NOT_STREAMABLE,
+            f"{name} delivers by webhook; streams need a subscription with stream delivery.",
+        )
+    match subscription.state:
+        case State.ACTIVE:
+            return None
+        case State.PAUSED | State.DISABLED:
+            return FailedPrecondition(
+                Reason.SUBSCRIPTION_NOT_STREAMABLE,
+                f"{name} is {subscription.state.value}.",
+                hint="Resume it, then open the stream again.",
+            )
+        case State.DELETED:
+            return FailedPrecondition(
+                Reason.SUBSCRIPTION_DELETED,
+                f"{name} was deleted.",
+                hint="UpdateSubscription with allow_missing restores it within 24 hours of its deletion.",
+            )
+        case _:
+            assert_never(subscription.state)

@@ -1,0 +1,327 @@
+"""The engine port: what keeps events, cursors and settings.
+
+Rules
+-----
+* An engine only keeps things. What they mean is decided in `domain/`; when to do what, in `broker/`. An engine can be a
+  file on this machine or a cluster, so a port method promises atomicity, order and durability, and no transaction spans
+  two calls.
+* Durable means: when the call returns, what it wrote survives `kill -9` and power loss.
+* Every call may raise `Unavailable` (STORAGE_UNAVAILABLE), after which the caller does not know whether the write
+  happened. Writes are made so that doing them again is harmless: appends deduplicate by `(source, id)`, settles carry
+  whole states, settings carry the expected revision.
+* Engines know nothing of protobuf: an event's body is bytes.
+
+`tests/contracts/engine_contract.py` is this text as tests; every engine passes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from enum import Enum, unique
+from typing import NamedTuple, Protocol
+
+from certes_broker.domain.events import AcceptedEvent, Entry, Micros, Original, Position
+
+
+class Appended(NamedTuple):
+    """What became of one appended event: its position, and whether it had been stored before (then the first one's)."""
+
+    position: Position
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Entries read, and how far the reading got: nothing at or below `through` is left to read."""
+
+    entries: Sequence[Entry]
+    through: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the journal holds.
+
+    `trimmed` is the position at or below which everything was trimmed (0: nothing was); `last` that of the newest event
+    ever appended (0: none); `bytes` estimates the size of what is kept.
+    """
+
+    trimmed: Position
+    last: Position
+    bytes: int
+
+
+class Journal(Protocol):
+    """The events, in the order in which they were accepted."""
+
+    async def append(self, events: Sequence[AcceptedEvent]) -> Sequence[Appended]:
+        """Appends events as a whole, durably, and returns what became of each, in order.
+
+        Positions grow in the order of the calls' commits and within a call in the order of `events`. An event with a
+        digest whose `(source, id)` was appended within the dedupe window (also earlier in the same call) is not stored
+        again; with another digest the whole call raises `AlreadyExists` (EVENT_ID_REUSED; metadata `source`, `id`,
+        `index`) and nothing of it is stored. Concurrent calls are committed together. Raises `Exhausted` (BUFFER_FULL)
+        when more is waiting than the engine's bound.
+        """
+
+    def tail(self) -> AsyncIterator[Sequence[Entry]]:
+        """Yields every batch committed after this call, in order of position, duplicates left out.
+
+        One reader at a time. Bounded: a reader that does not keep up holds the appends back.
+        """
+
+    async def read(self, after: Position, limit: int, max_bytes: int) -> Page:
+        """Reads entries above `after` in order: at most `limit`, and no more once `max_bytes` of bodies are reached.
+
+        At least one entry, if there is one. `through` is the last entry's position, or, with no entry left, the last
+        committed position or `after`, whichever is higher.
+        """
+
+    async def get(self, position: Position) -> Entry | None:
+        """Returns one entry; None if there is none there, or no longer."""
+
+    async def original(self, position: Position) -> Original | None:
+        """Returns the foreign webhook that the event at `position` was made of; None if none is kept."""
+
+    async def find(self, source: str, event_id: str) -> Position | None:
+        """Returns where the event of this source and id is, if the dedupe window holds it."""
+
+    async def position_at(self, time: Micros) -> Position:
+        """Returns the highest position such that every event accepted at `time` or later is above it."""
+
+    async def trim(self, through: Position) -> Bounds:
+        """Forgets the events at or below `through`, or a little fewer: an engine may keep whole pages. Idempotent."""
+
+    async def bounds(self) -> Bounds:
+        """Returns what the journal holds."""
+
+    async def forget_ids(self, before: Micros) -> None:
+        """Lets go of dedupe entries of events accepted before `before`, or a little fewer."""
+
+
+@unique
+class OwedKind(Enum):
+    """Why a delivery is owed later."""
+
+    RETRY = "retry"
+    """It failed, and is due again at a time."""
+    PARKED = "parked"
+    """An earlier delivery of its ordering key is unsettled."""
+
+
+class Owed(NamedTuple):
+    """A row for one delivery that is owed later.
+
+    `attempt` is the number of the next attempt. `due` and `first_try` are times, 0 where there is none. `error` says for
+    a person what the last attempt ended with.
+    """
+
+    position: Position
+    kind: OwedKind
+    due: Micros
+    attempt: int
+    first_try: Micros
+    ordering_key: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A delivery that was given up on, with a copy of its event. `attempts` were made; `reason` is a stable word."""
+
+    position: Position
+    event: AcceptedEvent
+    attempts: int
+    reason: str
+    error: str
+    time: Micros
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A range of positions, both ends included, that retention trimmed before a subscription had read it."""
+
+    first: Position
+    last: Position
+    reason: str
+    time: Micros
+
+
+Ranges = tuple[tuple[Position, Position], ...]
+"""Disjoint ascending ranges of positions, both ends included."""
+
+
+@dataclass(frozen=True, slots=True)
+class CursorState:
+    """The durable position of a subscription.
+
+    Everything at or below `floor` is settled or has a row; `settled` are ranges above it that are, too. `read_mark` is
+    how far it had read. `level` says that nothing is owed and it stands at the journal's end, so that the shared
+    watermark speaks for it: its floor is the higher of its own and the watermark.
+    """
+
+    floor: Position
+    read_mark: Position
+    settled: Ranges = ()
+    level: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCursor:
+    """A cursor as loaded: the state, with `floor` and `read_mark` raised to the watermark if level, and its rows by position."""
+
+    state: CursorState
+    owed: tuple[Owed, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CursorChange:
+    """One subscription's part of a settle: the whole new state, rows to put and to drop, dead letters and gaps to add.
+
+    With `reset`, every row it had is dropped first.
+    """
+
+    subscription: str
+    epoch: int
+    state: CursorState
+    put: Sequence[Owed] = ()
+    drop: Sequence[Position] = ()
+    dead: Sequence[DeadLetter] = ()
+    gaps: Sequence[Gap] = ()
+    reset: bool = False
+
+
+class Cursors(Protocol):
+    """The subscriptions' durable positions."""
+
+    async def load(self, subscriptions: Sequence[str]) -> Sequence[StoredCursor | None]:
+        """Returns the cursors of subscriptions, in order; None where there is none."""
+
+    async def settle(self, changes: Sequence[CursorChange], watermark: Position | None = None) -> Sequence[str]:
+        """Writes changes durably, each subscription's atomically; many calls share one commit.
+
+        A change whose epoch is older than the subscription's lease is left out, and its subscription is returned. If
+        `watermark` is given it is written in the same commit as the changes; it never goes back.
+        """
+
+    async def watermark(self) -> Position:
+        """Returns the watermark; 0 if none was written."""
+
+    async def dead_letters(self, subscription: str, after: Position, limit: int) -> Sequence[DeadLetter]:
+        """Returns dead letters of a subscription above a position, by position."""
+
+    async def gaps(self, subscription: str) -> Sequence[Gap]:
+        """Returns the gaps of a subscription, oldest first."""
+
+    async def forget(self, subscription: str) -> None:
+        """Forgets all about a subscription: cursor, rows, dead letters, gaps and lease. Idempotent."""
+
+
+class Leases(Protocol):
+    """Who runs which lane. An epoch grows with each lease, so that a settle of a former holder is refused."""
+
+    async def lease(self, subscriptions: Sequence[str], holder: str, until: Micros, now: Micros) -> Sequence[int | None]:
+        """Takes or renews leases, durably, and returns their epochs in order.
+
+        None where another holder's lease has not run out at `now`. A holder that renews its own keeps its epoch; any
+        other lease gets a higher epoch than every one before.
+        """
+
+    async def release(self, subscriptions: Sequence[str], holder: str) -> None:
+        """Gives leases up. Those of other holders are left alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at a webhook delivery.
+
+    `number` counts from 1. `status` is the HTTP status, None without an answer, when `failure` is a stable word. `answer`
+    is at most the first 1,024 bytes. `duration` is seconds. `next_try` is None when none follows.
+    """
+
+    subscription: str
+    position: Position
+    number: int
+    time: Micros
+    duration: float
+    status: int | None
+    failure: str
+    error: str
+    answer: bytes
+    next_try: Micros | None
+
+
+class Attempts(Protocol):
+    """The log of webhook attempts."""
+
+    async def record(self, attempts: Sequence[Attempt]) -> None:
+        """Appends attempts to the log, durably; they share a commit with what else is waiting."""
+
+    async def list(self, subscription: str, position: Position | None, limit: int) -> Sequence[Attempt]:
+        """Returns attempts of a subscription, newest first; with `position` only those at that event."""
+
+    async def trim(self, before: Micros) -> None:
+        """Forgets attempts made before a time, or a little fewer."""
+
+
+class Document(NamedTuple):
+    """A settings document. Revisions grow over all documents, from 1."""
+
+    key: str
+    body: bytes
+    revision: int
+
+
+class DocumentChange(NamedTuple):
+    """A change of a document; `body` is None if it was deleted."""
+
+    key: str
+    body: bytes | None
+    revision: int
+
+
+class Settings(Protocol):
+    """Documents with revisions: subscriptions, schemas, sources, keys."""
+
+    async def get(self, key: str) -> Document | None:
+        """Returns a document; None if there is none."""
+
+    async def list(self, prefix: str) -> Sequence[Document]:
+        """Returns the documents whose keys begin with `prefix`, by key."""
+
+    async def put(self, key: str, body: bytes, expected: int | None = None) -> int:
+        """Writes a document durably and returns its new revision.
+
+        With `expected`, only if its present revision is that (0: there is none), else raises `Aborted`
+        (REVISION_CONFLICT; metadata `revision`).
+        """
+
+    async def delete(self, key: str, expected: int | None = None) -> None:
+        """Deletes a document durably; `expected` as in `put`. Idempotent without `expected`."""
+
+    def watch(self, prefix: str) -> AsyncIterator[DocumentChange]:
+        """Yields every change committed after this call, in order of revision. Bounded; a slow reader holds writes back."""
+
+
+class Engine(Protocol):
+    """What keeps events, cursors and settings."""
+
+    @property
+    def journal(self) -> Journal: ...
+
+    @property
+    def cursors(self) -> Cursors: ...
+
+    @property
+    def leases(self) -> Leases: ...
+
+    @property
+    def attempts(self) -> Attempts: ...
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def waiting(self) -> int:
+        """How many writes wait for a commit."""
