@@ -1,0 +1,68 @@
+"""The shape of an rpc: a function over wire bytes, free of any transport.
+
+Rules
+-----
+* A transport (`gateway/grpc`, `gateway/http`) carries bytes in and bytes out and knows nothing of what they mean, but
+  for `Method.request` and `Method.response`, by which it can translate them to another form, such as JSON.
+* A call refuses by raising a `CertesError`. What else it raises is a fault of the broker; `errors.refusal` makes a
+  refusal of that, too. A transport renders either by the tables of `errors`.
+* A call may be cancelled at any `await`. A server stream is an async generator, so that the transport can end it for
+  certain: it closes it (`contextlib.aclosing`), whatever ended the rpc.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+from google.protobuf.message import Message
+
+Send = Callable[[bytes], Awaitable[None]]
+"""Sends one answer, and waits while the caller is not reading."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unary:
+    """One request, one answer."""
+
+    call: Callable[[bytes], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStream:
+    """One request, many answers."""
+
+    call: Callable[[bytes], AsyncGenerator[bytes, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class BidiStream:
+    """Many requests, many answers.
+
+    The third argument is set when the transport drains: the call then takes no further request, answers those it has
+    taken, and raises `Unavailable` (DRAINING).
+
+    It sends instead of yielding, because it runs tasks: a `TaskGroup` must not be left suspended by a `yield`.
+    """
+
+    call: Callable[[AsyncIterator[bytes], Send, asyncio.Event], Awaitable[None]]
+
+
+Call = Unary | ServerStream | BidiStream
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One rpc of the contract. `service` is its full name, such as `certes.v1.EventService`."""
+
+    service: str
+    name: str
+    call: Call
+    request: type[Message]
+    response: type[Message]
+
+    @property
+    def path(self) -> str:
+        """`/{service}/{name}`, as gRPC and Connect address it."""
+        return f"/{self.service}/{self.name}"
