@@ -1,0 +1,61 @@
+# `make demo` and `make test` need Python 3.11 or newer, make and git, and nothing installed by hand: what they run with
+# is installed into .venv from requirements/dev.txt, pinned and hashed. `make help` names the rest.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+
+# Tests in the order of their price: what fails fast fails first, the real process comes last.
+TESTS ?= tests/unit tests/contracts tests/integration tests/architecture tests/acceptance
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup proto run demo test check bench lock clean
+
+help: ## says what there is to do
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(VENV)/.ready ## installs what the project runs with into .venv; does nothing when nothing changed
+
+proto: $(VENV)/.ready .venv-proto/.ready ## checks the protos and generates the stubs from them: all a schema author needs
+	@cd proto && ../$(RUN)/buf lint && ../$(RUN)/buf format --write
+	@.venv-proto/bin/python scripts/protos.py generate
+
+run: $(VENV)/.ready ## starts a broker for development: HTTP on 9600, gRPC on 9601, loopback only
+	$(RUN)/certes serve --dev
+
+demo: $(VENV)/.ready ## shows the main job on real payloads, in under a minute, and proves it
+	@$(RUN)/python scripts/demo.py
+
+test: $(VENV)/.ready ## runs every test; TESTS=tests/unit/domain runs some
+	$(RUN)/python -m pytest $(TESTS)
+
+check: $(VENV)/.ready .venv-proto/.ready ## judges style, types, layers, protos, and that the generated code is fresh
+	$(RUN)/ruff check
+	$(RUN)/ruff format --check
+	$(RUN)/mypy
+	$(RUN)/lint-imports --no-cache --no-logo
+	cd proto && ../$(RUN)/buf lint && ../$(RUN)/buf format --diff --exit-code
+	PATH="$(CURDIR)/$(RUN):$$PATH" scripts/breaking.sh
+	.venv-proto/bin/python scripts/protos.py check
+
+bench: $(VENV)/.ready ## measures throughput and latency, prints a table with the machine
+	@$(RUN)/python -m benchmarks
+
+lock: ## renews requirements/*.txt; LOCK=--upgrade takes the newest of everything
+	scripts/lock.sh $(LOCK)
+
+clean: ## removes the environments and the caches
+	rm -rf $(VENV) .venv-proto .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+# An environment is ready when its stamp is newer than what it was made from. One that does not start (its Python is gone,
+# or the folder has moved) is made anew.
+$(VENV)/.ready: requirements/dev.txt pyproject.toml generated/pyproject.toml
+	@PYTHON="$(PYTHON)" scripts/environment.sh $(VENV) requirements/dev.txt
+	@$(RUN)/pip install --quiet --no-deps --no-build-isolation --editable ./generated --editable .
+	@touch $@
+
+.venv-proto/.ready: requirements/proto.txt
+	@PYTHON="$(PYTHON)" scripts/environment.sh .venv-proto requirements/proto.txt
+	@touch $@
