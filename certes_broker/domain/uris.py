@@ -9,8 +9,9 @@ Rules
   `**` follows it: `d/a/1/**` selects `d/a/1/x` (1 is the version) as well as `d/a/1/2/x` (1 is namespace).
 * A wildcard never stands for the name of a system event, which begins with `_`; such a name must be spelled.
 * What is malformed is refused, never guessed. Positions count characters (Unicode code points) from 0 and point at the
-  first character that cannot stand where it does; at the end of the text if something is missing there. Everything
-  before a position is ASCII, so it is the same number in bytes and in UTF-16 units.
+  character that cannot stand where it does; at the end of the text if something is missing there. The whole length is
+  judged first, then the domain, then whether a segment is empty (which would shift the others' places), then the other
+  segments from the left.
 
 A pattern is *malformed* if it breaks the rules for wildcards, and *unmatchable* if it keeps them and yet no event URI
 could match it. The second is refused too: a subscription that stays silent for ever helps nobody.
@@ -253,10 +254,13 @@ def _outline_fault(text: str, segments: list[_Segment]) -> _Fault | None:
     """Finds what is wrong with a whole text or its domain, be it an event URI or a pattern."""
     if len(text) > MAXIMUM_URI_LENGTH:
         return _Fault(MAXIMUM_URI_LENGTH, f"at most {MAXIMUM_URI_LENGTH} characters are allowed")
+    fault = _domain_fault(segments[0])
+    if fault is not None:
+        return fault
     for segment in segments:
         if not segment.text:
             return _Fault(segment.position, "a segment is empty")
-    return _domain_fault(segments[0])
+    return None
 
 
 def _places_fault(segments: list[_Segment]) -> _Fault | None:
@@ -320,7 +324,7 @@ def _label_fault(label: _Segment) -> _Fault | None:
             f"a domain has letters, digits, '-' and '.' only, no scheme and no port; {stranger[0]!r} cannot be here",
         )
     if not label.text:
-        return _Fault(label.position, "a label of the domain is empty")
+        return _Fault(label.position, "the domain, or a label of it, is empty")
     if len(label.text) > MAXIMUM_LABEL_LENGTH:
         return _Fault(
             label.position + MAXIMUM_LABEL_LENGTH, f"a label of a domain has at most {MAXIMUM_LABEL_LENGTH} characters"
