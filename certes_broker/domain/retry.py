@@ -130,12 +130,6 @@ class RetryPolicy:
         return self.max_attempts or DEFAULT_ATTEMPTS
 
 
-DEFAULT_RETRY_POLICY: Final = RetryPolicy(
-    Schedule((0.0, 5.0, 5 * _MINUTE, 30 * _MINUTE, 2 * _HOUR, 5 * _HOUR, 10 * _HOUR, 10 * _HOUR))
-)
-"""The schedule that Standard Webhooks recommends, with up to 20 % added."""
-
-
 @unique
 class GiveUpReason(Enum):
     """Why no further attempt is made."""
@@ -243,3 +237,10 @@ def _check(field: str, value: float, least: float, most: float) -> None:
 
 def _refusal(field: str, problem: str) -> Invalid:
     return Invalid.field(Reason.FIELD_INVALID, f"retry_policy.{field}", problem)
+
+
+# Last, since making it checks its bounds by what stands above.
+DEFAULT_RETRY_POLICY: Final = RetryPolicy(
+    Schedule((0.0, 5.0, 5 * _MINUTE, 30 * _MINUTE, 2 * _HOUR, 5 * _HOUR, 10 * _HOUR, 10 * _HOUR))
+)
+"""The schedule that Standard Webhooks recommends, with up to 20 % added."""
