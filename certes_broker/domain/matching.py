@@ -134,9 +134,11 @@ class RoutingTable(Generic[K]):
         found: dict[K, None] = {}
         for condition in route.conditions:
             condition.find(given, found)
-        if not found:
+        # Not `found.keys() - route.unconditional`, which would walk through all of the latter.
+        further = [key for key in found if key not in route.unconditional]
+        if not further:
             return route.keys
-        return (*route.keys, *sorted(found.keys() - route.unconditional, key=self._ordinals.__getitem__))
+        return (*route.keys, *sorted(further, key=self._ordinals.__getitem__))
 
     def _shelf(self, pattern: TypePattern) -> _Shelf[K]:
         shelves = self._literals if pattern.is_literal else self._wildcards.setdefault(pattern.domain, {})
