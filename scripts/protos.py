@@ -14,6 +14,7 @@ Rules
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ def main() -> int:
         print(f"generated: fresh, {len(wanted)} files from {len(protos)} protos")
         return 0
 
-    write(wanted, changes)
+    write(STUBS, wanted, changes)
     for line in changes.lines():
         print(line)
     print(
@@ -133,22 +134,18 @@ def compare(wanted: dict[PurePosixPath, bytes], present: dict[PurePosixPath, byt
     )
 
 
-def write(wanted: dict[PurePosixPath, bytes], changes: Changes) -> None:
-    """Makes the committed stubs what they should be; leaves what is right already untouched, its time of change too."""
+def write(root: Path, wanted: dict[PurePosixPath, bytes], changes: Changes) -> None:
+    """Carries out the changes below `root`; leaves what is right already untouched, its time of change too."""
+    for path in changes.removed:
+        root.joinpath(path).unlink()
+        for package in (root / parent for parent in path.parents):
+            if package == root or any(entry.name != "__pycache__" for entry in package.iterdir()):
+                break
+            shutil.rmtree(package)
     for path in (*changes.added, *changes.changed):
-        target = STUBS / path
+        target = root / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(wanted[path])
-    for path in changes.removed:
-        STUBS.joinpath(path).unlink()
-        for parent in STUBS.joinpath(path).parents:
-            if parent == STUBS or any(entry.name != "__pycache__" for entry in parent.iterdir()):
-                break
-            for cached in parent.glob("__pycache__/*"):
-                cached.unlink()
-            for cache in parent.glob("__pycache__"):
-                cache.rmdir()
-            parent.rmdir()
 
 
 if __name__ == "__main__":
