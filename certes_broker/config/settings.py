@@ -1,0 +1,258 @@
+"""The settings of a broker.
+
+Rules
+-----
+* This file is the one table: a field of these records is a key of the configuration file, an environment variable and a
+  row of docs/reference/configuration.md, with the kind, bounds, default and meaning that stand here.
+* What is more specific wins: command line, then environment, then file, then default.
+* Durations are seconds, sizes bytes; paths are as given, relative to the directory in which the broker was started.
+"""
+# ruff: noqa: RUF009  (`_key` is `dataclasses.field` with a setting in it, and as safe to call)
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Final, Generic, Literal, TypeVar
+
+from certes_broker.config.kinds import (
+    ADDRESS,
+    DOMAIN,
+    DURATION,
+    FLAG,
+    HOSTS,
+    NETWORKS,
+    ORIGINS,
+    PATH,
+    SIZE,
+    WHOLE_NUMBER,
+    Address,
+    Kind,
+    Network,
+    choice,
+)
+from certes_broker.domain.sources import Source
+
+T = TypeVar("T")
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+GIB: Final = 1024 * MIB
+HOUR: Final = 3600.0
+DAY: Final = 24 * HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class Setting(Generic[T]):
+    """One key: how it is read, between which bounds, and what it means. `path` is the key's, from the root."""
+
+    kind: Kind[T]
+    default: T
+    meaning: str
+    minimum: float | None = None
+    maximum: float | None = None
+    path: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The key as errors and the reference spell it, such as `http.listen`."""
+        return ".".join(self.path)
+
+    @property
+    def variable(self) -> str:
+        """The environment variable, such as `CERTES_HTTP_LISTEN`."""
+        return "_".join(("CERTES", *self.path)).upper()
+
+
+def _key(
+    kind: Kind[T], default: T, meaning: str, *, minimum: float | None = None, maximum: float | None = None
+) -> Any:  # as `dataclasses.field` does it: the type is the field's own
+    return field(default=default, metadata={"setting": Setting(kind, default, meaning, minimum, maximum)})
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    """Where HTTP is served: ingress of webhooks, the JSON API, health and discovery."""
+
+    listen: Address = _key(
+        ADDRESS,
+        Address("127.0.0.1", 9600),
+        "Where HTTP is served. Only a loopback address, for now. Port 0: any free one.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Grpc:
+    """Where gRPC is served."""
+
+    listen: Address = _key(
+        ADDRESS,
+        Address("127.0.0.1", 9601),
+        "Where gRPC is served. Only a loopback address, for now. Port 0: any free one.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much is taken in."""
+
+    event_bytes: int = _key(SIZE, MIB, "The largest event.", minimum=KIB, maximum=3 * MIB)
+    request_bytes: int = _key(
+        SIZE, 4 * MIB, "The largest request. At least the largest event.", minimum=KIB, maximum=64 * MIB
+    )
+    events_per_request: int = _key(WHOLE_NUMBER, 1000, "The most events in one request.", minimum=1, maximum=10_000)
+    in_flight_bytes: int = _key(
+        SIZE,
+        64 * MIB,
+        "How much may be on its way to the disk before publishers are told to wait. At least one largest request.",
+        minimum=MIB,
+        maximum=16 * GIB,
+    )
+    ingress_body_bytes: int = _key(SIZE, MIB, "The largest body of a foreign webhook.", minimum=KIB, maximum=3 * MIB)
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long events are kept. What comes first trims."""
+
+    age: float = _key(DURATION, 7 * DAY, "How long events are kept.", minimum=60, maximum=3650 * DAY)
+    bytes: int = _key(SIZE, 10 * GIB, "How much is kept of all events together.", minimum=MIB, maximum=1024**5)
+
+
+@dataclass(frozen=True, slots=True)
+class Dedupe:
+    """How long a repeated event is recognised."""
+
+    window: float = _key(
+        DURATION,
+        DAY,
+        "How long an event published again under the same source and id is stored once.",
+        minimum=60,
+        maximum=30 * DAY,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Webhooks:
+    """Webhooks that the broker sends."""
+
+    max_in_flight: int = _key(
+        WHOLE_NUMBER,
+        256,
+        "How many requests may be under way at once, over all subscriptions.",
+        minimum=1,
+        maximum=10_000,
+    )
+    allow_networks: tuple[Network, ...] = _key(
+        NETWORKS,
+        (),
+        "Private networks to which webhooks may go nevertheless. Loopback, link-local, private and metadata addresses are refused otherwise.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What is logged, to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = _key(
+        choice("debug", "info", "warning", "error"), "info", "The least severe events that are logged."
+    )
+    format: Literal["auto", "console", "json"] = _key(
+        choice("auto", "console", "json"),
+        "auto",
+        "JSON lines, or text for a person; `auto` is `console` on a terminal, else `json`.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What settings were read from. Hidden from `repr`, because the environment may hold secrets."""
+
+    file: Path | None
+    environ: Mapping[str, str] = field(repr=False)
+    overrides: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings of one broker, valid as a whole. Made by `Config.load`."""
+
+    data_dir: Path = _key(PATH, Path("certes-data"), "Where events and settings are kept. Created if it is missing.")
+    domain: str = _key(DOMAIN, "localhost", "The broker's own domain: that of event types which name none.")
+    allowed_hosts: tuple[str, ...] = _key(
+        HOSTS, (), "Further names under which clients may address the gateway in `Host`. Loopback names always may."
+    )
+    allowed_origins: tuple[str, ...] = _key(
+        ORIGINS, (), "Origins of web pages, other than the gateway's own, that may call it."
+    )
+    dev: bool = _key(FLAG, False, "For development: webhooks may go to loopback addresses.")
+    drain_timeout: float = _key(
+        DURATION, 20.0, "How long a stop may wait for what is under way.", minimum=0, maximum=600
+    )
+    http: Http = field(default_factory=Http)
+    grpc: Grpc = field(default_factory=Grpc)
+    limits: Limits = field(default_factory=Limits)
+    retention: Retention = field(default_factory=Retention)
+    dedupe: Dedupe = field(default_factory=Dedupe)
+    webhooks: Webhooks = field(default_factory=Webhooks)
+    log: Log = field(default_factory=Log)
+    sources: tuple[Source, ...] = ()
+    ready_json: bool = False
+    """Whether readiness is announced by one line of JSON on standard output. A flag of `serve`, no key."""
+    origin: Origin = field(default=Origin(None, {}, {}), compare=False)
+
+    @classmethod
+    def load(cls, path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object]) -> Config:
+        """Reads the settings from a file, the environment and the command line, the later ones first.
+
+        `overrides` has keys such as `http.listen`; a value is one that TOML could have, or a text as in the environment.
+        `ready_json` is taken there too.
+
+        Raises `Invalid` with `SETTINGS_INVALID`, or `INSECURE_LISTENER` if that is all that is wrong; it names every
+        fault with its place.
+        """
+        # Imported here because it makes what is defined here.
+        from certes_broker.config.loading import load  # noqa: PLC0415
+
+        return load(path, environ, overrides)
+
+    def reload(self) -> Config:
+        """Reads the same file, environment and command line again. Raises like `load`."""
+        return Config.load(self.origin.file, self.origin.environ, self.origin.overrides)
+
+
+def known_settings() -> tuple[Setting[Any], ...]:
+    """Returns every key, in the order of the reference."""
+    return tuple(_settings_of(Config, ()))
+
+
+def section_meanings() -> dict[str, str]:
+    """Returns what each section of the file is about, in the order of the reference."""
+    return {
+        declared.name: (type(section).__doc__ or "")
+        for declared in fields(Config)
+        if is_dataclass(section := getattr(Config(), declared.name))
+    }
+
+
+def _settings_of(record: type[Any], path: tuple[str, ...]) -> Iterator[Setting[Any]]:
+    for declared in fields(record):
+        setting = _declared_setting(declared)
+        inner = declared.default_factory
+        if setting is not None:
+            yield Setting(
+                setting.kind,
+                setting.default,
+                setting.meaning,
+                setting.minimum,
+                setting.maximum,
+                (*path, declared.name),
+            )
+        elif is_dataclass(inner) and isinstance(inner, type):
+            yield from _settings_of(inner, (*path, declared.name))
+
+
+def _declared_setting(declared: Field[Any]) -> Setting[Any] | None:
+    setting = declared.metadata.get("setting")
+    return setting if isinstance(setting, Setting) else None
