@@ -1,0 +1,158 @@
+"""Subscriptions to and from messages."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Final, assert_never
+
+from certes.v1 import subscription_pb2 as pb
+from certes_broker.domain.events import BEGINNING, Micros
+from certes_broker.domain.names import SubscriptionName
+from certes_broker.domain.subscriptions import (
+    DEFAULT_ACK_DEADLINE,
+    Delivery,
+    Scope,
+    State,
+    StoredSecret,
+    StreamDelivery,
+    Subscription,
+    WebhookDelivery,
+)
+from certes_broker.gateway.convert.retry import read_retry_policy, retry_policy_message
+from certes_broker.gateway.convert.selectors import CheckSelector, read_selectors, selector_message
+from certes_broker.gateway.convert.times import Bounds, duration, read_duration, timestamp
+from certes_broker.gateway.convert.webhooks import read_webhook, webhook_message
+from certes_broker.gateway.faults import Faults
+from certes_broker.gateway.limits import HOUR, MAXIMUM_LABELS, SECOND
+
+PATH: Final = "subscription"
+"""The field of a request that holds the subscription."""
+
+
+def new_subscription(
+    faults: Faults, name: SubscriptionName, message: pb.Subscription, check: CheckSelector
+) -> Subscription:
+    """Returns the subscription that a message describes, not yet stored. Faults are noted, values stand in for them.
+
+    What only the broker says (`state`, times, …) is passed over, so that what was read can be sent back.
+    """
+    never = Micros(0)
+    blank = Subscription(name, (), StreamDelivery(), start=BEGINNING, create_time=never, update_time=never)
+    return _with_settings(faults, blank, message, check)
+
+
+def changed_subscription(
+    faults: Faults, stored: Subscription, message: pb.Subscription, check: CheckSelector
+) -> Subscription:
+    """Returns a stored subscription with all its settings as a message has them, its secrets if that brings none."""
+    kind = message.WhichOneof("delivery")
+    if kind is not None and (kind == "webhook") is not stored.is_webhook:
+        stored_kind = "webhook" if stored.is_webhook else "stream"
+        faults.invalid(f"{PATH}.{kind}", f"the subscription has {stored_kind} delivery, which cannot be changed")
+    return _with_settings(faults, stored, message, check)
+
+
+def subscription_message(subscription: Subscription) -> pb.Subscription:
+    """Returns the message of a subscription, without its secrets."""
+    message = pb.Subscription(
+        name=subscription.name.text,
+        selectors=[selector_message(selector) for selector in subscription.selectors],
+        scope=_SCOPES_OUT[subscription.scope],
+        state=_STATES_OUT[subscription.state],
+        generation=subscription.generation,
+        labels=dict(subscription.labels),
+        create_time=timestamp(subscription.create_time),
+        update_time=timestamp(subscription.update_time),
+        etag=subscription.etag,
+        state_reason=subscription.state_reason,
+    )
+    match subscription.delivery:
+        case StreamDelivery(ack_deadline):
+            message.stream.SetInParent()
+            message.ack_deadline.CopyFrom(duration(ack_deadline))
+        case WebhookDelivery() as webhook:
+            message.webhook.CopyFrom(webhook_message(webhook))
+        case _:
+            assert_never(subscription.delivery)
+    if subscription.retry_policy is not None:
+        message.retry_policy.CopyFrom(retry_policy_message(subscription.retry_policy))
+    if subscription.delete_time is not None:
+        message.delete_time.CopyFrom(timestamp(subscription.delete_time))
+    return message
+
+
+_SCOPES: Final = {
+    pb.Subscription.SCOPE_UNSPECIFIED: Scope.OWN,
+    pb.Subscription.SCOPE_OWN: Scope.OWN,
+    pb.Subscription.SCOPE_ALL_SUBSCRIBERS: Scope.ALL_SUBSCRIBERS,
+}
+_SCOPES_OUT: Final = {
+    Scope.OWN: pb.Subscription.SCOPE_OWN,
+    Scope.ALL_SUBSCRIBERS: pb.Subscription.SCOPE_ALL_SUBSCRIBERS,
+}
+_STATES_OUT: Final = {
+    State.ACTIVE: pb.Subscription.STATE_ACTIVE,
+    State.PAUSED: pb.Subscription.STATE_PAUSED,
+    State.DISABLED: pb.Subscription.STATE_DISABLED,
+    State.DELETED: pb.Subscription.STATE_DELETED,
+}
+_ACK_DEADLINE: Final = Bounds(SECOND, HOUR)
+_LABEL_KEY: Final = re.compile(r"[a-z0-9_-]{1,63}")
+_LABEL_VALUE_LENGTH: Final = 63
+
+
+def _with_settings(
+    faults: Faults, subscription: Subscription, message: pb.Subscription, check: CheckSelector
+) -> Subscription:
+    if message.filter:
+        faults.not_built(f"{PATH}.filter")
+    if message.HasField("priority"):
+        faults.not_built(f"{PATH}.priority")
+    scope = _SCOPES.get(message.scope)
+    if scope is None:
+        faults.invalid(f"{PATH}.scope", f"{message.scope} is no scope")
+    policy = None
+    if message.HasField("retry_policy"):
+        policy = read_retry_policy(faults, PATH, message.retry_policy)
+    return replace(
+        subscription,
+        selectors=read_selectors(faults, f"{PATH}.selectors", message.selectors, check, subscription.selectors),
+        delivery=_read_delivery(faults, message, subscription.delivery),
+        scope=scope or Scope.OWN,
+        retry_policy=policy,
+        generation=message.generation if message.HasField("generation") else None,
+        labels=_read_labels(faults, message),
+    )
+
+
+def _read_delivery(faults: Faults, message: pb.Subscription, stored: Delivery) -> Delivery:
+    match message.WhichOneof("delivery"):
+        case "stream":
+            deadline = DEFAULT_ACK_DEADLINE
+            if message.HasField("ack_deadline"):
+                deadline = read_duration(faults, f"{PATH}.ack_deadline", message.ack_deadline, _ACK_DEADLINE)
+            return StreamDelivery(deadline)
+        case "webhook":
+            if message.HasField("ack_deadline"):
+                faults.invalid(f"{PATH}.ack_deadline", "goes with stream delivery; a webhook has webhook.timeout")
+            secrets: tuple[StoredSecret, ...] = stored.secrets if isinstance(stored, WebhookDelivery) else ()
+            return read_webhook(faults, f"{PATH}.webhook", message.webhook, secrets)
+        case None:
+            faults.required(f"{PATH}.delivery", "needs one of stream and webhook")
+            return stored
+        case _:
+            assert_never(message.WhichOneof("delivery"))
+
+
+def _read_labels(faults: Faults, message: pb.Subscription) -> tuple[tuple[str, str], ...]:
+    field = f"{PATH}.labels"
+    if len(message.labels) > MAXIMUM_LABELS:
+        faults.invalid(field, f"has {len(message.labels)} labels; {MAXIMUM_LABELS} are allowed")
+        return ()
+    for key, value in message.labels.items():
+        if not _LABEL_KEY.fullmatch(key):
+            faults.invalid(f"{field}[{key[:_LABEL_VALUE_LENGTH]!r}]", "a key is 1 to 63 characters of a-z, 0-9, _ and -")
+        elif len(value) > _LABEL_VALUE_LENGTH:
+            faults.invalid(f"{field}[{key!r}]", f"has {len(value)} characters; {_LABEL_VALUE_LENGTH} are allowed")
+    return tuple(sorted(message.labels.items()))

@@ -1,0 +1,129 @@
+"""The webhook of a subscription."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import urlsplit
+
+from certes.v1 import subscription_pb2 as pb
+from certes_broker.domain.signing import SigningSecret
+from certes_broker.domain.subscriptions import DEFAULT_WEBHOOK_TIMEOUT, Format, StoredSecret, WebhookDelivery
+from certes_broker.gateway.convert.times import Bounds, duration, read_duration, timestamp
+from certes_broker.gateway.faults import Faults
+from certes_broker.gateway.limits import MAXIMUM_SECRETS, MAXIMUM_URL_LENGTH, MINUTE, SECOND
+
+
+def read_webhook(
+    faults: Faults, path: str, message: pb.Webhook, stored_secrets: tuple[StoredSecret, ...]
+) -> WebhookDelivery:
+    """Returns the webhook of a message; with `stored_secrets` if it brings none."""
+    _refuse_not_built(faults, path, message)
+    _check_url(faults, f"{path}.url", message.url)
+    timeout = DEFAULT_WEBHOOK_TIMEOUT
+    if message.HasField("timeout"):
+        timeout = read_duration(faults, f"{path}.timeout", message.timeout, _TIMEOUT)
+    return WebhookDelivery(
+        url=message.url,
+        secrets=_read_secrets(faults, f"{path}.secrets", message) or stored_secrets,
+        format=_read_format(faults, f"{path}.format", message),
+        timeout=timeout,
+    )
+
+
+def webhook_message(webhook: WebhookDelivery) -> pb.Webhook:
+    """Returns the message of a webhook, without its secrets."""
+    return pb.Webhook(url=webhook.url, format=_FORMATS_OUT[webhook.format], timeout=duration(webhook.timeout))
+
+
+def secret_fields(secret: StoredSecret) -> dict[str, object]:
+    """Returns the fields of `SigningSecret`."""
+    fields: dict[str, object] = {"secret": secret.secret}
+    if secret.expire_time is not None:
+        fields["expire_time"] = timestamp(secret.expire_time)
+    return fields
+
+
+_TIMEOUT: Final = Bounds(SECOND, MINUTE)
+_FORMATS: Final = {
+    pb.Webhook.FORMAT_UNSPECIFIED: Format.CLOUDEVENTS_JSON,
+    pb.Webhook.FORMAT_CLOUDEVENTS_JSON: Format.CLOUDEVENTS_JSON,
+    pb.Webhook.FORMAT_CLOUDEVENTS_BINARY: Format.CLOUDEVENTS_BINARY,
+    pb.Webhook.FORMAT_ORIGINAL: Format.ORIGINAL,
+}
+_FORMATS_OUT: Final = {
+    Format.CLOUDEVENTS_JSON: pb.Webhook.FORMAT_CLOUDEVENTS_JSON,
+    Format.CLOUDEVENTS_BINARY: pb.Webhook.FORMAT_CLOUDEVENTS_BINARY,
+    Format.ORIGINAL: pb.Webhook.FORMAT_ORIGINAL,
+}
+# RFC 3986, section 2: unreserved, reserved and '%'. What is outside is read differently by different parsers, and the
+# one that judges an address must not differ from the one that opens it.
+_NOT_IN_URL: Final = re.compile(r"[^A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]")
+
+
+def _refuse_not_built(faults: Faults, path: str, message: pb.Webhook) -> None:
+    if message.headers:
+        faults.not_built(f"{path}.headers")
+    if message.HasField("max_in_flight"):
+        faults.not_built(f"{path}.max_in_flight")
+    if message.HasField("rate_limit"):
+        faults.not_built(f"{path}.rate_limit")
+    if message.require_consent:
+        faults.not_built(f"{path}.require_consent")
+
+
+def _check_url(faults: Faults, field: str, url: str) -> None:
+    if not url:
+        faults.required(field)
+        return
+    problem = _url_problem(url)
+    if problem:
+        # The URL itself is not repeated: its path or query may be a capability.
+        faults.invalid(field, problem)
+
+
+def _url_problem(url: str) -> str:
+    """Says what keeps a URL from being a webhook's; empty if nothing does."""
+    if len(url) > MAXIMUM_URL_LENGTH:
+        return f"has {len(url)} characters; {MAXIMUM_URL_LENGTH} are allowed"
+    stranger = _NOT_IN_URL.search(url)
+    if stranger is not None:
+        return f"has {stranger[0]!r} at character {stranger.start()}, which a URL must spell percent-encoded"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        return f"is no URL: {error}"
+    if parts.scheme not in ("http", "https"):
+        return "begins with neither http:// nor https://"
+    if "@" in parts.netloc:
+        return "has credentials; receivers prove who sends by the signature"
+    if not parts.hostname:
+        return "has no host"
+    if port == 0:
+        return "has port 0"
+    if "#" in url:
+        return "has a fragment, which is never sent"
+    return ""
+
+
+def _read_secrets(faults: Faults, path: str, message: pb.Webhook) -> tuple[StoredSecret, ...]:
+    if len(message.secrets) > MAXIMUM_SECRETS:
+        faults.invalid(path, f"has {len(message.secrets)} secrets; {MAXIMUM_SECRETS} are allowed")
+        return ()
+    secrets = []
+    for index, text in enumerate(message.secrets):
+        with faults.at(f"{path}[{index}]"):
+            secrets.append(StoredSecret(SigningSecret.parse(text).text))
+    return tuple(secrets)
+
+
+def _read_format(faults: Faults, field: str, message: pb.Webhook) -> Format:
+    if message.format == pb.Webhook.FORMAT_CLOUDEVENTS_PROTOBUF:
+        faults.not_built(field, "FORMAT_CLOUDEVENTS_PROTOBUF is not built yet")
+        return Format.CLOUDEVENTS_JSON
+    form = _FORMATS.get(message.format)
+    if form is None:
+        faults.invalid(field, f"{message.format} is no format")
+        return Format.CLOUDEVENTS_JSON
+    return form
