@@ -22,8 +22,8 @@ TYPE_URL_PREFIX: Final = "type.googleapis.com/"
 class EventSchema:
     """Knows the message of one event type.
 
-    The descriptor may be of any pool: nothing here looks anything up in the default one. `tables` is shared by the
-    schemas of one pool, because event types of one provider share most of their messages.
+    The descriptor may be of any pool: nothing here looks anything up in the default one. `tables` is to be shared, because
+    event types of one provider share most of their messages.
     """
 
     __slots__ = ("_descriptor", "_message_class", "_options", "_table", "message_name", "type", "type_url")

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from enum import Enum
-from typing import NamedTuple, TypeAlias, cast
+from typing import Final, NamedTuple, TypeAlias, cast
 
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, EncodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from certes_broker.domain.errors import Invalid, Reason
@@ -37,16 +37,19 @@ from certes_broker.schemas.json_values import (
 
 
 class JsonTables:
-    """Keeps one table for each message type of one descriptor pool, so that types which share messages share tables."""
+    """Keeps one table for each message type, so that types which share messages share tables.
+
+    Types are told apart by their descriptors, not by name: in several pools there may be several of one name.
+    """
 
     def __init__(self) -> None:
-        self._tables: dict[str, JsonTable] = {}
+        self._tables: dict[Descriptor, JsonTable] = {}
 
     def table(self, descriptor: Descriptor) -> JsonTable:
         """Returns the table of a message type; the first call builds it, and those of the messages within it."""
-        table = self._tables.get(descriptor.full_name)
+        table = self._tables.get(descriptor)
         if table is None:
-            table = self._tables[descriptor.full_name] = JsonTable(descriptor)
+            table = self._tables[descriptor] = JsonTable(descriptor)
             table.fill(self)
         return table
 
@@ -124,8 +127,9 @@ class JsonTable:
                 descriptor_pool=self._descriptor.file.pool,
                 max_recursion_depth=MAXIMUM_DEPTH,
             )
-        # json_format lets some of Python's own through, such as OverflowError for 1e400 and KeyError for an `Any`.
-        except (json_format.Error, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+            # Before protobuf 7 json_format does not count the depth of free-form values; no parser would read them.
+            self._message_class().MergeFromString(message.SerializePartialToString())
+        except _FAULTS as error:
             raise _malformed(self._descriptor, str(error)) from error
         return message
 
@@ -152,6 +156,13 @@ class JsonTable:
             if child is not None:
                 self._children[key] = child
             self._rules[key] = _rule(field, child)
+
+
+# json_format lets some of Python's own through, such as OverflowError for 1e400 and KeyError for an `Any`.
+_FAULTS: Final = (
+    *(json_format.Error, DecodeError, EncodeError),
+    *(TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError),
+)
 
 
 class Finding(Enum):
