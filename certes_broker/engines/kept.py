@@ -1,0 +1,41 @@
+"""What all engines agree on about the values they keep: their refusals, and how a stored value is read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from certes_broker.domain.errors import Aborted, AlreadyExists, Reason
+from certes_broker.domain.events import AcceptedEvent, Position
+from certes_broker.ports.engine import CursorState
+
+
+def event_size(event: AcceptedEvent) -> int:
+    """Returns the bytes that an event is counted with: its body and that of its original."""
+    return len(event.body) + (0 if event.original is None else len(event.original.body))
+
+
+def raised(state: CursorState, watermark: Position) -> CursorState:
+    """Returns a cursor's state as the shared watermark says it is: a level cursor stands at least there."""
+    if not state.level:
+        return state
+    return replace(state, floor=max(state.floor, watermark), read_mark=max(state.read_mark, watermark))
+
+
+def id_reused(event: AcceptedEvent, index: int) -> AlreadyExists:
+    """Builds the refusal of an append whose event at `index` has the id of another with different content."""
+    return AlreadyExists(
+        Reason.EVENT_ID_REUSED,
+        f"events[{index}]: source {event.source!r} has used the id {event.id!r} for different content.",
+        hint="Send the same content with the same id, or give the new event an id of its own.",
+        metadata={"source": event.source, "id": event.id, "index": str(index)},
+    )
+
+
+def revision_conflict(key: str, expected: int, present: int) -> Aborted:
+    """Builds the refusal of a change to a document that is not at the expected revision."""
+    return Aborted(
+        Reason.REVISION_CONFLICT,
+        f"{key} is at revision {present}, not {expected} as expected.",
+        hint="Read it again, decide again, and send the revision that you read.",
+        metadata={"revision": str(present)},
+    )

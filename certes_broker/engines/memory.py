@@ -1,0 +1,407 @@
+"""The reference engine: keeps everything in this process, and forgets it with the process.
+
+Rules
+-----
+* Every method does what the port says in the simplest way that is right. Other engines are compared with this one.
+* A write happens between two awaits, so it is atomic and committed as soon as it is made.
+* Ids are remembered by period: a period is one dedupe window long, and the present one and the one before it are known.
+  So an id is remembered for at least one window and less than two.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from certes_broker.domain.errors import Exhausted, Reason
+from certes_broker.domain.events import BEGINNING, AcceptedEvent, Entry, Micros, Original, Position
+from certes_broker.engines.feed import Feed, Feeds
+from certes_broker.engines.kept import event_size, id_reused, raised, revision_conflict
+from certes_broker.ports.clock import Clock
+from certes_broker.ports.engine import (
+    Appended,
+    Attempt,
+    Bounds,
+    CursorChange,
+    CursorState,
+    DeadLetter,
+    Document,
+    DocumentChange,
+    Gap,
+    Owed,
+    Page,
+    StoredCursor,
+)
+
+MICROS_PER_SECOND: Final = 1_000_000
+
+
+class MemoryEngine:
+    """Keeps events, cursors and settings in memory.
+
+    `tail_limit` bounds the entries that wait for the journal's tail, `watch_limit` the changes that wait for each watch
+    of the settings, `waiting_limit` the appends that wait for the tail's reader.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        dedupe_window_seconds: float = 86400,
+        tail_limit: int = 16_384,
+        watch_limit: int = 1_024,
+        waiting_limit: int = 10_000,
+    ) -> None:
+        self._leases = MemoryLeases()
+        self._cursors = MemoryCursors(self._leases)
+        self._attempts = MemoryAttempts()
+        self._settings = MemorySettings(watch_limit)
+        self._journal = MemoryJournal(
+            clock, round(dedupe_window_seconds * MICROS_PER_SECOND), tail_limit, waiting_limit
+        )
+
+    @property
+    def journal(self) -> MemoryJournal:
+        return self._journal
+
+    @property
+    def cursors(self) -> MemoryCursors:
+        return self._cursors
+
+    @property
+    def leases(self) -> MemoryLeases:
+        return self._leases
+
+    @property
+    def attempts(self) -> MemoryAttempts:
+        return self._attempts
+
+    @property
+    def settings(self) -> MemorySettings:
+        return self._settings
+
+    @property
+    def waiting(self) -> int:
+        return self._journal.waiting + self._settings.waiting
+
+
+class MemoryJournal:
+    """The journal as a list."""
+
+    def __init__(self, clock: Clock, window: int, tail_limit: int, waiting_limit: int) -> None:
+        self.waiting = 0
+        self._clock = clock
+        self._window = window
+        self._waiting_limit = waiting_limit
+        self._feeds: Feeds[Sequence[Entry]] = Feeds(tail_limit)
+        self._entries: list[Entry] = []
+        self._latest_accept: list[Micros] = []
+        self._originals: dict[Position, Original] = {}
+        self._ids: dict[int, dict[tuple[str, str], tuple[Position, bytes]]] = {}
+        self._period = 0
+        self._trimmed = BEGINNING
+        self._last = BEGINNING
+        self._bytes = 0
+
+    async def append(self, events: Sequence[AcceptedEvent]) -> Sequence[Appended]:
+        if self.waiting >= self._waiting_limit:
+            raise Exhausted(
+                Reason.BUFFER_FULL,
+                f"{self.waiting} appends are waiting already, which is the bound.",
+                metadata={"limit": str(self._waiting_limit)},
+                retry_after=1.0,
+            )
+        self.waiting += 1
+        try:
+            await self._feeds.room()
+        finally:
+            self.waiting -= 1
+        return self._append(events)
+
+    def _append(self, events: Sequence[AcceptedEvent]) -> Sequence[Appended]:
+        known = self._known_ids()
+        added: dict[tuple[str, str], tuple[Position, bytes]] = {}
+        outcome: list[Appended] = []
+        entries: list[Entry] = []
+        for index, event in enumerate(events):
+            position = Position(self._last + len(entries) + 1)
+            if event.digest is not None:
+                key = (event.source, event.id)
+                first = added.get(key) or known(key)
+                if first is not None:
+                    if first[1] != event.digest:
+                        raise id_reused(event, index)
+                    outcome.append(Appended(first[0], duplicate=True))
+                    continue
+                added[key] = (position, event.digest)
+            entries.append(Entry(position, event))
+            outcome.append(Appended(position, duplicate=False))
+        self._ids.setdefault(self._period, {}).update(added)
+        for entry in entries:
+            self._keep(entry)
+        if entries:
+            self._feeds.publish(entries, len(entries))
+        return outcome
+
+    def _keep(self, entry: Entry) -> None:
+        event = entry.event
+        self._last = entry.position
+        self._entries.append(Entry(entry.position, event._replace(digest=None, original=None)))
+        latest = self._latest_accept[-1] if self._latest_accept else event.accept_time
+        self._latest_accept.append(max(latest, event.accept_time))
+        if event.original is not None:
+            self._originals[entry.position] = event.original
+        self._bytes += event_size(event)
+
+    def tail(self) -> Feed[Sequence[Entry]]:
+        return self._feeds.open()
+
+    async def read(self, after: Position, limit: int, max_bytes: int) -> Page:
+        entries: list[Entry] = []
+        size = 0
+        for entry in self._entries[self._index_above(after) :][:limit]:
+            entries.append(entry)
+            size += len(entry.event.body)
+            if size >= max_bytes:
+                break
+        return Page(entries, entries[-1].position if entries else max(self._last, after))
+
+    async def get(self, position: Position) -> Entry | None:
+        index = self._index_above(Position(position - 1))
+        if index < len(self._entries) and self._entries[index].position == position:
+            return self._entries[index]
+        return None
+
+    async def original(self, position: Position) -> Original | None:
+        return self._originals.get(position)
+
+    async def find(self, source: str, event_id: str) -> Position | None:
+        first = self._known_ids()((source, event_id))
+        return None if first is None else first[0]
+
+    async def position_at(self, time: Micros) -> Position:
+        index = bisect_left(self._latest_accept, time)
+        return Position(self._entries[index].position - 1) if index < len(self._entries) else self._last
+
+    async def trim(self, through: Position) -> Bounds:
+        count = self._index_above(through)
+        for entry in self._entries[:count]:
+            self._bytes -= event_size(entry.event)
+            original = self._originals.pop(entry.position, None)
+            self._bytes -= 0 if original is None else len(original.body)
+        del self._entries[:count], self._latest_accept[:count]
+        self._trimmed = max(self._trimmed, min(through, self._last))
+        return await self.bounds()
+
+    async def bounds(self) -> Bounds:
+        return Bounds(self._trimmed, self._last, self._bytes)
+
+    async def forget_ids(self, before: Micros) -> None:
+        for period in list(self._ids):
+            if (period + 1) * self._window <= before:
+                del self._ids[period]
+
+    def _index_above(self, position: Position) -> int:
+        return bisect_right(self._entries, position, key=lambda entry: entry.position)
+
+    def _known_ids(self) -> _Known:
+        self._period = max(self._period, self._clock.now() // self._window)
+        return _Known(self._ids.get(self._period, {}), self._ids.get(self._period - 1, {}))
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The ids of the present period and of the one before it."""
+
+    present: dict[tuple[str, str], tuple[Position, bytes]]
+    previous: dict[tuple[str, str], tuple[Position, bytes]]
+
+    def __call__(self, key: tuple[str, str]) -> tuple[Position, bytes] | None:
+        return self.present.get(key) or self.previous.get(key)
+
+
+@dataclass(slots=True)
+class _Subscription:
+    """All that cursors keep of one subscription."""
+
+    state: CursorState
+    owed: dict[Position, Owed] = field(default_factory=dict)
+    dead: dict[Position, DeadLetter] = field(default_factory=dict)
+    gaps: dict[tuple[Position, Position], Gap] = field(default_factory=dict)
+
+
+class MemoryCursors:
+    """The cursors as a dictionary."""
+
+    def __init__(self, leases: MemoryLeases) -> None:
+        self._leases = leases
+        self._kept: dict[str, _Subscription] = {}
+        self._watermark = BEGINNING
+
+    async def load(self, subscriptions: Sequence[str]) -> Sequence[StoredCursor | None]:
+        return [self._load(subscription) for subscription in subscriptions]
+
+    def _load(self, subscription: str) -> StoredCursor | None:
+        kept = self._kept.get(subscription)
+        if kept is None:
+            return None
+        owed = tuple(kept.owed[position] for position in sorted(kept.owed))
+        return StoredCursor(raised(kept.state, self._watermark), owed)
+
+    async def settle(self, changes: Sequence[CursorChange], watermark: Position | None = None) -> Sequence[str]:
+        refused = []
+        for change in changes:
+            if change.epoch < self._leases.epoch(change.subscription):
+                refused.append(change.subscription)
+            else:
+                self._apply(change)
+        if watermark is not None:
+            self._watermark = max(self._watermark, watermark)
+        return refused
+
+    def _apply(self, change: CursorChange) -> None:
+        kept = self._kept.setdefault(change.subscription, _Subscription(change.state))
+        kept.state = change.state
+        if change.reset:
+            kept.owed.clear()
+        for position in change.drop:
+            kept.owed.pop(position, None)
+        kept.owed.update((owed.position, owed) for owed in change.put)
+        kept.dead.update(
+            (dead.position, replace(dead, event=dead.event._replace(digest=None, original=None)))
+            for dead in change.dead
+        )
+        kept.gaps.update(((gap.first, gap.last), gap) for gap in change.gaps)
+
+    async def watermark(self) -> Position:
+        return self._watermark
+
+    async def dead_letters(self, subscription: str, after: Position, limit: int) -> Sequence[DeadLetter]:
+        kept = self._kept.get(subscription)
+        dead = {} if kept is None else kept.dead
+        return [dead[position] for position in sorted(dead) if position > after][:limit]
+
+    async def gaps(self, subscription: str) -> Sequence[Gap]:
+        kept = self._kept.get(subscription)
+        return [] if kept is None else sorted(kept.gaps.values(), key=lambda gap: (gap.time, gap.first, gap.last))
+
+    async def forget(self, subscription: str) -> None:
+        self._kept.pop(subscription, None)
+        self._leases.forget(subscription)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lease:
+    holder: str | None
+    until: Micros
+    epoch: int
+
+
+class MemoryLeases:
+    """The leases as a dictionary. A lease that was given up keeps its epoch, so that its holder's settles stay refused later."""
+
+    def __init__(self) -> None:
+        self._leases: dict[str, _Lease] = {}
+        self._epoch = 0
+
+    def epoch(self, subscription: str) -> int:
+        """Returns the epoch of the newest lease of a subscription; 0 if it never had one."""
+        lease = self._leases.get(subscription)
+        return 0 if lease is None else lease.epoch
+
+    async def lease(
+        self, subscriptions: Sequence[str], holder: str, until: Micros, now: Micros
+    ) -> Sequence[int | None]:
+        return [self._take(subscription, holder, until, now) for subscription in subscriptions]
+
+    def _take(self, subscription: str, holder: str, until: Micros, now: Micros) -> int | None:
+        present = self._leases.get(subscription)
+        if present is not None and present.holder == holder:
+            epoch = present.epoch
+        elif present is not None and present.holder is not None and present.until > now:
+            return None
+        else:
+            self._epoch += 1
+            epoch = self._epoch
+        self._leases[subscription] = _Lease(holder, until, epoch)
+        return epoch
+
+    async def release(self, subscriptions: Sequence[str], holder: str) -> None:
+        for subscription in subscriptions:
+            present = self._leases.get(subscription)
+            if present is not None and present.holder == holder:
+                self._leases[subscription] = replace(present, holder=None)
+
+    def forget(self, subscription: str) -> None:
+        """Forgets the lease of a subscription."""
+        self._leases.pop(subscription, None)
+
+
+class MemoryAttempts:
+    """The log of attempts as a list."""
+
+    def __init__(self) -> None:
+        self._log: list[Attempt] = []
+
+    async def record(self, attempts: Sequence[Attempt]) -> None:
+        self._log.extend(attempts)
+
+    async def list(self, subscription: str, position: Position | None, limit: int) -> Sequence[Attempt]:
+        found = (
+            attempt
+            for attempt in reversed(self._log)
+            if attempt.subscription == subscription and position in (None, attempt.position)
+        )
+        return [attempt for attempt, _ in zip(found, range(limit), strict=False)]
+
+    async def trim(self, before: Micros) -> None:
+        self._log = [attempt for attempt in self._log if attempt.time >= before]
+
+
+class MemorySettings:
+    """The documents as a dictionary."""
+
+    def __init__(self, watch_limit: int) -> None:
+        self.waiting = 0
+        self._documents: dict[str, Document] = {}
+        self._revision = 0
+        self._feeds: Feeds[DocumentChange] = Feeds(watch_limit)
+
+    async def get(self, key: str) -> Document | None:
+        return self._documents.get(key)
+
+    async def list(self, prefix: str) -> Sequence[Document]:
+        return [self._documents[key] for key in sorted(self._documents) if key.startswith(prefix)]
+
+    async def put(self, key: str, body: bytes, expected: int | None = None) -> int:
+        await self._room()
+        self._expect(key, expected)
+        self._revision += 1
+        self._documents[key] = Document(key, body, self._revision)
+        self._feeds.publish(DocumentChange(key, body, self._revision))
+        return self._revision
+
+    async def delete(self, key: str, expected: int | None = None) -> None:
+        await self._room()
+        self._expect(key, expected)
+        if self._documents.pop(key, None) is not None:
+            self._revision += 1
+            self._feeds.publish(DocumentChange(key, None, self._revision))
+
+    def watch(self, prefix: str) -> Feed[DocumentChange]:
+        return self._feeds.open(lambda change: change.key.startswith(prefix))
+
+    async def _room(self) -> None:
+        self.waiting += 1
+        try:
+            await self._feeds.room()
+        finally:
+            self.waiting -= 1
+
+    def _expect(self, key: str, expected: int | None) -> None:
+        document = self._documents.get(key)
+        present = 0 if document is None else document.revision
+        if expected is not None and expected != present:
+            raise revision_conflict(key, expected, present)

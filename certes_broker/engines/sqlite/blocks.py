@@ -1,0 +1,119 @@
+"""The form of a journal block: many events in one row.
+
+A block's body is its events' bytes, one after the other. Its header is what routing must know of them: a JSON list of
+the format's number, the count of events, and one list for each column. A column in which all values are alike is written
+as a list of one.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import accumulate
+from typing import Any, Final, NamedTuple
+
+from certes_broker.domain.errors import Reason, Unavailable
+from certes_broker.domain.events import AcceptedEvent, Entry, Micros, Options, Position
+from certes_broker.engines.kept import event_size
+
+MAXIMUM_EVENTS: Final = 256
+MAXIMUM_BYTES: Final = 1 << 20
+"""A block ends with the event that reaches this many bytes, its originals included. So trimming one is never long."""
+
+FORMAT: Final = 1
+
+_encode_json: Final = json.JSONEncoder(separators=(",", ":")).encode
+_make_event: Final = partial(tuple.__new__, AcceptedEvent)
+_make_entry: Final = partial(tuple.__new__, Entry)
+
+
+class Block(NamedTuple):
+    """What is written of some events that follow one another: all the columns but their positions."""
+
+    header: str
+    body: bytes
+
+
+class Header(NamedTuple):
+    """A header as read: the bounds of the events in the body, and the columns."""
+
+    ends: Sequence[int]
+    columns: Sequence[Sequence[Any]]
+    times: Sequence[Micros]
+
+
+def cut(events: Sequence[AcceptedEvent]) -> Iterator[Sequence[AcceptedEvent]]:
+    """Parts events into blocks."""
+    start = size = 0
+    for index, event in enumerate(events):
+        size += event_size(event)
+        if size >= MAXIMUM_BYTES or index + 1 - start == MAXIMUM_EVENTS:
+            yield events[start : index + 1]
+            start, size = index + 1, 0
+    if start < len(events):
+        yield events[start:]
+
+
+def encode(events: Sequence[AcceptedEvent]) -> Block:
+    """Writes events as a block."""
+    bodies, types, ids, sources, subscribers, keys, options, times, _, _ = zip(*events, strict=True)
+    columns = (list(map(len, bodies)), types, ids, sources, subscribers, keys, options, times)
+    return Block(_encode_json((FORMAT, len(events), *map(_alike, columns))), b"".join(bodies))
+
+
+def decode_header(text: str) -> Header:
+    """Reads a header. Raises `Unavailable` (STORAGE_UNAVAILABLE) for a format of a newer version."""
+    form, count, *stored = json.loads(text)
+    if form != FORMAT:
+        raise Unavailable(
+            Reason.STORAGE_UNAVAILABLE,
+            f"A journal block has format {form}; this version of the broker knows format {FORMAT}.",
+        )
+    columns = [column * count if len(column) == 1 else column for column in stored]
+    lengths, types, ids, sources, subscribers, keys, options, times = columns
+    return Header(
+        list(accumulate(lengths)), (types, ids, sources, subscribers, keys, list(map(_options, options))), times
+    )
+
+
+def decode(first: Position, header: Header, body: bytes, start: int, stop: int) -> list[Entry]:
+    """Reads the events with the indexes `start` to `stop` (left out) of the block whose first position is `first`."""
+    ends = header.ends[start:stop]
+    begins = [header.ends[start - 1] if start else 0, *ends[:-1]]
+    bodies = [body[begin:end] for begin, end in zip(begins, ends, strict=True)]
+    nothing = (None,) * len(bodies)
+    events = map(
+        _make_event,
+        zip(
+            bodies,
+            *(column[start:stop] for column in header.columns),
+            header.times[start:stop],
+            nothing,
+            nothing,
+            strict=True,
+        ),
+    )
+    return list(map(_make_entry, zip(range(first + start, first + stop), events, strict=True)))
+
+
+def decode_one(position: Position, header: str, body: bytes) -> AcceptedEvent:
+    """Reads a block of one event."""
+    return decode(position, decode_header(header), body, 0, 1)[0].event
+
+
+def slice_of(db: sqlite3.Connection, first: Position, header: Header, index: int) -> bytes:
+    """Reads one event's bytes out of a stored block, without the rest of it."""
+    begin = header.ends[index - 1] if index else 0
+    with db.blobopen("blocks", "body", first, readonly=True) as blob:
+        blob.seek(begin)
+        return blob.read(header.ends[index] - begin)
+
+
+def _alike(column: Sequence[Any]) -> Sequence[Any]:
+    return column[:1] if column.count(column[0]) == len(column) else column
+
+
+def _options(stored: Sequence[Sequence[str]]) -> Options:
+    return tuple((name, value) for name, value in stored)

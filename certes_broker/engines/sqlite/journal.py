@@ -1,0 +1,249 @@
+"""The journal as blocks in a table.
+
+Appends of a group become blocks together, whoever made them. Positions follow one another without holes. The newest
+block is never trimmed, so what the journal has come to can always be read from it.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final
+
+from certes_broker.domain.errors import CertesError
+from certes_broker.domain.events import BEGINNING, AcceptedEvent, Entry, Micros, Original, Position
+from certes_broker.engines.feed import Feed, Feeds
+from certes_broker.engines.kept import event_size
+from certes_broker.engines.sqlite.blocks import Header, cut, decode, decode_header, encode, slice_of
+from certes_broker.engines.sqlite.connection import PAGE_SIZE, Readers
+from certes_broker.engines.sqlite.ids import Ids
+from certes_broker.engines.sqlite.queries import named_queries, write_rows
+from certes_broker.engines.sqlite.writer import WriteQueue
+from certes_broker.ports.engine import Appended, Bounds, Page
+
+QUERIES: Final = named_queries("journal")
+
+TRIM_BYTES: Final = 8 << 20
+"""What one slice of a trim deletes, at most, but at least one block."""
+ID_BYTES: Final = PAGE_SIZE
+"""An id goes to a page of its own in the log, as random ids in a large table do."""
+
+Call = Sequence[AcceptedEvent]
+
+
+class Appends:
+    """A kind of write: appends."""
+
+    def __init__(self, ids: Ids, feeds: Feeds[Sequence[Entry]]) -> None:
+        self._ids = ids
+        self._feeds = feeds
+        self._last = BEGINNING
+        self._latest_accept = Micros(0)
+        self._total = 0
+        self._committed: Sequence[Entry] = ()
+
+    @property
+    def ready(self) -> bool:
+        return self._feeds.has_room
+
+    def load(self, db: sqlite3.Connection) -> None:
+        self._ids.load(db)
+        newest = db.execute(QUERIES["newest"]).fetchone()
+        self._last, self._latest_accept, self._total = newest or (BEGINNING, Micros(0), 0)
+
+    def apply(self, db: sqlite3.Connection, requests: Sequence[Call]) -> Sequence[Sequence[Appended] | CertesError]:
+        fresh, outcomes = self._ids.admit(db, requests, self._last)
+        first = self._last + 1
+        for events in cut(fresh):
+            self._add_block(db, events)
+        self._committed = list(map(Entry, map(Position, range(first, first + len(fresh))), fresh))
+        return outcomes
+
+    def announce(self) -> None:
+        committed, self._committed = self._committed, ()
+        if committed:
+            self._feeds.publish(committed, len(committed))
+
+    def _add_block(self, db: sqlite3.Connection, events: Sequence[AcceptedEvent]) -> None:
+        first = self._last + 1
+        last = self._last + len(events)
+        header, body = encode(events)
+        size = len(header) + sum(map(event_size, events))
+        self._latest_accept = max(self._latest_accept, *(event.accept_time for event in events))
+        self._total += size
+        self._last = Position(last)
+        write_rows(db, QUERIES["add_blocks"], 7, (first, last, self._latest_accept, size, self._total, header, body))
+        originals = [(position, event.original) for position, event in enumerate(events, first) if event.original]
+        for position, original in originals:
+            headers = json.dumps(original.headers, separators=(",", ":"))
+            write_rows(db, QUERIES["add_originals"], 4, (position, original.content_type, headers, original.body))
+
+
+class Trims:
+    """A kind of write: slices of a trim, of events or of ids. A request is what to run; it says whether there is more."""
+
+    ready = True
+
+    def load(self, db: sqlite3.Connection) -> None:
+        """Keeps nothing in mind."""
+
+    def apply(self, db: sqlite3.Connection, requests: Sequence[Any]) -> Sequence[bool]:
+        return [request(db) for request in requests]
+
+    def announce(self) -> None:
+        """Has nothing to hand on."""
+
+
+class SqliteJournal:
+    """The journal: writes go through the writer, reads through connections of their own."""
+
+    def __init__(
+        self,
+        ids: Ids,
+        feeds: Feeds[Sequence[Entry]],
+        readers: Readers,
+        appends: WriteQueue[Call, Sequence[Appended]],
+        trims: WriteQueue[Any, bool],
+    ) -> None:
+        self._ids = ids
+        self._feeds = feeds
+        self._readers = readers
+        self._appends = appends
+        self._trims = trims
+
+    async def append(self, events: Sequence[AcceptedEvent]) -> Sequence[Appended]:
+        if not events:
+            return []
+        size = 0
+        for event in events:
+            size += len(event.body) + (0 if event.digest is None else ID_BYTES)
+            if event.original is not None:
+                size += len(event.original.body)
+        return await self._appends.submit(events, size)
+
+    def tail(self) -> Feed[Sequence[Entry]]:
+        return self._feeds.open()
+
+    async def read(self, after: Position, limit: int, max_bytes: int) -> Page:
+        return await self._readers.run(partial(_read, after=after, limit=limit, max_bytes=max_bytes))
+
+    async def get(self, position: Position) -> Entry | None:
+        return await self._readers.run(partial(_get, position=position))
+
+    async def original(self, position: Position) -> Original | None:
+        return await self._readers.run(partial(_original, position=position))
+
+    async def find(self, source: str, event_id: str) -> Position | None:
+        return await self._readers.run(partial(self._ids.find, source=source, event_id=event_id))
+
+    async def position_at(self, time: Micros) -> Position:
+        return await self._readers.run(partial(_position_at, time=time))
+
+    async def trim(self, through: Position) -> Bounds:
+        slice_through = partial(_trim_slice, through=through)
+        while await self._trims.submit(slice_through, TRIM_BYTES // 256):
+            pass
+        return await self.bounds()
+
+    async def bounds(self) -> Bounds:
+        return await self._readers.run(_bounds)
+
+    async def forget_ids(self, before: Micros) -> None:
+        slice_before = partial(self._ids.forget, before=before)
+        while await self._trims.submit(slice_before, TRIM_BYTES // 256):
+            pass
+
+
+def _read(db: sqlite3.Connection, after: Position, limit: int, max_bytes: int) -> Page:
+    entries: list[Entry] = []
+    size = 0
+    for first, last, text, body in db.execute(QUERIES["blocks_from"], (after + 1,)):
+        if last <= after:
+            continue
+        header = decode_header(text)
+        start = max(after + 1 - first, 0)
+        stop = _stop(header, start, min(limit - len(entries), last - first + 1 - start), max_bytes - size)
+        entries += decode(first, header, body, start, stop)
+        size += header.ends[stop - 1] - (header.ends[start - 1] if start else 0)
+        if len(entries) >= limit or size >= max_bytes:
+            break
+    return Page(entries, entries[-1].position if entries else max(_bounds(db).last, after))
+
+
+def _stop(header: Header, start: int, count: int, room: int) -> int:
+    """Returns the index before which to stop: at most `count` events on, and with the one that fills the room."""
+    before = header.ends[start - 1] if start else 0
+    for index in range(start, start + count):
+        if header.ends[index] - before >= room:
+            return index + 1
+    return start + count
+
+
+def _get(db: sqlite3.Connection, position: Position) -> Entry | None:
+    row = db.execute(QUERIES["block_at"], (position,)).fetchone()
+    if row is None or row[1] < position:
+        return None
+    first, _, _, text = row
+    header = decode_header(text)
+    index = position - first
+    begin = header.ends[index - 1] if index else 0
+    body = slice_of(db, first, header, index)
+    return decode(first, header, bytes(begin) + body, index, index + 1)[0]
+
+
+def _original(db: sqlite3.Connection, position: Position) -> Original | None:
+    row = db.execute(QUERIES["original"], (position,)).fetchone()
+    if row is None:
+        return None
+    content_type, headers, body = row
+    return Original(content_type, tuple((name, value) for name, value in json.loads(headers)), body)
+
+
+def _position_at(db: sqlite3.Connection, time: Micros) -> Position:
+    """Searches the first block by which an event of that time or later had come; then the event in it."""
+    bounds = _bounds(db)
+    low, high = bounds.trimmed, bounds.last
+    # Invariant: no event at or below `low` is of that time or later; `high` is the end of a block that may hold the first.
+    while low < high:
+        first, last, latest, text = db.execute(QUERIES["block_at"], ((low + high + 1) // 2,)).fetchone()
+        if latest < time:
+            low = last
+        elif first - 1 > low:
+            high = first - 1
+            below = db.execute(QUERIES["block_at"], (high,)).fetchone()
+            if below[2] < time:
+                return _first_at(first, decode_header(text), time)
+        else:
+            return _first_at(first, decode_header(text), time)
+    return Position(low)
+
+
+def _first_at(first: Position, header: Header, time: Micros) -> Position:
+    for index, accepted in enumerate(header.times):
+        if accepted >= time:
+            return Position(first + index - 1)
+    return Position(first - 1)  # The highest time was that of an event that has been trimmed.
+
+
+def _bounds(db: sqlite3.Connection) -> Bounds:
+    newest = db.execute(QUERIES["newest"]).fetchone()
+    if newest is None:
+        return Bounds(BEGINNING, BEGINNING, 0)
+    first, trimmed_bytes = db.execute(QUERIES["oldest"]).fetchone()
+    return Bounds(Position(first - 1), newest[0], newest[2] - trimmed_bytes)
+
+
+def _trim_slice(db: sqlite3.Connection, through: Position) -> bool:
+    blocks = db.execute(QUERIES["trimmable"], (through,)).fetchall()
+    if not blocks:
+        return False
+    end, size = blocks[0]
+    for last, more in blocks[1:]:
+        if size + more > TRIM_BYTES:
+            break
+        end, size = last, size + more
+    db.execute(QUERIES["trim_blocks"], (end,))
+    db.execute(QUERIES["trim_originals"], (end,))
+    return end < blocks[-1][0] or len(blocks) == 64
