@@ -56,6 +56,23 @@ class Faults:
         if self._not_built:
             raise _together(self._not_built, Unimplemented)
 
+    def missing(self, field: str, description: str = "is required") -> CertesError:
+        """Notes that a field is missing without which reading cannot go on; returns what was noted, to be raised."""
+        self.required(field, description)
+        return _together(self._invalid, Invalid)
+
+
+def located(error: Invalid, field: str) -> Invalid:
+    """Returns a refusal as one of `field`, whatever it knew of fields itself."""
+    description = error.violations[0].description if error.violations else error.message
+    return Invalid(
+        error.reason,
+        f"{field}: {description}",
+        metadata={**error.metadata, "field": field},
+        violations=[FieldViolation(field, description)],
+        hint=error.hint,
+    )
+
 
 class _Noting:
     """Swallows an `Invalid` and notes it. A class and no generator, so that type checkers know that it swallows."""
@@ -68,23 +85,15 @@ class _Noting:
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
         if not isinstance(error, Invalid):
             return False
-        field, description = self._field, error.message
-        if error.violations:
-            description = error.violations[0].description
-            if self._below:
-                field = f"{field}.{error.violations[0].field}"
-        self._found.append(
-            Invalid(
-                error.reason,
-                f"{field}: {description}",
-                metadata={**error.metadata, "field": field},
-                violations=[FieldViolation(field, description)],
-                hint=error.hint,
-            )
-        )
+        field = self._field
+        if self._below and error.violations:
+            field = f"{field}.{error.violations[0].field}"
+        self._found.append(located(error, field))
         return True
 
 

@@ -13,10 +13,17 @@ Rules
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
+from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from certes_broker.gateway.requests import decode
+
+Request = TypeVar("Request", bound=Message)
 
 Send = Callable[[bytes], Awaitable[None]]
 """Sends one answer, and waits while the caller is not reading."""
@@ -66,3 +73,33 @@ class Method:
     def path(self) -> str:
         """`/{service}/{name}`, as gRPC and Connect address it."""
         return f"/{self.service}/{self.name}"
+
+
+def unary(request: type[Request], handle: Callable[[Request], Awaitable[Message]]) -> Unary:
+    """Makes a call of a function over messages."""
+
+    async def call(wire: bytes) -> bytes:
+        answer = await handle(decode(request, wire))
+        return answer.SerializeToString()
+
+    return Unary(call)
+
+
+def methods_of(service: ServiceDescriptor, calls: Mapping[str, Call]) -> tuple[Method, ...]:
+    """Returns the methods of a service, each with its call.
+
+    Raises `ValueError` if an rpc has no call, or a call no rpc: the contract is served as a whole.
+    """
+    differing = sorted(set(calls) ^ {rpc.name for rpc in service.methods})
+    if differing:
+        raise ValueError(f"{service.full_name} and its calls differ in {', '.join(differing)}")
+    return tuple(
+        Method(
+            service.full_name,
+            rpc.name,
+            calls[rpc.name],
+            GetMessageClass(rpc.input_type),
+            GetMessageClass(rpc.output_type),
+        )
+        for rpc in service.methods
+    )

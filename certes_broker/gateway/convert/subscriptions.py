@@ -152,7 +152,9 @@ def _read_labels(faults: Faults, message: pb.Subscription) -> tuple[tuple[str, s
         return ()
     for key, value in message.labels.items():
         if not _LABEL_KEY.fullmatch(key):
-            faults.invalid(f"{field}[{key[:_LABEL_VALUE_LENGTH]!r}]", "a key is 1 to 63 characters of a-z, 0-9, _ and -")
+            faults.invalid(
+                f"{field}[{key[:_LABEL_VALUE_LENGTH]!r}]", "a key is 1 to 63 characters of a-z, 0-9, _ and -"
+            )
         elif len(value) > _LABEL_VALUE_LENGTH:
             faults.invalid(f"{field}[{key!r}]", f"has {len(value)} characters; {_LABEL_VALUE_LENGTH} are allowed")
     return tuple(sorted(message.labels.items()))

@@ -7,6 +7,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from certes.v1 import subscription_pb2 as pb
+from certes.v1 import subscription_service_pb2 as service_pb
 from certes_broker.domain.signing import SigningSecret
 from certes_broker.domain.subscriptions import DEFAULT_WEBHOOK_TIMEOUT, Format, StoredSecret, WebhookDelivery
 from certes_broker.gateway.convert.times import Bounds, duration, read_duration, timestamp
@@ -36,12 +37,10 @@ def webhook_message(webhook: WebhookDelivery) -> pb.Webhook:
     return pb.Webhook(url=webhook.url, format=_FORMATS_OUT[webhook.format], timeout=duration(webhook.timeout))
 
 
-def secret_fields(secret: StoredSecret) -> dict[str, object]:
-    """Returns the fields of `SigningSecret`."""
-    fields: dict[str, object] = {"secret": secret.secret}
-    if secret.expire_time is not None:
-        fields["expire_time"] = timestamp(secret.expire_time)
-    return fields
+def secret_message(secret: StoredSecret) -> service_pb.SigningSecret:
+    """Returns the message of a signing secret, for the two rpcs that give it away."""
+    expire_time = None if secret.expire_time is None else timestamp(secret.expire_time)
+    return service_pb.SigningSecret(secret=secret.secret, expire_time=expire_time)
 
 
 _TIMEOUT: Final = Bounds(SECOND, MINUTE)
