@@ -35,7 +35,7 @@ class MembershipEvent(_message.Message):
     action: _builtins.str
     """What happened: `added` or `removed`."""
     scope: _builtins.str
-    """What the membership is in: `team`, or `organization` where the team was deleted with it."""
+    """What the membership is in: `team`; where somebody was removed, it can also be `organization`."""
     @_builtins.property
     def member(self) -> _user_pb2.User:
         """Who was added or removed."""
