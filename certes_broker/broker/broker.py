@@ -1,0 +1,131 @@
+"""The broker: its parts put together, started and drained."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from certes_broker.broker.attempt_log import AttemptLog
+from certes_broker.broker.catch_up import WORKERS, CatchUp
+from certes_broker.broker.janitor import Janitor, Retention
+from certes_broker.broker.kept_events import KeptEvents
+from certes_broker.broker.lanes import Lanes
+from certes_broker.broker.names import KEY_BYTES, EventNames
+from certes_broker.broker.posting import Poster
+from certes_broker.broker.publisher import Publisher
+from certes_broker.broker.router import Router
+from certes_broker.broker.settler import Settler
+from certes_broker.broker.streams import Streams
+from certes_broker.broker.subscriptions import Subscriptions, Surroundings
+from certes_broker.broker.webhooks import WebhookPump
+from certes_broker.ports.clock import Clock
+from certes_broker.ports.engine import Engine, Settings
+from certes_broker.ports.sender import Sender
+from certes_broker.schemas.events import EventReader
+from certes_broker.schemas.json_events import EventDocuments
+from certes_broker.schemas.outgoing import WebhookBodies
+from certes_broker.schemas.registry import Registry
+
+NAME_KEY: Final = "broker/event-name-key"
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSettings:
+    """What a broker is told. Sizes are bytes."""
+
+    domain: str
+    retention: Retention
+    max_event_bytes: int
+    in_flight_bytes: int
+    webhooks_in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What a broker stands on."""
+
+    engine: Engine
+    sender: Sender
+    clock: Clock
+
+
+class Broker:
+    """One broker, running. Made by `running`."""
+
+    def __init__(self, ports: Ports, registry: Registry, settings: BrokerSettings, router: Router, names: EventNames) -> None:
+        engine, clock = ports.engine, ports.clock
+        self.clock = clock
+        self.registry = registry
+        self.documents = EventDocuments(registry)
+        self.reader = EventReader(registry, max_event_bytes=settings.max_event_bytes)
+        self.names = names
+        self.publisher = Publisher(engine.journal, in_flight_bytes=settings.in_flight_bytes)
+        self.kept_events = KeptEvents(engine.journal, names)
+        self._router = router
+        self._settler = Settler(engine.cursors, clock, lambda: router.position)
+        self._catch_up = CatchUp(engine.journal, names, clock, router)
+        self.lanes = Lanes(engine, clock, router, self._settler, self._catch_up, secrets.token_hex(8))
+        self.streams = Streams(self.lanes, self._settler, clock)
+        poster = Poster(ports.sender, WebhookBodies(self.documents), engine.journal, clock, settings.domain)
+        self._attempts = AttemptLog(engine.attempts)
+        self._pump = WebhookPump(self.lanes, poster, self._attempts, clock)
+        self.subscriptions = Subscriptions(
+            Surroundings(engine, clock, self.lanes, self.streams, self._pump, poster, self.kept_events)
+        )
+        self._pump.on_gone = self.subscriptions.disable
+        self._janitor = Janitor(engine, clock, settings.retention, self.subscriptions.purge)
+        self._webhooks_in_flight = settings.webhooks_in_flight
+        self.draining = False
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls, ports: Ports, registry: Registry, settings: BrokerSettings) -> AsyncIterator[Broker]:
+        """Starts a broker; leaving stops it, after `drain` without losing anything, otherwise as a crash would."""
+        names = EventNames(await _name_key(ports.engine.settings))
+        router = Router(ports.engine.journal, names, await ports.engine.cursors.watermark())
+        broker = cls(ports, registry, settings, router, names)
+        async with asyncio.TaskGroup() as tasks:
+            settling = tasks.create_task(broker._settler.run(broker.lanes.all), name="settler")
+            others = [tasks.create_task(broker._catch_up.run(), name="catch-up") for _ in range(WORKERS)]
+            await broker.subscriptions.start()
+            tail = await router.catch_up()
+            others.append(tasks.create_task(router.run(tail), name="router"))
+            others += [
+                tasks.create_task(broker._pump.run(), name="webhooks") for _ in range(broker._webhooks_in_flight)
+            ]
+            others.append(tasks.create_task(broker._attempts.run(), name="attempts"))
+            others.append(tasks.create_task(broker._janitor.run(), name="janitor"))
+            try:
+                yield broker
+            finally:
+                for task in others:
+                    task.cancel()
+                broker._settler.stop()
+                await asyncio.wait([settling])
+                await broker._attempts.flush()
+
+    async def drain(self) -> None:
+        """Takes nothing more in, ends streams with a reason, and returns when nothing is under way."""
+        self.draining = True
+        await self.publisher.drain()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.streams.drain())
+            tasks.create_task(self._pump.drain())
+
+
+async def _name_key(settings: Settings) -> bytes:
+    """Returns the key of event names, made at the first start."""
+    document = await settings.get(NAME_KEY)
+    if document is None:
+        await settings.put(NAME_KEY, secrets.token_bytes(KEY_BYTES), 0)
+        document = await settings.get(NAME_KEY)
+    assert document is not None  # It was put just now, and nobody deletes it.
+    return document.body

@@ -1,0 +1,44 @@
+"""Items: an event in memory, shared by all lanes that it reaches."""
+
+from __future__ import annotations
+
+from certes_broker.broker.names import PREFIX
+from certes_broker.domain.events import Entry
+from certes_broker.domain.subscriptions import Format
+from certes_broker.schemas.outgoing import Rendered
+from certes_broker.schemas.wire import delivery_in_batch
+
+OVERHEAD = 160
+"""What a delivery adds to its event's bytes, about."""
+
+
+class Item:
+    """One event in memory, with its name. What is made of it for one subscriber is kept for the next."""
+
+    __slots__ = ("_first", "bodies", "entry", "name", "size")
+
+    def __init__(self, entry: Entry, name: str) -> None:
+        self.entry = entry
+        self.name = name
+        self.size = len(entry.event.body) + OVERHEAD
+        self._first: bytes | None = None
+        self.bodies: dict[Format, Rendered] = {}
+        """Webhook bodies made of it, by format."""
+
+    @property
+    def correlation_id(self) -> str:
+        """Identifies the event's way through this gateway: it is made of time and name, so that it needs no keeping."""
+        start = len(PREFIX)
+        return f"gw.1-{self.entry.event.accept_time // 1_000_000:08x}-{self.name[start : start + 24]}"
+
+    def delivery(self, attempt: int) -> bytes:
+        """Returns the delivery as an element of a batch. That of a first attempt is made once for all streams."""
+        if attempt == 1:
+            if self._first is None:
+                self._first = self._encode(1)
+            return self._first
+        return self._encode(attempt)
+
+    def _encode(self, attempt: int) -> bytes:
+        event = self.entry.event
+        return delivery_in_batch(self.name, attempt, event.accept_time, self.correlation_id, event.body)

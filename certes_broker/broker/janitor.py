@@ -1,0 +1,85 @@
+"""The janitor: lets go of what is past its time.
+
+Retention trims events by age and by size. It asks nobody's leave: a subscription that had not read what is trimmed finds
+a gap when it comes to read it, and the gap is recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from certes_broker.domain.errors import CertesError
+from certes_broker.domain.events import Micros, Position
+from certes_broker.ports.clock import Clock
+from certes_broker.ports.engine import Bounds, Engine
+
+INTERVAL: Final = 30.0
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long things are kept: `age` and `dedupe_window` in seconds, `size` in bytes of events."""
+
+    age: float
+    size: int
+    dedupe_window: float
+
+
+class Janitor:
+    """Goes round now and then."""
+
+    def __init__(
+        self, engine: Engine, clock: Clock, retention: Retention, purge: Callable[[Micros], Awaitable[int]]
+    ) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._retention = retention
+        self._purge = purge
+        self._due = asyncio.Event()
+
+    async def run(self) -> None:
+        """Goes round for ever."""
+        while True:
+            try:
+                await self.go_round()
+            except CertesError as error:
+                log.error("janitor_failed", error=str(error))
+            self._due.clear()
+            self._clock.alarm(INTERVAL, self._due.set)
+            await self._due.wait()
+
+    async def go_round(self) -> None:
+        """Lets go of everything that is past its time now."""
+        now, journal = self._clock.now(), self._engine.journal
+        oldest = _before(now, self._retention.age)
+        bounds = await journal.bounds()
+        through = max(await journal.position_at(oldest), surplus(bounds, self._retention.size))
+        if through > bounds.trimmed:
+            trimmed = await journal.trim(through)
+            if trimmed.trimmed > bounds.trimmed:
+                log.info("events_trimmed", bytes_kept=trimmed.bytes)
+        await journal.forget_ids(_before(now, self._retention.dedupe_window))
+        await self._engine.attempts.trim(oldest)
+        await self._purge(now)
+
+
+def surplus(bounds: Bounds, size: int) -> Position:
+    """Returns the position through which events must go for at most `size` bytes to be left.
+
+    Events are taken to be of about one size; where they are not, the next round trims what is left over.
+    """
+    if bounds.bytes <= size:
+        return bounds.trimmed
+    share = (bounds.bytes - size) / bounds.bytes
+    return Position(bounds.trimmed + int((bounds.last - bounds.trimmed) * share) + 1)
+
+
+def _before(now: Micros, seconds: float) -> Micros:
+    return Micros(max(0, now - int(seconds * 1_000_000)))

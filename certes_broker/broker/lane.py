@@ -1,0 +1,215 @@
+"""A lane: the in-memory working state of one awake subscription.
+
+Rules
+-----
+* A lane decides nothing about deliveries; its cursor does. A lane says where its events come from and when others must
+  be told: the settler that something became due to be durable, the catch-up that it needs the journal, its consumers
+  that something is ready.
+* A lane is **live** while everything that is routed goes into it from memory. When it holds as much as it may it falls
+  **behind**: it takes nothing more from the router, and reads the journal from its read mark once there is room again.
+  It is live again when its reading has reached what has been routed.
+* While it is **frozen**, it takes in nothing at all: its selectors are changing.
+
+Nothing here waits, so every method is one step as seen by everybody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from certes_broker.broker.items import Item
+from certes_broker.domain.cursor import Cursor
+from certes_broker.domain.cursor_state import CursorChange
+from certes_broker.domain.events import Micros, Position
+from certes_broker.domain.matching import Interest, RoutingTable
+from certes_broker.domain.subscriptions import Subscription
+from certes_broker.ports.clock import Alarm, Clock
+
+READY_LIMIT: Final = 4096
+"""How many deliveries wait in a lane before it falls behind."""
+
+READY_BYTES_LIMIT: Final = 8 * 1024 * 1024
+"""How many bytes of deliveries wait in a lane before it falls behind."""
+
+OWED_LIMIT: Final = 100_000
+"""How many rows a subscription may have before it reads no further until some are settled."""
+
+
+class Consumer(Protocol):
+    """What takes ready deliveries out of a lane."""
+
+    def wake(self) -> None:
+        """Hears that deliveries are ready. Called once per commit, not once per delivery."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attendants:
+    """Who is told what of a lane."""
+
+    clock: Clock
+    settle: Callable[[Lane], None]
+    """Something must become durable."""
+    read: Callable[[Lane], None]
+    """The journal must be read, for what comes next or for what is due again."""
+
+
+class Lane:
+    """One awake subscription. See the module for what it is."""
+
+    def __init__(self, subscription: Subscription, cursor: Cursor[Item], attendants: Attendants, *, durable: bool) -> None:
+        self.subscription = subscription
+        self.cursor = cursor
+        self.durable = durable
+        """Whether its cursor is kept; an ephemeral subscription's is not."""
+        self.name = subscription.name.text
+        self.consumers: list[Consumer] = []
+        self.live = False
+        self.frozen = False
+        self.being_read = False
+        self.stored_level = False
+        """Whether the stored cursor lets the watermark speak for it."""
+        self.era = 0
+        """Counts seeks: what was handed out in an earlier era concerns nobody any more."""
+        self.resume_mark = cursor.read_mark
+        """How far it had read before it went to rest; what of that is unsettled is read again under the same selectors."""
+        self.read_time: Micros | None = None
+        """When the last event that the catch-up read for it was accepted."""
+        self._attendants = attendants
+        self._alarm: Alarm | None = None
+        self._alarm_due: Micros | None = None
+        self._alone: RoutingTable[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"Lane({self.name}, {'live' if self.live else 'behind'}, {self.cursor.ready} ready, {self.cursor.out} out)"
+
+    @property
+    def interest(self) -> Interest[Lane]:
+        """What it wants, for the router."""
+        interest = self.subscription.interest
+        return Interest(self, interest.subscriber, interest.selectors, interest.all_subscribers)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it holds as much as it may."""
+        cursor = self.cursor
+        return cursor.ready >= READY_LIMIT or cursor.ready_bytes >= READY_BYTES_LIMIT or cursor.owed >= OWED_LIMIT
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it is empty enough for reading to be worth while."""
+        cursor = self.cursor
+        return (
+            cursor.ready <= READY_LIMIT // 2
+            and cursor.ready_bytes <= READY_BYTES_LIMIT // 2
+            and cursor.owed < OWED_LIMIT
+        )
+
+    @property
+    def is_level(self) -> bool:
+        """Whether the watermark may speak for it: it owes nothing and takes part in everything that is routed."""
+        return self.live and not self.frozen and self.cursor.is_clear
+
+    @property
+    def wants_reading(self) -> bool:
+        """Whether the catch-up has something to do for it."""
+        return self.cursor.needs_events or (not self.live and not self.frozen and self.has_room)
+
+    @property
+    def oldest_unsent(self) -> Micros | None:
+        """When the oldest event that has still to be handed out was accepted; None if it is level."""
+        following = self.cursor.peek()
+        if following is not None and following.payload is not None:
+            return following.payload.entry.event.accept_time
+        return None if self.live else self.read_time
+
+    # Taking in.
+
+    def take_in(self, item: Item) -> None:
+        """Takes in one matching event, from the router while live, else from the journal."""
+        event = item.entry.event
+        self.cursor.offer(item.entry.position, event.ordering_key, item.size, item)
+
+    def routed(self, through: Position) -> None:
+        """Hears, once per commit that brought it something, that everything up to `through` has been routed."""
+        if self.is_full:
+            self.fall_behind(through)
+        self.wake()
+
+    def accepts(self, item: Item) -> bool:
+        """Whether an event read from the journal concerns it."""
+        if self.cursor.is_deferred(item.entry.position):
+            return True
+        if self._alone is None:
+            interest = self.subscription.interest
+            self._alone = RoutingTable(remembered_types=1000)
+            self._alone.put(Interest(None, interest.subscriber, interest.selectors, interest.all_subscribers))
+        event = item.entry.event
+        return bool(self._alone.match(event.type, event.subscriber, event.options))
+
+    def fall_behind(self, through: Position) -> None:
+        """Takes no more from the router, which has routed everything up to `through`."""
+        if self.live:
+            self.live = False
+            self.cursor.advance(through)
+
+    def go_live(self) -> None:
+        """Takes from the router from now on."""
+        self.live = True
+        self._alone = None
+
+    def become(self, subscription: Subscription) -> None:
+        """Takes over changed settings."""
+        self.subscription = subscription
+        self._alone = None
+
+    def wake(self) -> None:
+        """Tells its consumers that something is ready."""
+        for consumer in self.consumers:
+            consumer.wake()
+
+    # Telling others.
+
+    def changed(self) -> None:
+        """Sees to what follows from a change of its cursor: durability, reading, and the next retry."""
+        if self.durable:
+            self._attendants.settle(self)
+        self.attend()
+
+    def attend(self) -> None:
+        """Sees to reading and to the next retry."""
+        if not self.being_read and self.wants_reading:
+            self._attendants.read(self)
+        due = self.cursor.next_due
+        if due is not None and (self._alarm_due is None or due < self._alarm_due):
+            self._set_alarm(due)
+
+    def rest(self) -> None:
+        """Calls off what it had planned."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm, self._alarm_due = None, None
+
+    def collect(self, routed: Position) -> CursorChange:
+        """Returns what has to become durable; `routed` is how far the router is."""
+        if self.live:
+            self.cursor.advance(routed)
+        self.stored_level = self.is_level
+        return self.cursor.collect(level=self.stored_level)
+
+    def _set_alarm(self, due: Micros) -> None:
+        self.rest()
+        clock = self._attendants.clock
+        self._alarm_due = due
+        # Due times are times of day, which may jump; so no alarm is set further off than a minute, and then set again.
+        self._alarm = clock.alarm(min(max(0.0, (due - clock.now()) / 1_000_000), 60.0), self._ring)
+
+    def _ring(self) -> None:
+        self._alarm, self._alarm_due = None, None
+        self.cursor.wake(self._attendants.clock.now())
+        self.attend()
+        if self.cursor.ready_again:
+            self.wake()
+
+

@@ -1,0 +1,172 @@
+"""The lanes that are awake, and how they wake and go to rest.
+
+A lane is awake while somebody takes deliveries out of it: a stream, or the webhook pump. A subscription without a taker
+has no lane and costs nothing: its cursor lies in the engine, and what it missed is read from the journal when it wakes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import structlog
+
+from certes_broker.broker.catch_up import CatchUp
+from certes_broker.broker.items import Item
+from certes_broker.broker.lane import Attendants, Consumer, Lane
+from certes_broker.broker.router import Router
+from certes_broker.broker.settler import Settler
+from certes_broker.domain.cursor import Cursor
+from certes_broker.domain.cursor_state import CursorState, StoredCursor
+from certes_broker.domain.errors import Reason, Unavailable
+from certes_broker.domain.events import Micros, Position
+from certes_broker.domain.subscriptions import Subscription
+from certes_broker.ports.clock import Clock
+from certes_broker.ports.engine import Engine
+
+UNTIL_RELEASED: Final = Micros(2**62)
+"""The embedded engine's lock makes every lane this broker's; so leases need no end and no renewing."""
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
+
+
+class Lanes:
+    """Wakes lanes and puts them to rest."""
+
+    def __init__(self, engine: Engine, clock: Clock, router: Router, settler: Settler, catch_up: CatchUp, holder: str) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._router = router
+        self._settler = settler
+        self._catch_up = catch_up
+        self._holder = holder
+        self._attendants = Attendants(clock, settler.settle, catch_up.read_for)
+        self._awake: dict[str, Lane] = {}
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+
+    def __len__(self) -> int:
+        """How many durable lanes are awake."""
+        return len(self._awake)
+
+    def all(self) -> Iterable[Lane]:
+        """Returns the durable lanes that are awake."""
+        return self._awake.values()
+
+    def get(self, name: str) -> Lane | None:
+        """Returns a subscription's lane, if it is awake."""
+        return self._awake.get(name)
+
+    @asynccontextmanager
+    async def alone(self, name: str) -> AsyncIterator[None]:
+        """Keeps everybody else from waking, resting or changing one subscription."""
+        lock, holders = self._locks.get(name, (asyncio.Lock(), 0))
+        self._locks[name] = (lock, holders + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, holders = self._locks.pop(name)
+            if holders > 1:
+                self._locks[name] = (lock, holders - 1)
+
+    async def wake(self, subscriptions: Sequence[Subscription]) -> Sequence[Lane]:
+        """Returns the lanes of subscriptions, in order, woken where they were not. The caller is `alone` with each."""
+        asleep = [subscription for subscription in subscriptions if subscription.name.text not in self._awake]
+        if asleep:
+            names = [subscription.name.text for subscription in asleep]
+            now = self._clock.now()
+            epochs = await self._engine.leases.lease(names, self._holder, UNTIL_RELEASED, now)
+            cursors = await self._engine.cursors.load(names)
+            trimmed = (await self._engine.journal.bounds()).trimmed
+            for subscription, epoch, stored in zip(asleep, epochs, cursors, strict=True):
+                if epoch is None:
+                    raise Unavailable(
+                        Reason.LEASE_LOST, f"Another broker runs {subscription.name.text}.", retry_after=1.0
+                    )
+                self._begin(subscription, epoch, stored or _new_cursor(subscription), trimmed)
+        return [self._awake[subscription.name.text] for subscription in subscriptions]
+
+    def _begin(self, subscription: Subscription, epoch: int, stored: StoredCursor, trimmed: Position) -> None:
+        cursor: Cursor[Item] = Cursor(subscription.name.text, epoch, stored)
+        lane = Lane(subscription, cursor, self._attendants, durable=True)
+        lane.stored_level = stored.state.level
+        lane.resume_mark = stored.state.read_mark
+        self._awake[lane.name] = lane
+        self._router.put(lane)
+        # A page of one step may have been trimmed in the meantime; the first reading sees to later ones.
+        if cursor.skip_trimmed(trimmed, self._clock.now()) is not None:
+            log.warning("backlog_trimmed", subscription=lane.name, reason="retention")
+            lane.changed()
+        if cursor.read_mark >= self._router.position:
+            lane.go_live()
+        cursor.wake(self._clock.now())
+        lane.attend()
+
+    def ephemeral(self, subscription: Subscription) -> Lane:
+        """Returns a lane that is never stored, and begins at the subscription's start."""
+        cursor: Cursor[Item] = Cursor(subscription.name.text, 0, _new_cursor(subscription))
+        lane = Lane(subscription, cursor, self._attendants, durable=False)
+        self._router.put(lane)
+        if cursor.read_mark >= self._router.position:
+            lane.go_live()
+        lane.attend()
+        return lane
+
+    def join(self, lane: Lane, consumer: Consumer) -> None:
+        """Adds a taker, and tells it that something may be ready."""
+        lane.consumers.append(consumer)
+        consumer.wake()
+
+    def leave(self, lane: Lane, consumer: Consumer) -> None:
+        """Removes a taker. The lane stays awake until it is put to rest."""
+        if consumer in lane.consumers:
+            lane.consumers.remove(consumer)
+
+    async def rest(self, lane: Lane) -> None:
+        """Puts a lane to rest, unless somebody takes from it. The caller is `alone` with it."""
+        if lane.consumers:
+            return
+        lane.fall_behind(self._router.position)
+        lane.frozen = True
+        lane.rest()
+        self._router.remove(lane)
+        if not lane.durable:
+            return
+        if self._awake.get(lane.name) is lane:
+            await self._settler.settled(lane)
+            del self._awake[lane.name]
+
+    async def freeze(self, lane: Lane) -> None:
+        """Stops a lane's reading and gives rows to all that it has read and not settled; durable when it returns.
+
+        What it had read before it last went to rest counts as read.
+        """
+        while lane.cursor.read_mark < lane.resume_mark:
+            await self._catch_up.read_page(lane, lane.resume_mark)
+        lane.fall_behind(self._router.position)
+        lane.frozen = True
+        lane.cursor.secure()
+        await self._settler.settled(lane)
+
+    def thaw(self, lane: Lane, subscription: Subscription) -> None:
+        """Lets a frozen lane go on with changed settings."""
+        lane.become(subscription)
+        self._router.put(lane)
+        lane.frozen = False
+        lane.attend()
+
+    async def seek(self, lane: Lane, target: Position) -> int:
+        """Moves a lane; returns how many deliveries were discarded. Durable when it returns."""
+        lane.fall_behind(self._router.position)
+        lane.rest()
+        lane.era += 1
+        discarded = lane.cursor.seek(target)
+        await self._settler.settled(lane)
+        lane.attend()
+        return discarded
+
+
+def _new_cursor(subscription: Subscription) -> StoredCursor:
+    return StoredCursor(CursorState(subscription.start, subscription.start), ())

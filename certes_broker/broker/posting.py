@@ -1,0 +1,88 @@
+"""Posting: makes the signed request of one attempt and sends it.
+
+Source of the headers: Standard Webhooks, https://www.standardwebhooks.com
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Final
+
+from certes_broker.broker.items import Item
+from certes_broker.broker.names import PREFIX
+from certes_broker.domain.events import Micros
+from certes_broker.domain.signing import SigningSecret, sign
+from certes_broker.domain.subscriptions import WEBHOOK_CONNECT_TIMEOUT, Format, StoredSecret, WebhookDelivery
+from certes_broker.ports.clock import Clock
+from certes_broker.ports.engine import Journal
+from certes_broker.ports.sender import Sender, SendRequest, SendResult
+from certes_broker.schemas.outgoing import Rendered, WebhookBodies
+
+USER_AGENT: Final = "Certes"
+_PARSED: Final = 10_000
+
+
+class Poster:
+    """Renders, signs and sends."""
+
+    def __init__(self, sender: Sender, bodies: WebhookBodies, journal: Journal, clock: Clock, domain: str) -> None:
+        self._sender = sender
+        self._bodies = bodies
+        self._journal = journal
+        self._clock = clock
+        self._domain = domain
+        self._parsed: dict[str, SigningSecret] = {}
+
+    async def post(self, item: Item, delivery: WebhookDelivery) -> SendResult:
+        """Sends one delivery and returns what came of it. Raises `Invalid` if the event cannot be rendered."""
+        rendered = item.bodies.get(delivery.format)
+        if rendered is None:
+            event, original = item.entry.event, None
+            if delivery.format is Format.ORIGINAL:
+                original = await self._journal.original(item.entry.position)
+            rendered = self._bodies.render(event, delivery.format, original)
+            item.bodies[delivery.format] = rendered
+        return await self._send(delivery, f"msg_{item.name[len(PREFIX):]}", rendered)
+
+    async def test(self, delivery: WebhookDelivery, message_id: str) -> SendResult:
+        """Sends one request that says it is a test."""
+        document = {
+            "specversion": "1.0",
+            "id": message_id,
+            "source": f"//{self._domain}",
+            "type": f"{self._domain}/_/1/_test",
+            "datacontenttype": "application/json",
+            "data": {"message": "This is a test of your webhook subscription."},
+        }
+        body = json.dumps(document).encode()
+        return await self._send(delivery, message_id, Rendered("application/cloudevents+json; charset=utf-8", (), body))
+
+    async def _send(self, delivery: WebhookDelivery, message_id: str, rendered: Rendered) -> SendResult:
+        now = self._clock.now()
+        timestamp = now // 1_000_000
+        secrets = [self._secret(stored) for stored in signing_now(delivery.secrets, now)]
+        headers = {
+            **dict(rendered.headers),
+            "content-type": rendered.content_type,
+            "user-agent": USER_AGENT,
+            "webhook-id": message_id,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": sign(secrets, message_id, timestamp, rendered.body),
+        }
+        return await self._sender.send(
+            SendRequest(delivery.url, headers, rendered.body, delivery.timeout, WEBHOOK_CONNECT_TIMEOUT)
+        )
+
+    def _secret(self, stored: StoredSecret) -> SigningSecret:
+        parsed = self._parsed.get(stored.secret)
+        if parsed is None:
+            if len(self._parsed) >= _PARSED:
+                self._parsed.clear()
+            parsed = self._parsed[stored.secret] = SigningSecret.parse(stored.secret)
+        return parsed
+
+
+def signing_now(secrets: Sequence[StoredSecret], now: Micros) -> Sequence[StoredSecret]:
+    """Returns the secrets that have not stopped signing, newest first."""
+    return [secret for secret in secrets if secret.expire_time is None or secret.expire_time > now]

@@ -1,0 +1,69 @@
+"""The publisher: takes validated events into the journal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from certes_broker.domain.errors import Exhausted, Reason, Unavailable
+from certes_broker.domain.events import AcceptedEvent, Position
+from certes_broker.ports.engine import Journal
+
+
+class Receipt(NamedTuple):
+    """What became of one event. `duplicate` says that it had been stored before, at `position`."""
+
+    position: Position
+    id: str
+    duplicate: bool
+
+
+class Publisher:
+    """Takes events in, as much at once as its bound allows."""
+
+    def __init__(self, journal: Journal, *, in_flight_bytes: int) -> None:
+        self._journal = journal
+        self._limit = in_flight_bytes
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.in_flight_bytes = 0
+        """Bytes of events that were taken in and are not durable yet."""
+
+    async def publish(self, events: Sequence[AcceptedEvent]) -> Sequence[Receipt]:
+        """Appends events as a whole; when it returns they are durable.
+
+        Raises `Exhausted` (BUFFER_FULL) where too much is under way, `AlreadyExists` (EVENT_ID_REUSED), and
+        `Unavailable` (DRAINING, STORAGE_UNAVAILABLE).
+        """
+        if self._draining:
+            raise Unavailable(
+                Reason.DRAINING,
+                "The broker is shutting down and takes no more events.",
+                hint="Publish to another one, or again in a moment.",
+                retry_after=1.0,
+            )
+        size = sum([len(event.body) for event in events])
+        if self.in_flight_bytes + size > self._limit:
+            raise Exhausted(
+                Reason.BUFFER_FULL,
+                f"{self.in_flight_bytes} bytes of events are being stored; the limit is {self._limit}.",
+                hint="Publish again after the delay; limits.in_flight_bytes is the setting.",
+                metadata={"limit": str(self._limit), "setting": "limits.in_flight_bytes"},
+                retry_after=0.1,
+            )
+        self.in_flight_bytes += size
+        self._idle.clear()
+        try:
+            appended = await self._journal.append(events)
+        finally:
+            self.in_flight_bytes -= size
+            if not self.in_flight_bytes:
+                self._idle.set()
+        return [Receipt(at.position, event.id, at.duplicate) for event, at in zip(events, appended, strict=True)]
+
+    async def drain(self) -> None:
+        """Refuses further events and returns when those taken in are durable."""
+        self._draining = True
+        await self._idle.wait()

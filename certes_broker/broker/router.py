@@ -1,0 +1,78 @@
+"""The router: takes committed events to the lanes that they concern, from memory.
+
+The router knows how far it has come (`position`). When the broker starts it stands at the watermark, up to which all
+level lanes had settled everything, and reads from there what had been committed since; then it follows the journal's
+tail. Routing a commit is one synchronous step: whoever looks sees all of it or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from certes_broker.broker.items import Item
+from certes_broker.broker.lane import Lane
+from certes_broker.broker.names import EventNames
+from certes_broker.domain.events import Entry, Position
+from certes_broker.domain.matching import RoutingTable
+from certes_broker.ports.engine import Journal
+
+_PAGE: Final = 1000
+_PAGE_BYTES: Final = 8 * 1024 * 1024
+
+
+class Router:
+    """Takes committed events to lanes."""
+
+    def __init__(self, journal: Journal, names: EventNames, position: Position) -> None:
+        self.position = position
+        """Everything at or below has been routed."""
+        self._journal = journal
+        self._names = names
+        self._table: RoutingTable[Lane] = RoutingTable()
+
+    def put(self, lane: Lane) -> None:
+        """Adds a lane, or takes over its changed selectors."""
+        self._table.put(lane.interest)
+
+    def remove(self, lane: Lane) -> None:
+        """Forgets a lane."""
+        self._table.remove(lane)
+
+    async def catch_up(self) -> AsyncIterator[Sequence[Entry]]:
+        """Routes what was committed before now, and returns the tail that `run` is to follow."""
+        tail = self._journal.tail()
+        while True:
+            page = await self._journal.read(self.position, _PAGE, _PAGE_BYTES)
+            if not page.entries:
+                self.position = max(self.position, page.through)
+                return tail
+            self.route(page.entries)
+
+    async def run(self, tail: AsyncIterator[Sequence[Entry]]) -> None:
+        """Routes every commit as it comes, for ever."""
+        async for entries in tail:
+            self.route(entries)
+
+    def route(self, entries: Sequence[Entry]) -> None:
+        """Routes one batch of consecutive entries. Entries that were routed before are left out."""
+        match = self._table.match
+        found: list[tuple[Entry, Sequence[Lane]]] = []
+        for entry in entries:
+            if entry.position <= self.position:
+                continue
+            event = entry.event
+            lanes = match(event.type, event.subscriber, event.options)
+            if lanes:
+                found.append((entry, lanes))
+        through = max(self.position, entries[-1].position)
+        touched: dict[Lane, None] = {}
+        for (entry, lanes), name in zip(found, self._names.names([entry.position for entry, _ in found]), strict=True):
+            item = Item(entry, name)
+            for lane in lanes:
+                if lane.live:
+                    lane.take_in(item)
+                    touched[lane] = None
+        self.position = through
+        for lane in touched:
+            lane.routed(through)

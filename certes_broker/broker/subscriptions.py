@@ -1,0 +1,401 @@
+"""The subscriptions: what is stored of them, and what happens to their lanes when they change.
+
+A change is first made durable and then takes effect, and whatever happens to one subscription happens one thing after
+the other (`Lanes.alone`). The subscriptions are all in memory too; reading them waits for nothing.
+"""
+
+from __future__ import annotations
+
+import bisect
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+
+from certes_broker.broker.kept_events import KeptEvents
+from certes_broker.broker.lane import Lane
+from certes_broker.broker.lanes import Lanes
+from certes_broker.broker.paging import make_token, read_token
+from certes_broker.broker.posting import Poster, signing_now
+from certes_broker.broker.streams import Stream, StreamLimits, Streams
+from certes_broker.broker.subscription_documents import PREFIX, key_of, read_document, write_document
+from certes_broker.broker.webhooks import WebhookPump
+from certes_broker.domain.errors import AlreadyExists, FailedPrecondition, NotFound, Reason
+from certes_broker.domain.events import Micros
+from certes_broker.domain.matching import Selector
+from certes_broker.domain.names import SubscriptionName
+from certes_broker.domain.seeking import SeekEnd, SeekPoint
+from certes_broker.domain.signing import generate_secret
+from certes_broker.domain.subscriptions import (
+    RESTORABLE,
+    State,
+    StoredSecret,
+    StreamDelivery,
+    Subscription,
+    WebhookDelivery,
+    revise,
+    streamability,
+)
+from certes_broker.ports.clock import Clock
+from certes_broker.ports.engine import Engine
+from certes_broker.ports.sender import SendResult
+from certes_broker.schemas.wire import Closing
+
+MAXIMUM_SECRETS: Final = 4
+_SECRET_BYTES: Final = 32
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionPage:
+    """Some subscriptions, by name. `next_page_token` is empty if there is nothing more."""
+
+    subscriptions: Sequence[Subscription]
+    next_page_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What subscriptions act upon."""
+
+    engine: Engine
+    clock: Clock
+    lanes: Lanes
+    streams: Streams
+    pump: WebhookPump
+    poster: Poster
+    kept_events: KeptEvents
+
+
+class Subscriptions:
+    """Creates and manages subscriptions."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._by_name: dict[str, Subscription] = {}
+        self._sorted: list[str] = []
+
+    def __len__(self) -> int:
+        """How many subscriptions there are, deleted ones included."""
+        return len(self._by_name)
+
+    async def start(self) -> None:
+        """Loads what is stored and wakes the lanes of webhooks."""
+        for document in await self._around.engine.settings.list(PREFIX):
+            self._keep(read_document(document))
+        awake = [one for one in self._by_name.values() if one.is_webhook and one.state is State.ACTIVE]
+        for lane in await self._around.lanes.wake(awake):
+            self._around.pump.start(lane)
+
+    # Reading.
+
+    def get(self, name: SubscriptionName) -> Subscription:
+        """Returns a subscription. Raises `NotFound` (SUBSCRIPTION_NOT_FOUND)."""
+        subscription = self._by_name.get(name.text)
+        if subscription is None:
+            raise _not_found(name)
+        return subscription
+
+    def list(
+        self, subscriber: str | None, *, show_deleted: bool, page_size: int, page_token: str
+    ) -> SubscriptionPage:
+        """Returns subscriptions by name: those of a subscriber, or of all for None."""
+        of = (subscriber, show_deleted)
+        after = read_token(page_token, *of)
+        found: list[Subscription] = []
+        for name in self._sorted[bisect.bisect_right(self._sorted, after) :]:
+            subscription = self._by_name[name]
+            if subscriber is not None and subscription.name.subscriber != subscriber:
+                continue
+            if subscription.state is State.DELETED and not show_deleted:
+                continue
+            if len(found) == page_size:
+                return SubscriptionPage(found, make_token(found[-1].name.text, *of))
+            found.append(subscription)
+        return SubscriptionPage(found, "")
+
+    def restorable_until(self, subscription: Subscription) -> Micros | None:
+        """Returns when a deleted subscription is gone for good; None if it is not deleted."""
+        return None if subscription.delete_time is None else Micros(subscription.delete_time + RESTORABLE)
+
+    def signing_secrets(self, name: SubscriptionName) -> Sequence[StoredSecret]:
+        """Returns the secrets that sign now, newest first. Raises `FailedPrecondition` for a stream subscription."""
+        delivery = _webhook(self.get(name))
+        return signing_now(delivery.secrets, self._around.clock.now())
+
+    # Changing.
+
+    async def create(self, subscription: Subscription, start: SeekPoint | None) -> Subscription:
+        """Stores a new subscription. It gets what is accepted after this, or after `start`.
+
+        Raises `AlreadyExists` (SUBSCRIPTION_EXISTS); a deleted one's name is free.
+        """
+        name = subscription.name
+        async with self._around.lanes.alone(name.text):
+            present = self._by_name.get(name.text)
+            if present is not None and present.state is not State.DELETED:
+                raise AlreadyExists(
+                    Reason.SUBSCRIPTION_EXISTS,
+                    f"{name.text} exists.",
+                    hint="Update it, with allow_missing where it may be new.",
+                    metadata={"name": name.text},
+                )
+            if present is not None:
+                await self._around.engine.cursors.forget(name.text)
+            now = self._around.clock.now()
+            position = await self._around.kept_events.position_of(SeekEnd() if start is None else start)
+            fresh = replace(
+                _with_secret(subscription), start=position, create_time=now, update_time=now, state=State.ACTIVE
+            )
+            stored = await self._store(fresh, 0 if present is None else present.revision)
+            await self._take_effect(stored)
+            return stored
+
+    async def update(
+        self,
+        name: SubscriptionName,
+        change: Callable[[Subscription], Subscription],
+        *,
+        etag: str,
+        generation: int | None,
+        restore: bool,
+    ) -> Subscription:
+        """Changes a subscription by `change`, which gets it as it is stored and must not do anything else.
+
+        Raises `NotFound`, `Aborted` (ETAG_MISMATCH) and `FailedPrecondition` (STALE_GENERATION, and
+        SUBSCRIPTION_DELETED unless `restore`).
+        """
+        async with self._around.lanes.alone(name.text):
+            stored = self.get(name)
+            if stored.state is State.DELETED and not restore:
+                raise _deleted(name)
+            changed = revise(stored, change, etag=etag, generation=generation, now=self._around.clock.now())
+            if changed.state is State.DELETED:
+                changed = replace(changed, state=State.ACTIVE, state_reason="", delete_time=None)
+            return await self._change(stored, changed)
+
+    async def delete(self, name: SubscriptionName, *, etag: str) -> Subscription:
+        """Deletes a subscription; it can be restored until `restorable_until`. Raises as `update` does."""
+        async with self._around.lanes.alone(name.text):
+            stored = self.get(name)
+            if stored.state is State.DELETED:
+                raise _deleted(name)
+            now = self._around.clock.now()
+            changed = revise(
+                stored,
+                lambda one: replace(one, state=State.DELETED, delete_time=now, state_reason=""),
+                etag=etag,
+                generation=None,
+                now=now,
+            )
+            return await self._change(stored, changed)
+
+    async def pause(self, name: SubscriptionName) -> Subscription:
+        """Stops deliveries. Idempotent."""
+        return await self._set_state(name, State.PAUSED, "")
+
+    async def resume(self, name: SubscriptionName) -> Subscription:
+        """Lets deliveries go out again. Idempotent."""
+        return await self._set_state(name, State.ACTIVE, "")
+
+    async def disable(self, name: str, reason: str) -> None:
+        """Stops deliveries for a reason of the broker's."""
+        subscription = self._by_name.get(name)
+        if subscription is not None and subscription.state is State.ACTIVE:
+            log.warning("subscription_disabled", subscription=name, reason=reason)
+            await self._set_state(subscription.name, State.DISABLED, reason)
+
+    async def seek(self, name: SubscriptionName, point: SeekPoint) -> tuple[Subscription, int]:
+        """Moves a subscription; returns how many pending deliveries were discarded."""
+        around = self._around
+        async with around.lanes.alone(name.text):
+            subscription = self.get(name)
+            if subscription.state is State.DELETED:
+                raise _deleted(name)
+            position = await around.kept_events.position_of(point)
+            [lane] = await around.lanes.wake([subscription])
+            for stream in around.streams.of(lane):
+                stream.forget()
+                stream.close(Closing.REASON_SOUGHT, "The subscription was moved; open the stream again.")
+            around.pump.moved(lane)
+            discarded = await around.lanes.seek(lane, position)
+            await around.lanes.rest(lane)
+            return subscription, discarded
+
+    async def rotate_secret(self, name: SubscriptionName, overlap: float) -> Sequence[StoredSecret]:
+        """Makes a new signing secret; the others stop signing after `overlap` seconds, or earlier as they had to."""
+        now = self._around.clock.now()
+        end = Micros(now + int(overlap * 1_000_000))
+
+        def rotate(subscription: Subscription) -> Subscription:
+            delivery = _webhook(subscription)
+            old = [
+                replace(secret, expire_time=min(end, secret.expire_time or end))
+                for secret in signing_now(delivery.secrets, now)
+            ]
+            new = (_new_secret(), *old[: MAXIMUM_SECRETS - 1])
+            return replace(subscription, delivery=replace(delivery, secrets=new))
+
+        subscription = await self.update(name, rotate, etag="", generation=None, restore=False)
+        return signing_now(_webhook(subscription).secrets, self._around.clock.now())
+
+    async def test(self, name: SubscriptionName) -> SendResult:
+        """Sends one signed test request to the webhook, now."""
+        delivery = _webhook(self.get(name))
+        return await self._around.poster.test(delivery, f"msg_test_{secrets.token_hex(12)}")
+
+    async def purge(self, now: Micros) -> int:
+        """Forgets deleted subscriptions that can no longer be restored; returns how many."""
+        gone = [
+            one
+            for one in self._by_name.values()
+            if (until := self.restorable_until(one)) is not None and until <= now
+        ]
+        for subscription in gone:
+            name = subscription.name
+            async with self._around.lanes.alone(name.text):
+                if self._by_name.get(name.text) is not subscription:
+                    continue
+                await self._around.engine.settings.delete(key_of(name), subscription.revision)
+                await self._around.engine.cursors.forget(name.text)
+                del self._by_name[name.text]
+                self._sorted.remove(name.text)
+        return len(gone)
+
+    # Streams.
+
+    async def open_stream(self, name: SubscriptionName, limits: StreamLimits) -> Stream:
+        """Opens a stream on a subscription with stream delivery.
+
+        Raises `NotFound` and `FailedPrecondition` (SUBSCRIPTION_NOT_STREAMABLE, SUBSCRIPTION_DELETED).
+        """
+        async with self._around.lanes.alone(name.text):
+            subscription = self.get(name)
+            problem = streamability(subscription)
+            if problem is not None:
+                raise problem
+            [lane] = await self._around.lanes.wake([subscription])
+            return self._around.streams.begin(lane, limits)
+
+    async def open_ephemeral(
+        self, subscriber: str, selectors: tuple[Selector, ...], start: SeekPoint | None, limits: StreamLimits
+    ) -> Stream:
+        """Opens a stream on a subscription that is made for it and forgotten with it."""
+        now = self._around.clock.now()
+        position = await self._around.kept_events.position_of(SeekEnd() if start is None else start)
+        name = SubscriptionName(subscriber, f"~{secrets.token_hex(8)}")
+        subscription = Subscription(name, selectors, StreamDelivery(), position, now, now)
+        lane = self._around.lanes.ephemeral(subscription)
+        return self._around.streams.begin(lane, limits)
+
+    # Below: how a change takes effect.
+
+    async def _set_state(self, name: SubscriptionName, state: State, reason: str) -> Subscription:
+        async with self._around.lanes.alone(name.text):
+            stored = self.get(name)
+            if stored.state is State.DELETED:
+                raise _deleted(name)
+            now = self._around.clock.now()
+            changed = revise(
+                stored,
+                lambda one: replace(one, state=state, state_reason=reason),
+                etag="",
+                generation=None,
+                now=now,
+            )
+            return await self._change(stored, changed)
+
+    async def _change(self, stored: Subscription, changed: Subscription) -> Subscription:
+        if changed == stored:
+            return stored
+        changed = _with_secret(changed)
+        lane: Lane | None = None
+        if (changed.selectors, changed.scope) != (stored.selectors, stored.scope):
+            [lane] = await self._around.lanes.wake([stored])
+        try:
+            if lane is not None:
+                await self._around.lanes.freeze(lane)
+            changed = await self._store(changed, stored.revision)
+        finally:
+            if lane is not None:
+                self._around.lanes.thaw(lane, self._by_name[stored.name.text])
+        await self._take_effect(changed)
+        return changed
+
+    async def _store(self, subscription: Subscription, expected: int) -> Subscription:
+        key, body = key_of(subscription.name), write_document(subscription)
+        stored = replace(subscription, revision=await self._around.engine.settings.put(key, body, expected))
+        self._keep(stored)
+        return stored
+
+    def _keep(self, subscription: Subscription) -> None:
+        name = subscription.name.text
+        if name not in self._by_name:
+            bisect.insort(self._sorted, name)
+        self._by_name[name] = subscription
+
+    async def _take_effect(self, subscription: Subscription) -> None:
+        """Lets the lane, if it is or has to be awake, follow the settings."""
+        lanes, pump = self._around.lanes, self._around.pump
+        lane = lanes.get(subscription.name.text)
+        if lane is not None:
+            lane.become(subscription)
+        if subscription.state is State.ACTIVE:
+            if subscription.is_webhook:
+                [lane] = await lanes.wake([subscription])
+                pump.start(lane)
+            elif lane is not None:
+                await lanes.rest(lane)
+        elif lane is not None:
+            reason, message = _CLOSINGS[subscription.state]
+            for stream in self._around.streams.of(lane):
+                stream.close(reason, message)
+            if subscription.is_webhook:
+                await pump.stop(lane)
+            await lanes.rest(lane)
+
+
+_CLOSINGS: Final = {
+    State.PAUSED: (Closing.REASON_PAUSED, "The subscription was paused."),
+    State.DISABLED: (Closing.REASON_PAUSED, "The subscription was disabled."),
+    State.DELETED: (Closing.REASON_DELETED, "The subscription was deleted."),
+}
+
+
+def _new_secret() -> StoredSecret:
+    return StoredSecret(generate_secret(secrets.token_bytes(_SECRET_BYTES)).text)
+
+
+def _with_secret(subscription: Subscription) -> Subscription:
+    """Gives a webhook that has no signing secret a new one."""
+    delivery = subscription.delivery
+    if isinstance(delivery, WebhookDelivery) and not delivery.secrets:
+        return replace(subscription, delivery=replace(delivery, secrets=(_new_secret(),)))
+    return subscription
+
+
+def _webhook(subscription: Subscription) -> WebhookDelivery:
+    if not isinstance(subscription.delivery, WebhookDelivery):
+        raise FailedPrecondition(
+            Reason.FIELD_INVALID,
+            f"{subscription.name.text} delivers by streams; it has no webhook and no signing secrets.",
+        )
+    return subscription.delivery
+
+
+def _not_found(name: SubscriptionName) -> NotFound:
+    return NotFound(
+        Reason.SUBSCRIPTION_NOT_FOUND, f"There is no {name.text}.", hint="Create it first.", metadata={"name": name.text}
+    )
+
+
+def _deleted(name: SubscriptionName) -> FailedPrecondition:
+    return FailedPrecondition(
+        Reason.SUBSCRIPTION_DELETED,
+        f"{name.text} was deleted.",
+        hint="UpdateSubscription with allow_missing restores it within 24 hours of its deletion.",
+        metadata={"name": name.text},
+    )

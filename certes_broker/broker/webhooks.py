@@ -1,0 +1,262 @@
+"""The webhook pump: takes ready deliveries out of lanes and POSTs them.
+
+Rules
+-----
+* Each webhook subscription has a *taker* with a limit of its own on requests under way. The limit falls when the receiver
+  does not answer and grows again when it does, so that a dead receiver soon holds one place instead of many.
+* Of what a taker takes, at most every other delivery is a retry while first attempts wait.
+* The outcome of an attempt is applied in one step; when it becomes durable is the settler's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from certes_broker.broker.attempt_log import AttemptLog
+from certes_broker.broker.items import Item
+from certes_broker.broker.lane import Lane
+from certes_broker.broker.lanes import Lanes
+from certes_broker.broker.outcomes import Failure, fail
+from certes_broker.broker.posting import Poster
+from certes_broker.domain.cursor import Tracked
+from certes_broker.domain.errors import CertesError
+from certes_broker.domain.events import Micros
+from certes_broker.domain.retry import DEFAULT_RETRY_POLICY, parse_retry_after
+from certes_broker.domain.subscriptions import WebhookDelivery
+from certes_broker.ports.clock import Clock
+from certes_broker.ports.engine import Attempt
+from certes_broker.ports.sender import SendFailure, SendResult
+
+TAKER_LIMIT: Final = 32
+_OUR_FAULT_WAIT: Final = Micros(1_000_000)
+_GONE: Final = 410
+_MAY_SAY_WHEN: Final = frozenset({429, 503})
+_SIZE: Final = 1 << 62
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
+
+
+class Taker:
+    """Takes deliveries out of one lane, a limited number at a time."""
+
+    def __init__(self, lane: Lane, queue: asyncio.Queue[Taker]) -> None:
+        self.lane = lane
+        self.in_flight = 0
+        self.limit = TAKER_LIMIT
+        self.stopped = False
+        self._queue = queue
+        self._queued = False
+        self._spare: Tracked[Item] | None = None
+
+    def wake(self) -> None:
+        """Hears that deliveries are ready; asks for a worker if it may take one."""
+        if not self._queued and not self.stopped and self.in_flight < self.limit and self._has_work:
+            self._queued = True
+            self._queue.put_nowait(self)
+
+    @property
+    def _has_work(self) -> bool:
+        return self._spare is not None or self.lane.cursor.ready > 0
+
+    def take(self) -> Tracked[Item] | None:
+        """Takes one delivery; None if there is none, or no more may be under way."""
+        self._queued = False
+        if self.stopped or self.in_flight >= self.limit:
+            return None
+        tracked, self._spare = self._spare, None
+        if tracked is None:
+            # Of two, one is a retry and one a first attempt where both wait.
+            taken = self.lane.cursor.take(2, _SIZE)
+            if not taken:
+                return None
+            tracked, self._spare = taken[0], taken[1] if len(taken) > 1 else None
+            if not self.lane.live:
+                self.lane.attend()
+        self.in_flight += 1
+        self.wake()
+        return tracked
+
+    def stop(self) -> None:
+        """Takes nothing more; what is under way goes on."""
+        self.stopped = True
+        if self._spare is not None:
+            self.lane.cursor.give_back(self._spare, attempted=False)
+            self._spare = None
+
+    def forget(self) -> None:
+        """Lets go of what it took and has not begun: the lane has been moved."""
+        self._spare = None
+
+    def answered(self, result: SendResult) -> None:
+        """Lets the limit follow whether the receiver answers."""
+        if result.failure is None:
+            self.limit = min(TAKER_LIMIT, self.limit + 1)
+        elif result.failure is not SendFailure.OURS:
+            self.limit = max(1, self.limit // 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One attempt that was made."""
+
+    taker: Taker
+    tracked: Tracked[Item]
+    result: SendResult
+    began: Micros
+    ended: Micros
+
+
+class WebhookPump:
+    """POSTs what webhook lanes have ready."""
+
+    def __init__(self, lanes: Lanes, poster: Poster, attempts: AttemptLog, clock: Clock) -> None:
+        self._lanes = lanes
+        self._poster = poster
+        self._attempts = attempts
+        self._clock = clock
+        # Bounded by the number of lanes: a taker is in it once at most.
+        self._queue: asyncio.Queue[Taker] = asyncio.Queue()
+        self._takers: dict[str, Taker] = {}
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.on_gone: Callable[[str, str], Awaitable[None]] | None = None
+        """Called with a subscription's name and a reason when its receiver says that it is gone."""
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are under way."""
+        return self._under_way
+
+    def start(self, lane: Lane) -> None:
+        """Begins to take from a lane. The caller is `alone` with it."""
+        taker = self._takers.get(lane.name)
+        if taker is not None and taker.lane is lane:
+            taker.stopped = False
+            taker.wake()
+            return
+        taker = self._takers[lane.name] = Taker(lane, self._queue)
+        self._lanes.join(lane, taker)
+
+    async def stop(self, lane: Lane) -> None:
+        """Takes no more from a lane, and puts it to rest once nothing is under way. The caller is `alone` with it."""
+        taker = self._takers.get(lane.name)
+        if taker is not None:
+            taker.stop()
+            if taker.in_flight == 0:
+                await self._leave(taker)
+
+    def moved(self, lane: Lane) -> None:
+        """Hears that a lane was moved: what was taken from it concerns nobody any more."""
+        taker = self._takers.get(lane.name)
+        if taker is not None:
+            taker.forget()
+
+    async def run(self) -> None:
+        """Makes one attempt after the other, for ever; run as many as requests may be under way."""
+        while True:
+            taker = await self._queue.get()
+            tracked = taker.take()
+            if tracked is not None:
+                await self._work(taker, tracked)
+
+    async def drain(self) -> None:
+        """Takes nothing more and returns when nothing is under way."""
+        for taker in self._takers.values():
+            taker.stop()
+        await self._idle.wait()
+
+    async def _work(self, taker: Taker, tracked: Tracked[Item]) -> None:
+        self._under_way += 1
+        self._idle.clear()
+        lane, era = taker.lane, taker.lane.era
+        gone = ""
+        try:
+            gone = await self._attempt(taker, tracked)
+        except BaseException:
+            if lane.era == era:
+                lane.cursor.give_back(tracked, attempted=False)
+            raise
+        finally:
+            taker.in_flight -= 1
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+        taker.wake()
+        if gone and self.on_gone is not None:
+            await self.on_gone(lane.name, gone)
+        if taker.stopped and taker.in_flight == 0:
+            async with self._lanes.alone(lane.name):
+                if taker.stopped and taker.in_flight == 0:
+                    await self._leave(taker)
+
+    async def _leave(self, taker: Taker) -> None:
+        if self._takers.get(taker.lane.name) is taker:
+            del self._takers[taker.lane.name]
+            self._lanes.leave(taker.lane, taker)
+            await self._lanes.rest(taker.lane)
+
+    async def _attempt(self, taker: Taker, tracked: Tracked[Item]) -> str:
+        """Makes one attempt and applies its outcome; returns why the receiver is gone, if it said so."""
+        lane, era = taker.lane, taker.lane.era
+        item, delivery = tracked.payload, lane.subscription.delivery
+        assert item is not None  # What is out is in memory.
+        assert isinstance(delivery, WebhookDelivery)  # Takers are made for these only.
+        began = self._clock.now()
+        try:
+            result = await self._poster.post(item, delivery)
+        except CertesError as error:
+            # The event cannot be rendered, which is no fault of the receiver and will not mend by itself.
+            log.error("webhook_not_rendered", subscription=lane.name, event=item.name, reason=error.reason)
+            if lane.era == era:
+                event = item.entry.event
+                lane.cursor.give_up(tracked, event, "not_rendered", str(error), self._clock.now())
+                lane.changed()
+            return ""
+        taker.answered(result)
+        if lane.era != era:
+            return ""
+        return await self._apply(Tried(taker, tracked, result, began, self._clock.now()))
+
+    async def _apply(self, tried: Tried) -> str:
+        lane, tracked, result = tried.taker.lane, tried.tracked, tried.result
+        number, position = tracked.attempt, tracked.position
+        gone, next_try, status = "", None, result.status
+        if status is not None and 200 <= status < 300:  # noqa: PLR2004
+            lane.cursor.ack(tracked)
+        elif status == _GONE:
+            lane.cursor.give_back(tracked, attempted=True)
+            gone = "The receiver answered 410 Gone."
+        elif result.failure is SendFailure.OURS:
+            # Not counted: the fault is ours.
+            next_try = Micros(tried.ended + _OUR_FAULT_WAIT)
+            lane.cursor.retry(tracked, tried.began, next_try, result.error)
+            tracked.attempt = number
+        else:
+            policy = lane.subscription.retry_policy or DEFAULT_RETRY_POLICY
+            asked = None
+            if status in _MAY_SAY_WHEN and "retry-after" in result.headers:
+                asked = parse_retry_after(result.headers["retry-after"], tried.ended / 1_000_000)
+            error = result.error or f"HTTP {status}"
+            next_try = fail(lane.cursor, tracked, Failure(policy, tried.began, tried.ended, error, asked=asked))
+        lane.changed()
+        await self._attempts.add(
+            Attempt(
+                lane.name,
+                position,
+                number,
+                tried.began,
+                result.duration,
+                status,
+                "" if result.failure is None else result.failure.value,
+                result.error,
+                result.answer,
+                next_try,
+            )
+        )
+        return gone

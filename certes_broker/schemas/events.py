@@ -1,0 +1,233 @@
+"""The one door: reads and validates an event's bytes.
+
+Every way in (gRPC, the JSON API, CloudEvents, foreign webhooks) ends here, so that an event is refused for the same
+reasons whichever way it came. The bytes are parsed once; what routing must know is read from them, and they are kept as
+they are: only an absent `id` or `time` is appended, which the wire form allows (the last occurrence of a field counts).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Final
+
+from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
+from uuid_utils import uuid7
+
+from certes.v1 import event_pb2
+from certes_broker.domain.errors import Invalid, Reason, Unimplemented
+from certes_broker.domain.events import AcceptedEvent, Micros, Original
+from certes_broker.domain.names import parse_id
+from certes_broker.domain.uris import parse_event_type
+from certes_broker.schemas.registry import Registry
+from certes_broker.schemas.wire import string_field, timestamp_field
+
+ID_BYTES: Final = 256
+SOURCE_BYTES: Final = 512
+SUBJECT_BYTES: Final = 1024
+ORDERING_KEY_BYTES: Final = 256
+ATTRIBUTES: Final = 64
+ATTRIBUTE_BYTES: Final = 1024
+TRACESTATE_BYTES: Final = 512
+_ATTRIBUTE_KEY: Final = re.compile(r"[a-z0-9_]{1,64}")
+_TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_LATEST_SECONDS: Final = 253402300800
+_DIGEST_BYTES: Final = 16
+
+
+class EventReader:
+    """Reads and validates events."""
+
+    def __init__(self, registry: Registry, *, max_event_bytes: int, new_id: Callable[[], str] = lambda: str(uuid7())) -> None:
+        self._registry = registry
+        self._max_bytes = max_event_bytes
+        self._new_id = new_id
+
+    def read(self, wire: bytes, now: Micros, path: str = "event", *, original: Original | None = None) -> AcceptedEvent:
+        """Validates one event, given as the wire form of `certes.v1.Event`.
+
+        `path` is how violations call it, such as `events[3]`. Raises `Invalid` with the reason that the contract names
+        for the field, `Unimplemented` (NOT_BUILT) for raw content.
+        """
+        if len(wire) > self._max_bytes:
+            raise _too_large(path, len(wire), self._max_bytes)
+        try:
+            event = event_pb2.Event.FromString(wire)
+        except DecodeError as error:
+            raise Invalid.field(Reason.MALFORMED_REQUEST, path, f"is no certes.v1.Event: {error}") from error
+        try:
+            return self._read(event, wire, now, original)
+        except Invalid as error:
+            raise _within(path, error) from error
+
+    def _read(self, event: event_pb2.Event, wire: bytes, now: Micros, original: Original | None) -> AcceptedEvent:
+        if len(UnknownFieldSet(event)):
+            number = UnknownFieldSet(event)[0].field_number
+            raise Invalid.field(Reason.UNKNOWN_FIELD, "", f"has a field {number} that certes.v1.Event does not define")
+        type_text = event.type
+        schema = self._registry.lookup(_canonical_type(type_text))
+        _check_source(event.source)
+        subscriber = _audience(event)
+        if event.subject or event.ordering_key or event.attributes or event.traceparent or event.tracestate:
+            _check_rarer_fields(event)
+        content = event.WhichOneof("content")
+        if content == "raw":
+            raise Unimplemented(
+                Reason.NOT_BUILT,
+                "raw content needs a namespace that is configured open, which this broker does not build yet.",
+                hint=f"Send data, a {schema.message_name}.",
+                metadata={"field": "raw"},
+            )
+        if content is None:
+            raise Invalid.field(Reason.FIELD_REQUIRED, "data", f"is missing; {type_text} holds a {schema.message_name}")
+        data = event.data
+        message = schema.parse(data.type_url, data.value)
+        body = wire
+        if event.id:
+            _check_id(event.id)
+            event_id = event.id
+            digest: bytes | None = _digest(event, wire)
+        else:
+            event_id = self._new_id()
+            digest = None
+            body += string_field(b"\x0a", event_id)
+        if not event.HasField("time"):
+            body += timestamp_field(b"\x2a", now)
+        else:
+            _check_time(event)
+        return AcceptedEvent(
+            body,
+            schema.type.text,
+            event_id,
+            event.source,
+            subscriber,
+            event.ordering_key,
+            schema.options_of(message),
+            now,
+            digest,
+            original,
+        )
+
+
+@lru_cache(maxsize=4096)
+def _canonical_type(text: str) -> str:
+    if not text:
+        raise Invalid.field(Reason.FIELD_REQUIRED, "type", "is missing; it is the event URI of the event's type")
+    return parse_event_type(text).text
+
+
+@lru_cache(maxsize=4096)
+def _check_source(source: str) -> None:
+    if not source:
+        raise Invalid.field(Reason.FIELD_REQUIRED, "source", "is missing; it names who sends, such as sources/github")
+    _check_text("source", source, SOURCE_BYTES)
+    if any(character.isspace() for character in source):
+        raise Invalid.field(Reason.FIELD_INVALID, "source", "holds white space; it is a URI reference")
+
+
+@lru_cache(maxsize=4096)
+def _check_subscriber(subscriber: str) -> str:
+    if not subscriber:
+        raise Invalid.field(
+            Reason.AUDIENCE_MISSING, "subscriber", "is empty", hint="Name the subscriber, or set everyone to true."
+        )
+    try:
+        return parse_id(subscriber)
+    except Invalid as error:
+        raise Invalid.field(Reason.FIELD_INVALID, "subscriber", error.message) from error
+
+
+def _audience(event: event_pb2.Event) -> str | None:
+    """Returns the subscriber an event is for; None for everyone."""
+    match event.WhichOneof("audience"):
+        case "subscriber":
+            return _check_subscriber(event.subscriber)
+        case "everyone":
+            if event.everyone:
+                return None
+            raise Invalid.field(
+                Reason.FIELD_INVALID, "everyone", "is false", hint="Name the subscriber, or set everyone to true."
+            )
+        case _:
+            raise Invalid.field(
+                Reason.AUDIENCE_MISSING,
+                "audience",
+                "is missing: the event is for nobody",
+                hint="Set subscriber to the id of the one it is for, or everyone to true.",
+            )
+
+
+def _check_id(event_id: str) -> None:
+    if len(event_id) > ID_BYTES or not event_id.isascii() or not event_id.isprintable():
+        _check_text("id", event_id, ID_BYTES)
+
+
+def _check_text(field: str, text: str, most: int) -> None:
+    size = len(text.encode())
+    if size > most:
+        raise Invalid.field(Reason.FIELD_INVALID, field, f"has {size} bytes; the limit is {most}", limit=str(most))
+    if _CONTROL.search(text):
+        raise Invalid.field(Reason.FIELD_INVALID, field, "holds a control character")
+
+
+def _check_time(event: event_pb2.Event) -> None:
+    seconds, nanos = event.time.seconds, event.time.nanos
+    if not (-62135596800 <= seconds < _LATEST_SECONDS and 0 <= nanos < 1_000_000_000):
+        raise Invalid.field(Reason.FIELD_INVALID, "time", "is not between the years 1 and 9999")
+
+
+def _check_rarer_fields(event: event_pb2.Event) -> None:
+    _check_text("subject", event.subject, SUBJECT_BYTES)
+    _check_text("ordering_key", event.ordering_key, ORDERING_KEY_BYTES)
+    if len(event.attributes) > ATTRIBUTES:
+        raise Invalid.field(
+            Reason.FIELD_INVALID, "attributes", f"has {len(event.attributes)} entries; the limit is {ATTRIBUTES}"
+        )
+    for key, value in event.attributes.items():
+        if not _ATTRIBUTE_KEY.fullmatch(key):
+            raise Invalid.field(Reason.FIELD_INVALID, f"attributes[{key!r}]", "its key is not 1 to 64 of [a-z0-9_]")
+        _check_text(f"attributes[{key!r}]", value, ATTRIBUTE_BYTES)
+    if event.traceparent and not _TRACEPARENT.fullmatch(event.traceparent):
+        raise Invalid.field(Reason.FIELD_INVALID, "traceparent", "is no W3C trace context of version 00")
+    if event.tracestate:
+        _check_text("tracestate", event.tracestate, TRACESTATE_BYTES)
+        if not event.traceparent:
+            raise Invalid.field(Reason.FIELD_INVALID, "tracestate", "has no traceparent to belong to")
+
+
+def _digest(event: event_pb2.Event, wire: bytes) -> bytes:
+    """Fingerprints the content as it was sent. A retry may carry another trace context; that is no other content."""
+    if event.traceparent:
+        plain = event_pb2.Event()
+        plain.CopyFrom(event)
+        plain.ClearField("traceparent")
+        plain.ClearField("tracestate")
+        wire = plain.SerializeToString(deterministic=True)
+    return blake2b(wire, digest_size=_DIGEST_BYTES).digest()
+
+
+def _too_large(path: str, size: int, limit: int) -> Invalid:
+    return Invalid.field(
+        Reason.EVENT_TOO_LARGE,
+        path,
+        f"has {size} bytes; the limit is {limit}",
+        hint="Store what is large elsewhere and send where it is; limits.event_bytes is the setting.",
+        limit=str(limit),
+        setting="limits.event_bytes",
+    )
+
+
+def _within(path: str, error: Invalid) -> Invalid:
+    """Returns the same refusal with its fields below `path`."""
+    violations = [type(v)(f"{path}.{v.field}" if v.field else path, v.description) for v in error.violations]
+    metadata = {**error.metadata, "field": violations[0].field} if violations else error.metadata
+    message = error.message
+    if error.violations and message.startswith(f"{error.violations[0].field}: "):
+        message = f"{violations[0].field}: {error.violations[0].description}"
+    else:
+        message = f"{path}: {message}"
+    return Invalid(error.reason, message, metadata=metadata, violations=violations, hint=error.hint)
