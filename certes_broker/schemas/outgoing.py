@@ -1,0 +1,139 @@
+"""The bodies of webhooks going out.
+
+Rules
+-----
+* Rendering is pure: the same event gives the same bytes, so one rendering can serve all subscriptions of one format.
+* Names and meaning of the attributes are CloudEvents'. What CloudEvents does not have goes out as extension attributes:
+  `subscriber` or `everyone`, `orderingkey`, `traceparent`, `tracestate`, and the event's own attributes.
+* "CloudEvents attribute names MUST consist of lower-case letters ('a' to 'z') or digits" (CloudEvents 1.0.2, 3.1), and
+  ours may have underscores: those are left out of the name. An attribute never takes the place of one named above.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+import orjson
+
+from certes.v1.event_pb2 import Event
+from certes_broker.domain.events import AcceptedEvent, Original
+from certes_broker.domain.subscriptions import Format
+from certes_broker.schemas.json_events import EventDocuments
+from certes_broker.schemas.json_out import Document
+
+CLOUDEVENTS_JSON_TYPE: Final = "application/cloudevents+json; charset=utf-8"
+JSON_TYPE: Final = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """One webhook body and the headers that belong to it. Header names are lower-case, values printable ASCII."""
+
+    content_type: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+class WebhookBodies:
+    """Renders events as the bodies of webhooks."""
+
+    def __init__(self, documents: EventDocuments) -> None:
+        self._documents = documents
+
+    def render(self, event: AcceptedEvent, form: Format, original: Original | None = None) -> Rendered:
+        """Returns the body of an event in one format, and its headers, with the event's `traceparent` among them.
+
+        `ORIGINAL` hands on what came, headers included; an event without an original is sent as `CLOUDEVENTS_BINARY`.
+        Raises `Invalid` if the event's schema is gone or does not fit.
+        """
+        message = Event.FromString(event.body)
+        trace = tuple((name, value) for name in _TRACE if (value := getattr(message, name)))
+        match form:
+            case Format.CLOUDEVENTS_JSON:
+                document: Document = {"specversion": "1.0", **_attributes(message)}
+                document["datacontenttype"] = JSON_TYPE
+                document["data"] = self._documents.data_document(message)
+                return Rendered(CLOUDEVENTS_JSON_TYPE, trace, json_bytes(document))
+            case Format.CLOUDEVENTS_BINARY:
+                return self._binary(message, trace)
+            case Format.ORIGINAL if original is None:
+                return self._binary(message, trace)
+            case Format.ORIGINAL:
+                return Rendered(original.content_type, original.headers + trace, original.body)
+            case _:
+                assert_never(form)
+
+    def _binary(self, message: Event, trace: tuple[tuple[str, str], ...]) -> Rendered:
+        attributes = {"specversion": "1.0", **_attributes(message)}
+        headers = tuple((f"ce-{name}", _header_value(value)) for name, value in attributes.items())
+        return Rendered(JSON_TYPE, headers + trace, json_bytes(self._documents.data_document(message)))
+
+
+def json_bytes(document: Document | list[Document]) -> bytes:
+    """Writes a JSON document as UTF-8."""
+    try:
+        return orjson.dumps(document)
+    except orjson.JSONEncodeError:
+        # It refuses what is nested more than 254 deep, which a hundred messages within messages can be.
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+_TRACE: Final = ("traceparent", "tracestate")
+_RESERVED: Final = frozenset(
+    {
+        *("specversion", "id", "source", "type", "time", "subject", "datacontenttype", "data"),
+        *("subscriber", "everyone", "orderingkey", *_TRACE),
+    }
+)
+
+
+def _attributes(event: Event) -> dict[str, str | bool]:
+    """Returns the context attributes of an event, without `specversion` and what describes the data."""
+    found: dict[str, str | bool] = {"id": event.id, "source": event.source, "type": event.type}
+    if event.HasField("time"):
+        found["time"] = event.time.ToJsonString()
+    if event.subject:
+        found["subject"] = event.subject
+    match event.WhichOneof("audience"):
+        case "subscriber":
+            found["subscriber"] = event.subscriber
+        case "everyone":
+            found["everyone"] = event.everyone
+        case None:
+            pass
+    if event.ordering_key:
+        found["orderingkey"] = event.ordering_key
+    if event.traceparent:
+        found["traceparent"] = event.traceparent
+    if event.tracestate:
+        found["tracestate"] = event.tracestate
+    if event.attributes:
+        found.update(_extensions(event.attributes))
+    return found
+
+
+def _extensions(attributes: Mapping[str, str]) -> dict[str, str]:
+    # Sorted, for the order of a map is not kept, and so that of two names that become one the exact one comes last.
+    names = sorted(attributes, key=lambda name: ("_" not in name, name))
+    extensions = {name.replace("_", ""): attributes[name] for name in names}
+    return {name: value for name, value in extensions.items() if name and name not in _RESERVED}
+
+
+def _header_value(value: str | bool) -> str:  # noqa: FBT001 — an attribute can be a boolean
+    """Writes an attribute as a header value.
+
+    "Space (U+0020), Double-quote (U+0022), Percent (U+0025), Any characters outside the printable ASCII range of
+    U+0021-U+007E inclusive" are percent-encoded. Source: HTTP Protocol Binding for CloudEvents 1.0.2, 3.1.3.2.
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value.isascii() and value.isprintable() and not _TO_ENCODE.intersection(value):
+        return value
+    return "".join(chr(byte) if byte in _PLAIN_BYTES else f"%{byte:02X}" for byte in value.encode())
+
+
+_TO_ENCODE: Final = frozenset(' "%')
+_PLAIN_BYTES: Final = frozenset(range(0x21, 0x7F)) - frozenset(b' "%')
