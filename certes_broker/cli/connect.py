@@ -1,0 +1,182 @@
+"""Calls the public API of a broker, as JSON in the Connect protocol.
+
+Theory of operation
+-------------------
+The gateway serves every rpc of the contract at `POST /api/{service}/{method}`. A unary one is a JSON document in and
+one out. A server stream is a row of envelopes: a byte of flags, four bytes of length (big-endian), a JSON document; the
+envelope with flag 2 is the last, and carries the error if there is one. In this JSON the `data` of an event needs no
+`@type`, because the broker reads it by the event's type: the command needs no schemas, and knows every type that the
+broker knows (docs/decisions/0010).
+
+https://connectrpc.com/docs/protocol
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+from certes_broker.cli.failures import BrokerUnreachable, CallRefused, Refusal
+from certes_broker.domain.errors import FieldViolation
+from certes_broker.domain.uris import GatewayUri
+
+Document = dict[str, Any]
+"""A JSON object of the contract, with its field names in lowerCamelCase."""
+
+EVENT_SERVICE: Final = "certes.v1.EventService"
+SUBSCRIPTION_SERVICE: Final = "certes.v1.SubscriptionService"
+
+UNARY_TIMEOUT: Final = 30.0
+STREAM_TIMEOUT: Final = 60.0
+"""Seconds of silence after which a stream is taken for dead; a live one has a heartbeat every 15 s."""
+
+_MAXIMUM_ENVELOPE: Final = 64 * 1024 * 1024
+_END_OF_STREAM: Final = 0b10
+_COMPRESSED: Final = 0b01
+
+
+class Broker:
+    """A broker that can be called. Holds no connection between calls."""
+
+    def __init__(self, uri: GatewayUri) -> None:
+        self.uri = uri
+
+    def call(self, service: str, method: str, request: Mapping[str, Any], *, doing: str) -> Document:
+        """Calls a unary rpc and returns its response.
+
+        Raises `CallRefused` or `BrokerUnreachable`; both begin with `doing`, such as "publishing the event".
+        """
+        with self._answer(service, method, "application/json", _encode(request), UNARY_TIMEOUT, doing) as answer:
+            body = answer.read()
+            if answer.status != http.client.OK:
+                raise CallRefused(doing, _refusal_of(_decode(body), f"HTTP {answer.status} {answer.reason}"))
+            document = _decode(body)
+            if document is None:
+                raise self._strange(doing)
+            return document
+
+    def stream(
+        self, service: str, method: str, request: Mapping[str, Any], *, doing: str
+    ) -> Generator[Document, None, None]:
+        """Calls a server-streaming rpc and yields its responses as they come. Raises like `call`.
+
+        Close the generator to end the stream.
+        """
+        body = _encode(request)
+        envelope = b"\0" + len(body).to_bytes(4, "big") + body
+        with self._answer(service, method, "application/connect+json", envelope, STREAM_TIMEOUT, doing) as answer:
+            if answer.status != http.client.OK:
+                raise CallRefused(doing, _refusal_of(_decode(answer.read()), f"HTTP {answer.status} {answer.reason}"))
+            while True:
+                flags, document = self._envelope(answer, doing)
+                if flags & _END_OF_STREAM:
+                    if "error" in document:
+                        raise CallRefused(doing, _refusal_of(document["error"], "the stream failed"))
+                    return
+                yield document
+
+    def _envelope(self, answer: http.client.HTTPResponse, doing: str) -> tuple[int, Document]:
+        head = answer.read(5)
+        if len(head) < 5:
+            raise self._gone(doing)
+        flags, size = head[0], int.from_bytes(head[1:], "big")
+        if flags & _COMPRESSED or size > _MAXIMUM_ENVELOPE:
+            raise self._strange(doing)
+        body = answer.read(size)
+        if len(body) < size:
+            raise self._gone(doing)
+        document = _decode(body)
+        if document is None:
+            raise self._strange(doing)
+        return flags, document
+
+    @contextmanager
+    def _answer(
+        self, service: str, method: str, content_type: str, body: bytes, timeout: float, doing: str
+    ) -> Iterator[http.client.HTTPResponse]:
+        connection = http.client.HTTPConnection(self.uri.host, self.uri.port, timeout=timeout)
+        try:
+            try:
+                connection.connect()
+            except OSError as error:
+                raise BrokerUnreachable(
+                    doing,
+                    f"no broker answers at {self.uri.authority} ({error.strerror or error})",
+                    "Start one with `certes serve`, or name another with --broker HOST:PORT.",
+                ) from None
+            try:
+                connection.request(
+                    "POST",
+                    f"/api/{service}/{method}",
+                    body,
+                    {"Content-Type": content_type, "Connect-Protocol-Version": "1", "Accept-Encoding": "identity"},
+                )
+                yield connection.getresponse()
+            except (http.client.BadStatusLine, http.client.UnknownProtocol) as error:
+                raise (
+                    self._gone(doing) if isinstance(error, http.client.RemoteDisconnected) else self._strange(doing)
+                ) from None
+            except (OSError, http.client.HTTPException):
+                raise self._gone(doing) from None
+        finally:
+            connection.close()
+
+    def _gone(self, doing: str) -> BrokerUnreachable:
+        return BrokerUnreachable(
+            doing,
+            f"the broker at {self.uri.authority} went away before it had answered",
+            "What was asked may or may not have been done. If the broker runs (`certes doctor`), ask again.",
+        )
+
+    def _strange(self, doing: str) -> BrokerUnreachable:
+        return BrokerUnreachable(
+            doing,
+            f"what answers at {self.uri.authority} does not speak as a Certes gateway does",
+            "--broker wants the HTTP address (port 9600 by default), not that of gRPC.",
+        )
+
+
+def _encode(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _decode(body: bytes) -> Document | None:
+    """Returns the JSON object of a body; None if it is none, because something else than a gateway wrote it."""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _refusal_of(error: Document | None, otherwise: str) -> Refusal:
+    """Reads a Connect error with the details of google.rpc; `otherwise` is said where there is none to read."""
+    if error is None or "code" not in error:
+        return Refusal("unknown", otherwise)
+    # Imported here because only a failure needs it.
+    from google.rpc import error_details_pb2  # noqa: PLC0415
+
+    reason = ""
+    violations: list[FieldViolation] = []
+    retry_delay: float | None = None
+    for detail in error.get("details", ()):
+        # "The value … is unpadded base64" by the protocol.
+        value = base64.b64decode(detail.get("value", "") + "==")
+        match detail.get("type"):
+            case "google.rpc.ErrorInfo":
+                reason = error_details_pb2.ErrorInfo.FromString(value).reason
+            case "google.rpc.BadRequest":
+                violations += [
+                    FieldViolation(violation.field, violation.description)
+                    for violation in error_details_pb2.BadRequest.FromString(value).field_violations
+                ]
+            case "google.rpc.RetryInfo":
+                delay = error_details_pb2.RetryInfo.FromString(value).retry_delay
+                retry_delay = delay.seconds + delay.nanos / 1e9
+            case _:
+                pass
+    return Refusal(str(error["code"]), str(error.get("message", otherwise)), reason, violations, retry_delay)

@@ -1,0 +1,125 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from certes_broker.cli.connect import Broker
+from certes_broker.domain.errors import CertesError
+from certes_broker.domain.names import DEFAULT_SUBSCRIBER, parse_id
+from certes_broker.domain.uris import parse_gateway_uri
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+DEFAULT_BROKER: Final = "127.0.0.1:9600"
+DEFAULT_CONFIG_FILE: Final = Path("certes.toml")
+
+
+class BrokerType(click.ParamType[Broker]):
+    """The address of a gateway: `HOST[:PORT]`, `events://HOST[:PORT]` or `http://HOST[:PORT]`."""
+
+    name = "host:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Broker:
+        if isinstance(value, Broker):
+            return value
+        bare = str(value).removeprefix("events://").removeprefix("http://").removesuffix("/")
+        try:
+            return Broker(parse_gateway_uri(f"events://{bare}"))
+        except CertesError as error:
+            self.fail(
+                f"{value!r} is no address of a gateway: {error.metadata.get('problem', error.message)}.", param, ctx
+            )
+
+
+class SubscriberType(click.ParamType[str]):
+    """The id of a subscriber."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return parse_id(str(value))
+        except CertesError as error:
+            self.fail(str(error), param, ctx)
+
+
+def broker_option(command: C) -> C:
+    """Adds `--broker`; the command gets a `Broker`."""
+    return click.option(
+        "--broker",
+        type=BrokerType(),
+        default=DEFAULT_BROKER,
+        show_default=True,
+        envvar="CERTES_BROKER",
+        show_envvar=True,
+        help="The broker's HTTP address.",
+    )(command)
+
+
+def json_option(command: C) -> C:
+    """Adds `--json`; the command gets `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")(command)
+
+
+def subscriber_option(command: C) -> C:
+    """Adds `--subscriber`, which has a default."""
+    return click.option(
+        "--subscriber",
+        type=SubscriberType(),
+        default=DEFAULT_SUBSCRIBER,
+        show_default=True,
+        help="Whose: your own id of the subscriber.",
+    )(command)
+
+
+def config_option(command: C) -> C:
+    """Adds `--config`; the command gets `config_file`, None if it was not given."""
+    return click.option(
+        "--config",
+        "config_file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        envvar="CERTES_CONFIG",
+        show_envvar=True,
+        help=f"The configuration file.  [default: ./{DEFAULT_CONFIG_FILE}, if there is one]",
+    )(command)
+
+
+def matching_options(command: C) -> C:
+    """Adds `--option NAME=VALUE`, given as often as needed; the command gets `option`."""
+    return click.option(
+        "--option",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Only events whose schema declares this option and has this value, such as repo=meetly/meetly. Repeatable.",
+    )(command)
+
+
+def existing_config(config_file: Path | None) -> Path | None:
+    """Returns the file that was named, else the default one if it exists."""
+    if config_file is None and DEFAULT_CONFIG_FILE.exists():
+        return DEFAULT_CONFIG_FILE
+    return config_file
+
+
+def settings_environment() -> dict[str, str]:
+    """Returns the environment as settings read it."""
+    return dict(os.environ)
+
+
+def parse_matching(pairs: Sequence[str]) -> dict[str, str]:
+    """Reads `NAME=VALUE` pairs. Raises `click.BadParameter`."""
+    options: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{pair!r} is not of the form NAME=VALUE.", param_hint="--option")
+        if name in options:
+            raise click.BadParameter(f"{name} is given twice; all options must match at once.", param_hint="--option")
+        options[name] = value
+    return options

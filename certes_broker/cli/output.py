@@ -1,0 +1,53 @@
+"""What commands print: tables for a person, JSON for a program."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+
+def print_json(document: object, *, indent: int | None = 2) -> None:
+    """Prints JSON. Without an indent it is one line, and seen at once by whoever reads the pipe."""
+    click.echo(json.dumps(document, ensure_ascii=False, indent=indent))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
+    """Prints rows under their columns, or the sentence `empty` if there are none.
+
+    On a terminal it is a table that fits; in a pipe, lines with tabs between the cells, uncut.
+    """
+    if not rows:
+        click.echo(empty, err=True)
+        return
+    if not sys.stdout.isatty():
+        for row in (columns, *rows):
+            click.echo("\t".join(cell.replace("\n", " ") for cell in row))
+        return
+    # Imported here because only a terminal needs it.
+    from rich import box  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(cell, overflow="fold") for cell in row))
+    Console().print(table)
+
+
+def print_facts(facts: Sequence[tuple[str, str]]) -> None:
+    """Prints names and values, aligned; empty values are left out."""
+    width = max((len(name) for name, value in facts if value), default=0)
+    for name, value in facts:
+        if value:
+            label = click.style(f"{name:<{width}}", dim=True)
+            click.echo(f"{label}  {value.replace(chr(10), chr(10) + ' ' * (width + 2))}")
+
+
+def compact(document: Any) -> str:
+    """Spells JSON on one line."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))

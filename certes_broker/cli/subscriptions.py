@@ -1,0 +1,215 @@
+"""`certes subscriptions`: lists, shows, creates and deletes subscriptions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import click
+
+from certes_broker.cli.connect import SUBSCRIPTION_SERVICE, Broker, Document
+from certes_broker.cli.options import (
+    SubscriberType,
+    broker_option,
+    json_option,
+    matching_options,
+    parse_matching,
+    subscriber_option,
+)
+from certes_broker.cli.output import print_facts, print_json, print_table
+
+FORMATS: Final[Mapping[str, str]] = {
+    "json": "FORMAT_CLOUDEVENTS_JSON",
+    "binary": "FORMAT_CLOUDEVENTS_BINARY",
+    "original": "FORMAT_ORIGINAL",
+}
+"""What `--format` takes, and how the contract spells it."""
+
+
+@click.group()
+def subscriptions() -> None:
+    """List, show, create and delete subscriptions.
+
+    A NAME is subscribers/SUBSCRIBER/subscriptions/ID, or only the ID beside --subscriber.
+    """
+
+
+@subscriptions.command("list")
+@click.option("--subscriber", type=SubscriberType(), help="Only this subscriber's.")
+@click.option("--deleted", is_flag=True, help="Also deleted ones that can still be restored.")
+@json_option
+@broker_option
+def list_subscriptions(*, subscriber: str | None, deleted: bool, as_json: bool, broker: Broker) -> None:
+    """List subscriptions."""
+    request: Document = {"parent": f"subscribers/{subscriber or '-'}", "pageSize": 1000, "showDeleted": deleted}
+    found: list[Document] = []
+    while True:
+        page = broker.call(SUBSCRIPTION_SERVICE, "ListSubscriptions", request, doing="Listing subscriptions")
+        found += page.get("subscriptions", [])
+        if not page.get("nextPageToken"):
+            break
+        request["pageToken"] = page["nextPageToken"]
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("NAME", "STATE", "SELECTORS", "DELIVERY"),
+        [(item["name"], _state(item), _selectors(item, "; "), _delivery(item)) for item in found],
+        empty="There are no subscriptions. `certes subscriptions create` makes one.",
+    )
+
+
+@subscriptions.command("get")
+@click.argument("name")
+@subscriber_option
+@click.option("--secrets", is_flag=True, help="Also the secrets that sign its webhooks.")
+@json_option
+@broker_option
+def get_subscription(*, name: str, subscriber: str, secrets: bool, as_json: bool, broker: Broker) -> None:
+    """Show one subscription."""
+    full = _full_name(name, subscriber)
+    answer = broker.call(SUBSCRIPTION_SERVICE, "GetSubscription", {"name": full}, doing=f"Reading {full}")
+    signing: list[Document] = []
+    if secrets:
+        doing = f"Reading the signing secrets of {full}"
+        kept = broker.call(SUBSCRIPTION_SERVICE, "GetSigningSecrets", {"name": full}, doing=doing)
+        signing = kept.get("secrets", [])
+    if as_json:
+        print_json(answer["subscription"] | ({"signingSecrets": signing} if secrets else {}))
+        return
+    _print_subscription(answer["subscription"])
+    if signing:
+        print_facts([("signing secrets", "\n".join(_secret(secret) for secret in signing))])
+
+
+@subscriptions.command("create")
+@click.argument("name")
+@subscriber_option
+@click.option("--pattern", multiple=True, required=True, help="Which event types. Repeatable; any of them matches.")
+@matching_options
+@click.option("--webhook", metavar="URL", help="Where the broker POSTs. Without it, streams fetch.")
+@click.option(
+    "--format", "body_format", type=click.Choice(list(FORMATS)), help="The form of a webhook's body.  [default: json]"
+)
+@click.option(
+    "--from",
+    "start",
+    type=click.Choice(["now", "beginning"]),
+    default="now",
+    show_default=True,
+    help="Begin with what is accepted from now on, or with the earliest event that is kept.",
+)
+@json_option
+@broker_option
+def create_subscription(
+    *,
+    name: str,
+    subscriber: str,
+    pattern: tuple[str, ...],
+    option: tuple[str, ...],
+    webhook: str | None,
+    body_format: str | None,
+    start: str,
+    as_json: bool,
+    broker: Broker,
+) -> None:
+    """Create a subscription. An --option narrows every --pattern.
+
+    \b
+    Example:
+      certes subscriptions create billing --pattern 'events.meetly.com/_/1/*' \\
+      --webhook https://example.com/hook
+    """  # noqa: D301  click itself reads the backspace: what follows is not to be wrapped
+    if body_format is not None and webhook is None:
+        raise click.UsageError("--format is about a webhook's body: give --webhook URL too.")
+    full = _full_name(name, subscriber)
+    parent, _, subscription_id = full.partition("/subscriptions/")
+    options = parse_matching(option)
+    wanted: Document = {"selectors": [{"pattern": each, "options": options} for each in pattern]}
+    if webhook is None:
+        wanted["stream"] = {}
+    else:
+        wanted["webhook"] = {"url": webhook, "format": FORMATS[body_format or "json"]}
+    request: Document = {"parent": parent, "subscriptionId": subscription_id, "subscription": wanted}
+    if start == "beginning":
+        request["start"] = {"beginning": True}
+    answer = broker.call(SUBSCRIPTION_SERVICE, "CreateSubscription", request, doing=f"Creating {full}")
+    if as_json:
+        print_json(answer["subscription"])
+        return
+    click.echo(f"Created {full}.")
+    if webhook is not None:
+        click.echo(f"Its webhooks are signed; `certes subscriptions get {full} --secrets` shows the secret.")
+
+
+@subscriptions.command("delete")
+@click.argument("name")
+@subscriber_option
+@click.option("--etag", help="Only if it is still as it was when this etag was read.")
+@click.option("--missing-ok", is_flag=True, help="Succeed if there is none.")
+@json_option
+@broker_option
+def delete_subscription(
+    *, name: str, subscriber: str, etag: str | None, missing_ok: bool, as_json: bool, broker: Broker
+) -> None:
+    """Delete a subscription. It can be restored for 24 hours."""
+    full = _full_name(name, subscriber)
+    request: Document = {"name": full, "etag": etag or "", "allowMissing": missing_ok}
+    answer = broker.call(SUBSCRIPTION_SERVICE, "DeleteSubscription", request, doing=f"Deleting {full}")
+    if as_json:
+        print_json(answer.get("subscription"))
+    elif "subscription" in answer:
+        click.echo(f"Deleted {full}. UpdateSubscription with allow_missing restores it within 24 hours.")
+    else:
+        click.echo(f"There was no {full}.")
+
+
+def _full_name(name: str, subscriber: str) -> str:
+    return name if "/" in name else f"subscribers/{subscriber}/subscriptions/{name}"
+
+
+def _print_subscription(subscription: Document) -> None:
+    webhook = subscription.get("webhook", {})
+    labels = subscription.get("labels", {})
+    print_facts(
+        [
+            ("name", subscription["name"]),
+            ("state", " · ".join(filter(None, (_state(subscription), subscription.get("stateReason"))))),
+            ("selectors", _selectors(subscription, "\n")),
+            ("scope", _word(subscription.get("scope", ""), "SCOPE_")),
+            ("delivery", _delivery(subscription)),
+            ("format", _word(webhook.get("format", ""), "FORMAT_")),
+            ("timeout", webhook.get("timeout", "")),
+            ("ack deadline", subscription.get("ackDeadline", "")),
+            ("generation", str(subscription.get("generation", ""))),
+            ("labels", "\n".join(f"{key}={value}" for key, value in sorted(labels.items()))),
+            ("created", subscription.get("createTime", "")),
+            ("updated", subscription.get("updateTime", "")),
+            ("deleted", subscription.get("deleteTime", "")),
+            ("etag", subscription.get("etag", "")),
+        ]
+    )
+
+
+def _state(subscription: Document) -> str:
+    return _word(subscription.get("state", ""), "STATE_")
+
+
+def _word(constant: str, prefix: str) -> str:
+    """Spells a constant of the contract as a person would: `STATE_ACTIVE` is `active`."""
+    return constant.removeprefix(prefix).replace("_", " ").lower()
+
+
+def _selectors(subscription: Document, separator: str) -> str:
+    return separator.join(
+        " ".join((selector["pattern"], *(f"{key}={value}" for key, value in selector.get("options", {}).items())))
+        for selector in subscription.get("selectors", [])
+    )
+
+
+def _delivery(subscription: Document) -> str:
+    return f"webhook {subscription['webhook']['url']}" if "webhook" in subscription else "stream"
+
+
+def _secret(secret: Document) -> str:
+    return f"{secret['secret']} until {secret['expireTime']}" if "expireTime" in secret else str(secret["secret"])

@@ -1,0 +1,174 @@
+"""A broker as a child process, for tests, the demo and benchmarks.
+
+    with BrokerProcess(directory / "data").start() as broker:
+        ...                     # broker.http, broker.grpc
+        broker.kill9()          # SIGKILL, as a crash would be
+        broker.start()          # the same data, at the same addresses
+
+Rules
+-----
+* It is the real program, `python -m certes_broker serve`, and readiness is what the program says itself: nothing here
+  sleeps or polls.
+* It does not outlive the block, however that ends.
+* Ports are free ones, chosen by the system at the first start and kept over later ones, so that clients find the broker
+  again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+START_TIMEOUT: Final = 20.0
+STOP_TIMEOUT: Final = 30.0
+_LOG_SHOWN: Final = 4000
+
+
+class BrokerFailed(Exception):
+    """The broker ended, or did not become ready. The message has the end of its log."""
+
+
+class BrokerProcess:
+    """One broker and its data directory. Its standard error goes to `log_file`, over all starts.
+
+    Variables of the surroundings that begin with `CERTES_` are kept from it; `environ` is what it gets beside the rest.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        config: Path | None = None,
+        dev: bool = True,
+        environ: Mapping[str, str] | None = None,
+        http: str = "127.0.0.1:0",
+        grpc: str = "127.0.0.1:0",
+    ) -> None:
+        self.data_dir = data_dir
+        self.log_file = data_dir.with_name(f"{data_dir.name}.log")
+        self._config = config
+        self._dev = dev
+        self._environ = dict(environ or {})
+        self._http = http
+        self._grpc = grpc
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def http(self) -> str:
+        """`host:port` of HTTP, once it has been started."""
+        return self._http
+
+    @property
+    def grpc(self) -> str:
+        """`host:port` of gRPC, once it has been started."""
+        return self._grpc
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running broker."""
+        return self._running().pid
+
+    @property
+    def log(self) -> str:
+        """What it has written to standard error so far."""
+        return self.log_file.read_text(encoding="utf-8", errors="replace") if self.log_file.exists() else ""
+
+    def start(self, timeout: float = START_TIMEOUT) -> Self:
+        """Starts the broker and returns when it is ready. Raises `BrokerFailed` if it is not within `timeout` seconds."""
+        if self._process is not None:
+            raise RuntimeError("The broker runs already; stop it first.")
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=self._environment()
+            )
+        try:
+            ready = json.loads(self._first_line(self._process, timeout))
+            self._http, self._grpc = ready["http"], ready["grpc"]
+        except BaseException:
+            self.kill9()
+            raise
+        return self
+
+    def kill9(self) -> None:
+        """Kills it, as a crash would, and returns when it is gone. Does nothing if it does not run."""
+        if self._process is not None:
+            self._process.kill()
+            self._reap(STOP_TIMEOUT)
+
+    def terminate(self, timeout: float = STOP_TIMEOUT) -> int:
+        """Asks it to stop, waits until it has, and returns its exit code. Raises `BrokerFailed` if it does not."""
+        self._running().send_signal(signal.SIGTERM)
+        return self._reap(timeout)
+
+    def hang_up(self) -> None:
+        """Asks it to read its sources again."""
+        self._running().send_signal(signal.SIGHUP)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.kill9()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError("The broker does not run; start it first.")
+        return self._process
+
+    def _reap(self, timeout: float) -> int:
+        process = self._running()
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise self._failure(f"did not stop within {timeout:g} s") from None
+        finally:
+            self._process = None
+            if process.stdout is not None:
+                process.stdout.close()
+        return code
+
+    def _command(self) -> list[str]:
+        command = [sys.executable, "-m", "certes_broker", "serve", "--ready-json"]
+        command += ["--data-dir", str(self.data_dir), "--http", self._http, "--grpc", self._grpc]
+        if self._config is not None:
+            command += ["--config", str(self._config)]
+        return [*command, "--dev"] if self._dev else command
+
+    def _environment(self) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("CERTES_")}
+        # The tree this file stands in, whatever may be installed, and whatever directory this is run in.
+        paths = [str(ROOT), str(ROOT / "generated"), inherited.get("PYTHONPATH", "")]
+        return inherited | {"PYTHONPATH": os.pathsep.join(filter(None, paths))} | self._environ
+
+    def _first_line(self, process: subprocess.Popen[bytes], timeout: float) -> bytes:
+        """Waits for the one line that says the broker is ready."""
+        assert process.stdout is not None
+        deadline = time.monotonic() + timeout
+        line = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            while not line.endswith(b"\n"):
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    raise self._failure(f"was not ready within {timeout:g} s")
+                piece = os.read(process.stdout.fileno(), 4096)
+                if not piece:
+                    raise self._failure(f"ended with exit code {process.wait()} before it was ready")
+                line += piece
+        return line
+
+    def _failure(self, what: str) -> BrokerFailed:
+        return BrokerFailed(f"The broker {what}. The end of its log:\n{self.log[-_LOG_SHOWN:]}")
