@@ -1,0 +1,54 @@
+"""Whoever installs the broker gets all it imports: no module leans on what only a test or another package brought along."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+OWN = {"certes_broker", "tests", "scripts", "benchmarks"}
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {normal(re.split(r"[\s\[<>=!~;]", requirement, maxsplit=1)[0]) for requirement in requirements}
+
+
+def normal(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def imported(folder: str) -> Iterator[tuple[str, str]]:
+    """Yields each file of a folder with the top-level name of each module of others that it imports."""
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for top in {module.partition(".")[0] for module in modules}:
+                if top and top not in OWN and top not in sys.stdlib_module_names:
+                    yield path.relative_to(ROOT).as_posix(), top
+
+
+def undeclared(folder: str, declared: set[str]) -> list[str]:
+    brought_by = packages_distributions()
+    # An editable install does not say what it holds, and protobuf-py is the name of a pair, of which one is installed.
+    brought_by |= {"certes": ["certes-protos"], "protobuf": ["protobuf-py"]}
+    return [
+        f"{path} imports {top}"
+        for path, top in imported(folder)
+        if not declared & {normal(distribution) for distribution in brought_by.get(top, [])}
+    ]
+
+
+def test_the_broker_declares_what_it_imports() -> None:
+    assert undeclared("certes_broker", names(PROJECT["dependencies"])) == []
+
+
+def test_tests_and_programs_declare_what_they_import() -> None:
+    declared = names(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"])
+    assert [finding for folder in ("tests", "scripts", "benchmarks") for finding in undeclared(folder, declared)] == []
