@@ -53,7 +53,7 @@ class AttemptLog:
             try:
                 await self._attempts.record(batch)
             except Unavailable as error:
-                log.error("attempts_not_recorded", error=str(error), attempts=len(batch))
+                log.warning("attempts_not_recorded", error=str(error), attempts=len(batch))
                 await asyncio.sleep(_AGAIN_AFTER)
             else:
                 return

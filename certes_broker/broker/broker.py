@@ -22,6 +22,7 @@ from certes_broker.broker.publisher import Publisher
 from certes_broker.broker.router import Router
 from certes_broker.broker.settler import Settler
 from certes_broker.broker.streams import Streams
+from certes_broker.broker.subscription_index import SubscriptionIndex
 from certes_broker.broker.subscriptions import Subscriptions, Surroundings
 from certes_broker.broker.webhooks import WebhookPump
 from certes_broker.ports.clock import Clock
@@ -73,12 +74,13 @@ class Broker:
         self._settler = Settler(engine.cursors, clock, lambda: router.position)
         self._catch_up = CatchUp(engine.journal, names, clock, router)
         self.lanes = Lanes(engine, clock, router, self._settler, self._catch_up, secrets.token_hex(8))
-        self.streams = Streams(self.lanes, self._settler, clock)
+        index = SubscriptionIndex()
+        self.streams = Streams(index, self.lanes, self._settler, self.kept_events, clock)
         poster = Poster(ports.sender, WebhookBodies(self.documents), engine.journal, clock, settings.domain)
         self._attempts = AttemptLog(engine.attempts)
         self._pump = WebhookPump(self.lanes, poster, self._attempts, clock)
         self.subscriptions = Subscriptions(
-            Surroundings(engine, clock, self.lanes, self.streams, self._pump, poster, self.kept_events)
+            Surroundings(engine, clock, index, self.lanes, self.streams, self._pump, poster, self.kept_events)
         )
         self._pump.on_gone = self.subscriptions.disable
         self._janitor = Janitor(engine, clock, settings.retention, self.subscriptions.purge)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+import structlog
+
 from certes_broker.broker.items import Item
 from certes_broker.broker.lane import Lane
 from certes_broker.broker.names import EventNames
 from certes_broker.broker.router import Router
 from certes_broker.domain.errors import Unavailable
 from certes_broker.domain.events import Entry, Position
-import structlog
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Journal
 

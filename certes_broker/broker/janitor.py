@@ -50,7 +50,7 @@ class Janitor:
             try:
                 await self.go_round()
             except CertesError as error:
-                log.error("janitor_failed", error=str(error))
+                log.warning("janitor_failed", error=str(error))
             self._due.clear()
             self._clock.alarm(INTERVAL, self._due.set)
             await self._due.wait()

@@ -14,11 +14,12 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Final
 
+import structlog
+
 from certes_broker.broker.lane import Lane
 from certes_broker.domain.cursor_state import CursorChange
 from certes_broker.domain.errors import Aborted, CertesError, Reason, Unavailable
 from certes_broker.domain.events import Position
-import structlog
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Cursors
 
@@ -111,7 +112,7 @@ class Settler:
             try:
                 return frozenset(await self._cursors.settle(changes, watermark))
             except Unavailable as error:
-                log.error("settle_failed", error=str(error), subscriptions=len(changes))
+                log.warning("settle_failed", error=str(error), subscriptions=len(changes))
                 for _, future in waiters:
                     if not future.done():
                         future.set_exception(_not_yet(error))

@@ -1,295 +1,77 @@
-"""Streams: deliveries to whoever has one open, and their acknowledgements.
-
-Rules
------
-* A stream numbers its deliveries from 1. A number means one attempt: when a delivery comes back, by the end of the stream
-  or of its time, its number means nothing any more, so that a late acknowledgement cannot settle what others have now.
-* An acknowledgement is applied as a whole or not at all, and answered when it is durable.
-* Whatever ends a stream, its unsettled deliveries go back to the lane in the same step.
-"""
+"""All open streams: opening them, finding them for acknowledgements, and ending them."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
-from typing import Final
 
-from certes_broker.broker.items import Item
+from certes_broker.broker.kept_events import KeptEvents
 from certes_broker.broker.lane import Lane
 from certes_broker.broker.lanes import Lanes
-from certes_broker.broker.outcomes import Failure, fail
 from certes_broker.broker.settler import Settler
-from certes_broker.domain.cursor import Tracked
-from certes_broker.domain.errors import CertesError, FailedPrecondition, Invalid, Reason
-from certes_broker.domain.events import Micros
-from certes_broker.domain.retry import DEFAULT_RETRY_POLICY, RetryPolicy
-from certes_broker.domain.settlement import NackAction, Settlement
-from certes_broker.domain.subscriptions import DEFAULT_ACK_DEADLINE, StreamDelivery
-from certes_broker.ports.clock import Alarm, Clock
-from certes_broker.schemas.wire import Closing, batch_frame, closing_frame, heartbeat_frame, opened_frame
+from certes_broker.broker.stream import Stream, StreamLimits
+from certes_broker.broker.subscription_index import SubscriptionIndex
+from certes_broker.domain.errors import CertesError, FailedPrecondition, Reason, Unavailable
+from certes_broker.domain.matching import Selector
+from certes_broker.domain.names import SubscriptionName
+from certes_broker.domain.retry import DEFAULT_RETRY_POLICY
+from certes_broker.domain.seeking import SeekEnd, SeekPoint
+from certes_broker.domain.settlement import Settlement
+from certes_broker.domain.subscriptions import StreamDelivery, Subscription, streamability
+from certes_broker.ports.clock import Clock
+from certes_broker.schemas.wire import Closing
 
-HEARTBEAT_INTERVAL: Final = 15.0
-BATCH_DELIVERIES: Final = 256
-BATCH_BYTES: Final = 3 * 1024 * 1024 - 1024
-
-
-@dataclass(frozen=True, slots=True)
-class StreamLimits:
-    """How much may be unsettled on a stream."""
-
-    max_outstanding: int
-    max_outstanding_bytes: int
-
-
-class Stream:
-    """One open stream. Its deliveries are what `frames` yields; `Streams.acknowledge` settles them."""
-
-    def __init__(self, name: str, lane: Lane, limits: StreamLimits, clock: Clock) -> None:
-        self.name = name
-        self.lane = lane
-        self._limits = limits
-        self._clock = clock
-        delivery = lane.subscription.delivery
-        self._ack_deadline = delivery.ack_deadline if isinstance(delivery, StreamDelivery) else DEFAULT_ACK_DEADLINE
-        self._outstanding: dict[int, Tracked[Item]] = {}
-        self._outstanding_bytes = 0
-        self._next_ordinal = 1
-        self._deadlines: deque[tuple[float, int, int]] = deque()
-        self._extended: dict[int, float] = {}
-        self._deadline_alarm: Alarm | None = None
-        self._ready = asyncio.Event()
-        self._heartbeat_due = False
-        self._closing: bytes | None = None
-        self._ended = False
-
-    @property
-    def outstanding(self) -> int:
-        """How many deliveries are unsettled on it."""
-        return len(self._outstanding)
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether its deliveries have gone back."""
-        return self._ended
-
-    def wake(self) -> None:
-        """Hears that deliveries are ready."""
-        self._ready.set()
-
-    async def frames(self) -> AsyncIterator[bytes]:
-        """Yields the stream's frames in their wire form, until it is closed; the last one says why."""
-        yield opened_frame(self.name)
-        while self._closing is None:
-            batch = self._next_batch()
-            if batch is not None:
-                yield batch
-            elif self._heartbeat_due:
-                self._heartbeat_due = False
-                yield heartbeat_frame(self._lag())
-            else:
-                await self._wait()
-        yield self._closing
-
-    def close(self, reason: Closing.ValueType, message: str) -> None:
-        """Ends the stream: its deliveries go back now, and `frames` says why."""
-        if self._closing is None:
-            self._closing = closing_frame(reason, message)
-            self.give_back()
-            self._ready.set()
-
-    def give_back(self) -> None:
-        """Returns every unsettled delivery to the lane. Idempotent."""
-        self._ended = True
-        if self._deadline_alarm is not None:
-            self._deadline_alarm.cancel()
-        for tracked in self._outstanding.values():
-            self.lane.cursor.give_back(tracked, attempted=True)
-        self._forget_all()
-
-    def forget(self) -> None:
-        """Lets go of every delivery without returning any: the lane has been moved, and they concern nobody any more."""
-        self._ended = True
-        self._forget_all()
-
-    def _forget_all(self) -> None:
-        self._outstanding.clear()
-        self._outstanding_bytes = 0
-        self._deadlines.clear()
-        self._extended.clear()
-
-    # Handing out.
-
-    def _next_batch(self) -> bytes | None:
-        room = self._limits.max_outstanding - len(self._outstanding)
-        if room <= 0:
-            return None
-        space = self._limits.max_outstanding_bytes - self._outstanding_bytes
-        if space <= 0:
-            return None
-        lane = self.lane
-        following = lane.cursor.peek()
-        if following is None or (self._outstanding and following.size > space):
-            return None
-        taken = lane.cursor.take(min(room, BATCH_DELIVERIES), min(space, BATCH_BYTES))
-        first = ordinal = self._next_ordinal
-        deliveries = []
-        outstanding = self._outstanding
-        size = 0
-        for tracked in taken:
-            outstanding[ordinal] = tracked
-            ordinal += 1
-            size += tracked.size
-            item = tracked.payload
-            assert item is not None  # What is ready is in memory.
-            deliveries.append(item.delivery(tracked.attempt))
-        self._outstanding_bytes += size
-        self._next_ordinal = ordinal
-        self._deadlines.append((self._clock.monotonic() + self._ack_deadline, first, ordinal - 1))
-        if self._deadline_alarm is None:
-            self._set_deadline_alarm()
-        if not lane.live:
-            lane.attend()
-        return batch_frame(first, deliveries)
-
-    async def _wait(self) -> None:
-        self._ready.clear()
-        alarm = self._clock.alarm(HEARTBEAT_INTERVAL, self._beat)
-        try:
-            await self._ready.wait()
-        finally:
-            alarm.cancel()
-
-    def _beat(self) -> None:
-        self._heartbeat_due = True
-        self._ready.set()
-
-    def _lag(self) -> float:
-        oldest = self.lane.oldest_unsent
-        return 0.0 if oldest is None else max(0.0, (self._clock.now() - oldest) / 1_000_000)
-
-    # Settling.
-
-    def settle(self, settlement: Settlement, now: Micros, policy: RetryPolicy) -> None:
-        """Applies an acknowledgement as a whole.
-
-        Raises `Invalid` (ORDINAL_NOT_OUTSTANDING) and changes nothing if one of its ordinals is not outstanding.
-        """
-        for first, last in _ranges(settlement):
-            self._check_outstanding(first, last)
-        cursor = self.lane.cursor
-        for first, last in settlement.acked:
-            for ordinal in range(first, last + 1):
-                cursor.ack(self._pop(ordinal))
-        for nack in settlement.nacked:
-            for ordinal in range(nack.first, nack.last + 1):
-                tracked = self._pop(ordinal)
-                match nack.action:
-                    case NackAction.DROP:
-                        cursor.ack(tracked)
-                    case NackAction.DEAD_LETTER:
-                        assert tracked.payload is not None  # What is out is in memory.
-                        event = tracked.payload.entry.event
-                        cursor.give_up(tracked, event, "rejected", nack.reason, now)
-                    case NackAction.RETRY:
-                        fail(cursor, tracked, Failure(policy, now, now, nack.reason, wait=nack.delay))
-        if settlement.extended:
-            until = self._clock.monotonic()
-            for extension in settlement.extended:
-                for ordinal in range(extension.first, extension.last + 1):
-                    self._extended[ordinal] = until + extension.deadline
-                self._deadlines.appendleft((until + extension.deadline, extension.first, extension.last))
-            self._deadlines = deque(sorted(self._deadlines))
-            self._set_deadline_alarm()
-        self.lane.changed()
-        self._ready.set()
-
-    def _check_outstanding(self, first: int, last: int) -> None:
-        outstanding = self._outstanding
-        missing: int | None = None
-        if last - first >= len(outstanding):
-            missing = next(ordinal for ordinal in range(first, last + 1) if ordinal not in outstanding)
-        else:
-            for ordinal in range(first, last + 1):
-                if ordinal not in outstanding:
-                    missing = ordinal
-                    break
-        if missing is not None:
-            raise Invalid(
-                Reason.ORDINAL_NOT_OUTSTANDING,
-                f"Delivery {missing} is not outstanding on {self.name}.",
-                hint="It was settled before, or its time ran out and it has a new ordinal now. Nothing was applied.",
-                metadata={"ordinal": str(missing), "stream": self.name},
-            )
-
-    def _pop(self, ordinal: int) -> Tracked[Item]:
-        tracked = self._outstanding.pop(ordinal)
-        self._outstanding_bytes -= tracked.size
-        if self._extended:
-            self._extended.pop(ordinal, None)
-        return tracked
-
-    # Deadlines.
-
-    def _set_deadline_alarm(self) -> None:
-        if self._deadline_alarm is not None:
-            self._deadline_alarm.cancel()
-            self._deadline_alarm = None
-        while self._deadlines and not any(
-            ordinal in self._outstanding for ordinal in range(self._deadlines[0][1], self._deadlines[0][2] + 1)
-        ):
-            self._deadlines.popleft()
-        if self._deadlines:
-            delay = self._deadlines[0][0] - self._clock.monotonic()
-            self._deadline_alarm = self._clock.alarm(max(0.0, delay), self._expire)
-
-    def _expire(self) -> None:
-        """Returns deliveries whose time has run out; those that were given as many attempts as the policy has are given up."""
-        self._deadline_alarm = None
-        now = self._clock.monotonic()
-        expired = False
-        while self._deadlines and self._deadlines[0][0] <= now:
-            _, first, last = self._deadlines.popleft()
-            for ordinal in range(first, last + 1):
-                if ordinal in self._outstanding and self._extended.get(ordinal, 0.0) <= now:
-                    self._return(self._pop(ordinal))
-                    expired = True
-        self._set_deadline_alarm()
-        if expired:
-            self.lane.changed()
-            self.lane.wake()
-
-    def _return(self, tracked: Tracked[Item]) -> None:
-        policy = self.lane.subscription.retry_policy or DEFAULT_RETRY_POLICY
-        if tracked.attempt >= policy.attempts:
-            assert tracked.payload is not None  # What is out is in memory.
-            event = tracked.payload.entry.event
-            error = f"not acknowledged within {self._ack_deadline:g} s"
-            self.lane.cursor.give_up(tracked, event, "attempts_exhausted", error, self._clock.now())
-        else:
-            self.lane.cursor.give_back(tracked, attempted=True)
+__all__ = ["Stream", "StreamLimits", "Streams"]
 
 
 class Streams:
     """All open streams."""
 
-    def __init__(self, lanes: Lanes, settler: Settler, clock: Clock) -> None:
+    def __init__(
+        self, index: SubscriptionIndex, lanes: Lanes, settler: Settler, kept_events: KeptEvents, clock: Clock
+    ) -> None:
+        self._index = index
         self._lanes = lanes
+        self._kept_events = kept_events
         self._settler = settler
         self._clock = clock
         self._open: dict[str, Stream] = {}
         self._all_closed = asyncio.Event()
         self._all_closed.set()
+        self._draining = False
 
     def __len__(self) -> int:
         """How many streams are open."""
         return len(self._open)
 
-    def begin(self, lane: Lane, limits: StreamLimits) -> Stream:
-        """Opens a stream on a lane."""
-        stream = Stream(f"{lane.name}/streams/{secrets.token_urlsafe(16)}", lane, limits, self._clock)
+    async def open(self, name: SubscriptionName, limits: StreamLimits) -> Stream:
+        """Opens a stream on a subscription with stream delivery.
+
+        Raises `NotFound` (SUBSCRIPTION_NOT_FOUND), `FailedPrecondition` (SUBSCRIPTION_NOT_STREAMABLE,
+        SUBSCRIPTION_DELETED) and `Unavailable` (DRAINING).
+        """
+        async with self._lanes.alone(name.text):
+            subscription = self._index.get(name)
+            problem = streamability(subscription)
+            if problem is not None:
+                raise problem
+            [lane] = await self._lanes.wake([subscription])
+            return self._begin(lane, limits)
+
+    async def open_ephemeral(
+        self, subscriber: str, selectors: tuple[Selector, ...], start: SeekPoint | None, limits: StreamLimits
+    ) -> Stream:
+        """Opens a stream on a subscription that is made for it and forgotten with it."""
+        now = self._clock.now()
+        position = await self._kept_events.position_of(SeekEnd() if start is None else start)
+        name = SubscriptionName(subscriber, f"~{secrets.token_hex(8)}")
+        subscription = Subscription(name, selectors, StreamDelivery(), position, now, now)
+        return self._begin(self._lanes.ephemeral(subscription), limits)
+
+    def _begin(self, lane: Lane, limits: StreamLimits) -> Stream:
+        if self._draining:
+            raise Unavailable(Reason.DRAINING, "The broker is shutting down.", retry_after=1.0)
+        stream = Stream(f"{lane.name}/streams/{secrets.token_urlsafe(16)}", lane, limits, self._clock, self.end)
         self._open[stream.name] = stream
         self._all_closed.clear()
         self._lanes.join(lane, stream)
@@ -329,16 +111,11 @@ class Streams:
         await self._settler.settled(lane)
 
     async def drain(self) -> None:
-        """Ends every stream and returns when all have said so."""
+        """Ends every stream, opens no more, and returns when all have said so."""
+        self._draining = True
         for stream in list(self._open.values()):
-            stream.close(Closing.REASON_DRAINING, "The broker is shutting down; open the stream again.")
+            stream.end(Closing.REASON_DRAINING, "The broker is shutting down; open the stream again.")
         await self._all_closed.wait()
-
-
-def _ranges(settlement: Settlement) -> Iterator[tuple[int, int]]:
-    yield from settlement.acked
-    yield from ((nack.first, nack.last) for nack in settlement.nacked)
-    yield from ((extension.first, extension.last) for extension in settlement.extended)
 
 
 def _stream_ended(name: str) -> CertesError:

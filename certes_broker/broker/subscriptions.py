@@ -6,7 +6,6 @@ the other (`Lanes.alone`). The subscriptions are all in memory too; reading them
 
 from __future__ import annotations
 
-import bisect
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,14 +16,13 @@ import structlog
 from certes_broker.broker.kept_events import KeptEvents
 from certes_broker.broker.lane import Lane
 from certes_broker.broker.lanes import Lanes
-from certes_broker.broker.paging import make_token, read_token
 from certes_broker.broker.posting import Poster, signing_now
-from certes_broker.broker.streams import Stream, StreamLimits, Streams
+from certes_broker.broker.streams import Streams
 from certes_broker.broker.subscription_documents import PREFIX, key_of, read_document, write_document
+from certes_broker.broker.subscription_index import SubscriptionIndex, SubscriptionPage, deleted
 from certes_broker.broker.webhooks import WebhookPump
-from certes_broker.domain.errors import AlreadyExists, FailedPrecondition, NotFound, Reason
+from certes_broker.domain.errors import AlreadyExists, FailedPrecondition, Reason
 from certes_broker.domain.events import Micros
-from certes_broker.domain.matching import Selector
 from certes_broker.domain.names import SubscriptionName
 from certes_broker.domain.seeking import SeekEnd, SeekPoint
 from certes_broker.domain.signing import generate_secret
@@ -32,11 +30,9 @@ from certes_broker.domain.subscriptions import (
     RESTORABLE,
     State,
     StoredSecret,
-    StreamDelivery,
     Subscription,
     WebhookDelivery,
     revise,
-    streamability,
 )
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Engine
@@ -50,19 +46,12 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class SubscriptionPage:
-    """Some subscriptions, by name. `next_page_token` is empty if there is nothing more."""
-
-    subscriptions: Sequence[Subscription]
-    next_page_token: str
-
-
-@dataclass(frozen=True, slots=True)
 class Surroundings:
     """What subscriptions act upon."""
 
     engine: Engine
     clock: Clock
+    index: SubscriptionIndex
     lanes: Lanes
     streams: Streams
     pump: WebhookPump
@@ -75,18 +64,13 @@ class Subscriptions:
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
-        self._by_name: dict[str, Subscription] = {}
-        self._sorted: list[str] = []
-
-    def __len__(self) -> int:
-        """How many subscriptions there are, deleted ones included."""
-        return len(self._by_name)
+        self._index = around.index
 
     async def start(self) -> None:
         """Loads what is stored and wakes the lanes of webhooks."""
         for document in await self._around.engine.settings.list(PREFIX):
-            self._keep(read_document(document))
-        awake = [one for one in self._by_name.values() if one.is_webhook and one.state is State.ACTIVE]
+            self._index.put(read_document(document))
+        awake = [one for one in self._index.all() if one.is_webhook and one.state is State.ACTIVE]
         for lane in await self._around.lanes.wake(awake):
             self._around.pump.start(lane)
 
@@ -94,32 +78,11 @@ class Subscriptions:
 
     def get(self, name: SubscriptionName) -> Subscription:
         """Returns a subscription. Raises `NotFound` (SUBSCRIPTION_NOT_FOUND)."""
-        subscription = self._by_name.get(name.text)
-        if subscription is None:
-            raise _not_found(name)
-        return subscription
+        return self._index.get(name)
 
-    def list(
-        self, subscriber: str | None, *, show_deleted: bool, page_size: int, page_token: str
-    ) -> SubscriptionPage:
+    def list(self, subscriber: str | None, *, show_deleted: bool, page_size: int, page_token: str) -> SubscriptionPage:
         """Returns subscriptions by name: those of a subscriber, or of all for None."""
-        of = (subscriber, show_deleted)
-        after = read_token(page_token, *of)
-        found: list[Subscription] = []
-        for name in self._sorted[bisect.bisect_right(self._sorted, after) :]:
-            subscription = self._by_name[name]
-            if subscriber is not None and subscription.name.subscriber != subscriber:
-                continue
-            if subscription.state is State.DELETED and not show_deleted:
-                continue
-            if len(found) == page_size:
-                return SubscriptionPage(found, make_token(found[-1].name.text, *of))
-            found.append(subscription)
-        return SubscriptionPage(found, "")
-
-    def restorable_until(self, subscription: Subscription) -> Micros | None:
-        """Returns when a deleted subscription is gone for good; None if it is not deleted."""
-        return None if subscription.delete_time is None else Micros(subscription.delete_time + RESTORABLE)
+        return self._index.list(subscriber, show_deleted=show_deleted, page_size=page_size, page_token=page_token)
 
     def signing_secrets(self, name: SubscriptionName) -> Sequence[StoredSecret]:
         """Returns the secrets that sign now, newest first. Raises `FailedPrecondition` for a stream subscription."""
@@ -135,7 +98,7 @@ class Subscriptions:
         """
         name = subscription.name
         async with self._around.lanes.alone(name.text):
-            present = self._by_name.get(name.text)
+            present = self._index.find(name.text)
             if present is not None and present.state is not State.DELETED:
                 raise AlreadyExists(
                     Reason.SUBSCRIPTION_EXISTS,
@@ -171,18 +134,18 @@ class Subscriptions:
         async with self._around.lanes.alone(name.text):
             stored = self.get(name)
             if stored.state is State.DELETED and not restore:
-                raise _deleted(name)
+                raise deleted(name)
             changed = revise(stored, change, etag=etag, generation=generation, now=self._around.clock.now())
             if changed.state is State.DELETED:
                 changed = replace(changed, state=State.ACTIVE, state_reason="", delete_time=None)
             return await self._change(stored, changed)
 
     async def delete(self, name: SubscriptionName, *, etag: str) -> Subscription:
-        """Deletes a subscription; it can be restored until `restorable_until`. Raises as `update` does."""
+        """Deletes a subscription; it can be restored for 24 hours. Raises as `update` does."""
         async with self._around.lanes.alone(name.text):
             stored = self.get(name)
             if stored.state is State.DELETED:
-                raise _deleted(name)
+                raise deleted(name)
             now = self._around.clock.now()
             changed = revise(
                 stored,
@@ -203,7 +166,7 @@ class Subscriptions:
 
     async def disable(self, name: str, reason: str) -> None:
         """Stops deliveries for a reason of the broker's."""
-        subscription = self._by_name.get(name)
+        subscription = self._index.find(name)
         if subscription is not None and subscription.state is State.ACTIVE:
             log.warning("subscription_disabled", subscription=name, reason=reason)
             await self._set_state(subscription.name, State.DISABLED, reason)
@@ -214,12 +177,12 @@ class Subscriptions:
         async with around.lanes.alone(name.text):
             subscription = self.get(name)
             if subscription.state is State.DELETED:
-                raise _deleted(name)
+                raise deleted(name)
             position = await around.kept_events.position_of(point)
             [lane] = await around.lanes.wake([subscription])
             for stream in around.streams.of(lane):
                 stream.forget()
-                stream.close(Closing.REASON_SOUGHT, "The subscription was moved; open the stream again.")
+                stream.end(Closing.REASON_SOUGHT, "The subscription was moved; open the stream again.")
             around.pump.moved(lane)
             discarded = await around.lanes.seek(lane, position)
             await around.lanes.rest(lane)
@@ -251,45 +214,18 @@ class Subscriptions:
         """Forgets deleted subscriptions that can no longer be restored; returns how many."""
         gone = [
             one
-            for one in self._by_name.values()
-            if (until := self.restorable_until(one)) is not None and until <= now
+            for one in self._index.all()
+            if one.delete_time is not None and one.delete_time + RESTORABLE <= now
         ]
         for subscription in gone:
             name = subscription.name
             async with self._around.lanes.alone(name.text):
-                if self._by_name.get(name.text) is not subscription:
+                if self._index.find(name.text) is not subscription:
                     continue
                 await self._around.engine.settings.delete(key_of(name), subscription.revision)
                 await self._around.engine.cursors.forget(name.text)
-                del self._by_name[name.text]
-                self._sorted.remove(name.text)
+                self._index.remove(name.text)
         return len(gone)
-
-    # Streams.
-
-    async def open_stream(self, name: SubscriptionName, limits: StreamLimits) -> Stream:
-        """Opens a stream on a subscription with stream delivery.
-
-        Raises `NotFound` and `FailedPrecondition` (SUBSCRIPTION_NOT_STREAMABLE, SUBSCRIPTION_DELETED).
-        """
-        async with self._around.lanes.alone(name.text):
-            subscription = self.get(name)
-            problem = streamability(subscription)
-            if problem is not None:
-                raise problem
-            [lane] = await self._around.lanes.wake([subscription])
-            return self._around.streams.begin(lane, limits)
-
-    async def open_ephemeral(
-        self, subscriber: str, selectors: tuple[Selector, ...], start: SeekPoint | None, limits: StreamLimits
-    ) -> Stream:
-        """Opens a stream on a subscription that is made for it and forgotten with it."""
-        now = self._around.clock.now()
-        position = await self._around.kept_events.position_of(SeekEnd() if start is None else start)
-        name = SubscriptionName(subscriber, f"~{secrets.token_hex(8)}")
-        subscription = Subscription(name, selectors, StreamDelivery(), position, now, now)
-        lane = self._around.lanes.ephemeral(subscription)
-        return self._around.streams.begin(lane, limits)
 
     # Below: how a change takes effect.
 
@@ -297,7 +233,7 @@ class Subscriptions:
         async with self._around.lanes.alone(name.text):
             stored = self.get(name)
             if stored.state is State.DELETED:
-                raise _deleted(name)
+                raise deleted(name)
             now = self._around.clock.now()
             changed = revise(
                 stored,
@@ -321,21 +257,15 @@ class Subscriptions:
             changed = await self._store(changed, stored.revision)
         finally:
             if lane is not None:
-                self._around.lanes.thaw(lane, self._by_name[stored.name.text])
+                self._around.lanes.thaw(lane, self._index.get(stored.name))
         await self._take_effect(changed)
         return changed
 
     async def _store(self, subscription: Subscription, expected: int) -> Subscription:
         key, body = key_of(subscription.name), write_document(subscription)
         stored = replace(subscription, revision=await self._around.engine.settings.put(key, body, expected))
-        self._keep(stored)
+        self._index.put(stored)
         return stored
-
-    def _keep(self, subscription: Subscription) -> None:
-        name = subscription.name.text
-        if name not in self._by_name:
-            bisect.insort(self._sorted, name)
-        self._by_name[name] = subscription
 
     async def _take_effect(self, subscription: Subscription) -> None:
         """Lets the lane, if it is or has to be awake, follow the settings."""
@@ -352,7 +282,7 @@ class Subscriptions:
         elif lane is not None:
             reason, message = _CLOSINGS[subscription.state]
             for stream in self._around.streams.of(lane):
-                stream.close(reason, message)
+                stream.end(reason, message)
             if subscription.is_webhook:
                 await pump.stop(lane)
             await lanes.rest(lane)
@@ -384,18 +314,3 @@ def _webhook(subscription: Subscription) -> WebhookDelivery:
             f"{subscription.name.text} delivers by streams; it has no webhook and no signing secrets.",
         )
     return subscription.delivery
-
-
-def _not_found(name: SubscriptionName) -> NotFound:
-    return NotFound(
-        Reason.SUBSCRIPTION_NOT_FOUND, f"There is no {name.text}.", hint="Create it first.", metadata={"name": name.text}
-    )
-
-
-def _deleted(name: SubscriptionName) -> FailedPrecondition:
-    return FailedPrecondition(
-        Reason.SUBSCRIPTION_DELETED,
-        f"{name.text} was deleted.",
-        hint="UpdateSubscription with allow_missing restores it within 24 hours of its deletion.",
-        metadata={"name": name.text},
-    )

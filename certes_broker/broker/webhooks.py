@@ -34,6 +34,7 @@ from certes_broker.ports.sender import SendFailure, SendResult
 
 TAKER_LIMIT: Final = 32
 _OUR_FAULT_WAIT: Final = Micros(1_000_000)
+_SUCCESS: Final = range(200, 300)
 _GONE: Final = 410
 _MAY_SAY_WHEN: Final = frozenset({429, 503})
 _SIZE: Final = 1 << 62
@@ -175,7 +176,6 @@ class WebhookPump:
         self._under_way += 1
         self._idle.clear()
         lane, era = taker.lane, taker.lane.era
-        gone = ""
         try:
             gone = await self._attempt(taker, tracked)
         except BaseException:
@@ -212,7 +212,7 @@ class WebhookPump:
             result = await self._poster.post(item, delivery)
         except CertesError as error:
             # The event cannot be rendered, which is no fault of the receiver and will not mend by itself.
-            log.error("webhook_not_rendered", subscription=lane.name, event=item.name, reason=error.reason)
+            log.warning("webhook_not_rendered", subscription=lane.name, event_name=item.name, reason=error.reason)
             if lane.era == era:
                 event = item.entry.event
                 lane.cursor.give_up(tracked, event, "not_rendered", str(error), self._clock.now())
@@ -227,7 +227,7 @@ class WebhookPump:
         lane, tracked, result = tried.taker.lane, tried.tracked, tried.result
         number, position = tracked.attempt, tracked.position
         gone, next_try, status = "", None, result.status
-        if status is not None and 200 <= status < 300:  # noqa: PLR2004
+        if status is not None and status in _SUCCESS:
             lane.cursor.ack(tracked)
         elif status == _GONE:
             lane.cursor.give_back(tracked, attempted=True)

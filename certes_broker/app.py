@@ -1,0 +1,187 @@
+"""The assembly: builds a broker from its settings, serves it, and drains it.
+
+Everything is stacked: engine, sender, broker, gateways. Each stands only while what is below it stands, so that leaving
+takes them down in the right order, whatever made us leave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Final
+
+import structlog
+import uvloop
+
+from certes_broker.broker.broker import Broker, BrokerSettings, Ports
+from certes_broker.broker.janitor import Retention
+from certes_broker.broker.system_clock import SystemClock
+from certes_broker.config import Config
+from certes_broker.domain.errors import CertesError
+from certes_broker.engines.sqlite.engine import SqliteEngine
+from certes_broker.gateway.event_service import event_methods
+from certes_broker.gateway.grpc.server import GrpcServer
+from certes_broker.gateway.http.app import build_app
+from certes_broker.gateway.http.server import HttpServer
+from certes_broker.gateway.http.settings import LOOPBACK_NAMES, HttpSettings
+from certes_broker.gateway.http.source_table import SourceTable
+from certes_broker.gateway.subscription_service import subscription_methods
+from certes_broker.ports.engine import Engine
+from certes_broker.ports.sender import Sender
+from certes_broker.schemas.catalogue import community_schemas
+from certes_broker.schemas.registry import Registry
+from certes_broker.webhook.addresses import AddressPolicy
+from certes_broker.webhook.sender import CurlSender
+
+STOPPED: Final = 0
+FAILED: Final = 1
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A broker that serves: the addresses it listens on, and what can be changed while it does."""
+
+    broker: Broker
+    sources: SourceTable
+    http: str
+    grpc: str
+
+
+def run(config: Config) -> int:
+    """Serves until SIGTERM or SIGINT, and returns the exit code. A second signal ends it without draining."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(config))
+
+
+@asynccontextmanager
+async def serving(config: Config, engine: Engine, sender: Sender, clock: SystemClock) -> AsyncIterator[Serving]:
+    """Serves a broker on an engine; leaving drains it within `config.drain_timeout`."""
+    registry = Registry(community_schemas())
+    async with Broker.running(Ports(engine, sender, clock), registry, _broker_settings(config)) as broker:
+        methods = (*event_methods(broker), *subscription_methods(broker))
+        grpc_server = GrpcServer(methods, str(config.grpc.listen))
+        await grpc_server.start()
+        grpc_address = f"{config.grpc.listen.host}:{grpc_server.port}"
+        sources = SourceTable(config.sources)
+        settings = _http_settings(config, grpc_address)
+        http_server = HttpServer(build_app(broker, methods, sources, settings), settings)
+        try:
+            port = await http_server.start()
+            yield Serving(broker, sources, f"{config.http.listen.host}:{port}", grpc_address)
+        finally:
+            await _drain(broker, grpc_server, http_server, config.drain_timeout)
+
+
+async def _serve(config: Config) -> int:
+    stop, code = asyncio.Event(), STOPPED
+    clock = SystemClock()
+    policy = AddressPolicy(allow=config.webhooks.allow_networks, allow_loopback=config.dev)
+    sender = CurlSender(policy, max_in_flight=config.webhooks.max_in_flight)
+    try:
+        async with (
+            SqliteEngine.open(config.data_dir, clock, dedupe_window=config.dedupe.window) as engine,
+            serving(config, engine, sender, clock) as served,
+        ):
+            with _signals(stop, lambda: _reload(config, served)):
+                _announce(config, served)
+                await stop.wait()
+                log.info("stopping", streams=len(served.broker.streams))
+    except* (CertesError, OSError) as failure:
+        for error in _leaves(failure):
+            log.error("serve_failed", error=str(error))
+        code = FAILED
+    finally:
+        await sender.close()
+    log.info("stopped")
+    return code
+
+
+async def _drain(broker: Broker, grpc_server: GrpcServer, http_server: HttpServer, grace: float) -> None:
+    """Lets what is under way end; what has not ended by then is cut off, and delivered again after the next start."""
+    try:
+        async with asyncio.timeout(grace), asyncio.TaskGroup() as tasks:
+            tasks.create_task(broker.drain())
+            tasks.create_task(grpc_server.drain(grace))
+            tasks.create_task(http_server.drain(grace))
+    except TimeoutError:
+        log.warning("drain_timed_out", seconds=grace)
+        await grpc_server.drain(0)
+
+
+def _announce(config: Config, served: Serving) -> None:
+    """Says on standard output where the broker is."""
+    where = {"http": served.http, "grpc": served.grpc, "data_dir": str(config.data_dir)}
+    log.info("serving", **where, subscriptions=len(served.broker.lanes), sources=len(config.sources))
+    if config.ready_json:
+        sys.stdout.write(json.dumps({"ready": True, **where}) + "\n")
+    else:
+        sys.stdout.write(f"Certes is ready: http://{served.http} and gRPC {served.grpc}; data in {config.data_dir}\n")
+    sys.stdout.flush()
+
+
+def _reload(config: Config, served: Serving) -> None:
+    """Reads the configuration again and takes over its sources; the rest needs a restart."""
+    try:
+        sources = config.reload().sources
+    except CertesError as error:
+        log.error("reload_refused", error=str(error))
+        return
+    served.sources.replace(sources)
+    log.info("sources_reloaded", sources=len(sources))
+
+
+@contextmanager
+def _signals(stop: asyncio.Event, reload: Callable[[], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+
+    def ask_to_stop(number: signal.Signals) -> None:
+        stop.set()
+        # The next one is not for us to handle any more.
+        loop.remove_signal_handler(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ask_to_stop, number)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+def _broker_settings(config: Config) -> BrokerSettings:
+    return BrokerSettings(
+        domain=config.domain,
+        retention=Retention(config.retention.age, config.retention.bytes, config.dedupe.window),
+        max_event_bytes=config.limits.event_bytes,
+        in_flight_bytes=config.limits.in_flight_bytes,
+        webhooks_in_flight=config.webhooks.max_in_flight,
+    )
+
+
+def _http_settings(config: Config, grpc_address: str) -> HttpSettings:
+    return HttpSettings(
+        host=config.http.listen.host,
+        port=config.http.listen.port,
+        allowed_hosts=(*LOOPBACK_NAMES, *config.allowed_hosts),
+        grpc_address=grpc_address,
+        domains=(config.domain,),
+        version=version("certes"),
+        max_payload_bytes=config.limits.ingress_body_bytes,
+        max_request_bytes=config.limits.request_bytes,
+    )
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -1,0 +1,89 @@
+"""The subscriptions as they are stored, in memory: reading them waits for nothing."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from certes_broker.broker.paging import make_token, read_token
+from certes_broker.domain.errors import FailedPrecondition, NotFound, Reason
+from certes_broker.domain.names import SubscriptionName
+from certes_broker.domain.subscriptions import State, Subscription
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionPage:
+    """Some subscriptions, by name. `next_page_token` is empty if there is nothing more."""
+
+    subscriptions: Sequence[Subscription]
+    next_page_token: str
+
+
+class SubscriptionIndex:
+    """Finds subscriptions by name."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Subscription] = {}
+        self._names: list[str] = []
+
+    def __len__(self) -> int:
+        """How many subscriptions there are, deleted ones included."""
+        return len(self._by_name)
+
+    def all(self) -> Sequence[Subscription]:
+        """Returns all subscriptions, deleted ones included."""
+        return tuple(self._by_name.values())
+
+    def find(self, name: str) -> Subscription | None:
+        """Returns a subscription; None if there is none."""
+        return self._by_name.get(name)
+
+    def get(self, name: SubscriptionName) -> Subscription:
+        """Returns a subscription. Raises `NotFound` (SUBSCRIPTION_NOT_FOUND)."""
+        subscription = self._by_name.get(name.text)
+        if subscription is None:
+            raise NotFound(
+                Reason.SUBSCRIPTION_NOT_FOUND,
+                f"There is no {name.text}.",
+                hint="Create it first.",
+                metadata={"name": name.text},
+            )
+        return subscription
+
+    def list(self, subscriber: str | None, *, show_deleted: bool, page_size: int, page_token: str) -> SubscriptionPage:
+        """Returns subscriptions by name: those of a subscriber, or of all for None."""
+        of = (subscriber, show_deleted)
+        found: list[Subscription] = []
+        for name in self._names[bisect.bisect_right(self._names, read_token(page_token, *of)) :]:
+            subscription = self._by_name[name]
+            if subscriber is not None and subscription.name.subscriber != subscriber:
+                continue
+            if subscription.state is State.DELETED and not show_deleted:
+                continue
+            if len(found) == page_size:
+                return SubscriptionPage(found, make_token(found[-1].name.text, *of))
+            found.append(subscription)
+        return SubscriptionPage(found, "")
+
+    def put(self, subscription: Subscription) -> None:
+        """Adds a subscription, or takes over its changed settings."""
+        name = subscription.name.text
+        if name not in self._by_name:
+            bisect.insort(self._names, name)
+        self._by_name[name] = subscription
+
+    def remove(self, name: str) -> None:
+        """Forgets a subscription."""
+        del self._by_name[name]
+        self._names.remove(name)
+
+
+def deleted(name: SubscriptionName) -> FailedPrecondition:
+    """Returns the refusal of what cannot be done with a deleted subscription."""
+    return FailedPrecondition(
+        Reason.SUBSCRIPTION_DELETED,
+        f"{name.text} was deleted.",
+        hint="UpdateSubscription with allow_missing restores it within 24 hours of its deletion.",
+        metadata={"name": name.text},
+    )
