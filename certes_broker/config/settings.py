@@ -99,9 +99,9 @@ class Limits:
 
     event_bytes: int = _key(SIZE, MIB, "The largest event.", minimum=KIB, maximum=3 * MIB)
     request_bytes: int = _key(
-        SIZE, 4 * MIB, "The largest request. At least the largest event.", minimum=KIB, maximum=64 * MIB
+        SIZE, 4 * MIB, "The largest request. At least the largest event.", minimum=KIB, maximum=4 * MIB
     )
-    events_per_request: int = _key(WHOLE_NUMBER, 1000, "The most events in one request.", minimum=1, maximum=10_000)
+    events_per_request: int = _key(WHOLE_NUMBER, 1000, "The most events in one request.", minimum=1, maximum=1000)
     in_flight_bytes: int = _key(
         SIZE,
         64 * MIB,
