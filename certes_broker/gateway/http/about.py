@@ -1,0 +1,64 @@
+"""What the gateway says of itself: the health document, liveness, readiness and discovery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import request_response
+
+from certes_broker.broker.broker import Broker
+from certes_broker.gateway.http.exchange import App
+from certes_broker.gateway.http.settings import HttpSettings
+
+UnavailableParts = Callable[[], Sequence[str]]
+"""Names the parts of the broker that do not work now; none when it is ready."""
+
+
+def about(broker: Broker, settings: HttpSettings, unavailable: UnavailableParts) -> Mapping[str, App]:
+    """Returns what serves `GET` of each path: `/`, `/healthz`, `/readyz` and `/.well-known/certes`."""
+
+    def troubles() -> list[str]:
+        return ["draining"] if broker.draining else list(unavailable())
+
+    async def health(_request: Request) -> Response:
+        found = troubles()
+        return JSONResponse(
+            {
+                "service": "certes",
+                "version": settings.version,
+                "status": "ready" if not found else "not ready",
+                "unavailable": found,
+                "discovery": "/.well-known/certes",
+            }
+        )
+
+    async def liveness(_request: Request) -> Response:
+        # To answer is to be alive: the loop that answers is the one that does everything else.
+        return JSONResponse({"status": "alive"})
+
+    async def readiness(_request: Request) -> Response:
+        found = troubles()
+        status = "ready" if not found else "not ready"
+        return JSONResponse({"status": status, "unavailable": found}, status_code=503 if found else 200)
+
+    async def discovery(request: Request) -> Response:
+        return JSONResponse(
+            {
+                "grpc": {"address": grpc_address(settings, request.headers["host"]), "tls": settings.grpc_tls},
+                "protocolVersions": ["certes.v1"],
+                "domains": list(settings.domains),
+            }
+        )
+
+    handlers = {"/": health, "/healthz": liveness, "/readyz": readiness, "/.well-known/certes": discovery}
+    return {path: request_response(handler) for path, handler in handlers.items()}
+
+
+def grpc_address(settings: HttpSettings, host: str) -> str:
+    """Returns the address to tell a client that found this gateway as `host`: what reached one port reaches the other."""
+    if not settings.grpc_address.startswith(":"):
+        return settings.grpc_address
+    name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    return name + settings.grpc_address

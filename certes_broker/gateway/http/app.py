@@ -1,0 +1,146 @@
+"""The ASGI application of the HTTP gateway: guards, paths, and refusals.
+
+Paths are told apart by hand, those that carry events first: they are few, and a router costs more than it spares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from certes_broker.broker.broker import Broker
+from certes_broker.domain.errors import NotFound, Reason, Unimplemented
+from certes_broker.gateway.errors import http_status, refusal
+from certes_broker.gateway.http import connect
+from certes_broker.gateway.http.about import UnavailableParts, about
+from certes_broker.gateway.http.connect import ConnectApi
+from certes_broker.gateway.http.events import CloudEvents
+from certes_broker.gateway.http.exchange import (
+    App,
+    ClientGone,
+    Receive,
+    Scope,
+    Send,
+    answer_json,
+    headers_of,
+    refusal_document,
+    refusal_headers,
+)
+from certes_broker.gateway.http.guard import Guard
+from certes_broker.gateway.http.ingress import Ingress
+from certes_broker.gateway.http.settings import HttpSettings
+from certes_broker.gateway.http.source_table import SourceTable
+from certes_broker.gateway.methods import Method
+
+EVENTS: Final = "/events"
+API: Final = "/api"
+
+
+def build_app(
+    broker: Broker,
+    methods: Sequence[Method],
+    sources: SourceTable,
+    settings: HttpSettings,
+    unavailable: UnavailableParts = tuple,
+) -> App:
+    """Builds the application. `unavailable` names the parts of the broker that do not work now, for `/readyz`."""
+    documents = broker.documents
+    return HttpGateway(
+        Guard(settings.allowed_hosts),
+        Ingress(broker, sources, settings.max_payload_bytes),
+        CloudEvents(broker, documents, settings.max_request_bytes),
+        ConnectApi(methods, documents, API, settings.max_request_bytes),
+        about(broker, settings, unavailable),
+    )
+
+
+class HttpGateway:
+    """Serves HTTP requests. Whatever is refused before an answer has begun is answered as a refusal, in one form a path."""
+
+    def __init__(
+        self, guard: Guard, ingress: Ingress, cloud_events: CloudEvents, api: ConnectApi, about: Mapping[str, App]
+    ) -> None:
+        self._guard = guard
+        self._ingress = ingress
+        self._cloud_events = cloud_events
+        self._api = api
+        self._about = about
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request. Lifespan and websockets are not for it: the server is told to offer neither."""
+        if scope["type"] != "http":
+            raise NotImplementedError(scope["type"])
+        try:
+            self._guard.check(scope["headers"])
+            serve = self._handler(scope)
+        except Exception as error:  # noqa: BLE001 — whatever it is, the client is owed an answer
+            await _refuse(scope, send, error)
+            return
+        await serve(scope, receive, send)
+
+    def _handler(self, scope: Scope) -> App:
+        """Says who serves a request."""
+        path: str = scope["path"]
+        if path.startswith(_SOURCE_PREFIX):
+            _allow(scope, "POST")
+            return self._take_webhook
+        if path == EVENTS:
+            _allow(scope, "POST")
+            return self._take_cloud_events
+        if path.startswith(_API_PREFIX):
+            _allow(scope, "POST")
+            # Connect answers for itself from here on, refusals included.
+            return self._api.app_for(path, headers_of(scope))
+        if path not in self._about:
+            raise NotFound(Reason.METHOD_NOT_FOUND, f"there is nothing at {path[:200]!r}.")
+        _allow(scope, "GET", "HEAD")
+        return self._about[path]
+
+    async def _take_webhook(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._ingress.take(scope["path"][len(_SOURCE_PREFIX) :], scope, receive, send)
+        except ClientGone:
+            return
+        except Exception as error:  # noqa: BLE001 — whatever it is, the client is owed an answer
+            await _refuse(scope, send, error)
+
+    async def _take_cloud_events(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._cloud_events.take(scope, receive, send)
+        except ClientGone:
+            return
+        except Exception as error:  # noqa: BLE001 — whatever it is, the client is owed an answer
+            await _refuse(scope, send, error)
+
+
+_SOURCE_PREFIX: Final = f"{EVENTS}/"
+_API_PREFIX: Final = f"{API}/"
+
+
+class _NotAllowed(Unimplemented):
+    """The path is there, but not for this HTTP method."""
+
+    def __init__(self, method: str, path: str, allowed: Sequence[str]) -> None:
+        super().__init__(
+            Reason.METHOD_NOT_FOUND, f"{path[:200]} is for {' and '.join(allowed)}, not for {method[:20]}."
+        )
+        self.allowed = allowed
+
+
+def _allow(scope: Scope, *allowed: str) -> None:
+    if scope["method"] not in allowed:
+        raise _NotAllowed(scope["method"], scope["path"], allowed)
+
+
+async def _refuse(scope: Scope, send: Send, exception: Exception) -> None:
+    path: str = scope["path"]
+    error = exception if isinstance(exception, _NotAllowed) else refusal(exception, f"{scope['method']} {path}")
+    headers = refusal_headers(error)
+    if isinstance(error, _NotAllowed):
+        status = 405
+        headers.append((b"allow", ", ".join(error.allowed).encode()))
+        error = Unimplemented(error.reason, error.message)
+    else:
+        status = http_status(error)
+    is_api = path.startswith(_API_PREFIX)
+    await answer_json(send, status, connect.refusal_document(error) if is_api else refusal_document(error), headers)

@@ -1,0 +1,161 @@
+"""CloudEvents 1.0 in: JSON documents and `ce-` headers become events of the contract.
+
+The attributes that CloudEvents and `certes.v1.Event` both have keep their names and meaning; `type` is the event URI.
+Whom an event is for is said by an extension attribute, `subscriber` or `everyone`, its ordering key by `orderingkey`. Any
+other extension attribute, and `dataschema`, becomes one of the event's `attributes`.
+
+Sources: CloudEvents 1.0.2; its JSON Event Format; its HTTP Protocol Binding.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final, cast
+from urllib.parse import unquote_to_bytes
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from certes.v1.event_pb2 import Event
+from certes_broker.domain.errors import Invalid, Reason, Unimplemented
+from certes_broker.schemas.json_events import EventDocuments
+
+HEADER_PREFIX: Final = b"ce-"
+
+
+class CloudEventReader:
+    """Reads CloudEvents as events. Paths in violations name attributes as CloudEvents spells them."""
+
+    def __init__(self, documents: EventDocuments) -> None:
+        self._documents = documents
+
+    def structured(self, document: object, path: str) -> Event:
+        """Reads one JSON document.
+
+        Raises `Invalid` (FIELD_REQUIRED, FIELD_INVALID, MALFORMED_REQUEST and what reading `data` raises) and
+        `Unimplemented` (NOT_BUILT) for content that is not JSON.
+        """
+        if not isinstance(document, dict):
+            raise Invalid(Reason.MALFORMED_REQUEST, f"{path}: a CloudEvent is a JSON object.")
+        members = cast("dict[str, object]", document)
+        if members.get("data_base64") is not None:
+            raise _binary_refused(path)
+        attributes = {
+            # "a JSON null ... MUST be treated as though the attribute was not present" (JSON Event Format, 2.2)
+            name: _text(value, f"{path}.{name}")
+            for name, value in members.items()
+            if name not in _CONTENT and value is not None
+        }
+        return self._event(attributes, members.get("data"), path)
+
+    def binary(self, headers: Iterable[tuple[bytes, bytes]], data: object, path: str) -> Event:
+        """Reads `ce-` headers and the JSON document in the body; raises as `structured` does."""
+        attributes: dict[str, str] = {}
+        for name, value in headers:
+            if not name.startswith(HEADER_PREFIX):
+                continue
+            attribute = name.removeprefix(HEADER_PREFIX).decode("latin-1")
+            if attribute in attributes:
+                raise Invalid.field(Reason.FIELD_INVALID, f"{path}.{attribute}", "its header is there more than once")
+            attributes[attribute] = _decoded(value, f"{path}.{attribute}")
+        return self._event(attributes, data, path)
+
+    def _event(self, attributes: Mapping[str, str], data: object, path: str) -> Event:
+        rest = dict(attributes)
+        version = rest.pop("specversion", None)
+        if version != "1.0":
+            raise Invalid.field(
+                Reason.FIELD_REQUIRED if version is None else Reason.FIELD_INVALID,
+                f"{path}.specversion",
+                f"CloudEvents 1.0 is spoken here, not {(version or 'nothing')[:20]!r}",
+            )
+        for name in ("id", "source", "type"):
+            if not rest.get(name):
+                raise Invalid.field(Reason.FIELD_REQUIRED, f"{path}.{name}", "a CloudEvent has one")
+        media_type = rest.pop("datacontenttype", _JSON)
+        if media_type.partition(";")[0].strip().lower() != _JSON:
+            raise _binary_refused(path)
+        event = Event()
+        for name in _SAME.keys() & rest.keys():
+            setattr(event, _SAME[name], rest.pop(name))
+        if "time" in rest:
+            event.time.CopyFrom(_time(rest.pop("time"), f"{path}.time"))
+        everyone = rest.pop("everyone", None)
+        if everyone is not None:
+            _set_everyone(event, everyone, f"{path}.everyone")
+        for name, value in rest.items():
+            if not _NAME.fullmatch(name):
+                raise Invalid.field(
+                    Reason.FIELD_INVALID, f"{path}.{name[:100]}", "attributes are named by a-z and 0-9 alone"
+                )
+            event.attributes[name] = value
+        if data is not None:
+            event.data.CopyFrom(self._documents.data(event.type, data, f"{path}.data", f"{path}.type"))
+        return event
+
+
+_JSON: Final = "application/json"
+_CONTENT: Final = frozenset(("data", "data_base64"))
+_NAME: Final = re.compile(r"[a-z0-9]+")
+_SAME: Final[Mapping[str, str]] = {
+    "id": "id",
+    "source": "source",
+    "type": "type",
+    "subject": "subject",
+    "subscriber": "subscriber",
+    "orderingkey": "ordering_key",
+    "traceparent": "traceparent",
+    "tracestate": "tracestate",
+}
+"""Attributes of CloudEvents, and the fields of `Event` that take them as they are."""
+
+
+def _set_everyone(event: Event, value: str, path: str) -> None:
+    if value != "true":
+        raise Invalid.field(Reason.FIELD_INVALID, path, "can only be true; leave it out and name a subscriber instead")
+    if event.HasField("subscriber"):
+        raise Invalid.field(Reason.FIELD_INVALID, path, "an event is for a subscriber or for everyone, not for both")
+    event.everyone = True
+
+
+def _time(text: str, path: str) -> Timestamp:
+    time = Timestamp()
+    try:
+        time.FromJsonString(text)
+    except ValueError as error:
+        raise Invalid.field(Reason.FIELD_INVALID, path, f"is no RFC 3339 timestamp: {error}") from error
+    return time
+
+
+def _text(value: object, path: str) -> str:
+    """Returns the canonical string of an attribute. Source: CloudEvents 1.0.2, "Type System"."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    raise Invalid.field(Reason.FIELD_INVALID, path, "an attribute is a string, a boolean or an integer")
+
+
+def _decoded(value: bytes, path: str) -> str:
+    """Reads a header value. Source: HTTP Protocol Binding, 3.1.3.2."""
+    try:
+        text = unquote_to_bytes(_unquoted(value)).decode()
+    except UnicodeDecodeError as error:
+        raise Invalid.field(Reason.FIELD_INVALID, path, "its header is no percent-encoded UTF-8") from error
+    return text
+
+
+def _unquoted(value: bytes) -> bytes:
+    # "any double-quoted … MUST first be unquoted": senders of earlier versions quote values that have spaces.
+    if len(value) >= 2 and value[:1] == value[-1:] == b'"':
+        return re.sub(rb"\\(.)", rb"\1", value[1:-1])
+    return value
+
+
+def _binary_refused(path: str) -> Unimplemented:
+    return Unimplemented(
+        Reason.NOT_BUILT,
+        f"{path}: only data of the content type application/json is taken; other content is not built yet.",
+    )

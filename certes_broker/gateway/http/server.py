@@ -1,0 +1,185 @@
+"""The HTTP server: uvicorn in the broker's own event loop, with the bounds that uvicorn leaves open.
+
+It runs no loop, handles no signals and needs no task of its own: uvicorn's `startup` and `shutdown` are all of it that
+is used. What its main loop would do besides, keeping the `Date` header, a timer does here.
+
+uvicorn's httptools protocol has no bound for the size of a request's headers and none for the time in which a request
+must arrive. `BoundedHttpProtocol` adds both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from email.utils import formatdate
+from functools import partial
+from typing import Any, Final, cast
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from certes_broker.gateway.http.exchange import App
+from certes_broker.gateway.http.settings import HttpSettings
+
+
+class HttpServer:
+    """Serves an application over HTTP/1.1."""
+
+    def __init__(self, app: App, settings: HttpSettings) -> None:
+        self._settings = settings
+        self._server = uvicorn.Server(_config(app, settings))
+        self._date_timer: asyncio.TimerHandle | None = None
+
+    async def start(self) -> int:
+        """Listens, and returns the port. Raises `OSError` if that is not possible."""
+        settings = self._settings
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((settings.host.strip("[]"), settings.port))
+            listener.setblocking(False)
+            config = self._server.config
+            config.load()
+            self._server.lifespan = config.lifespan_class(config)
+            self._set_date()
+            await self._server.startup(sockets=[listener])
+        except BaseException:
+            self._stop_date()
+            listener.close()
+            raise
+        return cast("int", listener.getsockname()[1])
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._server.server_state.connections)
+
+    async def drain(self, grace: float) -> None:
+        """Takes no more connections, lets requests under way end within `grace` seconds, and ends the rest.
+
+        Idempotent. A stream of answers is a request under way: end it first, by draining the broker.
+        """
+        if not self._server.started:
+            return
+        self._server.started = False
+        self._server.config.timeout_graceful_shutdown = cast("int", grace)  # it is only handed to a timer
+        try:
+            await self._server.shutdown()
+        finally:
+            self._stop_date()
+            for connection in list(self._server.server_state.connections):
+                connection.transport.abort()
+
+    def _set_date(self) -> None:
+        # "An origin server with a clock MUST generate a Date header field" (RFC 9110, 6.6.1), exact to the second.
+        now = time.time()
+        self._server.server_state.default_headers = [(b"date", formatdate(now, usegmt=True).encode())]
+        self._date_timer = asyncio.get_running_loop().call_later(1.0 - now % 1.0, self._set_date)
+
+    def _stop_date(self) -> None:
+        if self._date_timer is not None:
+            self._date_timer.cancel()
+            self._date_timer = None
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """Ends connections whose request has too large a head (or trailers), or does not arrive in time.
+
+    A head is refused when a header takes it over the limit, or when a read leaves it unfinished and over the limit, so at
+    most one read (256 KiB) above the limit is ever held.
+    """
+
+    def __init__(self, settings: HttpSettings, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._max_head_bytes = settings.max_header_bytes
+        self._request_timeout = settings.request_timeout
+        self._head_bytes = 0
+        self._unfinished_bytes = 0
+        self._is_in_head = True
+        self._arrival_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast("asyncio.Transport", transport))
+        self._begin_arrival()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_arrival()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._is_in_head and not self.transport.is_closing():
+            self._unfinished_bytes += len(data)
+            if self._unfinished_bytes > self._max_head_bytes:
+                self.send_400_response("")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head_bytes = 0
+        if self._arrival_timer is None:
+            self._begin_arrival()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > self._max_head_bytes:
+            raise _HeadTooLarge  # the parser ends in an error, and that in `send_400_response`
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        self._unfinished_bytes = 0
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._is_in_head = True
+        self._end_arrival()
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        if max(self._head_bytes, self._unfinished_bytes) <= self._max_head_bytes:
+            super().send_400_response(msg)
+            return
+        self.transport.write(_HEAD_TOO_LARGE)
+        self.transport.close()
+
+    def _begin_arrival(self) -> None:
+        self._arrival_timer = self.loop.call_later(self._request_timeout, self._time_out)
+
+    def _end_arrival(self) -> None:
+        if self._arrival_timer is not None:
+            self._arrival_timer.cancel()
+            self._arrival_timer = None
+
+    def _time_out(self) -> None:
+        self._arrival_timer = None
+        self.transport.close()
+
+
+class _HeadTooLarge(Exception):
+    pass
+
+
+_HEAD_TOO_LARGE: Final = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+)
+
+
+def _config(app: App, settings: HttpSettings) -> uvicorn.Config:
+    return uvicorn.Config(
+        cast("Any", app),
+        http=cast("type[asyncio.Protocol]", partial(BoundedHttpProtocol, settings)),
+        ws="none",
+        lifespan="off",
+        loop="none",
+        log_config=None,
+        access_log=False,
+        # What a proxy says of a client is for nobody here to believe.
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        limit_concurrency=settings.max_connections,
+        backlog=settings.backlog,
+        timeout_keep_alive=cast("int", settings.keep_alive_timeout),
+    )
