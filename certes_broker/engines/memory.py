@@ -121,7 +121,7 @@ class MemoryJournal:
         return self._append(events)
 
     def _append(self, events: Sequence[AcceptedEvent]) -> Sequence[Appended]:
-        known = self._known_ids()
+        self._enter_period()
         added: dict[tuple[str, str], tuple[Position, bytes]] = {}
         outcome: list[Appended] = []
         entries: list[Entry] = []
@@ -129,7 +129,7 @@ class MemoryJournal:
             position = Position(self._last + len(entries) + 1)
             if event.digest is not None:
                 key = (event.source, event.id)
-                first = added.get(key) or known(key)
+                first = added.get(key) or self._first(key)
                 if first is not None:
                     if first[1] != event.digest:
                         raise id_reused(event, index)
@@ -178,7 +178,8 @@ class MemoryJournal:
         return self._originals.get(position)
 
     async def find(self, source: str, event_id: str) -> Position | None:
-        first = self._known_ids()((source, event_id))
+        self._enter_period()
+        first = self._first((source, event_id))
         return None if first is None else first[0]
 
     async def position_at(self, time: Micros) -> Position:
@@ -206,20 +207,12 @@ class MemoryJournal:
     def _index_above(self, position: Position) -> int:
         return bisect_right(self._entries, position, key=lambda entry: entry.position)
 
-    def _known_ids(self) -> _Known:
+    def _enter_period(self) -> None:
         self._period = max(self._period, self._clock.now() // self._window)
-        return _Known(self._ids.get(self._period, {}), self._ids.get(self._period - 1, {}))
 
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """The ids of the present period and of the one before it."""
-
-    present: dict[tuple[str, str], tuple[Position, bytes]]
-    previous: dict[tuple[str, str], tuple[Position, bytes]]
-
-    def __call__(self, key: tuple[str, str]) -> tuple[Position, bytes] | None:
-        return self.present.get(key) or self.previous.get(key)
+    def _first(self, key: tuple[str, str]) -> tuple[Position, bytes] | None:
+        present, previous = (self._ids.get(period, {}) for period in (self._period, self._period - 1))
+        return present.get(key) or previous.get(key)
 
 
 @dataclass(slots=True)

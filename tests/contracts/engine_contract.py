@@ -1,0 +1,13 @@
+"""The engine port's text as tests. An engine's test file is a harness and one class that inherits this."""
+
+from __future__ import annotations
+
+from tests.contracts.engine_contract_cursors import CursorsContract, LeasesContract
+from tests.contracts.engine_contract_journal import IdsContract, JournalContract, TailContract
+from tests.contracts.engine_contract_settings import AttemptsContract, SettingsContract
+
+
+class EngineContract(
+    JournalContract, IdsContract, TailContract, CursorsContract, LeasesContract, AttemptsContract, SettingsContract
+):
+    """All that every engine promises."""
