@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from certes_broker.cli.failures import ExitCode
 from certes_broker.cli.options import config_option, existing_config, settings_environment
 from certes_broker.config import Config
 
@@ -46,4 +47,5 @@ def serve(
     from certes_broker.observability.logging import configure_logging  # noqa: PLC0415
 
     configure_logging(config.log.level, config.log.format)
-    ctx.exit(run(config))
+    # The log has said why, where it does.
+    ctx.exit(ExitCode.SETTINGS if run(config) else ExitCode.OK)
