@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import click
@@ -77,9 +77,7 @@ def get_subscription(*, name: str, subscriber: str, secrets: bool, as_json: bool
     if as_json:
         print_json(answer["subscription"] | ({"signingSecrets": signing} if secrets else {}))
         return
-    _print_subscription(answer["subscription"])
-    if signing:
-        print_facts([("signing secrets", "\n".join(_secret(secret) for secret in signing))])
+    _print_subscription(answer["subscription"], signing)
 
 
 @subscriptions.command("create")
@@ -168,7 +166,7 @@ def _full_name(name: str, subscriber: str) -> str:
     return name if "/" in name else f"subscribers/{subscriber}/subscriptions/{name}"
 
 
-def _print_subscription(subscription: Document) -> None:
+def _print_subscription(subscription: Document, signing: Sequence[Document]) -> None:
     webhook = subscription.get("webhook", {})
     labels = subscription.get("labels", {})
     print_facts(
@@ -179,6 +177,7 @@ def _print_subscription(subscription: Document) -> None:
             ("scope", _word(subscription.get("scope", ""), "SCOPE_")),
             ("delivery", _delivery(subscription)),
             ("format", _word(webhook.get("format", ""), "FORMAT_")),
+            ("signing secrets", "\n".join(_secret(secret) for secret in signing)),
             ("timeout", webhook.get("timeout", "")),
             ("ack deadline", subscription.get("ackDeadline", "")),
             ("generation", str(subscription.get("generation", ""))),
