@@ -8,7 +8,7 @@ from typing import Any, Final, assert_never
 
 from certes.v1 import event_service_pb2 as pb
 from certes_broker.broker.broker import Broker
-from certes_broker.broker.streams import Stream, StreamLimits
+from certes_broker.broker.stream import Stream, StreamLimits
 from certes_broker.domain.errors import Invalid, Reason
 from certes_broker.domain.names import parse_subscriber_name
 from certes_broker.domain.uris import TypePattern, parse_pattern
