@@ -24,6 +24,7 @@ from certes_broker.broker.settler import Settler
 from certes_broker.broker.streams import Streams
 from certes_broker.broker.subscription_index import SubscriptionIndex
 from certes_broker.broker.subscriptions import Subscriptions, Surroundings
+from certes_broker.broker.undisturbed import Undisturbed
 from certes_broker.broker.webhooks import WebhookPump
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Engine, Settings
@@ -58,10 +59,20 @@ class Ports:
     clock: Clock
 
 
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What must be there before the broker's parts can be put together."""
+
+    router: Router
+    names: EventNames
+    undisturbed: Undisturbed
+
+
 class Broker:
     """One broker, running. Made by `running`."""
 
-    def __init__(self, ports: Ports, registry: Registry, settings: BrokerSettings, router: Router, names: EventNames) -> None:
+    def __init__(self, ports: Ports, registry: Registry, settings: BrokerSettings, base: _Base) -> None:
+        router, names = base.router, base.names
         engine, clock = ports.engine, ports.clock
         self.clock = clock
         self.registry = registry
@@ -73,14 +84,16 @@ class Broker:
         self._router = router
         self._settler = Settler(engine.cursors, clock, lambda: router.position)
         self._catch_up = CatchUp(engine.journal, names, clock, router)
-        self.lanes = Lanes(engine, clock, router, self._settler, self._catch_up, secrets.token_hex(8))
+        self.lanes = Lanes(engine, clock, router, self._settler, self._catch_up)
         index = SubscriptionIndex()
-        self.streams = Streams(index, self.lanes, self._settler, self.kept_events, clock)
+        self.streams = Streams(index, self.lanes, self.kept_events, clock, base.undisturbed)
         poster = Poster(ports.sender, WebhookBodies(self.documents), engine.journal, clock, settings.domain)
         self._attempts = AttemptLog(engine.attempts)
         self._pump = WebhookPump(self.lanes, poster, self._attempts, clock)
         self.subscriptions = Subscriptions(
-            Surroundings(engine, clock, index, self.lanes, self.streams, self._pump, poster, self.kept_events)
+            Surroundings(
+                engine, clock, index, self.lanes, self.streams, self._pump, poster, self.kept_events, base.undisturbed
+            )
         )
         self._pump.on_gone = self.subscriptions.disable
         self._janitor = Janitor(engine, clock, settings.retention, self.subscriptions.purge)
@@ -93,8 +106,9 @@ class Broker:
         """Starts a broker; leaving stops it, after `drain` without losing anything, otherwise as a crash would."""
         names = EventNames(await _name_key(ports.engine.settings))
         router = Router(ports.engine.journal, names, await ports.engine.cursors.watermark())
-        broker = cls(ports, registry, settings, router, names)
         async with asyncio.TaskGroup() as tasks:
+            undisturbed = Undisturbed(tasks)
+            broker = cls(ports, registry, settings, _Base(router, names, undisturbed))
             settling = tasks.create_task(broker._settler.run(broker.lanes.all), name="settler")
             others = [tasks.create_task(broker._catch_up.run(), name="catch-up") for _ in range(WORKERS)]
             await broker.subscriptions.start()
@@ -110,6 +124,7 @@ class Broker:
             finally:
                 for task in others:
                     task.cancel()
+                await undisturbed.finished()
                 broker._settler.stop()
                 await asyncio.wait([settling])
                 await broker._attempts.flush()

@@ -58,7 +58,9 @@ class Attendants:
 class Lane:
     """One awake subscription. See the module for what it is."""
 
-    def __init__(self, subscription: Subscription, cursor: Cursor[Item], attendants: Attendants, *, durable: bool) -> None:
+    def __init__(
+        self, subscription: Subscription, cursor: Cursor[Item], attendants: Attendants, *, durable: bool
+    ) -> None:
         self.subscription = subscription
         self.cursor = cursor
         self.durable = durable
@@ -82,7 +84,9 @@ class Lane:
         self._alone: RoutingTable[None] | None = None
 
     def __repr__(self) -> str:
-        return f"Lane({self.name}, {'live' if self.live else 'behind'}, {self.cursor.ready} ready, {self.cursor.out} out)"
+        return (
+            f"Lane({self.name}, {'live' if self.live else 'behind'}, {self.cursor.ready} ready, {self.cursor.out} out)"
+        )
 
     @property
     def interest(self) -> Interest[Lane]:
@@ -117,11 +121,8 @@ class Lane:
         return self.cursor.needs_events or (not self.live and not self.frozen and self.has_room)
 
     @property
-    def oldest_unsent(self) -> Micros | None:
-        """When the oldest event that has still to be handed out was accepted; None if it is level."""
-        following = self.cursor.peek()
-        if following is not None and following.payload is not None:
-            return following.payload.entry.event.accept_time
+    def oldest_unread(self) -> Micros | None:
+        """About when the oldest event that it has still to read was accepted; None if it has read everything."""
         return None if self.live else self.read_time
 
     # Taking in.
@@ -175,6 +176,9 @@ class Lane:
         """Sees to what follows from a change of its cursor: durability, reading, and the next retry."""
         if self.durable:
             self._attendants.settle(self)
+        else:
+            # What it gathers for the engine is for nobody.
+            self.cursor.collect(level=False)
         self.attend()
 
     def attend(self) -> None:
@@ -211,5 +215,3 @@ class Lane:
         self.attend()
         if self.cursor.ready_again:
             self.wake()
-
-

@@ -7,6 +7,7 @@ has no lane and costs nothing: its cursor lies in the engine, and what it missed
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
@@ -35,13 +36,13 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 class Lanes:
     """Wakes lanes and puts them to rest."""
 
-    def __init__(self, engine: Engine, clock: Clock, router: Router, settler: Settler, catch_up: CatchUp, holder: str) -> None:
+    def __init__(self, engine: Engine, clock: Clock, router: Router, settler: Settler, catch_up: CatchUp) -> None:
         self._engine = engine
         self._clock = clock
         self._router = router
         self._settler = settler
         self._catch_up = catch_up
-        self._holder = holder
+        self._holder = secrets.token_hex(8)
         self._attendants = Attendants(clock, settler.settle, catch_up.read_for)
         self._awake: dict[str, Lane] = {}
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
@@ -124,6 +125,10 @@ class Lanes:
         if consumer in lane.consumers:
             lane.consumers.remove(consumer)
 
+    async def settled(self, lane: Lane) -> None:
+        """Returns when all that a lane has settled by now is durable. Raises as `Settler.settled` does."""
+        await self._settler.settled(lane)
+
     async def rest(self, lane: Lane) -> None:
         """Puts a lane to rest, unless somebody takes from it. The caller is `alone` with it."""
         if lane.consumers:
@@ -135,7 +140,7 @@ class Lanes:
         if not lane.durable:
             return
         if self._awake.get(lane.name) is lane:
-            await self._settler.settled(lane)
+            await self._settler.settled_at_last(lane)
             del self._awake[lane.name]
 
     async def freeze(self, lane: Lane) -> None:
@@ -163,6 +168,7 @@ class Lanes:
         lane.rest()
         lane.era += 1
         discarded = lane.cursor.seek(target)
+        lane.resume_mark = target
         await self._settler.settled(lane)
         lane.attend()
         return discarded

@@ -39,7 +39,11 @@ def fail(cursor: Cursor[Item], tracked: Tracked[Item], failure: Failure) -> Micr
     )
     match decision:
         case RetryAt(time=time):
-            due = Micros(int(time * _MICROS)) if failure.wait is None else Micros(failure.ended + int(failure.wait * _MICROS))
+            due = (
+                Micros(int(time * _MICROS))
+                if failure.wait is None
+                else Micros(failure.ended + int(failure.wait * _MICROS))
+            )
             cursor.retry(tracked, failure.began, due, failure.error)
             return due
         case GiveUp(reason=reason):

@@ -43,7 +43,7 @@ class Poster:
                 original = await self._journal.original(item.entry.position)
             rendered = self._bodies.render(event, delivery.format, original)
             item.bodies[delivery.format] = rendered
-        return await self._send(delivery, f"msg_{item.name[len(PREFIX):]}", rendered)
+        return await self._send(delivery, f"msg_{item.name[len(PREFIX) :]}", rendered)
 
     async def test(self, delivery: WebhookDelivery, message_id: str) -> SendResult:
         """Sends one request that says it is a test."""

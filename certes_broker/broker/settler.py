@@ -67,6 +67,18 @@ class Settler:
         self.settle(lane)
         await future
 
+    async def settled_at_last(self, lane: Lane) -> None:
+        """Does what `settled` does, and goes on waiting while storage fails. A lane that another broker runs is settled."""
+        while True:
+            try:
+                await self.settled(lane)
+            except Unavailable:
+                continue
+            except Aborted:
+                return
+            else:
+                return
+
     async def run(self, lanes: Callable[[], Iterable[Lane]]) -> None:
         """Commits until it is stopped; `lanes` returns all that are awake. The last commit has all that was left."""
         self._set_watermark_alarm()

@@ -11,6 +11,7 @@ Rules
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -57,7 +58,12 @@ class Stream:
         self._outstanding: dict[int, Tracked[Item]] = {}
         self._outstanding_bytes = 0
         self._next_ordinal = 1
-        self._deadlines: deque[tuple[float, int, int]] = deque()
+        self._lowest = 1
+        """No lower ordinal is outstanding."""
+        self._deadlines: deque[tuple[float, int]] = deque()
+        """By when the ordinals up to a last one must be settled, unless they were given longer."""
+        self._overdue = 0
+        """The time of every ordinal up to this one has run out, unless it was given longer."""
         self._extended: dict[int, float] = {}
         self._deadline_alarm: Alarm | None = None
         self._ready = asyncio.Event()
@@ -134,8 +140,7 @@ class Stream:
         if space <= 0:
             return None
         lane = self.lane
-        following = lane.cursor.peek()
-        if following is None or (self._outstanding and following.size > space):
+        if not lane.cursor.ready or (self._outstanding and lane.cursor.next_size > space):
             return None
         taken = lane.cursor.take(min(room, BATCH_DELIVERIES), min(space, BATCH_BYTES))
         first = ordinal = self._next_ordinal
@@ -151,7 +156,7 @@ class Stream:
             deliveries.append(item.delivery(tracked.attempt))
         self._outstanding_bytes += size
         self._next_ordinal = ordinal
-        self._deadlines.append((self._clock.monotonic() + self._ack_deadline, first, ordinal - 1))
+        self._deadlines.append((self._clock.monotonic() + self._ack_deadline, ordinal - 1))
         if self._deadline_alarm is None:
             self._set_deadline_alarm()
         if not lane.live:
@@ -171,7 +176,7 @@ class Stream:
         self._ready.set()
 
     def _lag(self) -> float:
-        oldest = self.lane.oldest_unsent
+        oldest = self.lane.oldest_unread
         return 0.0 if oldest is None else max(0.0, (self._clock.now() - oldest) / 1_000_000)
 
     # Settling.
@@ -204,11 +209,13 @@ class Stream:
             for extension in settlement.extended:
                 for ordinal in range(extension.first, extension.last + 1):
                     self._extended[ordinal] = until + extension.deadline
-                self._deadlines.appendleft((until + extension.deadline, extension.first, extension.last))
-            self._deadlines = deque(sorted(self._deadlines))
             self._set_deadline_alarm()
+        while self._lowest < self._next_ordinal and self._lowest not in self._outstanding:
+            self._lowest += 1
+        while self._deadlines and self._deadlines[0][1] < self._lowest:
+            self._deadlines.popleft()
         self.lane.changed()
-        self._ready.set()
+        self.lane.wake()
 
     def _check_outstanding(self, first: int, last: int) -> None:
         outstanding = self._outstanding
@@ -241,31 +248,34 @@ class Stream:
         if self._deadline_alarm is not None:
             self._deadline_alarm.cancel()
             self._deadline_alarm = None
-        while self._deadlines and not any(
-            ordinal in self._outstanding for ordinal in range(self._deadlines[0][1], self._deadlines[0][2] + 1)
-        ):
-            self._deadlines.popleft()
-        if self._deadlines:
-            delay = self._deadlines[0][0] - self._clock.monotonic()
-            self._deadline_alarm = self._clock.alarm(max(0.0, delay), self._expire)
+        first = min(
+            self._deadlines[0][0] if self._deadlines else math.inf, min(self._extended.values(), default=math.inf)
+        )
+        if first < math.inf:
+            self._deadline_alarm = self._clock.alarm(max(0.0, first - self._clock.monotonic()), self._expire)
 
     def _expire(self) -> None:
-        """Returns deliveries whose time has run out; those that were given as many attempts as the policy has are given up."""
+        """Returns deliveries whose time has run out."""
         self._deadline_alarm = None
         now = self._clock.monotonic()
-        expired = False
+        through = 0
         while self._deadlines and self._deadlines[0][0] <= now:
-            _, first, last = self._deadlines.popleft()
-            for ordinal in range(first, last + 1):
-                if ordinal in self._outstanding and self._extended.get(ordinal, 0.0) <= now:
-                    self._return(self._pop(ordinal))
-                    expired = True
+            _, through = self._deadlines.popleft()
+        self._overdue = max(self._overdue, through)
+        overdue = [
+            ordinal
+            for ordinal in self._outstanding
+            if self._extended.get(ordinal, 0.0 if ordinal <= self._overdue else math.inf) <= now
+        ]
+        for ordinal in overdue:
+            self._return(self._pop(ordinal))
         self._set_deadline_alarm()
-        if expired:
+        if overdue:
             self.lane.changed()
             self.lane.wake()
 
     def _return(self, tracked: Tracked[Item]) -> None:
+        """Returns a delivery, or gives it up after as many attempts as the policy allows."""
         policy = self.lane.subscription.retry_policy or DEFAULT_RETRY_POLICY
         if tracked.attempt >= policy.attempts:
             assert tracked.payload is not None  # What is out is in memory.

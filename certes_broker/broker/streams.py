@@ -8,9 +8,9 @@ import secrets
 from certes_broker.broker.kept_events import KeptEvents
 from certes_broker.broker.lane import Lane
 from certes_broker.broker.lanes import Lanes
-from certes_broker.broker.settler import Settler
 from certes_broker.broker.stream import Stream, StreamLimits
 from certes_broker.broker.subscription_index import SubscriptionIndex
+from certes_broker.broker.undisturbed import Undisturbed
 from certes_broker.domain.errors import CertesError, FailedPrecondition, Reason, Unavailable
 from certes_broker.domain.matching import Selector
 from certes_broker.domain.names import SubscriptionName
@@ -28,12 +28,12 @@ class Streams:
     """All open streams."""
 
     def __init__(
-        self, index: SubscriptionIndex, lanes: Lanes, settler: Settler, kept_events: KeptEvents, clock: Clock
+        self, index: SubscriptionIndex, lanes: Lanes, kept_events: KeptEvents, clock: Clock, undisturbed: Undisturbed
     ) -> None:
         self._index = index
         self._lanes = lanes
         self._kept_events = kept_events
-        self._settler = settler
+        self._undisturbed = undisturbed
         self._clock = clock
         self._open: dict[str, Stream] = {}
         self._all_closed = asyncio.Event()
@@ -90,8 +90,11 @@ class Streams:
         if lane.consumers:
             lane.wake()
         else:
-            async with self._lanes.alone(lane.name):
-                await self._lanes.rest(lane)
+            await self._undisturbed.do(self._put_to_rest(lane))
+
+    async def _put_to_rest(self, lane: Lane) -> None:
+        async with self._lanes.alone(lane.name):
+            await self._lanes.rest(lane)
 
     def of(self, lane: Lane) -> list[Stream]:
         """Returns the streams that are open on a lane."""
@@ -108,7 +111,7 @@ class Streams:
             raise _stream_ended(name)
         lane = stream.lane
         stream.settle(settlement, self._clock.now(), lane.subscription.retry_policy or DEFAULT_RETRY_POLICY)
-        await self._settler.settled(lane)
+        await self._lanes.settled(lane)
 
     async def drain(self) -> None:
         """Ends every stream, opens no more, and returns when all have said so."""

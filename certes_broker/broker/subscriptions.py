@@ -20,9 +20,10 @@ from certes_broker.broker.posting import Poster, signing_now
 from certes_broker.broker.streams import Streams
 from certes_broker.broker.subscription_documents import PREFIX, key_of, read_document, write_document
 from certes_broker.broker.subscription_index import SubscriptionIndex, SubscriptionPage, deleted
+from certes_broker.broker.undisturbed import Undisturbed
 from certes_broker.broker.webhooks import WebhookPump
 from certes_broker.domain.errors import AlreadyExists, FailedPrecondition, Reason
-from certes_broker.domain.events import Micros
+from certes_broker.domain.events import Micros, Position
 from certes_broker.domain.names import SubscriptionName
 from certes_broker.domain.seeking import SeekEnd, SeekPoint
 from certes_broker.domain.signing import generate_secret
@@ -57,6 +58,7 @@ class Surroundings:
     pump: WebhookPump
     poster: Poster
     kept_events: KeptEvents
+    undisturbed: Undisturbed
 
 
 class Subscriptions:
@@ -96,6 +98,9 @@ class Subscriptions:
 
         Raises `AlreadyExists` (SUBSCRIPTION_EXISTS); a deleted one's name is free.
         """
+        return await self._around.undisturbed.do(self._create(subscription, start))
+
+    async def _create(self, subscription: Subscription, start: SeekPoint | None) -> Subscription:
         name = subscription.name
         async with self._around.lanes.alone(name.text):
             present = self._index.find(name.text)
@@ -114,6 +119,10 @@ class Subscriptions:
                 _with_secret(subscription), start=position, create_time=now, update_time=now, state=State.ACTIVE
             )
             stored = await self._store(fresh, 0 if present is None else present.revision)
+            lane = self._around.lanes.get(name.text)
+            if lane is not None:
+                # The deleted one's last requests are still under way.
+                await self._move(lane, position)
             await self._take_effect(stored)
             return stored
 
@@ -131,30 +140,33 @@ class Subscriptions:
         Raises `NotFound`, `Aborted` (ETAG_MISMATCH) and `FailedPrecondition` (STALE_GENERATION, and
         SUBSCRIPTION_DELETED unless `restore`).
         """
-        async with self._around.lanes.alone(name.text):
-            stored = self.get(name)
+
+        def revised(stored: Subscription) -> Subscription:
             if stored.state is State.DELETED and not restore:
                 raise deleted(name)
             changed = revise(stored, change, etag=etag, generation=generation, now=self._around.clock.now())
             if changed.state is State.DELETED:
                 changed = replace(changed, state=State.ACTIVE, state_reason="", delete_time=None)
-            return await self._change(stored, changed)
+            return changed
+
+        return await self._around.undisturbed.do(self._change(name, revised))
 
     async def delete(self, name: SubscriptionName, *, etag: str) -> Subscription:
         """Deletes a subscription; it can be restored for 24 hours. Raises as `update` does."""
-        async with self._around.lanes.alone(name.text):
-            stored = self.get(name)
+
+        def revised(stored: Subscription) -> Subscription:
             if stored.state is State.DELETED:
                 raise deleted(name)
             now = self._around.clock.now()
-            changed = revise(
+            return revise(
                 stored,
                 lambda one: replace(one, state=State.DELETED, delete_time=now, state_reason=""),
                 etag=etag,
                 generation=None,
                 now=now,
             )
-            return await self._change(stored, changed)
+
+        return await self._around.undisturbed.do(self._change(name, revised))
 
     async def pause(self, name: SubscriptionName) -> Subscription:
         """Stops deliveries. Idempotent."""
@@ -173,6 +185,9 @@ class Subscriptions:
 
     async def seek(self, name: SubscriptionName, point: SeekPoint) -> tuple[Subscription, int]:
         """Moves a subscription; returns how many pending deliveries were discarded."""
+        return await self._around.undisturbed.do(self._seek(name, point))
+
+    async def _seek(self, name: SubscriptionName, point: SeekPoint) -> tuple[Subscription, int]:
         around = self._around
         async with around.lanes.alone(name.text):
             subscription = self.get(name)
@@ -180,13 +195,17 @@ class Subscriptions:
                 raise deleted(name)
             position = await around.kept_events.position_of(point)
             [lane] = await around.lanes.wake([subscription])
-            for stream in around.streams.of(lane):
-                stream.forget()
-                stream.end(Closing.REASON_SOUGHT, "The subscription was moved; open the stream again.")
-            around.pump.moved(lane)
-            discarded = await around.lanes.seek(lane, position)
+            discarded = await self._move(lane, position)
             await around.lanes.rest(lane)
             return subscription, discarded
+
+    async def _move(self, lane: Lane, position: Position) -> int:
+        """Moves a lane, of which nobody knows anything any more; returns how many deliveries were discarded."""
+        for stream in self._around.streams.of(lane):
+            stream.forget()
+            stream.end(Closing.REASON_SOUGHT, "The subscription was moved; open the stream again.")
+        self._around.pump.moved(lane)
+        return await self._around.lanes.seek(lane, position)
 
     async def rotate_secret(self, name: SubscriptionName, overlap: float) -> Sequence[StoredSecret]:
         """Makes a new signing secret; the others stop signing after `overlap` seconds, or earlier as they had to."""
@@ -212,11 +231,7 @@ class Subscriptions:
 
     async def purge(self, now: Micros) -> int:
         """Forgets deleted subscriptions that can no longer be restored; returns how many."""
-        gone = [
-            one
-            for one in self._index.all()
-            if one.delete_time is not None and one.delete_time + RESTORABLE <= now
-        ]
+        gone = [one for one in self._index.all() if one.delete_time is not None and one.delete_time + RESTORABLE <= now]
         for subscription in gone:
             name = subscription.name
             async with self._around.lanes.alone(name.text):
@@ -230,36 +245,38 @@ class Subscriptions:
     # Below: how a change takes effect.
 
     async def _set_state(self, name: SubscriptionName, state: State, reason: str) -> Subscription:
-        async with self._around.lanes.alone(name.text):
-            stored = self.get(name)
+        def revised(stored: Subscription) -> Subscription:
             if stored.state is State.DELETED:
                 raise deleted(name)
-            now = self._around.clock.now()
-            changed = revise(
+            return revise(
                 stored,
                 lambda one: replace(one, state=state, state_reason=reason),
                 etag="",
                 generation=None,
-                now=now,
+                now=self._around.clock.now(),
             )
-            return await self._change(stored, changed)
 
-    async def _change(self, stored: Subscription, changed: Subscription) -> Subscription:
-        if changed == stored:
-            return stored
-        changed = _with_secret(changed)
-        lane: Lane | None = None
-        if (changed.selectors, changed.scope) != (stored.selectors, stored.scope):
-            [lane] = await self._around.lanes.wake([stored])
-        try:
-            if lane is not None:
-                await self._around.lanes.freeze(lane)
-            changed = await self._store(changed, stored.revision)
-        finally:
-            if lane is not None:
-                self._around.lanes.thaw(lane, self._index.get(stored.name))
-        await self._take_effect(changed)
-        return changed
+        return await self._around.undisturbed.do(self._change(name, revised))
+
+    async def _change(self, name: SubscriptionName, revised: Callable[[Subscription], Subscription]) -> Subscription:
+        lanes = self._around.lanes
+        async with lanes.alone(name.text):
+            stored = self.get(name)
+            changed = _with_secret(revised(stored))
+            if changed == stored:
+                return stored
+            lane: Lane | None = None
+            if (changed.selectors, changed.scope) != (stored.selectors, stored.scope):
+                [lane] = await lanes.wake([stored])
+            try:
+                if lane is not None:
+                    await lanes.freeze(lane)
+                changed = await self._store(changed, stored.revision)
+            finally:
+                if lane is not None:
+                    lanes.thaw(lane, self._index.get(name))
+            await self._take_effect(changed)
+            return changed
 
     async def _store(self, subscription: Subscription, expected: int) -> Subscription:
         key, body = key_of(subscription.name), write_document(subscription)

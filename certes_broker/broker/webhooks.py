@@ -64,6 +64,11 @@ class Taker:
     def _has_work(self) -> bool:
         return self._spare is not None or self.lane.cursor.ready > 0
 
+    @property
+    def is_done(self) -> bool:
+        """Whether it takes no more and nothing is under way."""
+        return self.stopped and self.in_flight == 0
+
     def take(self) -> Tracked[Item] | None:
         """Takes one delivery; None if there is none, or no more may be under way."""
         self._queued = False
@@ -126,7 +131,7 @@ class WebhookPump:
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self.on_gone: Callable[[str, str], Awaitable[None]] | None = None
+        self.on_gone: Callable[[str, str], Awaitable[None]] = _nobody
         """Called with a subscription's name and a reason when its receiver says that it is gone."""
 
     @property
@@ -149,7 +154,7 @@ class WebhookPump:
         taker = self._takers.get(lane.name)
         if taker is not None:
             taker.stop()
-            if taker.in_flight == 0:
+            if taker.is_done:
                 await self._leave(taker)
 
     def moved(self, lane: Lane) -> None:
@@ -175,24 +180,19 @@ class WebhookPump:
     async def _work(self, taker: Taker, tracked: Tracked[Item]) -> None:
         self._under_way += 1
         self._idle.clear()
-        lane, era = taker.lane, taker.lane.era
         try:
             gone = await self._attempt(taker, tracked)
-        except BaseException:
-            if lane.era == era:
-                lane.cursor.give_back(tracked, attempted=False)
-            raise
         finally:
             taker.in_flight -= 1
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
         taker.wake()
-        if gone and self.on_gone is not None:
-            await self.on_gone(lane.name, gone)
-        if taker.stopped and taker.in_flight == 0:
-            async with self._lanes.alone(lane.name):
-                if taker.stopped and taker.in_flight == 0:
+        if gone:
+            await self.on_gone(taker.lane.name, gone)
+        if taker.is_done:
+            async with self._lanes.alone(taker.lane.name):
+                if taker.is_done:
                     await self._leave(taker)
 
     async def _leave(self, taker: Taker) -> None:
@@ -218,6 +218,11 @@ class WebhookPump:
                 lane.cursor.give_up(tracked, event, "not_rendered", str(error), self._clock.now())
                 lane.changed()
             return ""
+        except BaseException:
+            # The broker stops: whether it arrived is not known, so it goes out again.
+            if lane.era == era:
+                lane.cursor.give_back(tracked, attempted=False)
+            raise
         taker.answered(result)
         if lane.era != era:
             return ""
@@ -260,3 +265,7 @@ class WebhookPump:
             )
         )
         return gone
+
+
+async def _nobody(_name: str, _reason: str) -> None:
+    """Hears nothing: the pump is not connected yet."""

@@ -117,7 +117,12 @@ class Subscription:
 
 
 def revise(
-    stored: Subscription, change: Callable[[Subscription], Subscription], *, etag: str, generation: int | None, now: Micros
+    stored: Subscription,
+    change: Callable[[Subscription], Subscription],
+    *,
+    etag: str,
+    generation: int | None,
+    now: Micros,
 ) -> Subscription:
     """Applies `change` to a stored subscription, if the caller has seen it as it is.
 
