@@ -35,9 +35,8 @@ def imported(folder: str) -> Iterator[tuple[str, str]]:
 
 
 def undeclared(folder: str, declared: set[str]) -> list[str]:
-    brought_by = packages_distributions()
     # An editable install does not say what it holds, and protobuf-py is the name of a pair, of which one is installed.
-    brought_by |= {"certes": ["certes-protos"], "protobuf": ["protobuf-py"]}
+    brought_by = {**packages_distributions(), "certes": ["certes-protos"], "protobuf": ["protobuf-py"]}
     return [
         f"{path} imports {top}"
         for path, top in imported(folder)
