@@ -1,0 +1,35 @@
+"""Limits: how much of one subscription is kept in memory, and how far its floor may stay behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How many deliveries may be in memory, and of how many bytes: once either is reached it is full."""
+
+    deliveries: int
+    bytes: int
+
+    def is_full(self, deliveries: int, size: int) -> bool:
+        """Whether so many deliveries of so many bytes together fill it."""
+        return deliveries >= self.deliveries or size >= self.bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CursorLimits:
+    """The limits of one cursor.
+
+    `parked` bounds what waits for ordering keys; what is beyond gets rows. `loaded` is how much may be ready before no
+    more events are read again for deliveries that are due. `overtakers` is how many deliveries may be passed while the
+    floor stands still; then those that hold it get rows.
+    """
+
+    parked: Window = Window(10_000, 16 * 1024 * 1024)
+    loaded: Window = Window(4096, 8 * 1024 * 1024)
+    overtakers: int = 10_000
+
+
+LIMITS: Final = CursorLimits()
