@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from certes_broker.broker.names import PREFIX
 from certes_broker.domain.events import Entry
 from certes_broker.domain.subscriptions import Format
@@ -10,6 +12,9 @@ from certes_broker.schemas.wire import delivery_in_batch
 
 OVERHEAD = 160
 """What a delivery adds to its event's bytes, about."""
+
+
+_TOKEN = slice(len(PREFIX), len(PREFIX) + 24)
 
 
 class Item:
@@ -28,8 +33,7 @@ class Item:
     @property
     def correlation_id(self) -> str:
         """Identifies the event's way through this gateway: it is made of time and name, so that it needs no keeping."""
-        start = len(PREFIX)
-        return f"gw.1-{self.entry.event.accept_time // 1_000_000:08x}-{self.name[start : start + 24]}"
+        return _since(self.entry.event.accept_time // 1_000_000) + self.name[_TOKEN]
 
     def delivery(self, attempt: int) -> bytes:
         """Returns the delivery as an element of a batch. That of a first attempt is made once for all streams."""
@@ -42,3 +46,8 @@ class Item:
     def _encode(self, attempt: int) -> bytes:
         event = self.entry.event
         return delivery_in_batch(self.name, attempt, event.accept_time, self.correlation_id, event.body)
+
+
+@lru_cache(maxsize=64)
+def _since(seconds: int) -> str:
+    return f"gw.1-{seconds:08x}-"
