@@ -60,7 +60,7 @@ class Ports:
 
 
 @dataclass(frozen=True, slots=True)
-class _Base:
+class _Footing:
     """What must be there before the broker's parts can be put together."""
 
     router: Router
@@ -71,8 +71,8 @@ class _Base:
 class Broker:
     """One broker, running. Made by `running`."""
 
-    def __init__(self, ports: Ports, registry: Registry, settings: BrokerSettings, base: _Base) -> None:
-        router, names = base.router, base.names
+    def __init__(self, ports: Ports, registry: Registry, settings: BrokerSettings, footing: _Footing) -> None:
+        router, names = footing.router, footing.names
         engine, clock = ports.engine, ports.clock
         self.clock = clock
         self.registry = registry
@@ -86,13 +86,13 @@ class Broker:
         self._catch_up = CatchUp(engine.journal, names, clock, router)
         self.lanes = Lanes(engine, clock, router, self._settler, self._catch_up)
         index = SubscriptionIndex()
-        self.streams = Streams(index, self.lanes, self.kept_events, clock, base.undisturbed)
+        self.streams = Streams(index, self.lanes, self.kept_events, clock, footing.undisturbed)
         poster = Poster(ports.sender, WebhookBodies(self.documents), engine.journal, clock, settings.domain)
         self._attempts = AttemptLog(engine.attempts)
         self._pump = WebhookPump(self.lanes, poster, self._attempts, clock)
         self.subscriptions = Subscriptions(
             Surroundings(
-                engine, clock, index, self.lanes, self.streams, self._pump, poster, self.kept_events, base.undisturbed
+                engine, clock, index, self.lanes, self.streams, self._pump, poster, self.kept_events, footing.undisturbed
             )
         )
         self._pump.on_gone = self.subscriptions.disable
@@ -108,7 +108,7 @@ class Broker:
         router = Router(ports.engine.journal, names, await ports.engine.cursors.watermark())
         async with asyncio.TaskGroup() as tasks:
             undisturbed = Undisturbed(tasks)
-            broker = cls(ports, registry, settings, _Base(router, names, undisturbed))
+            broker = cls(ports, registry, settings, _Footing(router, names, undisturbed))
             settling = tasks.create_task(broker._settler.run(broker.lanes.all), name="settler")
             others = [tasks.create_task(broker._catch_up.run(), name="catch-up") for _ in range(WORKERS)]
             await broker.subscriptions.start()

@@ -18,7 +18,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from uuid_utils import uuid7
 
 from certes.v1 import event_pb2
-from certes_broker.domain.errors import Invalid, Reason, Unimplemented
+from certes_broker.domain.errors import FieldViolation, Invalid, Reason, Unimplemented
 from certes_broker.domain.events import AcceptedEvent, Micros, Original
 from certes_broker.domain.names import parse_id
 from certes_broker.domain.uris import parse_event_type
@@ -42,7 +42,9 @@ _DIGEST_BYTES: Final = 16
 class EventReader:
     """Reads and validates events."""
 
-    def __init__(self, registry: Registry, *, max_event_bytes: int, new_id: Callable[[], str] = lambda: str(uuid7())) -> None:
+    def __init__(
+        self, registry: Registry, *, max_event_bytes: int, new_id: Callable[[], str] = lambda: str(uuid7())
+    ) -> None:
         self._registry = registry
         self._max_bytes = max_event_bytes
         self._new_id = new_id
@@ -69,7 +71,10 @@ class EventReader:
             number = UnknownFieldSet(event)[0].field_number
             raise Invalid.field(Reason.UNKNOWN_FIELD, "", f"has a field {number} that certes.v1.Event does not define")
         type_text = event.type
-        schema = self._registry.lookup(_canonical_type(type_text))
+        try:
+            schema = self._registry.lookup(_canonical_type(type_text))
+        except Invalid as error:
+            raise _at("type", error) from error
         _check_source(event.source)
         subscriber = _audience(event)
         if event.subject or event.ordering_key or event.attributes or event.traceparent or event.tracestate:
@@ -85,7 +90,10 @@ class EventReader:
         if content is None:
             raise Invalid.field(Reason.FIELD_REQUIRED, "data", f"is missing; {type_text} holds a {schema.message_name}")
         data = event.data
-        message = schema.parse(data.type_url, data.value)
+        try:
+            message = schema.parse(data.type_url, data.value)
+        except Invalid as error:
+            raise _at("data", error) from error
         body = wire
         if event.id:
             _check_id(event.id)
@@ -221,9 +229,17 @@ def _too_large(path: str, size: int, limit: int) -> Invalid:
     )
 
 
+def _at(field: str, error: Invalid) -> Invalid:
+    """Returns the same refusal with the field at fault, if it names none."""
+    if error.violations:
+        return error
+    violation = FieldViolation(field, error.message)
+    return Invalid(error.reason, error.message, metadata=error.metadata, violations=(violation,), hint=error.hint)
+
+
 def _within(path: str, error: Invalid) -> Invalid:
     """Returns the same refusal with its fields below `path`."""
-    violations = [type(v)(f"{path}.{v.field}" if v.field else path, v.description) for v in error.violations]
+    violations = [FieldViolation(f"{path}.{v.field}" if v.field else path, v.description) for v in error.violations]
     metadata = {**error.metadata, "field": violations[0].field} if violations else error.metadata
     message = error.message
     if error.violations and message.startswith(f"{error.violations[0].field}: "):
