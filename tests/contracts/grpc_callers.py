@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, Self
 
@@ -14,7 +14,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from grpc_status import rpc_status
 
 from certes.community.github.v1.push_event_pb2 import PushEvent
-from certes.v1 import event_pb2, event_service_pb2, subscription_pb2
+from certes.v1 import event_pb2, event_service_pb2, subscription_pb2, subscription_service_pb2
 from certes.v1.event_service_pb2_grpc import EventServiceStub
 from certes.v1.subscription_service_pb2_grpc import SubscriptionServiceStub
 from tests.fakes.loop_thread_broker import LoopThreadBroker
@@ -27,8 +27,7 @@ TIMEOUT = 20.0
 class Refusal:
     """A refused call: its code, and what its status carries."""
 
-    def __init__(self, error: grpc.RpcError) -> None:
-        assert isinstance(error, grpc.Call)
+    def __init__(self, error: Any) -> None:
         status = rpc_status.from_call(error)
         assert status is not None, f"{error.code()} without a rich status: {error.details()}"
         self.code = error.code()
@@ -88,7 +87,11 @@ class Caller:
     """Calls both services for one subscriber."""
 
     def __init__(
-        self, events: EventServiceStub, subscriptions: SubscriptionServiceStub, server: LoopThreadBroker, subscriber: str
+        self,
+        events: EventServiceStub,
+        subscriptions: SubscriptionServiceStub,
+        server: LoopThreadBroker,
+        subscriber: str,
     ) -> None:
         self.events = events
         self.subscriptions = subscriptions
@@ -113,6 +116,10 @@ class Caller:
     def publish(self, *events: event_pb2.Event) -> Sequence[event_service_pb2.PublishResult]:
         return self.events.Publish(event_service_pb2.PublishRequest(events=events), timeout=TIMEOUT).results
 
+    def publish_stream(self, requests: Iterable[event_service_pb2.PublishStreamRequest]) -> Any:
+        """Opens a publish stream; returns an iterator over its answers."""
+        return self.events.PublishStream(iter(requests), timeout=TIMEOUT)
+
     def create(self, subscription_id: str = "app", **fields: Any) -> subscription_pb2.Subscription:
         """Creates a subscription; a stream one to pushes, but for the fields given."""
         fields.setdefault("selectors", [{"pattern": PUSH}])
@@ -134,6 +141,4 @@ class Caller:
 
 def call(request: dict[str, Any], kind: str) -> dict[str, Any]:
     """The arguments of a call of SubscriptionService."""
-    from certes.v1 import subscription_service_pb2
-
     return {"request": getattr(subscription_service_pb2, kind)(**request), "timeout": TIMEOUT}

@@ -6,6 +6,7 @@ import grpc
 import pytest
 
 from certes.v1 import event_service_pb2 as pb
+from certes.v1.subscription_service_pb2 import GetSubscriptionRequest
 from tests.contracts.grpc_callers import PUSH, TIMEOUT, Caller, event, refused
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -32,8 +33,6 @@ def test_an_unknown_subscription_is_not_found(caller: Caller, opening: str) -> N
     if opening == "subscribe":
         refusal = refused(lambda: caller.open("nobody"))
     else:
-        from certes.v1.subscription_service_pb2 import GetSubscriptionRequest
-
         request = GetSubscriptionRequest(name=caller.name("nobody"))
         refusal = refused(lambda: caller.subscriptions.GetSubscription(request, timeout=TIMEOUT))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "SUBSCRIPTION_NOT_FOUND")

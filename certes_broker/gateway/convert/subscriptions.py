@@ -50,6 +50,7 @@ def changed_subscription(
     if kind is not None and (kind == "webhook") is not stored.is_webhook:
         stored_kind = "webhook" if stored.is_webhook else "stream"
         faults.invalid(f"{PATH}.{kind}", f"the subscription has {stored_kind} delivery, which cannot be changed")
+        return stored
     return _with_settings(faults, stored, message, check)
 
 

@@ -16,7 +16,8 @@ UNKNOWN = b"\xf8\x06\x01"
 REQUEST = subscription_service_pb2.CreateSubscriptionRequest(
     parent="subscribers/a",
     subscription=subscription_pb2.Subscription(
-        selectors=[{"pattern": "a.b/c/1/d"}, {"pattern": "a.b/c/1/e"}], webhook={"url": "https://a.b/"}
+        selectors=[subscription_pb2.Selector(pattern=pattern) for pattern in ("a.b/c/1/d", "a.b/c/1/e")],
+        webhook=subscription_pb2.Webhook(url="https://a.b/"),
     ),
 )
 
@@ -51,7 +52,7 @@ def test_a_known_request_is_read_as_it_is() -> None:
 
 
 def test_a_million_unknown_fields_make_a_short_refusal() -> None:
-    request = event_service_pb2.AcknowledgeRequest(acked=[{"first": 1, "last": 1}] * 10_000)
+    request = event_service_pb2.AcknowledgeRequest(acked=[event_service_pb2.OrdinalRange(first=1, last=1)] * 10_000)
     for one in request.acked:
         one.MergeFromString(UNKNOWN)
     with pytest.raises(Invalid) as raised:
