@@ -1,0 +1,45 @@
+"""Work that a caller's going away does not disturb.
+
+A change of a subscription has several steps, and an rpc can be cancelled between any two of them. So the steps run in a
+task of the broker's own; the caller waits for the outcome, and if it goes away the work is done all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Undisturbed:
+    """Does work to its end. Made for one `TaskGroup`, which must outlive it."""
+
+    def __init__(self, tasks: asyncio.TaskGroup) -> None:
+        self._tasks = tasks
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def do(self, work: Coroutine[Any, Any, T]) -> T:
+        """Returns or raises what `work` does. If the caller is cancelled meanwhile, the work goes on without it."""
+        outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        task = self._tasks.create_task(_carry_out(work, outcome))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await outcome
+
+    async def finished(self) -> None:
+        """Returns when nothing is being done."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+
+async def _carry_out(work: Coroutine[Any, Any, T], outcome: asyncio.Future[T]) -> None:
+    try:
+        result = await work
+    except Exception as error:  # noqa: BLE001  whatever it is, it is the caller's
+        if not outcome.done():
+            outcome.set_exception(error)
+    else:
+        if not outcome.done():
+            outcome.set_result(result)
