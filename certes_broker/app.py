@@ -22,7 +22,7 @@ import uvloop
 from certes_broker.broker.broker import Broker, BrokerSettings, Ports
 from certes_broker.broker.janitor import Retention
 from certes_broker.broker.system_clock import SystemClock
-from certes_broker.config import Config
+from certes_broker.config import Address, Config
 from certes_broker.domain.errors import CertesError
 from certes_broker.engines.sqlite.engine import SqliteEngine
 from certes_broker.gateway.event_service import event_methods
@@ -69,13 +69,13 @@ async def serving(config: Config, engine: Engine, sender: Sender, clock: SystemC
         methods = (*event_methods(broker), *subscription_methods(broker))
         grpc_server = GrpcServer(methods, str(config.grpc.listen))
         await grpc_server.start()
-        grpc_address = f"{config.grpc.listen.host}:{grpc_server.port}"
+        grpc_address = str(Address(config.grpc.listen.host, grpc_server.port))
         sources = SourceTable(config.sources)
         settings = _http_settings(config, grpc_address)
         http_server = HttpServer(build_app(broker, methods, sources, settings), settings)
         try:
             port = await http_server.start()
-            yield Serving(broker, sources, f"{config.http.listen.host}:{port}", grpc_address)
+            yield Serving(broker, sources, str(Address(config.http.listen.host, port)), grpc_address)
         finally:
             await _drain(broker, grpc_server, http_server, config.drain_timeout)
 

@@ -138,13 +138,6 @@ def _read_host(value: object) -> str:
     return text.lower()
 
 
-def _read_origin(value: object) -> str:
-    text = _read_text(value)
-    if _ORIGIN.fullmatch(text) is None:
-        raise Unfit(f'wants origins such as "https://console.example.com", without a path, not {_shown(value)}')
-    return text.lower()
-
-
 def _read_network(value: object) -> Network:
     try:
         return ip_network(_read_text(value))
@@ -193,7 +186,6 @@ def choice(*words: str) -> Kind[Any]:
 _WHOLE_NUMBER: Final = re.compile(r"[+-]?\d+")
 _ADDRESS: Final = re.compile(r"(?:\[(?P<literal>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9.-]+)):(?P<port>\d{1,6})")
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
-_ORIGIN: Final = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 
 FLAG: Final = Kind("true or false", _read_flag, _flag_from_text, lambda value: "true" if value else "false")
 WHOLE_NUMBER: Final = Kind("whole number", _read_whole_number, _whole_number_from_text, str)
@@ -203,5 +195,4 @@ PATH: Final = Kind("path", _read_path, str, lambda value: _quoted(f"./{value}"))
 ADDRESS: Final = Kind("host:port", _read_address, str.strip, _quoted)
 DOMAIN: Final = Kind("DNS name", _read_domain, str.strip, _quoted)
 HOSTS: Final = Kind("list of host names", _list_of(_read_host), _list_from_text, _spell_list)
-ORIGINS: Final = Kind("list of origins", _list_of(_read_origin), _list_from_text, _spell_list)
 NETWORKS: Final = Kind("list of networks", _list_of(_read_network), _list_from_text, _spell_list)

@@ -64,7 +64,7 @@ def format_duration(seconds: float) -> str:
     for unit in ("d", "h", "m"):
         if seconds and seconds % DURATION_UNITS[unit] == 0:
             return f"{int(seconds // DURATION_UNITS[unit])}{unit}"
-    return f"{seconds:g}s"
+    return f"{seconds:.15g}s"
 
 
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")

@@ -23,7 +23,6 @@ from certes_broker.config.kinds import (
     FLAG,
     HOSTS,
     NETWORKS,
-    ORIGINS,
     PATH,
     SIZE,
     WHOLE_NUMBER,
@@ -101,7 +100,6 @@ class Limits:
     request_bytes: int = _key(
         SIZE, 4 * MIB, "The largest request. At least the largest event.", minimum=KIB, maximum=4 * MIB
     )
-    events_per_request: int = _key(WHOLE_NUMBER, 1000, "The most events in one request.", minimum=1, maximum=1000)
     in_flight_bytes: int = _key(
         SIZE,
         64 * MIB,
@@ -181,10 +179,9 @@ class Config:
     data_dir: Path = _key(PATH, Path("certes-data"), "Where events and settings are kept. Created if it is missing.")
     domain: str = _key(DOMAIN, "localhost", "The broker's own domain: that of event types which name none.")
     allowed_hosts: tuple[str, ...] = _key(
-        HOSTS, (), "Further names under which clients may address the gateway in `Host`. Loopback names always may."
-    )
-    allowed_origins: tuple[str, ...] = _key(
-        ORIGINS, (), "Origins of web pages, other than the gateway's own, that may call it."
+        HOSTS,
+        (),
+        "Further names under which clients may address the gateway in `Host`, and from which web pages may call it. Loopback names always may.",
     )
     dev: bool = _key(FLAG, False, "For development: webhooks may go to loopback addresses.")
     drain_timeout: float = _key(
