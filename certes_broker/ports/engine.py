@@ -161,7 +161,9 @@ class Cursors(Protocol):
 class Leases(Protocol):
     """Who runs which lane. An epoch grows with each lease, so that a settle of a former holder is refused."""
 
-    async def lease(self, subscriptions: Sequence[str], holder: str, until: Micros, now: Micros) -> Sequence[int | None]:
+    async def lease(
+        self, subscriptions: Sequence[str], holder: str, until: Micros, now: Micros
+    ) -> Sequence[int | None]:
         """Takes or renews leases, durably, and returns their epochs in order.
 
         None where another holder's lease has not run out at `now`. A holder that renews its own keeps its epoch; any
