@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum, unique
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from certes_broker.config import Address
 
@@ -186,7 +186,8 @@ def grpc_port(address: Address) -> Finding:
     from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: PLC0415
 
     with grpc.insecure_channel(address.text) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        # The published types of the stub leave its methods out.
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
             stub.Check(health_pb2.HealthCheckRequest(service="certes.v1.EventService"), timeout=_PROBE_TIMEOUT)
             is_certes = True
