@@ -29,7 +29,7 @@ from protobuf.wkt import Struct
 
 from certes_broker.domain.errors import CertesError, Invalid, NotFound, Reason, Unimplemented
 from certes_broker.gateway import errors
-from certes_broker.gateway.http.exchange import App, Headers, media_type
+from certes_broker.gateway.http.exchange import App, Headers, exceeds, media_type
 from certes_broker.gateway.methods import BidiStream, Method, ServerStream, Unary
 from certes_broker.schemas.json_events import EventDocuments
 from certes_broker.schemas.outgoing import json_bytes
@@ -42,12 +42,14 @@ class ConnectApi:
         self._methods = {method.path: method for method in methods}
         self._app = _ConnectApp(self._methods, documents, root, max_bytes)
         self._root = root
+        self._max_bytes = max_bytes
 
     def app_for(self, path: str, headers: Headers) -> App:
         """Returns what serves a POST to `path`, which begins with the root.
 
         Raises, before anything is read, `NotFound` (METHOD_NOT_FOUND), `Unimplemented` (NOT_BUILT) for a stream of
-        requests, and `Invalid` (CONTENT_TYPE_UNSUPPORTED).
+        requests, and `Invalid` (CONTENT_TYPE_UNSUPPORTED, REQUEST_TOO_LARGE where the length is declared; where it is not,
+        connectrpc refuses what turns out too large as `resource_exhausted`).
         """
         method = self._methods.get(path.removeprefix(self._root))
         if method is None:
@@ -64,6 +66,12 @@ class ConnectApi:
             raise Invalid(
                 Reason.CONTENT_TYPE_UNSUPPORTED,
                 f"{method.name} takes {' or '.join(taken)}, not {kind[:100]!r}.",
+            )
+        if exceeds(headers, self._max_bytes):
+            raise Invalid(
+                Reason.REQUEST_TOO_LARGE,
+                f"the request is larger than {self._max_bytes} bytes, which is the limit.",
+                metadata={"limit": str(self._max_bytes)},
             )
         return self._app
 

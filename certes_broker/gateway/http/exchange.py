@@ -38,6 +38,13 @@ def media_type(headers: Headers) -> str:
     return headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
 
 
+def exceeds(headers: Headers, limit: int) -> bool:
+    """Says whether a request declares a body of more than `limit` bytes."""
+    declared = headers.get(b"content-length", b"0")
+    # Long numbers are not read: `int` takes a time that grows with the square of their length.
+    return len(declared) > _LONGEST_LENGTH or not declared.isdigit() or int(declared) > limit
+
+
 async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes:
     """Reads a request's body, of at most `limit` bytes. How long that may take is the server's to watch.
 
@@ -52,9 +59,7 @@ async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes:
             hint="Send it uncompressed.",
             metadata={"content_encoding": encoding.decode("latin-1")},
         )
-    declared = headers.get(b"content-length", b"0")
-    # Long numbers are not read: `int` takes a time that grows with the square of their length.
-    if len(declared) > _LONGEST_LENGTH or not declared.isdigit() or int(declared) > limit:
+    if exceeds(headers, limit):
         raise _too_large(limit)
     chunks: list[bytes] = []
     size = 0

@@ -1,7 +1,7 @@
 """The HTTP server: uvicorn in the broker's own event loop, with the bounds that uvicorn leaves open.
 
-It runs no loop, handles no signals and needs no task of its own: uvicorn's `startup` and `shutdown` are all of it that
-is used. What its main loop would do besides, keeping the `Date` header, a timer does here.
+It runs no loop, handles no signals and needs no task of its own: of uvicorn's server only `startup` is used. What its main
+loop would do, keeping the `Date` header, a timer does here; `drain` ends as soon as what is under way has.
 
 uvicorn's httptools protocol has no bound for the size of a request's headers and none for the time in which a request
 must arrive. `BoundedHttpProtocol` adds both.
@@ -16,11 +16,14 @@ from email.utils import formatdate
 from functools import partial
 from typing import Any, Final, cast
 
+import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from certes_broker.gateway.http.exchange import App
 from certes_broker.gateway.http.settings import HttpSettings
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
 
 class HttpServer:
@@ -64,12 +67,23 @@ class HttpServer:
         if not self._server.started:
             return
         self._server.started = False
-        self._server.config.timeout_graceful_shutdown = cast("int", grace)  # it is only handed to a timer
+        state = self._server.server_state
+        for listener in self._server.servers:
+            listener.close()
+        for connection in list(state.connections):
+            connection.shutdown()
         try:
-            await self._server.shutdown()
+            async with asyncio.timeout(grace):
+                while state.tasks or state.connections:
+                    # An answer whose task has ended may still be on its way out of a buffer.
+                    await (asyncio.wait(state.tasks) if state.tasks else asyncio.sleep(_FLUSH_INTERVAL))
+        except TimeoutError:
+            log.warning("http_requests_cut_off", requests=len(state.tasks))
         finally:
             self._stop_date()
-            for connection in list(self._server.server_state.connections):
+            for task in state.tasks:
+                task.cancel()
+            for connection in list(state.connections):
                 connection.transport.abort()
 
     def _set_date(self) -> None:
@@ -98,6 +112,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._unfinished_bytes = 0
         self._is_in_head = True
+        self._has_head_ended = False
         self._arrival_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -109,8 +124,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        was_in_head, self._has_head_ended = self._is_in_head, False
         super().data_received(data)
-        if self._is_in_head and not self.transport.is_closing():
+        # Where a head ended in this read, what follows it is a body, or less of the next head than one read.
+        if was_in_head and not self._has_head_ended and not self.transport.is_closing():
             self._unfinished_bytes += len(data)
             if self._unfinished_bytes > self._max_head_bytes:
                 self.send_400_response("")
@@ -128,7 +145,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             raise _HeadTooLarge  # the parser ends in an error, and that in `send_400_response`
 
     def on_headers_complete(self) -> None:
-        self._is_in_head = False
+        self._is_in_head, self._has_head_ended = False, True
         self._unfinished_bytes = 0
         super().on_headers_complete()
 
@@ -161,6 +178,7 @@ class _HeadTooLarge(Exception):
     pass
 
 
+_FLUSH_INTERVAL: Final = 0.005
 _HEAD_TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 )

@@ -1,0 +1,133 @@
+"""A whole broker in this process, on the engine in memory, behind its HTTP gateway on a real socket."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from certes_broker.broker.broker import Broker, BrokerSettings, Ports
+from certes_broker.broker.janitor import Retention
+from certes_broker.broker.system_clock import SystemClock
+from certes_broker.domain.events import Original
+from certes_broker.domain.sources import Audience, Everyone, Provider, Source
+from certes_broker.engines.memory import MemoryEngine
+from certes_broker.gateway.event_service import event_methods
+from certes_broker.gateway.http.app import build_app
+from certes_broker.gateway.http.server import HttpServer
+from certes_broker.gateway.http.settings import HttpSettings
+from certes_broker.gateway.http.source_table import SourceTable
+from certes_broker.gateway.subscription_service import subscription_methods
+from certes_broker.schemas.catalogue import community_schemas
+from certes_broker.schemas.registry import Registry
+from tests.fakes.scripted_sender import ScriptedSender
+
+REGISTRY = Registry(community_schemas())
+SECRET = b"the secret that the source shares with its provider"
+GITHUB = "community.certes.dev/github/1"
+PUSH = {
+    "ref": "refs/heads/main",
+    "before": "0" * 40,
+    "after": "6113728f27ae82c7b1a177c8d03f9e96e0adf246",
+    "forced": False,
+    "repository": {"id": 1296269, "full_name": "meetly/meetly", "private": True},
+    "commits": [{"id": "6113728f27ae82c7b1a177c8d03f9e96e0adf246", "message": "Größe", "added": ["a.txt"]}],
+    "what_no_schema_knows": {"kept": "in the original"},
+}
+
+
+def github_source(
+    name: str = "github", secrets: tuple[bytes, ...] = (SECRET,), audience: Audience | None = None
+) -> Source:
+    return Source(name, Provider.GITHUB, secrets, audience or Everyone())
+
+
+def sign(body: bytes, secret: bytes = SECRET) -> str:
+    return "sha256=" + hmac.digest(secret, body, "sha256").hex()
+
+
+def github_headers(body: bytes, *, event: str = "push", delivery: str = "d-1", **more: str) -> dict[str, str]:
+    return {
+        "content-type": "application/json",
+        "user-agent": "GitHub-Hookshot/0a1b2c3",
+        "x-github-event": event,
+        "x-github-delivery": delivery,
+        "x-github-hook-id": "42",
+        "x-hub-signature-256": sign(body),
+        **{name.replace("_", "-"): value for name, value in more.items()},
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """What a test talks to."""
+
+    broker: Broker
+    sources: SourceTable
+    server: HttpServer
+    client: httpx.AsyncClient
+    port: int
+
+    async def webhook(
+        self, payload: Any = PUSH, *, source: str = "github", body: bytes | None = None, **headers: str
+    ) -> httpx.Response:
+        """Sends a signed webhook; `headers` as `github_headers` takes them."""
+        content = json.dumps(payload).encode() if body is None else body
+        return await self.client.post(f"/events/{source}", content=content, headers=github_headers(content, **headers))
+
+    async def cloud_event(self, document: Any, kind: str = "application/cloudevents+json") -> httpx.Response:
+        return await self.client.post("/events", content=json.dumps(document), headers={"content-type": kind})
+
+    async def call(self, method: str, request: Any) -> httpx.Response:
+        """Calls an rpc of the EventService, or of the service named before a `/`."""
+        path = method if "/" in method else f"EventService/{method}"
+        return await self.client.post(f"/api/certes.v1.{path}", json=request)
+
+    async def kept(self, name: str) -> dict[str, Any]:
+        """Returns a kept event as the JSON API shows it."""
+        answer = await self.call("GetEvent", {"name": name})
+        assert answer.status_code == 200, answer.text
+        shown: dict[str, Any] = answer.json()["event"]["event"]
+        return shown
+
+    async def original(self, name: str) -> Original | None:
+        return await self.broker.kept_events.original(await self.broker.kept_events.get(name))
+
+
+@asynccontextmanager
+async def gateway(*sources: Source, **settings: Any) -> AsyncIterator[Gateway]:
+    """Serves until the block is left."""
+    clock = SystemClock()
+    ports = Ports(MemoryEngine(clock), ScriptedSender(), clock)
+    told = BrokerSettings(
+        domain="events.example.com",
+        retention=Retention(age=3600.0, size=1 << 30, dedupe_window=3600.0),
+        max_event_bytes=1 << 20,
+        in_flight_bytes=1 << 26,
+        webhooks_in_flight=2,
+    )
+    async with Broker.running(ports, REGISTRY, told) as broker:
+        table = SourceTable(sources or (github_source(),))
+        http = HttpSettings(port=0, domains=("events.example.com",), version="1.2.3", **settings)
+        methods = (*event_methods(broker), *subscription_methods(broker))
+        server = HttpServer(build_app(broker, methods, table, http), http)
+        port = await server.start()
+        try:
+            async with httpx.AsyncClient(base_url=f"http://localhost:{port}", trust_env=False) as client:
+                yield Gateway(broker, table, server, client, port)
+        finally:
+            await broker.drain()
+            await server.drain(1.0)
+
+
+def refusal(answer: httpx.Response) -> tuple[int, str]:
+    """The status and the reason of a refusal, in either form."""
+    document = answer.json()
+    if "error" in document:
+        return answer.status_code, document["error"]["reason"]
+    return answer.status_code, document["details"][0]["debug"]["reason"]

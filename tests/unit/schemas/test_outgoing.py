@@ -1,0 +1,161 @@
+"""Webhook bodies: each format as its specification says, and the same for the same event."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
+from hypothesis import given
+from hypothesis import strategies as st
+
+from certes.community.github.v1.ping_event_pb2 import PingEvent
+from certes.v1.event_pb2 import Event
+from certes_broker.domain.errors import Invalid
+from certes_broker.domain.events import AcceptedEvent, Micros, Original
+from certes_broker.domain.subscriptions import Format
+from certes_broker.schemas.catalogue import community_schemas
+from certes_broker.schemas.events import EventReader
+from certes_broker.schemas.json_events import EventDocuments
+from certes_broker.schemas.outgoing import WebhookBodies, json_bytes
+from certes_broker.schemas.registry import Registry
+
+REGISTRY = Registry(community_schemas())
+BODIES = WebhookBodies(EventDocuments(REGISTRY))
+READER = EventReader(REGISTRY, max_event_bytes=1 << 20)
+PING = "community.certes.dev/github/1/ping"
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+NOW = Micros(1_700_000_000_000_000)
+
+
+def accepted(**changes: Any) -> AcceptedEvent:
+    data = AnyMessage()
+    data.Pack(PingEvent(zen="Größe & “quotes”", hook_id=2**60))
+    fields = {"id": "a-1", "type": PING, "source": "//x", "subscriber": "org_123", "data": data} | changes
+    event = Event(**{name: value for name, value in fields.items() if value is not None})
+    return READER.read(event.SerializeToString(), NOW)
+
+
+def test_a_structured_event_is_one_document_with_its_data_as_json():
+    event = accepted(
+        subject="meetly/meetly",
+        ordering_key="key",
+        traceparent=TRACEPARENT,
+        tracestate="v=1",
+        attributes={"region": "eu"},
+    )
+    rendered = BODIES.render(event, Format.CLOUDEVENTS_JSON)
+    assert rendered.content_type == "application/cloudevents+json; charset=utf-8"
+    assert rendered.headers == (("traceparent", TRACEPARENT), ("tracestate", "v=1"))
+    document = json.loads(rendered.body)
+    assert document == {
+        "specversion": "1.0",
+        "id": "a-1",
+        "source": "//x",
+        "type": PING,
+        "time": "2023-11-14T22:13:20Z",
+        "subject": "meetly/meetly",
+        "datacontenttype": "application/json",
+        "subscriber": "org_123",
+        "orderingkey": "key",
+        "traceparent": TRACEPARENT,
+        "tracestate": "v=1",
+        "region": "eu",
+        "data": document["data"],
+    }
+    assert document["data"]["zen"] == "Größe & “quotes”"
+    assert document["data"]["hook_id"] == str(2**60)
+
+
+def test_what_an_event_does_not_say_is_left_out():
+    document = json.loads(BODIES.render(accepted(), Format.CLOUDEVENTS_JSON).body)
+    assert set(document) == {
+        *("specversion", "id", "source", "type", "time", "subscriber", "datacontenttype", "data"),
+    }
+
+
+def test_an_event_for_everyone_says_so():
+    event = accepted(subscriber=None, everyone=True)
+    assert json.loads(BODIES.render(event, Format.CLOUDEVENTS_JSON).body)["everyone"] is True
+    assert dict(BODIES.render(event, Format.CLOUDEVENTS_BINARY).headers)["ce-everyone"] == "true"
+
+
+def test_a_binary_event_is_its_data_with_the_attributes_in_headers():
+    event = accepted(subject="Euro € 😀", traceparent=TRACEPARENT)
+    rendered = BODIES.render(event, Format.CLOUDEVENTS_BINARY)
+    assert rendered.content_type == "application/json"
+    assert json.loads(rendered.body)["zen"] == "Größe & “quotes”"
+    assert dict(rendered.headers) == {
+        "ce-specversion": "1.0",
+        "ce-id": "a-1",
+        "ce-source": "//x",
+        "ce-type": PING,
+        "ce-time": "2023-11-14T22:13:20Z",
+        # The example of the HTTP Protocol Binding, 3.1.3.2.
+        "ce-subject": "Euro%20%E2%82%AC%20%F0%9F%98%80",
+        "ce-subscriber": "org_123",
+        "ce-traceparent": TRACEPARENT,
+        "traceparent": TRACEPARENT,
+    }
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=50))
+def test_header_values_are_printable_ascii_and_decode_to_what_they_were(subject):
+    value = dict(BODIES.render(accepted(subject=subject), Format.CLOUDEVENTS_BINARY).headers)["ce-subject"]
+    assert value.isascii()
+    assert value.isprintable()
+    assert not set(value) & set(' "')
+    assert unquote(value) == subject
+
+
+def test_an_original_goes_out_as_it_came_in():
+    original = Original("application/x-www-form-urlencoded", (("x-github-event", "ping"),), b"payload=%7B%7D")
+    rendered = BODIES.render(accepted(traceparent=TRACEPARENT), Format.ORIGINAL, original)
+    assert rendered.content_type == original.content_type
+    assert rendered.headers == (("x-github-event", "ping"), ("traceparent", TRACEPARENT))
+    assert rendered.body == original.body
+
+
+def test_an_event_without_an_original_is_sent_as_binary_instead():
+    event = accepted()
+    assert BODIES.render(event, Format.ORIGINAL, None) == BODIES.render(event, Format.CLOUDEVENTS_BINARY)
+
+
+def test_attribute_names_lose_their_underscores_and_never_take_the_place_of_others():
+    event = accepted(
+        attributes={
+            "a_b": "underscored",
+            "ab": "exact",
+            "sub_ject": "hijack",
+            "data": "hijack",
+            "id": "hijack",
+            "_": "x",
+        }
+    )
+    document = json.loads(BODIES.render(event, Format.CLOUDEVENTS_JSON).body)
+    assert document["ab"] == "exact"
+    assert document["id"] == "a-1"
+    assert document["data"]["zen"]
+    assert "subject" not in document
+    assert "" not in document
+
+
+@pytest.mark.parametrize("form", list(Format))
+def test_rendering_is_pure(form):
+    attributes = {f"key{number}": str(number) for number in range(20)}
+    once, again = (accepted(attributes=dict(items)) for items in (attributes.items(), reversed(attributes.items())))
+    assert BODIES.render(once, form) == BODIES.render(again, form)
+
+
+def test_an_event_whose_schema_is_gone_is_refused():
+    with pytest.raises(Invalid):
+        WebhookBodies(EventDocuments(Registry(()))).render(accepted(), Format.CLOUDEVENTS_JSON)
+
+
+def test_a_document_that_is_nested_deeper_than_the_fast_writer_goes_is_written_all_the_same():
+    document: dict[str, Any] = {}
+    for _ in range(300):
+        document = {"in": document}
+    assert json.loads(json_bytes(document)) == document
