@@ -1,0 +1,80 @@
+"""What a scenario measures, and what came of its rounds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One figure of a scenario and its aim. `unit` is `/s`, of which more is better, or `ms`, of which less is."""
+
+    label: str
+    unit: str
+    aim: float
+
+    def meets(self, value: float) -> bool:
+        """Whether a value meets the aim."""
+        return value >= self.aim if self.unit == "/s" else value <= self.aim
+
+    def show(self, value: float) -> str:
+        """Writes a value with its unit."""
+        return f"{value:,.0f}/s" if self.unit == "/s" else f"{value:.2f} ms"
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a round used: microseconds of CPU per event by process, and how many cores something else kept busy."""
+
+    per_event: Mapping[str, float]
+    elsewhere: float
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one round of a scenario gave: a value for each of its measures, and what it used."""
+
+    values: tuple[float, ...]
+    use: Use
+    notes: Mapping[str, float] = field(default_factory=dict)
+    """Further figures that help to read these, such as events per request."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """The rounds of one scenario. `skipped` says why there are none."""
+
+    rounds: list[Round] = field(default_factory=list)
+    skipped: str = ""
+
+    def median(self, index: int) -> float:
+        """The median of a measure."""
+        return statistics.median(one.values[index] for one in self.rounds)
+
+    def span(self, index: int) -> tuple[float, float]:
+        """The least and the greatest value of a measure."""
+        values = [one.values[index] for one in self.rounds]
+        return min(values), max(values)
+
+    def cpu(self) -> dict[str, float]:
+        """The median CPU per event of each process."""
+        return _medians([one.use.per_event for one in self.rounds])
+
+    def elsewhere(self) -> float:
+        """The median of the cores that something else kept busy."""
+        return statistics.median(one.use.elsewhere for one in self.rounds)
+
+    def notes(self) -> dict[str, float]:
+        """The median of each further figure."""
+        return _medians([one.notes for one in self.rounds])
+
+
+def percentile(ascending: Sequence[float], share: float) -> float:
+    """Returns the value below which `share` of the values are."""
+    return ascending[min(len(ascending) - 1, int(len(ascending) * share))]
+
+
+def _medians(mappings: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {key: statistics.median(mapping[key] for mapping in mappings) for key in mappings[0]} if mappings else {}

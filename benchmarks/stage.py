@@ -1,0 +1,126 @@
+"""The stage of one round: a broker of its own in a fresh directory, and a meter of what it and the clients use."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from grpc import aio
+
+from benchmarks.conversation import Program
+from benchmarks.machine import busy_seconds, cpu_seconds
+from benchmarks.measures import Use
+from benchmarks.wire import EVENT_TYPE
+from certes.v1 import subscription_pb2, subscription_service_pb2, subscription_service_pb2_grpc
+from scripts.broker_process import ROOT, BrokerProcess
+
+SUBSCRIBER: Final = "subscribers/default"
+SECRET: Final = "benchmark-secret-0123456789abcdef"
+PAYLOAD: Final = ROOT / "scripts" / "demo_payloads" / "push-meetly-meetly.json"
+_SOURCES: Final = f"""
+[[sources]]
+name = "github"
+provider = "github"
+audience = "everyone"
+secrets = [{json.dumps(SECRET)}]
+"""
+
+
+class Stage:
+    """A running broker, and its administration."""
+
+    def __init__(self, broker: BrokerProcess, directory: Path, seconds: float) -> None:
+        self.broker = broker
+        self.directory = directory
+        self.seconds = seconds
+        """How long a round measures."""
+
+    def publisher(self, **settings: Any) -> Program:
+        """A publisher, to be started."""
+        return Program("benchmarks.publisher", {"address": self.broker.grpc, **settings})
+
+    def consumer(self, subscriptions: Sequence[str], **settings: Any) -> Program:
+        """A consumer, to be started."""
+        return Program("benchmarks.consumer", {"address": self.broker.grpc, "subscriptions": subscriptions, **settings})
+
+    def ingress_load(self, connections: int) -> Program:
+        """A provider of webhooks, to be started."""
+        settings = {"address": self.broker.http, "path": "/events/github", "payload": str(PAYLOAD), "secret": SECRET}
+        return Program("benchmarks.ingress_load", {**settings, "connections": connections})
+
+    async def subscribe(self, identifier: str, webhook: str = "") -> str:
+        """Creates a subscription to the benchmark's events, with stream delivery or to a URL; returns its name."""
+        subscription = subscription_pb2.Subscription(selectors=[subscription_pb2.Selector(pattern=EVENT_TYPE)])
+        if webhook:
+            subscription.webhook.url = webhook
+            subscription.webhook.format = subscription_pb2.Webhook.FORMAT_CLOUDEVENTS_JSON
+        else:
+            subscription.stream.SetInParent()
+        async with self._service() as service:
+            created = await service.CreateSubscription(
+                subscription_service_pb2.CreateSubscriptionRequest(
+                    parent=SUBSCRIBER, subscription_id=identifier, subscription=subscription
+                )
+            )
+        return str(created.subscription.name)
+
+    async def pause(self, name: str) -> None:
+        """Pauses a subscription; when it returns, what was settled is durable."""
+        async with self._service() as service:
+            await service.PauseSubscription(subscription_service_pb2.PauseSubscriptionRequest(name=name))
+
+    async def resume(self, name: str) -> None:
+        """Resumes a subscription."""
+        async with self._service() as service:
+            await service.ResumeSubscription(subscription_service_pb2.ResumeSubscriptionRequest(name=name))
+
+    @asynccontextmanager
+    async def _service(self) -> AsyncIterator[Any]:
+        async with aio.insecure_channel(self.broker.grpc) as channel:
+            yield subscription_service_pb2_grpc.SubscriptionServiceStub(channel)
+
+
+@asynccontextmanager
+async def stage(directory: Path, seconds: float) -> AsyncIterator[Stage]:
+    """Starts a broker in a fresh directory below `directory`; both are gone afterwards."""
+    scratch = Path(tempfile.mkdtemp(prefix="round-", dir=directory))
+    try:
+        config = scratch / "certes.toml"
+        config.write_text(_SOURCES, encoding="utf-8")
+        with BrokerProcess(scratch / "data", config=config) as broker:
+            broker.start()
+            yield Stage(broker, scratch, seconds)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+class Meter:
+    """Notes what the broker and the programs use from its making on."""
+
+    def __init__(self, broker: BrokerProcess, **others: Program | int) -> None:
+        self._pid = broker.pid
+        self._others = others
+        self._before = self._now()
+        self._busy = busy_seconds()
+        self.began = time.monotonic_ns()
+
+    def read(self, events: int) -> Use:
+        """Returns what was used since."""
+        now = self._now()
+        used = {name: now[name] - before for name, before in self._before.items()}
+        elsewhere = busy_seconds() - self._busy - sum(used.values())
+        seconds = (time.monotonic_ns() - self.began) / 1e9
+        return Use({name: one * 1_000_000 / events for name, one in used.items()}, max(0.0, elsewhere / seconds))
+
+    def _now(self) -> dict[str, float]:
+        used = {"broker": cpu_seconds(self._pid)}
+        for name, one in self._others.items():
+            used[name] = cpu_seconds(one) if isinstance(one, int) else one.cpu
+        return used | {"benchmark": cpu_seconds(os.getpid())}
