@@ -69,7 +69,7 @@ def test_an_answer_counts_and_names_only_where_asked(caller: Caller) -> None:
 
 def test_a_request_is_answered_while_the_stream_is_open(caller: Caller) -> None:
     requests: queue.Queue[pb.PublishStreamRequest | None] = queue.Queue()
-    answers = caller.publish_stream(requests.get, None)
+    answers = caller.publish_stream(iter(requests.get, None))
     for number in range(3):
         requests.put(ask(number, caller.event()))
         assert next(answers).request_id == f"r{number}"

@@ -41,7 +41,7 @@ def test_every_rpc_of_the_contract_is_served(grpc_channel: Any, caller: Caller, 
 
 
 def test_health_is_told_of_the_server_and_of_each_service(grpc_channel: grpc.Channel, caller: Caller) -> None:
-    health = HealthStub(grpc_channel)
+    health: Any = HealthStub(grpc_channel)
     for service in ("", *(service.full_name for service in SERVICES)):
         answer = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=TIMEOUT)
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
@@ -50,7 +50,8 @@ def test_health_is_told_of_the_server_and_of_each_service(grpc_channel: grpc.Cha
 def test_reflection_lists_the_services_and_their_files(grpc_channel: grpc.Channel, caller: Caller) -> None:
     ask = reflection_pb2.ServerReflectionRequest
     requests = [ask(list_services=""), ask(file_containing_symbol="certes.v1.EventService")]
-    listed, file = ServerReflectionStub(grpc_channel).ServerReflectionInfo(iter(requests), timeout=TIMEOUT)
+    stub: Any = ServerReflectionStub(grpc_channel)
+    listed, file = stub.ServerReflectionInfo(iter(requests), timeout=TIMEOUT)
     names = {service.name for service in listed.list_services_response.service}
     assert {service.full_name for service in SERVICES} | {"grpc.health.v1.Health"} <= names
     assert file.file_descriptor_response.file_descriptor_proto
@@ -140,7 +141,8 @@ async def test_draining_says_so_by_health_and_to_open_exchanges_and_waits_for_wh
         await send(b"done")
 
     async with serving("PublishStream", BidiStream(exchange)) as (server, channel):
-        watched = HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="certes.v1.EventService"))
+        health: Any = HealthStub(channel)
+        watched = health.Watch(health_pb2.HealthCheckRequest(service="certes.v1.EventService"))
         assert (await watched.read()).status == health_pb2.HealthCheckResponse.SERVING
         call = channel.stream_stream("/certes.v1.EventService/PublishStream")()
         assert await call.read() == b"open"

@@ -37,7 +37,7 @@ def raw_seconds(faults: Faults, field: str, message: Duration) -> float | None:
     if mixed or abs(message.nanos) > _MAXIMUM_NANOS or abs(message.seconds) > _MAXIMUM_DURATION:
         faults.invalid(field, f"{message.seconds} s and {message.nanos} ns make no duration")
         return None
-    return message.seconds + message.nanos / 1_000_000_000
+    return (message.seconds * 1_000_000_000 + message.nanos) / 1_000_000_000
 
 
 def read_time(faults: Faults, field: str, message: Timestamp) -> Micros:

@@ -56,7 +56,7 @@ class GrpcServer:
         self._methods = tuple(methods)
         self._address = address
         self._draining = asyncio.Event()
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined] # its types leave aio out
+        self._health = health.aio.HealthServicer()
         self._server: aio.Server | None = None
         self._port = 0
 

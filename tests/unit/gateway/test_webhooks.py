@@ -1,0 +1,125 @@
+"""The webhook of a subscription: its URL, its secrets, and what is not built."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from certes.v1 import subscription_pb2 as pb
+from certes_broker.domain.errors import Invalid, Unimplemented
+from certes_broker.domain.subscriptions import Format, StoredSecret, WebhookDelivery
+from certes_broker.gateway.convert.webhooks import read_webhook, webhook_message
+from certes_broker.gateway.faults import Faults
+
+URL = "https://example.com/hook"
+SECRET = "whsec_" + "A" * 32
+
+
+def read(stored: tuple[StoredSecret, ...] = (), **fields: Any) -> WebhookDelivery:
+    faults = Faults()
+    webhook = read_webhook(faults, "webhook", pb.Webhook(**{"url": URL, **fields}), stored)
+    faults.check()
+    return webhook
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.com",
+        "https://example.com:8443/a/b?c=d&e=%20",
+        "https://127.0.0.1/",
+        "https://[::1]:9000/",
+        "HTTPS://EXAMPLE.COM/",
+        "https://example.com/" + "a" * 2_028,
+    ],
+)
+def test_a_url_is_taken_as_it_is(url: str) -> None:
+    assert read(url=url).url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("", "is required"),
+        ("example.com/hook", "neither http"),
+        ("ftp://example.com/", "neither http"),
+        ("javascript:alert(1)", "neither http"),
+        ("https://", "no host"),
+        ("https:///path", "no host"),
+        ("https://:443/", "no host"),
+        ("https://user@example.com/", "credentials"),
+        ("https://user:secret@example.com/", "credentials"),
+        ("https://example.com/#top", "fragment"),
+        ("https://example.com/#", "fragment"),
+        ("https://example.com:99999/", "is no URL"),
+        ("https://example.com:0/", "port 0"),
+        ("https://[::1/", "is no URL"),
+        ("https://example.com/a b", "percent-encoded"),
+        ("https://example.com\\@evil.example/", "percent-encoded"),
+        ("https://exämple.com/", "percent-encoded"),
+        ("https://example.com/\r\nhost: evil", "percent-encoded"),
+        ("https://example.com/" + "a" * 2_029, "2048 are allowed"),
+    ],
+)
+def test_a_url_that_two_parsers_could_read_differently_or_that_is_none_is_refused(url: str, problem: str) -> None:
+    with pytest.raises(Invalid, match=problem) as raised:
+        read(url=url)
+    assert [violation.field for violation in raised.value.violations] == ["webhook.url"]
+    assert "secret" not in str(raised.value)
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    assert read() == WebhookDelivery(URL, (), Format.CLOUDEVENTS_JSON, 15.0)
+
+
+def test_a_webhook_that_brings_no_secrets_keeps_the_stored_ones() -> None:
+    stored = (StoredSecret(SECRET),)
+    assert read(stored).secrets == stored
+    assert read(stored, secrets=["whsec_" + "B" * 32]).secrets == (StoredSecret("whsec_" + "B" * 32),)
+
+
+@pytest.mark.parametrize(
+    ("secrets", "field"),
+    [
+        (["geheim"], "webhook.secrets[0]"),
+        ([SECRET, "whsec_AAAA"], "webhook.secrets[1]"),
+        ([SECRET] * 5, "webhook.secrets"),
+    ],
+)
+def test_a_secret_that_is_none_is_refused_and_not_repeated(secrets: list[str], field: str) -> None:
+    with pytest.raises(Invalid) as raised:
+        read(secrets=secrets)
+    assert [violation.field for violation in raised.value.violations] == [field]
+    assert secrets[-1] not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"headers": {"a": "b"}}, "webhook.headers"),
+        ({"max_in_flight": 0}, "webhook.max_in_flight"),
+        ({"rate_limit": {}}, "webhook.rate_limit"),
+        ({"require_consent": True}, "webhook.require_consent"),
+        ({"format": pb.Webhook.FORMAT_CLOUDEVENTS_PROTOBUF}, "webhook.format"),
+    ],
+)
+def test_what_is_not_built_is_refused(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(Unimplemented) as raised:
+        read(**fields)
+    assert [violation.field for violation in raised.value.violations] == [field]
+
+
+@pytest.mark.parametrize("form", Format)
+def test_every_form_goes_out_and_comes_back(form: Format) -> None:
+    webhook = WebhookDelivery(URL, (StoredSecret(SECRET),), form, 2.5)
+    message = webhook_message(webhook)
+    assert not message.secrets
+    faults = Faults()
+    assert read_webhook(faults, "webhook", message, webhook.secrets) == webhook
+    faults.check()
+
+
+def test_an_unknown_format_is_refused() -> None:
+    with pytest.raises(Invalid, match="99 is no format"):
+        read(format=99)
