@@ -160,3 +160,21 @@ async def test_a_port_that_is_taken_is_an_error() -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(OSError, match=address):
             await GrpcServer([], address).start()
+
+
+async def test_draining_again_with_less_grace_cuts_off_what_is_still_under_way() -> None:
+    async def stuck(_: AsyncIterator[bytes], send: Send, draining: asyncio.Event) -> None:
+        await send(b"open")
+        await draining.wait()
+        await send(b"draining")
+        await asyncio.Event().wait()
+
+    async with serving("PublishStream", BidiStream(stuck)) as (server, channel):
+        call = channel.stream_stream("/certes.v1.EventService/PublishStream")()
+        assert await call.read() == b"open"
+        async with asyncio.TaskGroup() as group:
+            patient = group.create_task(server.drain(TIMEOUT))
+            assert await call.read() == b"draining"
+            patient.cancel()
+        await server.drain(0)
+        assert await call.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
