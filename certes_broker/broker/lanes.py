@@ -10,6 +10,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -20,7 +21,7 @@ from certes_broker.broker.lane import Attendants, Consumer, Lane
 from certes_broker.broker.router import Router
 from certes_broker.broker.settler import Settler
 from certes_broker.domain.cursor import Cursor
-from certes_broker.domain.cursor_state import CursorState, StoredCursor
+from certes_broker.domain.cursor_state import CursorChange, CursorState, StoredCursor
 from certes_broker.domain.errors import Reason, Unavailable
 from certes_broker.domain.events import Micros, Position
 from certes_broker.domain.subscriptions import Subscription
@@ -88,6 +89,28 @@ class Lanes:
                     )
                 self._begin(subscription, epoch, stored or _new_cursor(subscription), trimmed)
         return [self._awake[subscription.name.text] for subscription in subscriptions]
+
+    async def stand_alone(self, subscriptions: Sequence[Subscription]) -> None:
+        """Sees to it that the watermark goes on without these, which sleep.
+
+        A broker that crashed leaves cursors that are level although nobody takes part for them any more.
+        """
+        names = [subscription.name.text for subscription in subscriptions]
+        cursors = await self._engine.cursors.load(names)
+        level = [
+            (name, stored.state) for name, stored in zip(names, cursors, strict=True) if stored and stored.state.level
+        ]
+        if level:
+            epochs = await self._engine.leases.lease(
+                [name for name, _ in level], self._holder, UNTIL_RELEASED, self._clock.now()
+            )
+            await self._engine.cursors.settle(
+                [
+                    CursorChange(name, epoch, replace(state, level=False))
+                    for (name, state), epoch in zip(level, epochs, strict=True)
+                    if epoch is not None
+                ]
+            )
 
     def _begin(self, subscription: Subscription, epoch: int, stored: StoredCursor, trimmed: Position) -> None:
         cursor: Cursor[Item] = Cursor(subscription.name.text, epoch, stored)

@@ -72,7 +72,11 @@ class Subscriptions:
         """Loads what is stored and wakes the lanes of webhooks."""
         for document in await self._around.engine.settings.list(PREFIX):
             self._index.put(read_document(document))
-        awake = [one for one in self._index.all() if one.is_webhook and one.state is State.ACTIVE]
+        awake: list[Subscription] = []
+        asleep: list[Subscription] = []
+        for one in self._index.all():
+            (awake if one.is_webhook and one.state is State.ACTIVE else asleep).append(one)
+        await self._around.lanes.stand_alone(asleep)
         for lane in await self._around.lanes.wake(awake):
             self._around.pump.start(lane)
 
