@@ -1,0 +1,97 @@
+"""An engine in front of an engine, which a test gives trouble: calls that fail, that are held up, or that come after the end.
+
+Without trouble it is the engine behind it, call for call: it passes the engine contract. Trouble is of the kinds that the
+port foresees: a call raises `Unavailable` and has done nothing, a call takes its time, or the process ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from certes_broker.domain.errors import Reason, Unavailable
+from certes_broker.ports.engine import Engine
+
+SWALLOWED = {"cursors.settle", "attempts.record"}
+"""What a broker writes while it ends. After a crash it reaches nobody, and the broker need not know."""
+
+
+class _Part:
+    """One part of the engine. Methods that are no coroutines are those of the part behind it."""
+
+    def __init__(self, name: str, behind: object, troubled: TroubledEngine) -> None:
+        self._name = name
+        self._behind = behind
+        self._troubled = troubled
+
+    def __getattr__(self, method: str) -> Any:
+        behind = getattr(self._behind, method)
+        if not inspect.iscoroutinefunction(behind):
+            return behind
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return await self._troubled.carry_out(f"{self._name}.{method}", behind, args, kwargs)
+
+        return call
+
+
+class TroubledEngine:
+    """Calls are named as in `cursors.settle`. `calls` counts them."""
+
+    def __init__(self, behind: Engine) -> None:
+        self._behind = behind
+        self.journal: Any = _Part("journal", behind.journal, self)
+        self.cursors: Any = _Part("cursors", behind.cursors, self)
+        self.leases: Any = _Part("leases", behind.leases, self)
+        self.attempts: Any = _Part("attempts", behind.attempts, self)
+        self.settings: Any = _Part("settings", behind.settings, self)
+        self.calls: Counter[str] = Counter()
+        self.settled: list[Any] = []
+        """The changes of every settle that was carried out."""
+        self._failures: Counter[str] = Counter()
+        self._held: dict[str, asyncio.Event] = {}
+        self._dead = False
+        self._leased: list[tuple[list[str], str]] = []
+
+    @property
+    def waiting(self) -> int:
+        return self._behind.waiting
+
+    def fail(self, call: str, times: int) -> None:
+        """Lets the next calls raise `Unavailable`."""
+        self._failures[call] = times
+
+    def failures_left(self, call: str) -> int:
+        """How many calls are still to fail."""
+        return self._failures[call]
+
+    def hold(self, call: str) -> asyncio.Event:
+        """Holds calls up until the event that is returned is set."""
+        gate = self._held[call] = asyncio.Event()
+        return gate
+
+    async def crash(self) -> None:
+        """Ends it as `kill -9` would: nothing reaches the engine behind it any more, and its leases go with the process."""
+        self._dead = True
+        for names, holder in self._leased:
+            await self._behind.leases.release(names, holder)
+
+    async def carry_out(self, name: str, behind: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Makes one call, with what trouble was ordered for it."""
+        self.calls[name] += 1
+        if name in self._held:
+            await self._held[name].wait()
+        if self._dead and name in SWALLOWED:
+            return ()
+        if self._dead or self._failures[name] > 0:
+            self._failures[name] -= 1
+            raise Unavailable(Reason.STORAGE_UNAVAILABLE, f"{name} fails, as ordered.", retry_after=1.0)
+        result = await behind(*args, **kwargs)
+        if name == "leases.lease":
+            self._leased.append((list(args[0]), args[1]))
+        if name == "cursors.settle":
+            self.settled.extend(args[0])
+        return result
