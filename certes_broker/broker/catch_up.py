@@ -55,7 +55,8 @@ class CatchUp:
         while True:
             lane = await self._queue.get()
             try:
-                await self.load_needed(lane)
+                if not lane.frozen:
+                    await self.load_needed(lane)
                 if not lane.live and not lane.frozen and lane.has_room:
                     await self.read_page(lane)
             except Unavailable as error:
@@ -73,7 +74,8 @@ class CatchUp:
         era, mark = lane.era, lane.cursor.read_mark
         page = await self._journal.read(mark, PAGE, PAGE_BYTES)
         bounds = await self._journal.bounds()
-        if lane.era != era or lane.cursor.read_mark != mark:
+        # A lane that was frozen meanwhile would take in what its coming selectors are to judge.
+        if lane.era != era or lane.cursor.read_mark != mark or lane.frozen:
             return
         gap = lane.cursor.skip_trimmed(Position(min(bounds.trimmed, page.through)), self._clock.now())
         if gap is not None:
@@ -99,7 +101,7 @@ class CatchUp:
         for tracked in lane.cursor.needed(PAGE):
             era = lane.era
             entry: Entry | None = await self._journal.get(tracked.position)
-            if lane.era != era:
+            if lane.era != era or lane.frozen:
                 return
             if entry is None:
                 lane.cursor.lose(tracked, self._clock.now())

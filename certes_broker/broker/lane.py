@@ -182,7 +182,9 @@ class Lane:
         self.attend()
 
     def attend(self) -> None:
-        """Sees to reading and to the next retry."""
+        """Sees to reading and to the next retry. While it is frozen both wait, at rest for ever."""
+        if self.frozen:
+            return
         if not self.being_read and self.wants_reading:
             self._attendants.read(self)
         due = self.cursor.next_due
