@@ -7,6 +7,7 @@ takes them down in the right order, whatever made us leave.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import signal
 import sys
@@ -57,6 +58,11 @@ class Serving:
 
 def run(config: Config) -> int:
     """Serves until SIGTERM or SIGINT, and returns the exit code. A second signal ends it without draining."""
+    # What is loaded by now stays, so no collection need look at it; and as what passes through is freed by counting
+    # references, looking for cycles seldom is enough. Together they took 4 % of the time, and tenths of a millisecond.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(config))
 

@@ -92,7 +92,15 @@ class Broker:
         self._pump = WebhookPump(self.lanes, poster, self._attempts, clock)
         self.subscriptions = Subscriptions(
             Surroundings(
-                engine, clock, index, self.lanes, self.streams, self._pump, poster, self.kept_events, footing.undisturbed
+                engine,
+                clock,
+                index,
+                self.lanes,
+                self.streams,
+                self._pump,
+                poster,
+                self.kept_events,
+                footing.undisturbed,
             )
         )
         self._pump.on_gone = self.subscriptions.disable

@@ -16,6 +16,8 @@ from certes_broker.ports.engine import Journal
 
 _PAGE: Final = 1000
 _PAGE_BYTES: Final = 2 * 1024 * 1024
+ANSWER_BYTES: Final = 3 * 1024 * 1024
+"""How many bytes of events a page has at most: stock clients refuse an answer of 4 MiB."""
 _PAGES_SCANNED: Final = 20
 """How much of the journal one call looks through before it answers with what it has and a token."""
 
@@ -76,7 +78,7 @@ class KeptEvents:
     ) -> KeptPage:
         """Returns events, oldest first: those of a subscriber (None: of all) and those for everyone.
 
-        A page may be short although more follow: one call reads only so much of the journal.
+        A page may be short although more follow: one call reads, and answers, only so many bytes.
         """
         of = (subscriber, pattern, start_time)
         token = read_token(page_token, *of)
@@ -85,16 +87,20 @@ class KeptEvents:
         else:
             after = BEGINNING if start_time is None else await self._journal.position_at(start_time)
         found: list[Entry] = []
+        size = 0
         for _ in range(_PAGES_SCANNED):
             page = await self._journal.read(after, _PAGE, _PAGE_BYTES)
             if not page.entries:
                 return self._page(found, "")
             for entry in page.entries:
-                after = entry.position
                 if _concerns(entry, subscriber, pattern, start_time):
-                    found.append(entry)
-                    if len(found) == page_size:
+                    size += len(entry.event.body)
+                    if found and size > ANSWER_BYTES:
                         return self._page(found, make_token(self._names.name(after), *of))
+                    found.append(entry)
+                after = entry.position
+                if len(found) == page_size:
+                    return self._page(found, make_token(self._names.name(after), *of))
         return self._page(found, make_token(self._names.name(after), *of))
 
     async def position_of(self, point: SeekPoint) -> Position:

@@ -190,8 +190,7 @@ class Stream:
             self._check_outstanding(first, last)
         cursor = self.lane.cursor
         for first, last in settlement.acked:
-            for ordinal in range(first, last + 1):
-                cursor.ack(self._pop(ordinal))
+            cursor.ack_many([self._pop(ordinal) for ordinal in range(first, last + 1)])
         for nack in settlement.nacked:
             for ordinal in range(nack.first, nack.last + 1):
                 tracked = self._pop(ordinal)

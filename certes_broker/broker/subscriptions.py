@@ -331,7 +331,7 @@ def _with_secret(subscription: Subscription) -> Subscription:
 def _webhook(subscription: Subscription) -> WebhookDelivery:
     if not isinstance(subscription.delivery, WebhookDelivery):
         raise FailedPrecondition(
-            Reason.FIELD_INVALID,
+            Reason.SUBSCRIPTION_HAS_NO_WEBHOOK,
             f"{subscription.name.text} delivers by streams; it has no webhook and no signing secrets.",
         )
     return subscription.delivery

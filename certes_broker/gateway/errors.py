@@ -80,12 +80,17 @@ HTTP_STATUSES_OF_REASONS: Final[Mapping[Reason, int]] = MappingProxyType(
 
 def grpc_code(error: CertesError) -> int:
     """Returns the canonical code (`google.rpc.Code`) of a refusal."""
-    return GRPC_CODES[type(error)]
+    return _of_kind(GRPC_CODES, error)
 
 
 def http_status(error: CertesError) -> int:
     """Returns the HTTP status of a refusal outside the Connect protocol, whose clients want that of the code alone."""
-    return HTTP_STATUSES_OF_REASONS.get(error.reason, HTTP_STATUSES[type(error)])
+    return HTTP_STATUSES_OF_REASONS.get(error.reason, _of_kind(HTTP_STATUSES, error))
+
+
+def _of_kind(table: Mapping[type[CertesError], int], error: CertesError) -> int:
+    """Looks up the kind of an error: its class, or that of which it is a special case."""
+    return next(table[kind] for kind in type(error).__mro__ if kind in table)
 
 
 def refusal(exception: BaseException, doing: str) -> CertesError:

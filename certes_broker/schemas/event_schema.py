@@ -71,7 +71,8 @@ class EventSchema:
 
     def options_of(self, message: Message) -> tuple[tuple[str, str], ...]:
         """Returns the subscription options that the message has a value for, as (name, value), sorted by name."""
-        return tuple((name, value) for name, read in self._options if (value := read(message)))
+        found = [(name, value) for name, read in self._options if (value := read(message))]
+        return tuple(found)
 
     def has_unknown(self, message: Message) -> bool:
         """Says whether the message, or one within it, has fields that the schema does not know.

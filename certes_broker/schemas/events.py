@@ -21,7 +21,7 @@ from certes.v1 import event_pb2
 from certes_broker.domain.errors import FieldViolation, Invalid, Reason, Unimplemented
 from certes_broker.domain.events import AcceptedEvent, Micros, Original
 from certes_broker.domain.names import parse_id
-from certes_broker.domain.uris import parse_event_type
+from certes_broker.schemas.event_schema import EventSchema
 from certes_broker.schemas.registry import Registry
 from certes_broker.schemas.wire import string_field, timestamp_field
 
@@ -37,6 +37,7 @@ _TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _LATEST_SECONDS: Final = 253402300800
 _DIGEST_BYTES: Final = 16
+_REMEMBERED: Final = 4096
 
 
 class EventReader:
@@ -48,6 +49,8 @@ class EventReader:
         self._registry = registry
         self._max_bytes = max_event_bytes
         self._new_id = new_id
+        self._schemas: dict[str, EventSchema] = {}
+        """Schemas by the spellings that were sent; bounded, because anything can be sent."""
 
     def read(self, wire: bytes, now: Micros, path: str = "event", *, original: Original | None = None) -> AcceptedEvent:
         """Validates one event, given as the wire form of `certes.v1.Event`.
@@ -63,32 +66,34 @@ class EventReader:
             raise Invalid.field(Reason.MALFORMED_REQUEST, path, f"is no certes.v1.Event: {error}") from error
         try:
             return self._read(event, wire, now, original)
-        except Invalid as error:
+        except (Invalid, Unimplemented) as error:
             raise _within(path, error) from error
+
+    def _schema(self, type_text: str) -> EventSchema:
+        """Finds the schema of an event type and remembers it."""
+        if not type_text:
+            raise Invalid.field(Reason.FIELD_REQUIRED, "type", "is missing; it is the event URI of the event's type")
+        try:
+            schema = self._registry.lookup(type_text)
+        except Invalid as error:
+            raise _at("type", error) from error
+        if len(self._schemas) >= _REMEMBERED:
+            self._schemas.clear()
+        self._schemas[type_text] = schema
+        return schema
 
     def _read(self, event: event_pb2.Event, wire: bytes, now: Micros, original: Original | None) -> AcceptedEvent:
         if len(UnknownFieldSet(event)):
             number = UnknownFieldSet(event)[0].field_number
             raise Invalid.field(Reason.UNKNOWN_FIELD, "", f"has a field {number} that certes.v1.Event does not define")
-        type_text = event.type
-        try:
-            schema = self._registry.lookup(_canonical_type(type_text))
-        except Invalid as error:
-            raise _at("type", error) from error
-        _check_source(event.source)
-        subscriber = _audience(event)
+        schema = self._schemas.get(event.type) or self._schema(event.type)
+        source = event.source
+        _check_source(source)
+        subscriber = (event.subscriber and _check_subscriber(event.subscriber)) or _audience(event)
         if event.subject or event.ordering_key or event.attributes or event.traceparent or event.tracestate:
             _check_rarer_fields(event)
-        content = event.WhichOneof("content")
-        if content == "raw":
-            raise Unimplemented(
-                Reason.NOT_BUILT,
-                "raw content needs a namespace that is configured open, which this broker does not build yet.",
-                hint=f"Send data, a {schema.message_name}.",
-                metadata={"field": "raw"},
-            )
-        if content is None:
-            raise Invalid.field(Reason.FIELD_REQUIRED, "data", f"is missing; {type_text} holds a {schema.message_name}")
+        if not event.HasField("data"):
+            raise _no_data(event, schema)
         data = event.data
         try:
             message = schema.parse(data.type_url, data.value)
@@ -111,7 +116,7 @@ class EventReader:
             body,
             schema.type.text,
             event_id,
-            event.source,
+            source,
             subscriber,
             event.ordering_key,
             schema.options_of(message),
@@ -119,13 +124,6 @@ class EventReader:
             digest,
             original,
         )
-
-
-@lru_cache(maxsize=4096)
-def _canonical_type(text: str) -> str:
-    if not text:
-        raise Invalid.field(Reason.FIELD_REQUIRED, "type", "is missing; it is the event URI of the event's type")
-    return parse_event_type(text).text
 
 
 @lru_cache(maxsize=4096)
@@ -237,7 +235,19 @@ def _at(field: str, error: Invalid) -> Invalid:
     return Invalid(error.reason, error.message, metadata=error.metadata, violations=(violation,), hint=error.hint)
 
 
-def _within(path: str, error: Invalid) -> Invalid:
+def _no_data(event: event_pb2.Event, schema: EventSchema) -> Invalid | Unimplemented:
+    if event.HasField("raw"):
+        problem = "needs a namespace that is configured open, which this broker does not build yet"
+        return Unimplemented(
+            Reason.NOT_BUILT,
+            f"raw: {problem}",
+            violations=(FieldViolation("raw", problem),),
+            hint=f"Send data, a {schema.message_name}.",
+        )
+    return Invalid.field(Reason.FIELD_REQUIRED, "data", f"is missing; {schema.type} holds a {schema.message_name}")
+
+
+def _within(path: str, error: Invalid | Unimplemented) -> Invalid | Unimplemented:
     """Returns the same refusal with its fields below `path`."""
     violations = [FieldViolation(f"{path}.{v.field}" if v.field else path, v.description) for v in error.violations]
     metadata = {**error.metadata, "field": violations[0].field} if violations else error.metadata
@@ -246,4 +256,4 @@ def _within(path: str, error: Invalid) -> Invalid:
         message = f"{violations[0].field}: {error.violations[0].description}"
     else:
         message = f"{path}: {message}"
-    return Invalid(error.reason, message, metadata=metadata, violations=violations, hint=error.hint)
+    return type(error)(error.reason, message, metadata=metadata, violations=violations, hint=error.hint)
