@@ -93,7 +93,7 @@ class CatchUp:
             lane.read_time = page.entries[-1].event.accept_time
         lane.cursor.advance(through)
         lane.cursor.lose_deferred(self._clock.now())
-        if limit is None and not lane.frozen and through >= self._router.position:
+        if limit is None and through >= self._router.position:
             lane.go_live()
 
     async def load_needed(self, lane: Lane) -> None:
