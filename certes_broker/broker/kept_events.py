@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from certes_broker.broker.names import EventNames, event_not_found
@@ -139,7 +140,7 @@ class KeptEvents:
         if page.entries:
             earliest = page.entries[0]
             metadata["earliest"] = self._names.name(earliest.position)
-            metadata["earliest_time_micros"] = str(earliest.event.accept_time)
+            metadata["earliest_time"] = _rfc3339(earliest.event.accept_time)
         return OutOfRange(
             Reason.CURSOR_EXPIRED,
             problem,
@@ -150,6 +151,10 @@ class KeptEvents:
     def _page(self, entries: Sequence[Entry], token: str) -> KeptPage:
         names = self._names.names([entry.position for entry in entries])
         return KeptPage([KeptEvent(name, entry) for name, entry in zip(names, entries, strict=True)], token)
+
+
+def _rfc3339(time: Micros) -> str:
+    return datetime.fromtimestamp(time / 1_000_000, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _concerns(entry: Entry, subscriber: str | None, pattern: TypePattern | None, start_time: Micros | None) -> bool:

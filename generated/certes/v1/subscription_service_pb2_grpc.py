@@ -148,7 +148,8 @@ class SubscriptionServiceServicer(object):
 
     def SeekSubscription(self, request, context):
         """Moves a subscription to a point in what is kept, discards what was pending, and says how much that was. Its
-        streams end. `CURSOR_EXPIRED` with the earliest available time if the point is no longer kept.
+        streams end. `CURSOR_EXPIRED` if the point is no longer kept; its metadata has the name of the earliest event that
+        is, as `earliest`, and when that was accepted, as `earliest_time` in RFC 3339.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

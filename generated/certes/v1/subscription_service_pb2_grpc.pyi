@@ -51,7 +51,8 @@ class SubscriptionServiceStub:
     """Lets deliveries go out again, also of a disabled subscription. Idempotent."""
     SeekSubscription: _grpc.UnaryUnaryMultiCallable[_subscription_service_pb2.SeekSubscriptionRequest, _subscription_service_pb2.SeekSubscriptionResponse]
     """Moves a subscription to a point in what is kept, discards what was pending, and says how much that was. Its
-    streams end. `CURSOR_EXPIRED` with the earliest available time if the point is no longer kept.
+    streams end. `CURSOR_EXPIRED` if the point is no longer kept; its metadata has the name of the earliest event that
+    is, as `earliest`, and when that was accepted, as `earliest_time` in RFC 3339.
     """
     RotateSecret: _grpc.UnaryUnaryMultiCallable[_subscription_service_pb2.RotateSecretRequest, _subscription_service_pb2.RotateSecretResponse]
     """Makes a new signing secret. The old ones go on signing beside it for the overlap."""
@@ -83,7 +84,8 @@ class SubscriptionServiceAsyncStub(SubscriptionServiceStub):
     """Lets deliveries go out again, also of a disabled subscription. Idempotent."""
     SeekSubscription: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.SeekSubscriptionRequest, _subscription_service_pb2.SeekSubscriptionResponse]  # type: ignore[assignment]
     """Moves a subscription to a point in what is kept, discards what was pending, and says how much that was. Its
-    streams end. `CURSOR_EXPIRED` with the earliest available time if the point is no longer kept.
+    streams end. `CURSOR_EXPIRED` if the point is no longer kept; its metadata has the name of the earliest event that
+    is, as `earliest`, and when that was accepted, as `earliest_time` in RFC 3339.
     """
     RotateSecret: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.RotateSecretRequest, _subscription_service_pb2.RotateSecretResponse]  # type: ignore[assignment]
     """Makes a new signing secret. The old ones go on signing beside it for the overlap."""
@@ -160,7 +162,8 @@ class SubscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_subscription_service_pb2.SeekSubscriptionResponse, _abc.Awaitable[_subscription_service_pb2.SeekSubscriptionResponse]]:
         """Moves a subscription to a point in what is kept, discards what was pending, and says how much that was. Its
-        streams end. `CURSOR_EXPIRED` with the earliest available time if the point is no longer kept.
+        streams end. `CURSOR_EXPIRED` if the point is no longer kept; its metadata has the name of the earliest event that
+        is, as `earliest`, and when that was accepted, as `earliest_time` in RFC 3339.
         """
 
     @_abc_1.abstractmethod
