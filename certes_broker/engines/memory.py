@@ -10,7 +10,7 @@ Rules
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -97,7 +97,6 @@ class MemoryJournal:
         self._waiting_limit = waiting_limit
         self._feeds: Feeds[Sequence[Entry]] = Feeds(tail_limit)
         self._entries: list[Entry] = []
-        self._latest_accept: list[Micros] = []
         self._originals: dict[Position, Original] = {}
         self._ids: dict[int, dict[tuple[str, str], tuple[Position, bytes]]] = {}
         self._period = 0
@@ -149,8 +148,6 @@ class MemoryJournal:
         event = entry.event
         self._last = entry.position
         self._entries.append(Entry(entry.position, event._replace(digest=None, original=None)))
-        latest = self._latest_accept[-1] if self._latest_accept else event.accept_time
-        self._latest_accept.append(max(latest, event.accept_time))
         if event.original is not None:
             self._originals[entry.position] = event.original
         self._bytes += event_size(event)
@@ -183,8 +180,8 @@ class MemoryJournal:
         return None if first is None else first[0]
 
     async def position_at(self, time: Micros) -> Position:
-        index = bisect_left(self._latest_accept, time)
-        return Position(self._entries[index].position - 1) if index < len(self._entries) else self._last
+        later = (entry.position for entry in self._entries if entry.event.accept_time >= time)
+        return Position(next(later, self._last + 1) - 1)
 
     async def trim(self, through: Position) -> Bounds:
         count = self._index_above(through)
@@ -192,7 +189,7 @@ class MemoryJournal:
             self._bytes -= event_size(entry.event)
             original = self._originals.pop(entry.position, None)
             self._bytes -= 0 if original is None else len(original.body)
-        del self._entries[:count], self._latest_accept[:count]
+        del self._entries[:count]
         self._trimmed = max(self._trimmed, min(through, self._last))
         return await self.bounds()
 

@@ -11,7 +11,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, Final, NamedTuple
 
 from certes_broker.domain.errors import Reason, Unavailable
@@ -43,6 +43,10 @@ class Header(NamedTuple):
     columns: Sequence[Sequence[Any]]
     times: Sequence[Micros]
 
+    def begin(self, index: int) -> int:
+        """Returns where an event's bytes begin in the body."""
+        return self.ends[index - 1] if index else 0
+
 
 def cut(events: Sequence[AcceptedEvent]) -> Iterator[Sequence[AcceptedEvent]]:
     """Parts events into blocks."""
@@ -64,38 +68,31 @@ def encode(events: Sequence[AcceptedEvent]) -> Block:
 
 
 def decode_header(text: str) -> Header:
-    """Reads a header. Raises `Unavailable` (STORAGE_UNAVAILABLE) for a format of a newer version."""
-    form, count, *stored = json.loads(text)
-    if form != FORMAT:
-        raise Unavailable(
-            Reason.STORAGE_UNAVAILABLE,
-            f"A journal block has format {form}; this version of the broker knows format {FORMAT}.",
-        )
-    columns = [column * count if len(column) == 1 else column for column in stored]
-    lengths, types, ids, sources, subscribers, keys, options, times = columns
-    return Header(
-        list(accumulate(lengths)), (types, ids, sources, subscribers, keys, list(map(_options, options))), times
-    )
+    """Reads a header. Raises `Unavailable` (STORAGE_UNAVAILABLE) for one that is damaged or of a newer version."""
+    try:
+        form, count, *stored = json.loads(text)
+        if form != FORMAT:
+            raise _unreadable(f"it has format {form}, and this version of the broker knows format {FORMAT}")
+        columns = [column * count if len(column) == 1 else column for column in stored]
+        lengths, types, ids, sources, subscribers, keys, options, times = columns
+    except (ValueError, TypeError) as error:
+        raise _unreadable("its header is damaged: restore the data directory from a backup") from error
+    routing = (types, ids, sources, subscribers, keys, list(map(_options, options)))
+    return Header(list(accumulate(lengths)), routing, times)
 
 
 def decode(first: Position, header: Header, body: bytes, start: int, stop: int) -> list[Entry]:
     """Reads the events with the indexes `start` to `stop` (left out) of the block whose first position is `first`."""
-    ends = header.ends[start:stop]
-    begins = [header.ends[start - 1] if start else 0, *ends[:-1]]
-    bodies = [body[begin:end] for begin, end in zip(begins, ends, strict=True)]
-    nothing = (None,) * len(bodies)
-    events = map(
-        _make_event,
-        zip(
-            bodies,
-            *(column[start:stop] for column in header.columns),
-            header.times[start:stop],
-            nothing,
-            nothing,
-            strict=True,
-        ),
-    )
-    return list(map(_make_entry, zip(range(first + start, first + stop), events, strict=True)))
+    bounds = pairwise([header.begin(start), *header.ends[start:stop]])
+    return _entries(first, header, [body[begin:end] for begin, end in bounds], start)
+
+
+def read_one(db: sqlite3.Connection, first: Position, header: Header, index: int) -> Entry:
+    """Reads one event of a stored block, without the bytes of the others."""
+    with db.blobopen("blocks", "body", first, readonly=True) as blob:
+        begin = header.begin(index)
+        blob.seek(begin)
+        return _entries(first, header, [blob.read(header.ends[index] - begin)], index)[0]
 
 
 def decode_one(position: Position, header: str, body: bytes) -> AcceptedEvent:
@@ -103,12 +100,12 @@ def decode_one(position: Position, header: str, body: bytes) -> AcceptedEvent:
     return decode(position, decode_header(header), body, 0, 1)[0].event
 
 
-def slice_of(db: sqlite3.Connection, first: Position, header: Header, index: int) -> bytes:
-    """Reads one event's bytes out of a stored block, without the rest of it."""
-    begin = header.ends[index - 1] if index else 0
-    with db.blobopen("blocks", "body", first, readonly=True) as blob:
-        blob.seek(begin)
-        return blob.read(header.ends[index] - begin)
+def _entries(first: Position, header: Header, bodies: Sequence[bytes], start: int) -> list[Entry]:
+    stop = start + len(bodies)
+    columns = [column[start:stop] for column in header.columns]
+    nothing = (None,) * len(bodies)
+    events = map(_make_event, zip(bodies, *columns, header.times[start:stop], nothing, nothing, strict=True))
+    return list(map(_make_entry, zip(range(first + start, first + stop), events, strict=True)))
 
 
 def _alike(column: Sequence[Any]) -> Sequence[Any]:
@@ -117,3 +114,7 @@ def _alike(column: Sequence[Any]) -> Sequence[Any]:
 
 def _options(stored: Sequence[Sequence[str]]) -> Options:
     return tuple((name, value) for name, value in stored)
+
+
+def _unreadable(fault: str) -> Unavailable:
+    return Unavailable(Reason.STORAGE_UNAVAILABLE, f"A block of the journal cannot be read: {fault}.")

@@ -39,7 +39,14 @@ MICROS_PER_SECOND: Final = 1_000_000
 READERS: Final = 3
 
 CREATING: Final = (f"page_size = {PAGE_SIZE}", "journal_mode = WAL", "synchronous = FULL")
-WRITING: Final = ("synchronous = FULL", "wal_autocheckpoint = 0", "cache_size = -65536", "temp_store = MEMORY")
+# Some builds overwrite what is deleted with zeros unless told not to, which would make a trim write what it forgets.
+WRITING: Final = (
+    "secure_delete = OFF",
+    "synchronous = FULL",
+    "wal_autocheckpoint = 0",
+    "cache_size = -65536",
+    "temp_store = MEMORY",
+)
 CHECKPOINTING: Final = ("synchronous = FULL", "wal_autocheckpoint = 0")
 READING: Final = ("query_only = ON", "cache_size = -16384")
 

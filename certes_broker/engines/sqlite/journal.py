@@ -16,7 +16,7 @@ from certes_broker.domain.errors import CertesError
 from certes_broker.domain.events import BEGINNING, AcceptedEvent, Entry, Micros, Original, Position
 from certes_broker.engines.feed import Feed, Feeds
 from certes_broker.engines.kept import event_size
-from certes_broker.engines.sqlite.blocks import Header, cut, decode, decode_header, encode, slice_of
+from certes_broker.engines.sqlite.blocks import Header, cut, decode, decode_header, encode, read_one
 from certes_broker.engines.sqlite.connection import PAGE_SIZE, Readers
 from certes_broker.engines.sqlite.ids import Ids
 from certes_broker.engines.sqlite.queries import named_queries, write_rows
@@ -166,7 +166,7 @@ def _read(db: sqlite3.Connection, after: Position, limit: int, max_bytes: int) -
         start = max(after + 1 - first, 0)
         stop = _stop(header, start, min(limit - len(entries), last - first + 1 - start), max_bytes - size)
         entries += decode(first, header, body, start, stop)
-        size += header.ends[stop - 1] - (header.ends[start - 1] if start else 0)
+        size += header.begin(stop) - header.begin(start)
         if len(entries) >= limit or size >= max_bytes:
             break
     return Page(entries, entries[-1].position if entries else max(_bounds(db).last, after))
@@ -174,7 +174,7 @@ def _read(db: sqlite3.Connection, after: Position, limit: int, max_bytes: int) -
 
 def _stop(header: Header, start: int, count: int, room: int) -> int:
     """Returns the index before which to stop: at most `count` events on, and with the one that fills the room."""
-    before = header.ends[start - 1] if start else 0
+    before = header.begin(start)
     for index in range(start, start + count):
         if header.ends[index] - before >= room:
             return index + 1
@@ -186,11 +186,7 @@ def _get(db: sqlite3.Connection, position: Position) -> Entry | None:
     if row is None or row[1] < position:
         return None
     first, _, _, text = row
-    header = decode_header(text)
-    index = position - first
-    begin = header.ends[index - 1] if index else 0
-    body = slice_of(db, first, header, index)
-    return decode(first, header, bytes(begin) + body, index, index + 1)[0]
+    return read_one(db, first, decode_header(text), position - first)
 
 
 def _original(db: sqlite3.Connection, position: Position) -> Original | None:
@@ -202,29 +198,29 @@ def _original(db: sqlite3.Connection, position: Position) -> Original | None:
 
 
 def _position_at(db: sqlite3.Connection, time: Micros) -> Position:
-    """Searches the first block by which an event of that time or later had come; then the event in it."""
+    """Searches the first block by which an event of that time or later had come, and then the event.
+
+    It is in that very block, but for one case: the first block's highest time may be that of an event that was trimmed.
+    """
     bounds = _bounds(db)
-    low, high = bounds.trimmed, bounds.last
-    # Invariant: no event at or below `low` is of that time or later; `high` is the end of a block that may hold the first.
-    while low < high:
-        first, last, latest, text = db.execute(QUERIES["block_at"], ((low + high + 1) // 2,)).fetchone()
+    below, end = bounds.trimmed, bounds.last
+    # No event at or below `below` is of that time or later; if there is one, the block that ends at `end` is not before it.
+    while below < end:
+        first, last, latest = db.execute(QUERIES["block_at"], ((below + end + 1) // 2,)).fetchone()[:3]
         if latest < time:
-            low = last
-        elif first - 1 > low:
-            high = first - 1
-            below = db.execute(QUERIES["block_at"], (high,)).fetchone()
-            if below[2] < time:
-                return _first_at(first, decode_header(text), time)
+            below = last
+        elif last < end:
+            end = last
+        elif first - 1 > below and db.execute(QUERIES["block_at"], (first - 1,)).fetchone()[2] >= time:
+            end = first - 1
         else:
-            return _first_at(first, decode_header(text), time)
-    return Position(low)
-
-
-def _first_at(first: Position, header: Header, time: Micros) -> Position:
-    for index, accepted in enumerate(header.times):
-        if accepted >= time:
-            return Position(first + index - 1)
-    return Position(first - 1)  # The highest time was that of an event that has been trimmed.
+            below = first - 1
+            break
+    for first, text in db.execute(QUERIES["headers_from"], (below + 1,)):
+        for position, accepted in enumerate(decode_header(text).times, first):
+            if accepted >= time:
+                return Position(position - 1)
+    return bounds.last
 
 
 def _bounds(db: sqlite3.Connection) -> Bounds:

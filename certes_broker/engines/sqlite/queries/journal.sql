@@ -17,6 +17,9 @@ SELECT first, last, latest_accept, header FROM blocks WHERE first <= ? ORDER BY 
 SELECT first, last, header, body FROM blocks
 WHERE first >= ifnull((SELECT max(first) FROM blocks WHERE first <= ?1), 0) ORDER BY first;
 
+-- name: headers_from
+SELECT first, header FROM blocks WHERE first >= ? ORDER BY first;
+
 -- name: original
 SELECT content_type, headers, body FROM originals WHERE position = ?;
 
