@@ -235,6 +235,8 @@ class WebhookPump:
         if status is not None and status in _SUCCESS:
             lane.cursor.ack(tracked)
         elif status == _GONE:
+            # First, or the next worker would send again what comes back here, until it is stored that nothing may be sent.
+            tried.taker.stop()
             lane.cursor.give_back(tracked, attempted=True)
             gone = "The receiver answered 410 Gone."
         elif result.failure is SendFailure.OURS:
