@@ -88,15 +88,17 @@ class Stream:
     async def frames(self) -> AsyncIterator[bytes]:
         """Yields the stream's frames in their wire form, until it is closed; the last one says why."""
         yield opened_frame(self.name)
+        spoken = self._clock.monotonic()
         while self._closing is None:
-            batch = self._next_batch()
-            if batch is not None:
-                yield batch
-            elif self._heartbeat_due:
-                self._heartbeat_due = False
-                yield heartbeat_frame(self._lag())
+            frame = self._next_batch()
+            if frame is None and self._heartbeat_due:
+                frame = heartbeat_frame(self._lag())
+            if frame is None:
+                await self._wait(spoken + HEARTBEAT_INTERVAL)
             else:
-                await self._wait()
+                self._heartbeat_due = False
+                yield frame
+                spoken = self._clock.monotonic()
         yield self._closing
 
     async def close(self) -> None:
@@ -163,9 +165,10 @@ class Stream:
             lane.attend()
         return batch_frame(first, deliveries)
 
-    async def _wait(self) -> None:
+    async def _wait(self, until: float) -> None:
+        """Waits for deliveries, or for room for them, until the silence has lasted long enough."""
         self._ready.clear()
-        alarm = self._clock.alarm(HEARTBEAT_INTERVAL, self._beat)
+        alarm = self._clock.alarm(max(0.0, until - self._clock.monotonic()), self._beat)
         try:
             await self._ready.wait()
         finally:
