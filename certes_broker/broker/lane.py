@@ -77,7 +77,7 @@ class Lane:
         self.resume_mark = cursor.read_mark
         """How far it had read before it went to rest; what of that is unsettled is read again under the same selectors."""
         self.read_time: Micros | None = None
-        """When the last event that the catch-up read for it was accepted."""
+        """When the last event that was read for it was accepted, about: how old, at most, what it has still to read is."""
         self._attendants = attendants
         self._alarm: Alarm | None = None
         self._alarm_due: Micros | None = None
@@ -153,6 +153,7 @@ class Lane:
         """Takes no more from the router, which has routed everything up to `through`."""
         if self.live:
             self.live = False
+            self.read_time = self._attendants.clock.now()
             self.cursor.advance(through)
 
     def go_live(self) -> None:
