@@ -135,7 +135,7 @@ class Reader:
         self.frames: list[event_service_pb2.SubscribeResponse] = []
         self.raw: list[bytes] = []
         self.got: list[Got] = []
-        self._taken = 0
+        self.taken = 0
         self._changed = asyncio.Condition()
         self._task = world.tasks.create_task(self._read())
 
@@ -155,15 +155,15 @@ class Reader:
     async def take(self, count: int) -> list[Got]:
         """Waits for the next deliveries, and returns them."""
         async with asyncio.timeout(PATIENCE), self._changed:
-            await self._changed.wait_for(lambda: len(self.got) >= self._taken + count)
-        taken = self.got[self._taken : self._taken + count]
-        self._taken += count
+            await self._changed.wait_for(lambda: len(self.got) >= self.taken + count)
+        taken = self.got[self.taken : self.taken + count]
+        self.taken += count
         return taken
 
     async def nothing_more(self) -> None:
         """Fails if there is a delivery that was not taken."""
         await self._world.quiet()
-        assert self.got[self._taken :] == []
+        assert self.got[self.taken :] == []
 
     async def ack(self, first: int, last: int | None = None) -> None:
         await self.say(acked=((first, last or first),))

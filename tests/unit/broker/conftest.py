@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.broker_world import OpenEngine, World, one_memory_engine, sqlite_engine
-
-
-@asynccontextmanager
-async def opened(open_engine: OpenEngine) -> AsyncIterator[World]:
-    async with asyncio.TaskGroup() as tasks:
-        world = World(open_engine, tasks)
-        await world.start()
-        try:
-            yield world
-        finally:
-            await world.leave()
+from tests.fakes.broker_world import World, one_memory_engine, sqlite_engine
+from tests.unit.broker.worlds import opened
 
 
 @pytest.fixture
