@@ -14,6 +14,11 @@ def event_size(event: AcceptedEvent) -> int:
     return len(event.body) + (0 if event.original is None else len(event.original.body))
 
 
+def tail_weight(count: int, size: int) -> int:
+    """Returns what entries of `size` bytes weigh in the journal's tail: one each, and one for every 4 KiB."""
+    return count + (size >> 12)
+
+
 def raised(state: CursorState, watermark: Position) -> CursorState:
     """Returns a cursor's state as the shared watermark says it is: a level cursor stands at least there."""
     if not state.level:

@@ -18,7 +18,7 @@ from typing import Final
 from certes_broker.domain.errors import Exhausted, Reason
 from certes_broker.domain.events import BEGINNING, AcceptedEvent, Entry, Micros, Original, Position
 from certes_broker.engines.feed import Feed, Feeds
-from certes_broker.engines.kept import event_size, id_reused, raised, revision_conflict
+from certes_broker.engines.kept import event_size, id_reused, raised, revision_conflict, tail_weight
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import (
     Appended,
@@ -41,7 +41,7 @@ MICROS_PER_SECOND: Final = 1_000_000
 class MemoryEngine:
     """Keeps events, cursors and settings in memory.
 
-    `tail_limit` bounds the entries that wait for the journal's tail, `watch_limit` the changes that wait for each watch
+    `tail_limit` bounds the weight of what waits for the journal's tail (`tail_weight`), `watch_limit` the changes that wait for each watch
     of the settings, `waiting_limit` the appends that wait for the tail's reader.
     """
 
@@ -141,7 +141,8 @@ class MemoryJournal:
         for entry in entries:
             self._keep(entry)
         if entries:
-            self._feeds.publish(entries, len(entries))
+            size = sum(event_size(entry.event) for entry in entries)
+            self._feeds.publish(entries, tail_weight(len(entries), size))
         return outcome
 
     def _keep(self, entry: Entry) -> None:

@@ -287,6 +287,23 @@ class TailContract(EngineTests):
                 assert len(done) - read <= 8
                 read += len(await anext(tail))
 
+    async def test_large_events_fill_the_tail_sooner(self, harness: EngineHarness) -> None:
+        async with harness.open(tail_entries=64) as engine, asyncio.TaskGroup() as tasks:
+            tail = engine.journal.tail()
+            done: list[int] = []
+
+            async def produce() -> None:
+                for index in range(10):
+                    await engine.journal.append([event(str(index), body=bytes(1 << 18))])
+                    done.append(index)
+
+            tasks.create_task(produce())
+            for read in range(10):
+                for _ in range(3):
+                    await engine.settings.put("key", b"")
+                assert len(done) - read <= 1
+                await anext(tail)
+
     async def test_more_appends_than_may_wait_are_refused(self, harness: EngineHarness) -> None:
         async with harness.open(tail_entries=1, append_calls=3) as engine, asyncio.TaskGroup() as tasks:
             tail = engine.journal.tail()

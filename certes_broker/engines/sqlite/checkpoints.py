@@ -35,41 +35,51 @@ class Checkpointer:
         self._writer = writer
         self._interval = interval
         self._log_limit = log_limit
-        self._closing = False
+        self._closed = asyncio.Event()
 
     async def run(self) -> None:
         """Checkpoints until `close` is called."""
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._interval):
-                    await self._writer.log_filled.wait()
+            await self._interval_or(self._writer.log_filled)
             self._writer.log_filled.clear()
-            if self._closing:
+            if self._closed.is_set():
                 return
             if not self._writer.log_bytes:
                 continue
             # A failed checkpoint loses nothing: what is committed is safe in the log. The writer stops at the log's limit,
             # its own failures are answered to its callers, and a disk that works again is found by the next round.
+            is_held_up = True
             with suppress(Unavailable):
-                await self._checkpoint()
+                is_held_up = await self._checkpoint()
+            if is_held_up:
+                # A long reader, such as a backup: asking again at once would pause the writer for nothing.
+                await self._interval_or(self._closed)
 
     def close(self) -> None:
         """Lets `run` end."""
-        self._closing = True
+        self._closed.set()
         self._writer.log_filled.set()
 
-    async def _checkpoint(self) -> None:
+    async def _interval_or(self, event: asyncio.Event) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._interval):
+                await event.wait()
+
+    async def _checkpoint(self) -> bool:
+        """Moves what there is; says whether a reader kept the log from beginning anew although it has grown."""
         before = self._writer.log_bytes
         progress = await self._connection.run(_passive)
-        if progress.pages * PAGE_SIZE >= self._log_limit // RESTART_SHARE:
+        has_grown = progress.pages * PAGE_SIZE >= self._log_limit // RESTART_SHARE
+        if has_grown:
             await self._connection.run(_passive)
             async with self._writer.paused():
                 before = self._writer.log_bytes
                 progress = await self._connection.run(_restart)
         added = self._writer.log_bytes - before
-        begins_anew = progress.moved == progress.pages and not added
+        begins_anew = progress.moved == progress.pages and not progress.busy and not added
         self._writer.log_bytes = 0 if begins_anew else progress.pages * PAGE_SIZE + added
         self._writer.wake()
+        return has_grown and bool(progress.busy)
 
 
 def _passive(db: sqlite3.Connection) -> Progress:

@@ -47,7 +47,8 @@ WRITING: Final = (
     "cache_size = -65536",
     "temp_store = MEMORY",
 )
-CHECKPOINTING: Final = ("synchronous = FULL", "wal_autocheckpoint = 0")
+# The writer is paused while the log is to begin anew, so waiting for readers is short, and tried again later.
+CHECKPOINTING: Final = ("synchronous = FULL", "wal_autocheckpoint = 0", "busy_timeout = 100")
 READING: Final = ("query_only = ON", "cache_size = -16384")
 
 MEBIBYTE: Final = 1 << 20
@@ -57,8 +58,8 @@ MEBIBYTE: Final = 1 << 20
 class Limits:
     """The engine's bounds.
 
-    `tail_entries` may wait for the journal's tail and `watch_changes` for each watch of the settings before writes of
-    that kind are held back. `append_bytes` and `append_calls` may wait for the disk; more is refused. `log_bytes` bounds
+    `tail_entries` (an entry counts once more for every 4 KiB) may wait for the journal's tail, and `watch_changes` for
+    each watch of the settings, before writes of that kind are held back. `append_bytes` and `append_calls` may wait for the disk; more is refused. `log_bytes` bounds
     the write-ahead log: a quarter of it makes the log begin anew, all of it holds the writer back. `checkpoint_seconds`
     is the time between checkpoints.
     """

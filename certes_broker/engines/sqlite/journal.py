@@ -15,7 +15,7 @@ from typing import Any, Final
 from certes_broker.domain.errors import CertesError
 from certes_broker.domain.events import BEGINNING, AcceptedEvent, Entry, Micros, Original, Position
 from certes_broker.engines.feed import Feed, Feeds
-from certes_broker.engines.kept import event_size
+from certes_broker.engines.kept import event_size, tail_weight
 from certes_broker.engines.sqlite.blocks import Header, cut, decode, decode_header, encode, read_one
 from certes_broker.engines.sqlite.connection import PAGE_SIZE, Readers
 from certes_broker.engines.sqlite.ids import Ids
@@ -43,6 +43,7 @@ class Appends:
         self._latest_accept = Micros(0)
         self._total = 0
         self._committed: Sequence[Entry] = ()
+        self._weight = 0
 
     @property
     def ready(self) -> bool:
@@ -55,18 +56,23 @@ class Appends:
 
     def apply(self, db: sqlite3.Connection, requests: Sequence[Call]) -> Sequence[Sequence[Appended] | CertesError]:
         fresh, outcomes = self._ids.admit(db, requests, self._last)
-        first = self._last + 1
+        first, total = self._last + 1, self._total
+        has_originals = False
         for events in cut(fresh):
-            self._add_block(db, events)
+            has_originals |= self._add_block(db, events)
+        if has_originals:  # They are large, and whoever reads the tail can ask for them.
+            fresh = [event._replace(original=None) if event.original else event for event in fresh]
         self._committed = list(map(Entry, map(Position, range(first, first + len(fresh))), fresh))
+        self._weight = tail_weight(len(fresh), self._total - total)
         return outcomes
 
     def announce(self) -> None:
         committed, self._committed = self._committed, ()
         if committed:
-            self._feeds.publish(committed, len(committed))
+            self._feeds.publish(committed, self._weight)
 
-    def _add_block(self, db: sqlite3.Connection, events: Sequence[AcceptedEvent]) -> None:
+    def _add_block(self, db: sqlite3.Connection, events: Sequence[AcceptedEvent]) -> bool:
+        """Writes a block; says whether originals belong to it."""
         first = self._last + 1
         last = self._last + len(events)
         header, body = encode(events)
@@ -79,6 +85,7 @@ class Appends:
         for position, original in originals:
             headers = json.dumps(original.headers, separators=(",", ":"))
             write_rows(db, QUERIES["add_originals"], 4, (position, original.content_type, headers, original.body))
+        return bool(originals)
 
 
 class Trims:
