@@ -130,12 +130,14 @@ class Reader:
     """Reads a stream's frames as they come, as the gateway does."""
 
     def __init__(self, world: World, stream: Stream) -> None:
-        self._world = world
+        self.world = world
         self.stream = stream
         self.frames: list[event_service_pb2.SubscribeResponse] = []
         self.raw: list[bytes] = []
         self.got: list[Got] = []
         self.taken = 0
+        """How many of these a test has looked at."""
+        self._said: set[int] = set()
         self._changed = asyncio.Condition()
         self._task = world.tasks.create_task(self._read())
 
@@ -162,8 +164,13 @@ class Reader:
 
     async def nothing_more(self) -> None:
         """Fails if there is a delivery that was not taken."""
-        await self._world.quiet()
+        await self.world.quiet()
         assert self.got[self.taken :] == []
+
+    @property
+    def out(self) -> list[Got]:
+        """What it got and has said nothing of. It does not know of deadlines."""
+        return [one for one in self.got if one.ordinal not in self._said]
 
     async def ack(self, first: int, last: int | None = None) -> None:
         await self.say(acked=((first, last or first),))
@@ -180,7 +187,9 @@ class Reader:
     ) -> None:
         """Acknowledges; durable when it returns."""
         async with asyncio.timeout(PATIENCE):
-            await self._world.broker.streams.acknowledge(self.stream.name, Settlement(acked, nacked, extended))
+            await self.world.broker.streams.acknowledge(self.stream.name, Settlement(acked, nacked, extended))
+        for first, last in (*acked, *((nack.first, nack.last) for nack in nacked)):
+            self._said.update(range(first, last + 1))
 
     async def ended(self) -> event_service_pb2.SubscribeResponse.Closing:
         """Waits for the last frame and closes the stream, as the gateway does; returns what the frame said."""
@@ -241,7 +250,7 @@ class World:
 
     async def crash(self) -> None:
         """Ends the broker as `kill -9` would."""
-        await self.engine.crash()
+        await self.engine.end()
         await self._end()
 
     async def stop(self) -> None:
@@ -252,6 +261,7 @@ class World:
                 group.create_task(reader.ended())
         self._readers.clear()
         await self._end()
+        await self.engine.end()
 
     async def restart(self) -> None:
         """Crashes, and starts a broker on what is left."""
@@ -272,7 +282,7 @@ class World:
     async def leave(self) -> None:
         """Ends the broker if it runs; raises what it ended with if it ended by itself."""
         if self._keeper is not None:
-            await self.engine.crash()
+            await self.engine.end()
             await self._end()
 
     # Events.

@@ -73,8 +73,8 @@ class TroubledEngine:
         gate = self._held[call] = asyncio.Event()
         return gate
 
-    async def crash(self) -> None:
-        """Ends it as `kill -9` would: nothing reaches the engine behind it any more, and its leases go with the process."""
+    async def end(self) -> None:
+        """Ends it as a process does: nothing reaches the engine behind it any more, and its leases go."""
         self._dead = True
         for names, holder in self._leased:
             await self._behind.leases.release(names, holder)

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certes_broker.broker.items import OVERHEAD
-from certes_broker.broker.stream import BATCH_BYTES, HEARTBEAT_INTERVAL
+from certes_broker.broker.lane import READY_LIMIT
+from certes_broker.broker.stream import BATCH_BYTES, HEARTBEAT_INTERVAL, StreamLimits
 from certes_broker.domain.settlement import Nack, NackAction
-from tests.fakes.broker_world import Reader, World, ids, ping, pings
+from tests.fakes.broker_world import ORG, Reader, World, ids, ping, pings, selectors
 from tests.unit.broker.worlds import in_a_world
 
 
@@ -122,9 +123,6 @@ async def test_several_streams_share_the_work_of_a_subscription_without_overlap(
 
 
 async def test_an_ephemeral_stream_gets_what_comes_after_it_and_leaves_nothing_behind(world: World) -> None:
-    from certes_broker.broker.stream import StreamLimits
-    from tests.fakes.broker_world import ORG, selectors
-
     await world.publish(ping("p1"))
     stream = await world.broker.streams.open_ephemeral(ORG, selectors(), None, StreamLimits(10, 1 << 20))
     reader = world.read(stream)
@@ -177,8 +175,6 @@ async def test_a_stream_that_can_take_no_more_gets_heartbeats_although_events_ke
 
 
 async def test_a_heartbeat_says_how_far_a_lane_is_behind_that_was_live_before(world: World) -> None:
-    from certes_broker.broker.lane import READY_LIMIT
-
     await world.create()
     reader = await world.open(most=1)
     for first in range(1, READY_LIMIT + 2, 1000):
