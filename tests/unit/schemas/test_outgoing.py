@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +20,7 @@ from certes_broker.domain.subscriptions import Format
 from certes_broker.schemas.catalogue import community_schemas
 from certes_broker.schemas.events import EventReader
 from certes_broker.schemas.json_events import EventDocuments
-from certes_broker.schemas.outgoing import WebhookBodies, json_bytes
+from certes_broker.schemas.outgoing import WebhookBodies, _attributes, json_bytes
 from certes_broker.schemas.registry import Registry
 
 REGISTRY = Registry(community_schemas())
@@ -159,3 +160,10 @@ def test_a_document_that_is_nested_deeper_than_the_fast_writer_goes_is_written_a
     for _ in range(300):
         document = {"in": document}
     assert json.loads(json_bytes(document)) == document
+
+
+@given(st.integers(-62135596800, 253402300799), st.integers(0, 999_999_999))
+def test_a_time_is_written_as_protobuf_writes_it(seconds: int, nanos: int) -> None:
+    for rounded in (nanos, nanos // 1000 * 1000, nanos // 1_000_000 * 1_000_000):
+        event = Event(id="1", source="s", type=PING, everyone=True, time=Timestamp(seconds=seconds, nanos=rounded))
+        assert _attributes(event)["time"] == event.time.ToJsonString()
