@@ -125,10 +125,14 @@ class Settler:
                 return frozenset(await self._cursors.settle(changes, watermark))
             except Unavailable as error:
                 log.warning("settle_failed", error=str(error), subscriptions=len(changes))
-                for _, future in waiters:
+                # Those who came meanwhile wait for the next commit; it cannot begin before this one has succeeded.
+                late, self._waiters = self._waiters, []
+                for _, future in (*waiters, *late):
                     if not future.done():
                         future.set_exception(_not_yet(error))
-                await asyncio.sleep(_AGAIN_AFTER)
+                again = asyncio.Event()
+                self._clock.alarm(_AGAIN_AFTER, again.set)
+                await again.wait()
 
     def _set_watermark_alarm(self) -> None:
         if self._stopping:

@@ -1,0 +1,168 @@
+"""The settler: many lanes in one commit, durable when it says so, and nothing lost while storage fails."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from certes_broker.broker.stream import StreamLimits
+from certes_broker.domain.errors import Aborted, Reason, Unavailable
+from tests.fakes.broker_world import ORG, World, ids, ping, pings, selectors
+
+AGAIN = 0.5
+"""Seconds after which a commit that failed is tried again."""
+
+
+async def test_lanes_that_settle_at_once_share_a_commit(world: World) -> None:
+    names = [f"app{number}" for number in range(20)]
+    readers = []
+    for name in names:
+        await world.create(name)
+        readers.append(await world.open(name))
+    await world.publish(ping("p1"))
+    for reader in readers:
+        await reader.take(1)
+    world.engine.calls.clear()
+    async with asyncio.TaskGroup() as group:
+        for reader in readers:
+            group.create_task(reader.ack(1))
+    assert world.engine.calls["cursors.settle"] == 1
+
+
+async def test_who_settles_while_a_commit_is_under_way_shares_the_next(world: World) -> None:
+    await world.create()
+    reader = await world.open()
+    await world.publish(*pings(10))
+    await reader.take(10)
+    world.engine.calls.clear()
+    gate = world.engine.hold("cursors.settle")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(reader.ack(1))
+        await world.eventually(lambda: world.engine.calls["cursors.settle"] == 1)
+        for ordinal in range(2, 11):
+            group.create_task(reader.ack(ordinal))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        gate.set()
+    assert world.engine.calls["cursors.settle"] == 2
+
+
+async def test_an_acknowledgement_is_answered_only_when_it_is_durable(world: World) -> None:
+    await world.create()
+    reader = await world.open()
+    await world.publish(ping("p1"))
+    await reader.take(1)
+    gate = world.engine.hold("cursors.settle")
+    async with asyncio.TaskGroup() as group:
+        answer = group.create_task(reader.ack(1))
+        await world.quiet()
+        assert not answer.done()
+        gate.set()
+    assert (await world.cursor(world.name())).state.floor == 1
+
+
+async def test_while_storage_fails_those_who_wait_hear_it_and_it_becomes_durable_later(either_world: World) -> None:
+    world = either_world
+    await world.create()
+    reader = await world.open()
+    await world.publish(ping("p1"))
+    await reader.take(1)
+    world.engine.fail("cursors.settle", 2)
+    with pytest.raises(Unavailable) as refusal:
+        await reader.ack(1)
+    assert refusal.value.reason is Reason.STORAGE_UNAVAILABLE
+    assert refusal.value.retry_after == 1.0
+    await world.advance(AGAIN)
+    await world.advance(AGAIN)
+    await world.quiet()
+    assert world.engine.failures_left("cursors.settle") == 0
+    assert (await world.cursor(world.name())).state.floor == 1
+    await world.restart()
+    await (await world.open()).nothing_more()
+
+
+async def test_who_begins_to_wait_while_storage_fails_hears_it_too(world: World) -> None:
+    await world.create()
+    reader = await world.open()
+    await world.publish(*pings(2))
+    await reader.take(2)
+    world.engine.fail("cursors.settle", 2)
+    with pytest.raises(Unavailable):
+        await reader.ack(1)
+    async with asyncio.TaskGroup() as group:
+        second = group.create_task(unavailable(reader.ack(2)))
+        await world.quiet()
+        assert not second.done()
+        await world.advance(AGAIN)
+        await second
+    await world.advance(AGAIN)
+    assert (await world.cursor(world.name())).state.floor == 2
+
+
+async def unavailable(call) -> None:
+    with pytest.raises(Unavailable):
+        await call
+
+
+async def test_a_stream_that_closes_while_storage_fails_loses_nothing_and_its_subscription_can_be_opened_again(
+    world: World,
+) -> None:
+    await world.create()
+    reader = await world.open()
+    await world.publish(*pings(2))
+    await reader.take(2)
+    world.engine.fail("cursors.settle", 2)
+    with pytest.raises(Unavailable):
+        await reader.ack(1)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(reader.close())
+        for _ in range(3):
+            await world.advance(AGAIN)
+    assert ids(await (await world.open()).take(1)) == ["p2"]
+
+
+async def test_what_was_settled_while_storage_failed_is_in_the_last_commit_of_a_drained_broker(world: World) -> None:
+    await world.create()
+    reader = await world.open()
+    await world.publish(ping("p1"))
+    await reader.take(1)
+    world.engine.fail("cursors.settle", 1)
+    with pytest.raises(Unavailable):
+        await reader.ack(1)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(world.stop())
+        await world.quiet()
+        world.clock.advance(AGAIN)
+    await world.start()
+    await (await world.open()).nothing_more()
+
+
+async def test_an_acknowledgement_of_a_lane_that_another_broker_runs_is_refused(world: World) -> None:
+    await world.create()
+    reader = await world.open()
+    await world.publish(ping("p1"))
+    await reader.take(1)
+    far = world.clock.now() + 2**63
+    assert await world.engine.leases.lease([world.name().text], "another", far, far) != [None]
+    with pytest.raises(Aborted) as refusal:
+        await reader.ack(1)
+    assert refusal.value.reason is Reason.LEASE_LOST
+
+
+async def test_a_lane_that_another_broker_runs_cannot_be_opened(world: World) -> None:
+    await world.create()
+    await world.engine.leases.lease([world.name().text], "another", world.clock.now() + 60_000_000, world.clock.now())
+    with pytest.raises(Unavailable) as refusal:
+        await world.open()
+    assert refusal.value.reason is Reason.LEASE_LOST
+
+
+async def test_an_acknowledgement_of_an_ephemeral_stream_waits_for_no_commit(world: World) -> None:
+    stream = await world.broker.streams.open_ephemeral(ORG, selectors(), None, StreamLimits(10, 1 << 20))
+    reader = world.read(stream)
+    gate = world.engine.hold("cursors.settle")
+    await world.publish(ping("p1"))
+    await reader.take(1)
+    await reader.ack(1)
+    gate.set()
