@@ -17,8 +17,8 @@ At most one delivery of an **ordering key** is under way (`ordering.py`): from t
 it holds the key, and later ones are PARKED behind it, in order. Beyond a window of parked deliveries the newest get rows
 and give their memory back.
 
-After a crash the rows come back first and then the journal is read again from the floor; what was passed is passed over.
-Rows of retries hold their keys from the start. A row of a parked delivery above the floor cannot be queued yet, since the
+After a crash the rows come back first and then the journal is read again from the floor; what was passed, rows included, is
+passed over. Rows of retries hold their keys from the start. A row of a parked delivery above the floor cannot be queued yet, since the
 delivery that it waits for may only come with the second reading; it is **deferred** until the reading comes to it, and
 then takes its place in order.
 """
@@ -60,14 +60,14 @@ class Cursor(Generic[P]):
     def _begin(self, stored: StoredCursor) -> None:
         self.out = 0
         """How many deliveries are handed out and unsettled."""
-        self._progress: Progress[P] = Progress(stored)
+        self._progress: Progress[P] = Progress(stored.state)
         self._ready: Ready[P] = Ready()
         self._keys: Keys[P] = Keys(self._limits.parked)
         self._waiting: list[tuple[Micros, Position, Tracked[P]]] = []
         self._needed: dict[Position, Tracked[P]] = {}
         self._rows: dict[Position, Tracked[P]] = {}
         self._deferred: dict[Position, Owed] = {}
-        for row in sorted(stored.owed, key=lambda row: (row.kind is OwedKind.PARKED, row.position)):
+        for row in stored.owed:
             self._take_up(row)
 
     def _take_up(self, row: Owed) -> None:
@@ -314,11 +314,10 @@ class Cursor(Generic[P]):
     def collect(self, *, level: bool) -> CursorChange:
         """Returns what has to become durable, and begins anew. `level` says that the watermark may speak for it."""
         progress = self._progress
+        progress.shed()
+        for tracked in progress.overtaken(self._limits.overtakers):
+            self._secure(tracked)
         progress.move_floor()
-        if progress.overtakers > self._limits.overtakers:
-            for tracked in progress.overtaken():
-                self._secure(tracked)
-            progress.move_floor()
         return self._unwritten.collect(progress.state(level=level))
 
     # Below: the machine's own steps.
@@ -331,7 +330,7 @@ class Cursor(Generic[P]):
             tracked.attempt = row.attempt
             tracked.row = row
             self._rows[position] = tracked
-        elif position not in self._rows and not self._progress.was_passed(position):
+        elif not self._progress.was_passed(position):
             self._progress.open.append(tracked)
             return True
         self._progress.pass_over(position)

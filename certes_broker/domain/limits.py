@@ -23,8 +23,8 @@ class CursorLimits:
     """The limits of one cursor.
 
     `parked` bounds what waits for ordering keys; what is beyond gets rows. `loaded` is how much may be ready before no
-    more events are read again for deliveries that are due. `overtakers` is how many deliveries may be passed while the
-    floor stands still; then those that hold it get rows.
+    more events are read again for deliveries that are due. `overtakers` is how many may go on passing a delivery that
+    stands still before it gets a row; at most twice as many have passed it then.
     """
 
     parked: Window = Window(10_000, 16 * 1024 * 1024)

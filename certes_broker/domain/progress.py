@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-from certes_broker.domain.cursor_state import CursorState, Ranges, StoredCursor
+from certes_broker.domain.cursor_state import CursorState, Ranges
 from certes_broker.domain.deliveries import ENDED, Tracked
 from certes_broker.domain.events import Position
 
@@ -27,24 +27,21 @@ class Progress(Generic[P]):
     What is above the floor is read again after a restart, and that reading must pass over what is known already.
     """
 
-    def __init__(self, stored: StoredCursor) -> None:
-        state = stored.state
+    def __init__(self, state: CursorState) -> None:
         self.floor = state.floor
         self.read_mark = state.floor
-        self.known_through = max(
-            (state.floor, *(last for _, last in state.settled), *(row.position for row in stored.owed))
-        )
+        self.known_through = state.settled[-1][1] if state.settled else state.floor
         """Up to here, what is read may have been passed before the restart."""
         self.open: deque[Tracked[P]] = deque()
         """What was read and does not lie below the floor, in order; some of it may be passed."""
-        self.overtakers = 0
-        """How many were passed out of order since the floor last moved."""
         # How far it had read before the restart: never stored lower, since those who change selectors must know.
         self._read_before = state.read_mark
         self._passed_before: Ranges = state.settled
         self._passed_in_open = 0
         self._highest_passed = state.floor
-        self._read_mark_then = state.floor
+        # How many passed out of order since the mark was set, nearly all of them above it.
+        self._overtakers = 0
+        self._mark = state.floor
 
     @property
     def unpassed(self) -> int:
@@ -66,7 +63,7 @@ class Progress(Generic[P]):
             self.open.popleft()
             return
         self._passed_in_open += 1
-        self.overtakers += 1
+        self._overtakers += 1
         if tracked.position > self._highest_passed:  # noqa: PLR1730 - max() is a call, and this is done for every delivery
             self._highest_passed = tracked.position
 
@@ -79,9 +76,11 @@ class Progress(Generic[P]):
             left -= 1
         self._passed_in_open = left
 
-    def overtaken(self) -> Iterator[Tracked[P]]:
-        """Yields the unpassed deliveries that had been read when the floor last moved."""
-        return self.unpassed_through(self._read_mark_then)
+    def overtaken(self, overtakers: int) -> Iterator[Tracked[P]]:
+        """Yields, whenever so many more have passed out of order, what was overtaken by then and stands still ever since."""
+        if self._overtakers > overtakers:
+            mark, self._mark, self._overtakers = self._mark, self._highest_passed, 0
+            yield from self.unpassed_through(mark)
 
     def unpassed_through(self, position: Position) -> Iterator[Tracked[P]]:
         """Yields the unpassed deliveries at or below `position`; each may be passed while it is at it."""
@@ -94,10 +93,7 @@ class Progress(Generic[P]):
     def move_floor(self) -> None:
         """Moves the floor as far as it can go."""
         self.shed()
-        floor = Position(self.open[0].position - 1) if self.open else self.read_mark
-        if floor > self.floor:
-            self.floor, self._read_mark_then = floor, self.read_mark
-            self.overtakers = 0
+        self.floor = Position(self.open[0].position - 1) if self.open else self.read_mark
 
     def state(self, *, level: bool) -> CursorState:
         """Returns what is to be kept of it."""

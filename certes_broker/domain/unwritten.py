@@ -22,9 +22,8 @@ class Unwritten:
         self._reset = False
 
     def put(self, row: Owed) -> None:
-        """Writes a row, or writes it anew."""
+        """Writes a row, or writes it anew. What was dropped does not come back."""
         self._put[row.position] = row
-        self._drop.discard(row.position)
 
     def drop(self, position: Position) -> None:
         """Drops a row. One that waits here to be put may be stored as well, from an earlier attempt; so both go."""
