@@ -192,8 +192,11 @@ class Lanes:
         lane.era += 1
         discarded = lane.cursor.seek(target)
         lane.resume_mark = target
-        await self._settler.settled(lane)
-        lane.attend()
+        try:
+            await self._settler.settled(lane)
+        finally:
+            # It has moved, even if that is not durable yet.
+            lane.attend()
         return discarded
 
 
