@@ -373,6 +373,11 @@ class World:
 
     # Waiting.
 
+    async def sent(self, count: int) -> None:
+        """Waits until so many requests have been sent in all."""
+        async with asyncio.timeout(PATIENCE):
+            await self.sender.sent(count)
+
     async def eventually(self, condition: Callable[[], bool]) -> None:
         """Waits until something is so."""
         async with asyncio.timeout(PATIENCE):

@@ -70,7 +70,7 @@ async def test_a_paused_subscription_loses_nothing_by_a_crash_and_a_moving_water
     world = either_world
     await world.create_webhook()
     await world.publish(ping("p1"))
-    await world.sender.sent(1)
+    await world.sent(1)
     await world.quiet()
     await world.advance(WATERMARK)
     await world.broker.subscriptions.pause(world.name("hook"))
@@ -79,20 +79,20 @@ async def test_a_paused_subscription_loses_nothing_by_a_crash_and_a_moving_water
     await world.advance(WATERMARK)
     await world.restart()
     await world.broker.subscriptions.resume(world.name("hook"))
-    await world.sender.sent(2)
+    await world.sent(2)
 
 
 async def test_a_webhook_that_is_level_gets_after_a_crash_what_was_accepted_just_before(either_world: World) -> None:
     world = either_world
     await world.create_webhook()
     await world.publish(ping("p1"))
-    await world.sender.sent(1)
+    await world.sent(1)
     await world.advance(WATERMARK)
     await world.engine.end()
     await world.crash()
     await world.start()
     await world.publish(ping("p2"))
-    await world.sender.sent(2)
+    await world.sent(2)
     assert b'"p2"' in world.sender.requests[-1].body
 
 
