@@ -75,7 +75,7 @@ class CatchUp:
         page = await self._journal.read(mark, PAGE, PAGE_BYTES)
         bounds = await self._journal.bounds()
         # A lane that was frozen meanwhile would take in what its coming selectors are to judge.
-        if lane.era != era or lane.cursor.read_mark != mark or lane.frozen:
+        if lane.era != era or lane.cursor.read_mark != mark or (lane.frozen and limit is None):
             return
         gap = lane.cursor.skip_trimmed(Position(min(bounds.trimmed, page.through)), self._clock.now())
         if gap is not None:

@@ -169,12 +169,12 @@ class Lanes:
     async def freeze(self, lane: Lane) -> None:
         """Stops a lane's reading and gives rows to all that it has read and not settled; durable when it returns.
 
-        What it had read before it last went to rest counts as read.
+        What it had read before it last went to rest counts as read, and nothing beyond.
         """
+        lane.frozen = True
         while lane.cursor.read_mark < lane.resume_mark:
             await self._catch_up.read_page(lane, lane.resume_mark)
         lane.fall_behind(self._router.position)
-        lane.frozen = True
         lane.cursor.secure()
         await self._settler.settled(lane)
 
