@@ -184,10 +184,11 @@ def test_no_retry_goes_out_where_none_was_asked_for() -> None:
 
 def test_the_size_of_the_next_delivery_is_that_of_the_one_taken_first() -> None:
     cursor = new_cursor()
-    offer(cursor, 1, size=10)
-    cursor.give_back(take(cursor)[0], attempted=False)
-    offer(cursor, 2, 3, size=20)
-    for expected in (10, 20, 20):
+    offer(cursor, 1, 2, size=10)
+    for tracked in take(cursor):
+        cursor.give_back(tracked, attempted=False)
+    offer(cursor, 3, 4, size=20)
+    for expected in (10, 20, 10, 20):
         assert cursor.next_size == expected
         assert take(cursor, count=1)[0].size == expected
 
