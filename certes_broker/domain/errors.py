@@ -114,7 +114,10 @@ class CertesError(Exception):
         """Seconds after which a retry makes sense; None where that is not known."""
 
     def __str__(self) -> str:
-        return f"{self.message} {self.hint}" if self.hint else self.message
+        if not self.hint:
+            return self.message
+        end = "" if self.message.endswith((".", "?", "!")) else "."
+        return f"{self.message}{end} {self.hint}"
 
 
 class Invalid(CertesError):

@@ -102,6 +102,11 @@ def test_a_status_carries_reason_domain_facts_fields_and_the_delay() -> None:
     assert retry.retry_delay.ToTimedelta().total_seconds() == 0.25
 
 
+def test_what_was_wrong_and_what_to_do_are_two_sentences() -> None:
+    assert str(Invalid(Reason.FIELD_INVALID, "a: is no id", hint="Mend it.")) == "a: is no id. Mend it."
+    assert str(Invalid(Reason.FIELD_INVALID, "Not here.", hint="Mend it.")) == "Not here. Mend it."
+
+
 def test_a_problem_says_what_a_status_says() -> None:
     error = Invalid.field(Reason.FIELD_INVALID, "events[0].id", "is no id", limit="256")
     said = problem(error)

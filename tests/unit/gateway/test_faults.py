@@ -48,7 +48,7 @@ def test_a_refusal_within_is_noted_of_the_field_with_its_facts_and_hint() -> Non
         raise Invalid(Reason.MALFORMED_PATTERN, "no", metadata={"position": "3"}, hint="Mend it.")
     with pytest.raises(Invalid) as raised:
         faults.check()
-    assert (raised.value.reason, str(raised.value)) == (Reason.MALFORMED_PATTERN, "pattern: no Mend it.")
+    assert (raised.value.reason, str(raised.value)) == (Reason.MALFORMED_PATTERN, "pattern: no. Mend it.")
     assert raised.value.metadata == {"position": "3", "field": "pattern"}
 
 
