@@ -94,7 +94,7 @@ def _ids(text: str, collections: tuple[str, ...]) -> list[str]:
     segments = text.split("/")
     ids = segments[1::2]
     if len(segments) != 2 * len(collections) or tuple(segments[::2]) != collections:
-        raise _refusal(text, collections, "its collections are others")
+        raise _refusal(text, collections, "it has another form")
     for collection, identifier in zip(collections, ids, strict=True):
         problem = _id_problem(identifier)
         if problem:

@@ -232,7 +232,7 @@ def _check_above_zero(field: str, value: float, most: float) -> None:
 def _check(field: str, value: float, least: float, most: float) -> None:
     # Written so that NaN, which compares false with everything, is refused.
     if not least <= value <= most:
-        raise _refusal(field, f"{value:g} is outside {least:g} to {most:g}")
+        raise _refusal(field, f"{value:.10g} is outside {least:.10g} to {most:.10g}")
 
 
 def _refusal(field: str, problem: str) -> Invalid:

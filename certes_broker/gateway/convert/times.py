@@ -69,4 +69,4 @@ _LAST_SECOND = 253_402_300_799
 
 
 def _shown(seconds: float) -> str:
-    return f"{seconds:g} s"
+    return f"{seconds:.10g} s"

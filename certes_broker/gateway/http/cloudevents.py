@@ -67,7 +67,9 @@ class CloudEventReader:
             raise Invalid.field(
                 Reason.FIELD_REQUIRED if version is None else Reason.FIELD_INVALID,
                 f"{path}.specversion",
-                f"CloudEvents 1.0 is spoken here, not {(version or 'nothing')[:20]!r}",
+                "is missing; it must be 1.0"
+                if version is None
+                else f"must be 1.0; {version[:20]!r} is not spoken here",
             )
         for name in ("id", "source", "type"):
             if not rest.get(name):

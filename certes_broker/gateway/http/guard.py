@@ -46,7 +46,7 @@ class Guard:
             raise PermissionDenied(
                 Reason.ORIGIN_NOT_ALLOWED,
                 f"web pages from {text[:100]!r} may not call this gateway.",
-                hint="If they should, add their host to the allowed hosts of the HTTP gateway.",
+                hint="If they should, add their host to allowed_hosts in the configuration.",
             )
 
     def _is_allowed(self, host: str) -> bool:
@@ -64,5 +64,5 @@ def _host_refused(problem: str) -> PermissionDenied:
     return PermissionDenied(
         Reason.HOST_NOT_ALLOWED,
         f"{problem}.",
-        hint="If it should be, add the name to the allowed hosts of the HTTP gateway.",
+        hint="If it should be, add the name to allowed_hosts in the configuration.",
     )

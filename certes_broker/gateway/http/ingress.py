@@ -53,7 +53,11 @@ class Ingress:
         """
         source = self._sources.get(name)
         if source is None:
-            raise NotFound(Reason.SOURCE_NOT_FOUND, f"there is no source {name[:100]!r} here.")
+            raise NotFound(
+                Reason.SOURCE_NOT_FOUND,
+                f"there is no source {name[:100]!r} here.",
+                hint="Declare it in the configuration (`certes sources create`), then send the broker SIGHUP or restart it.",
+            )
         facts = PROVIDERS[source.provider]
         headers = headers_of(scope)
         read_payload = _PAYLOAD_READERS.get(media_type(headers))
