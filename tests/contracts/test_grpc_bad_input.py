@@ -119,6 +119,12 @@ def test_the_same_id_with_the_same_content_is_a_duplicate_of_the_first(caller: C
     assert first.name == second.name
 
 
+@pytest.mark.parametrize("character", ["\n", "\x7f", "\x85"])
+def test_a_control_character_is_refused(caller: Caller, character: str) -> None:
+    refusal = refused(lambda: caller.publish(event(id=f"a{character}b")))
+    assert (refusal.code, refusal.reason, refusal.fields) == (INVALID, "FIELD_INVALID", ["events[0].id"])
+
+
 @pytest.mark.parametrize(
     ("pattern", "reason"),
     [
