@@ -63,9 +63,10 @@ class Poster:
         timestamp = now // 1_000_000
         secrets = [self._secret(stored) for stored in signing_now(delivery.secrets, now)]
         headers = {
+            "user-agent": USER_AGENT,
+            # A foreign webhook that is handed on says itself who sent it.
             **dict(rendered.headers),
             "content-type": rendered.content_type,
-            "user-agent": USER_AGENT,
             "webhook-id": message_id,
             "webhook-timestamp": str(timestamp),
             "webhook-signature": sign(secrets, message_id, timestamp, rendered.body),

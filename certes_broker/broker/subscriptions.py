@@ -36,7 +36,7 @@ from certes_broker.domain.subscriptions import (
     revise,
 )
 from certes_broker.ports.clock import Clock
-from certes_broker.ports.engine import Engine
+from certes_broker.ports.engine import Document, Engine
 from certes_broker.ports.sender import SendResult
 from certes_broker.schemas.wire import Closing
 
@@ -229,8 +229,11 @@ class Subscriptions:
         return signing_now(_webhook(subscription).secrets, self._around.clock.now())
 
     async def test(self, name: SubscriptionName) -> SendResult:
-        """Sends one signed test request to the webhook, now."""
-        delivery = _webhook(self.get(name))
+        """Sends one signed test request to the webhook, now. Raises `FailedPrecondition` for a deleted subscription."""
+        subscription = self.get(name)
+        if subscription.state is State.DELETED:
+            raise deleted(name)
+        delivery = _webhook(subscription)
         return await self._around.poster.test(delivery, f"msg_test_{secrets.token_hex(12)}")
 
     async def purge(self, now: Micros) -> int:
@@ -284,7 +287,7 @@ class Subscriptions:
 
     async def _store(self, subscription: Subscription, expected: int) -> Subscription:
         key, body = key_of(subscription.name), write_document(subscription)
-        stored = replace(subscription, revision=await self._around.engine.settings.put(key, body, expected))
+        stored = read_document(Document(key, body, await self._around.engine.settings.put(key, body, expected)))
         self._index.put(stored)
         return stored
 

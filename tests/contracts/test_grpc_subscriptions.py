@@ -234,6 +234,13 @@ def test_a_webhook_is_tested_by_one_request_now(caller: Caller) -> None:
     assert (failed.success, failed.status, failed.error) == (False, 0, "refused")
 
 
+def test_a_deleted_webhook_is_not_tested(caller: Caller) -> None:
+    name = caller.create(webhook={"url": f"{URL}/{caller.subscriber}"}).name
+    ask(caller, "DeleteSubscription", name=name)
+    refusal = refused(lambda: ask(caller, "TestSubscription", name=name))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "SUBSCRIPTION_DELETED")
+
+
 @pytest.mark.parametrize("rpc", ["RotateSecret", "GetSigningSecrets", "TestSubscription"])
 def test_a_stream_subscription_has_neither_secrets_nor_a_webhook_to_test(caller: Caller, rpc: str) -> None:
     name = caller.create().name

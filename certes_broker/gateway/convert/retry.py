@@ -84,8 +84,10 @@ class _Waits:
         self.all_read = False
         return 0.0
 
-    def maximum(self, backoff: pb.ExponentialBackoff | pb.LinearBackoff | pb.LogarithmicBackoff) -> float:
-        return self.wait("maximum", backoff.maximum) if backoff.HasField("maximum") else _DEFAULT_MAXIMUM
+    def maximum(
+        self, backoff: pb.ExponentialBackoff | pb.LinearBackoff | pb.LogarithmicBackoff, initial: float
+    ) -> float:
+        return self.wait("maximum", backoff.maximum) if backoff.HasField("maximum") else max(_DEFAULT_MAXIMUM, initial)
 
 
 def _read_backoff(faults: Faults, parent: str, message: pb.RetryPolicy) -> Backoff | None:
@@ -96,7 +98,8 @@ def _read_backoff(faults: Faults, parent: str, message: pb.RetryPolicy) -> Backo
         case "exponential":
             waits = _Waits(faults, f"{path}.exponential")
             exponential = message.exponential
-            initial, maximum = waits.initial(exponential), waits.maximum(exponential)
+            initial = waits.initial(exponential)
+            maximum = waits.maximum(exponential, initial)
             if waits.all_read:
                 with faults.within(parent):
                     multiplier = exponential.multiplier if exponential.HasField("multiplier") else _DEFAULT_MULTIPLIER
@@ -104,7 +107,8 @@ def _read_backoff(faults: Faults, parent: str, message: pb.RetryPolicy) -> Backo
         case "linear":
             waits = _Waits(faults, f"{path}.linear")
             linear = message.linear
-            initial, maximum = waits.initial(linear), waits.maximum(linear)
+            initial = waits.initial(linear)
+            maximum = waits.maximum(linear, initial)
             increment = waits.wait("increment", linear.increment) if linear.HasField("increment") else initial
             if waits.all_read:
                 with faults.within(parent):
@@ -112,7 +116,8 @@ def _read_backoff(faults: Faults, parent: str, message: pb.RetryPolicy) -> Backo
         case "logarithmic":
             waits = _Waits(faults, f"{path}.logarithmic")
             logarithmic = message.logarithmic
-            initial, maximum = waits.initial(logarithmic), waits.maximum(logarithmic)
+            initial = waits.initial(logarithmic)
+            maximum = waits.maximum(logarithmic, initial)
             scale = waits.wait("scale", logarithmic.scale) if logarithmic.HasField("scale") else initial
             if waits.all_read:
                 with faults.within(parent):

@@ -84,7 +84,7 @@ class Event(_message.Message):
     """
     subscriber: _builtins.str
     """The producer's own id of the one subscriber that may see the event, such as `org_123`. 1 to 128 characters of
-    letters, digits, and `. _ ~ - : @`.
+    letters, digits, and `. _ ~ - : @`, but not `-`, `.` or `..` alone.
     """
     everyone: _builtins.bool
     """True means every subscriber. False is refused with `FIELD_INVALID`."""

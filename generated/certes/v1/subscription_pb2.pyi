@@ -120,7 +120,7 @@ class Subscription(_message.Message):
     STATE_REASON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`subscribers/{subscriber}/subscriptions/{subscription}`. Both ids are 1 to 128 characters of letters, digits and
-    `. _ ~ - : @`. Immutable.
+    `. _ ~ - : @`, but not `-`, `.` or `..` alone. Immutable.
     """
     filter: _builtins.str
     """A CEL expression over `event` and `data` that must also be true. `NOT_BUILT` if set, until filters are built."""
@@ -317,8 +317,8 @@ class Webhook(_message.Message):
         FORMAT_CLOUDEVENTS_PROTOBUF: Webhook._Format.ValueType  # 3
         """The CloudEvents protobuf form. `NOT_BUILT` until it is."""
         FORMAT_ORIGINAL: Webhook._Format.ValueType  # 4
-        """The foreign webhook's body and headers, exactly as they came. Events without an original are sent as
-        `FORMAT_CLOUDEVENTS_BINARY`.
+        """The foreign webhook's body exactly as it came, with the headers that were kept; the signature is the broker's own.
+        Events without an original are sent as `FORMAT_CLOUDEVENTS_BINARY`.
         """
 
     class Format(_Format, metaclass=_FormatEnumTypeWrapper):
@@ -333,8 +333,8 @@ class Webhook(_message.Message):
     FORMAT_CLOUDEVENTS_PROTOBUF: Webhook.Format.ValueType  # 3
     """The CloudEvents protobuf form. `NOT_BUILT` until it is."""
     FORMAT_ORIGINAL: Webhook.Format.ValueType  # 4
-    """The foreign webhook's body and headers, exactly as they came. Events without an original are sent as
-    `FORMAT_CLOUDEVENTS_BINARY`.
+    """The foreign webhook's body exactly as it came, with the headers that were kept; the signature is the broker's own.
+    Events without an original are sent as `FORMAT_CLOUDEVENTS_BINARY`.
     """
 
     @_typing.final
@@ -528,7 +528,7 @@ class ExponentialBackoff(_message.Message):
 
     @_builtins.property
     def maximum(self) -> _duration_pb2.Duration:
-        """The longest wait. `initial` to 7 days, 1 h by default."""
+        """The longest wait. `initial` to 7 days; 1 h by default, or `initial` where that is longer."""
 
     def __init__(
         self,
@@ -566,7 +566,7 @@ class LinearBackoff(_message.Message):
 
     @_builtins.property
     def maximum(self) -> _duration_pb2.Duration:
-        """The longest wait. `initial` to 7 days, 1 h by default."""
+        """The longest wait. `initial` to 7 days; 1 h by default, or `initial` where that is longer."""
 
     def __init__(
         self,
@@ -602,7 +602,7 @@ class LogarithmicBackoff(_message.Message):
 
     @_builtins.property
     def maximum(self) -> _duration_pb2.Duration:
-        """The longest wait. `initial` to 7 days, 1 h by default."""
+        """The longest wait. `initial` to 7 days; 1 h by default, or `initial` where that is longer."""
 
     def __init__(
         self,

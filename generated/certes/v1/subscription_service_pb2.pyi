@@ -438,7 +438,9 @@ class SeekSubscriptionResponse(_message.Message):
     SUBSCRIPTION_FIELD_NUMBER: _builtins.int
     DISCARDED_DELIVERIES_FIELD_NUMBER: _builtins.int
     discarded_deliveries: _builtins.int
-    """How many deliveries were pending and are discarded: those outstanding, waiting for a retry or parked behind a key."""
+    """How many deliveries were pending and are discarded: those read and not settled, be they ready, outstanding, waiting
+    for a retry or parked behind a key. What it had not read yet is not counted.
+    """
     @_builtins.property
     def subscription(self) -> _subscription_pb2.Subscription:
         """The subscription."""

@@ -156,7 +156,8 @@ class SubscriptionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RotateSecret(self, request, context):
-        """Makes a new signing secret. The old ones go on signing beside it for the overlap.
+        """Makes a new signing secret. The old ones go on signing beside it for the overlap. At most 4 sign at once: a fifth
+        ends the oldest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -171,6 +172,7 @@ class SubscriptionServiceServicer(object):
 
     def TestSubscription(self, request, context):
         """Sends one signed test request to the webhook, now, and says what came of it. Nothing is stored and nothing retried.
+        `SUBSCRIPTION_DELETED` if it is deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

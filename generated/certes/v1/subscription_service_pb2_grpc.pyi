@@ -55,11 +55,15 @@ class SubscriptionServiceStub:
     is, as `earliest`, and when that was accepted, as `earliest_time` in RFC 3339.
     """
     RotateSecret: _grpc.UnaryUnaryMultiCallable[_subscription_service_pb2.RotateSecretRequest, _subscription_service_pb2.RotateSecretResponse]
-    """Makes a new signing secret. The old ones go on signing beside it for the overlap."""
+    """Makes a new signing secret. The old ones go on signing beside it for the overlap. At most 4 sign at once: a fifth
+    ends the oldest.
+    """
     GetSigningSecrets: _grpc.UnaryUnaryMultiCallable[_subscription_service_pb2.GetSigningSecretsRequest, _subscription_service_pb2.GetSigningSecretsResponse]
     """Returns the signing secrets of a webhook subscription. The only way to read them."""
     TestSubscription: _grpc.UnaryUnaryMultiCallable[_subscription_service_pb2.TestSubscriptionRequest, _subscription_service_pb2.TestSubscriptionResponse]
-    """Sends one signed test request to the webhook, now, and says what came of it. Nothing is stored and nothing retried."""
+    """Sends one signed test request to the webhook, now, and says what came of it. Nothing is stored and nothing retried.
+    `SUBSCRIPTION_DELETED` if it is deleted.
+    """
 
 @_typing.type_check_only
 class SubscriptionServiceAsyncStub(SubscriptionServiceStub):
@@ -88,11 +92,15 @@ class SubscriptionServiceAsyncStub(SubscriptionServiceStub):
     is, as `earliest`, and when that was accepted, as `earliest_time` in RFC 3339.
     """
     RotateSecret: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.RotateSecretRequest, _subscription_service_pb2.RotateSecretResponse]  # type: ignore[assignment]
-    """Makes a new signing secret. The old ones go on signing beside it for the overlap."""
+    """Makes a new signing secret. The old ones go on signing beside it for the overlap. At most 4 sign at once: a fifth
+    ends the oldest.
+    """
     GetSigningSecrets: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.GetSigningSecretsRequest, _subscription_service_pb2.GetSigningSecretsResponse]  # type: ignore[assignment]
     """Returns the signing secrets of a webhook subscription. The only way to read them."""
     TestSubscription: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.TestSubscriptionRequest, _subscription_service_pb2.TestSubscriptionResponse]  # type: ignore[assignment]
-    """Sends one signed test request to the webhook, now, and says what came of it. Nothing is stored and nothing retried."""
+    """Sends one signed test request to the webhook, now, and says what came of it. Nothing is stored and nothing retried.
+    `SUBSCRIPTION_DELETED` if it is deleted.
+    """
 
 class SubscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Creates and manages subscriptions."""
@@ -172,7 +180,9 @@ class SubscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _subscription_service_pb2.RotateSecretRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_subscription_service_pb2.RotateSecretResponse, _abc.Awaitable[_subscription_service_pb2.RotateSecretResponse]]:
-        """Makes a new signing secret. The old ones go on signing beside it for the overlap."""
+        """Makes a new signing secret. The old ones go on signing beside it for the overlap. At most 4 sign at once: a fifth
+        ends the oldest.
+        """
 
     @_abc_1.abstractmethod
     def GetSigningSecrets(
@@ -188,6 +198,8 @@ class SubscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _subscription_service_pb2.TestSubscriptionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_subscription_service_pb2.TestSubscriptionResponse, _abc.Awaitable[_subscription_service_pb2.TestSubscriptionResponse]]:
-        """Sends one signed test request to the webhook, now, and says what came of it. Nothing is stored and nothing retried."""
+        """Sends one signed test request to the webhook, now, and says what came of it. Nothing is stored and nothing retried.
+        `SUBSCRIPTION_DELETED` if it is deleted.
+        """
 
 def add_SubscriptionServiceServicer_to_server(servicer: SubscriptionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

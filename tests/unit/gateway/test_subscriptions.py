@@ -114,6 +114,14 @@ def test_what_only_the_broker_says_is_passed_over_in_a_new_subscription() -> Non
     assert (new.state, new.create_time, new.revision, new.state_reason) == (State.ACTIVE, Micros(0), 0, "")
 
 
+@pytest.mark.parametrize("kind", ["exponential", "linear", "logarithmic"])
+def test_a_first_wait_above_the_default_maximum_is_the_maximum(kind: str) -> None:
+    policy = read(retry_policy={kind: {"initial": {"seconds": 7_200}}}).retry_policy
+    assert policy is not None
+    assert not isinstance(policy.backoff, Schedule)
+    assert policy.backoff.maximum == 7_200
+
+
 @pytest.mark.parametrize(
     ("fields", "at_fault"),
     [
