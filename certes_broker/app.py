@@ -72,7 +72,7 @@ async def serving(config: Config, engine: Engine, sender: Sender, clock: SystemC
     """Serves a broker on an engine; leaving drains it within `config.drain_timeout`."""
     registry = Registry(community_schemas())
     async with Broker.running(Ports(engine, sender, clock), registry, _broker_settings(config)) as broker:
-        methods = (*event_methods(broker), *subscription_methods(broker))
+        methods = (*event_methods(broker, config.limits.request_bytes), *subscription_methods(broker))
         grpc_server = GrpcServer(methods, str(config.grpc.listen))
         await grpc_server.start()
         grpc_address = str(Address(config.grpc.listen.host, grpc_server.port))

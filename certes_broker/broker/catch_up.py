@@ -99,6 +99,9 @@ class CatchUp:
     async def load_needed(self, lane: Lane) -> None:
         """Reads again the events of deliveries that may go out."""
         for tracked in lane.cursor.needed(PAGE):
+            if not lane.cursor.needs_events:
+                # As much is in memory as may be; the rest when there is room.
+                return
             era = lane.era
             entry: Entry | None = await self._journal.get(tracked.position)
             if lane.era != era or lane.frozen:

@@ -83,7 +83,8 @@ class Subscription:
     """A subscription as it is stored.
 
     `start` is the position after which it was created: its cursor's floor until there is a cursor. `revision` is that of
-    its settings document, 0 before it is stored; the etag is made of it. `retry_policy` None means the broker's default.
+    its settings document, 0 before it is stored. `etag` changes with every change of the settings, and says nothing else:
+    revisions count everybody's changes. `retry_policy` None means the broker's default.
     """
 
     name: SubscriptionName
@@ -100,11 +101,7 @@ class Subscription:
     labels: tuple[tuple[str, str], ...] = ()
     delete_time: Micros | None = None
     revision: int = 0
-
-    @property
-    def etag(self) -> str:
-        """Changes with every change of the settings."""
-        return f"r{self.revision}"
+    etag: str = ""
 
     @property
     def is_webhook(self) -> bool:

@@ -20,15 +20,20 @@ from certes_broker.gateway.convert.selectors import read_selectors
 from certes_broker.gateway.convert.settlement import read_settlement
 from certes_broker.gateway.convert.times import read_time
 from certes_broker.gateway.faults import Faults
-from certes_broker.gateway.limits import DEFAULT_OUTSTANDING, MAXIMUM_OUTSTANDING, MAXIMUM_OUTSTANDING_BYTES
+from certes_broker.gateway.limits import (
+    DEFAULT_OUTSTANDING,
+    MAXIMUM_OUTSTANDING,
+    MAXIMUM_OUTSTANDING_BYTES,
+    MAXIMUM_REQUEST_BYTES,
+)
 from certes_broker.gateway.methods import BidiStream, Method, ServerStream, Unary, methods_of, unary
 from certes_broker.gateway.publishing import Publishing
 from certes_broker.gateway.requests import decode
 
 
-def event_methods(broker: Broker) -> tuple[Method, ...]:
-    """Returns the rpcs of `certes.v1.EventService`."""
-    publishing = Publishing(broker.reader, broker.publisher, broker.names, broker.clock)
+def event_methods(broker: Broker, max_request_bytes: int = MAXIMUM_REQUEST_BYTES) -> tuple[Method, ...]:
+    """Returns the rpcs of `certes.v1.EventService`; `max_request_bytes` bounds requests with events."""
+    publishing = Publishing(broker.reader, broker.publisher, broker.names, broker.clock, max_request_bytes)
     service = _EventService(broker)
     return methods_of(
         pb.DESCRIPTOR.services_by_name["EventService"],

@@ -26,7 +26,7 @@ from certes_broker.domain.errors import AlreadyExists, CertesError, FieldViolati
 from certes_broker.domain.events import AcceptedEvent
 from certes_broker.gateway import overlay
 from certes_broker.gateway.errors import problem, refusal
-from certes_broker.gateway.limits import MAXIMUM_EVENTS, MAXIMUM_REQUEST_ID_BYTES
+from certes_broker.gateway.limits import MAXIMUM_EVENTS, MAXIMUM_REQUEST_BYTES, MAXIMUM_REQUEST_ID_BYTES
 from certes_broker.gateway.methods import Send
 from certes_broker.gateway.requests import decode_envelope
 from certes_broker.ports.clock import Clock
@@ -46,10 +46,11 @@ class Publishing:
     publisher: Publisher
     names: EventNames
     clock: Clock
+    max_request_bytes: int = MAXIMUM_REQUEST_BYTES
 
     async def publish(self, wire: bytes) -> bytes:
         """Serves `Publish`."""
-        request = decode_envelope(overlay.PublishRequest, wire)
+        request = decode_envelope(overlay.PublishRequest, wire, self.max_request_bytes)
         receipts = await self.store(await self.read_events(request.events))
         answer = pb.PublishResponse(results=self._results(receipts))
         return answer.SerializeToString()
@@ -162,7 +163,7 @@ class _PublishStream:
         request_id, with_results = "", False
         outcome: asyncio.Task[_Outcome] | CertesError
         try:
-            request = decode_envelope(overlay.PublishStreamRequest, wire)
+            request = decode_envelope(overlay.PublishStreamRequest, wire, self._publishing.max_request_bytes)
             _check_request_id(request.request_id)
             request_id, with_results = request.request_id, request.return_results
             outcome = group.create_task(self._store(await self._publishing.read_events(request.events)))

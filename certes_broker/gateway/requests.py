@@ -37,24 +37,25 @@ def decode(kind: type[M], wire: bytes) -> M:
     return request
 
 
-def decode_envelope(kind: Any, wire: bytes) -> Any:
+def decode_envelope(kind: Any, wire: bytes, limit: int = MAXIMUM_REQUEST_BYTES) -> Any:
     """Reads a request whose events are bytes: only the outermost message is judged here, `EventReader` judges the events.
 
-    `kind` is a class of `overlay`. It raises as `decode` does, for a fifth of the price.
+    `kind` is a class of `overlay`, `limit` the setting `limits.request_bytes`. It raises as `decode` does, for a fifth of
+    the price.
     """
-    request = _parse(kind, wire)
+    request = _parse(kind, wire, limit)
     if len(UnknownFieldSet(request)):
         raise _unknown_fields(request)
     return request
 
 
-def _parse(kind: type[M], wire: bytes) -> M:
-    if len(wire) > MAXIMUM_REQUEST_BYTES:
+def _parse(kind: type[M], wire: bytes, limit: int = MAXIMUM_REQUEST_BYTES) -> M:
+    if len(wire) > limit:
         raise Invalid(
             Reason.REQUEST_TOO_LARGE,
-            f"The request has {len(wire)} bytes; {MAXIMUM_REQUEST_BYTES} are allowed.",
-            hint="Send fewer events in one request.",
-            metadata={"bytes": str(len(wire)), "limit": str(MAXIMUM_REQUEST_BYTES)},
+            f"The request has {len(wire)} bytes; {limit} are allowed.",
+            hint="Send fewer events in one request; limits.request_bytes is the setting.",
+            metadata={"bytes": str(len(wire)), "limit": str(limit), "setting": "limits.request_bytes"},
         )
     try:
         return kind.FromString(wire)

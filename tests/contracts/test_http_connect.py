@@ -245,11 +245,11 @@ async def test_a_stream_of_requests_is_refused_with_where_to_go():
     "path",
     ["/api/certes.v1.EventService/Nope", "/api/certes.v1.NoService/Publish", "/api/", "/api/Publish", PUBLISH + "/"],
 )
-async def test_a_method_that_is_not_there_is_not_found(path):
+async def test_a_method_that_is_not_there_is_unimplemented_as_by_grpc(path):
     async with gateway() as served:
         answer = await served.client.post(path, json={})
-        assert refusal(answer) == (404, "METHOD_NOT_FOUND")
-        assert answer.json()["code"] == "not_found"
+        assert refusal(answer) == (501, "METHOD_NOT_FOUND")
+        assert answer.json()["code"] == "unimplemented"
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])

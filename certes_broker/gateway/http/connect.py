@@ -27,7 +27,7 @@ from google.rpc import code_pb2, error_details_pb2
 from protobuf.wkt import Any as Detail
 from protobuf.wkt import Struct
 
-from certes_broker.domain.errors import CertesError, Invalid, NotFound, Reason, Unimplemented
+from certes_broker.domain.errors import CertesError, Invalid, Reason, Unimplemented
 from certes_broker.gateway import errors
 from certes_broker.gateway.http.exchange import App, Headers, exceeds, media_type
 from certes_broker.gateway.methods import BidiStream, Method, ServerStream, Unary
@@ -47,13 +47,13 @@ class ConnectApi:
     def app_for(self, path: str, headers: Headers) -> App:
         """Returns what serves a POST to `path`, which begins with the root.
 
-        Raises, before anything is read, `NotFound` (METHOD_NOT_FOUND), `Unimplemented` (NOT_BUILT) for a stream of
-        requests, and `Invalid` (CONTENT_TYPE_UNSUPPORTED, REQUEST_TOO_LARGE where the length is declared; where it is not,
+        Raises, before anything is read, `Unimplemented` (METHOD_NOT_FOUND, as by gRPC; NOT_BUILT for a stream of
+        requests), and `Invalid` (CONTENT_TYPE_UNSUPPORTED, REQUEST_TOO_LARGE where the length is declared; where it is not,
         connectrpc refuses what turns out too large as `resource_exhausted`).
         """
         method = self._methods.get(path.removeprefix(self._root))
         if method is None:
-            raise NotFound(Reason.METHOD_NOT_FOUND, f"there is no method {path[:200]!r} here.")
+            raise Unimplemented(Reason.METHOD_NOT_FOUND, f"there is no method {path[:200]!r} here.")
         if isinstance(method.call, BidiStream):
             raise Unimplemented(
                 Reason.NOT_BUILT,

@@ -43,7 +43,17 @@ async def test_a_document_says_everything_of_a_subscription(world: World, backof
         labels=(("a", "b"),),
         generation=4,
     )
-    assert read_document(Document("key", write_document(made), 9)) == replace(made, revision=9)
+    read = read_document(Document("key", write_document(made), 9))
+    assert read == replace(made, revision=9, etag=read.etag)
+
+
+async def test_an_etag_follows_what_is_stored_and_tells_nothing_of_how_much_others_change(world: World) -> None:
+    made = world.subscription()
+    one, again, other = (
+        read_document(Document("key", write_document(subscription), revision)).etag
+        for subscription, revision in ((made, 1), (made, 900), (replace(made, update_time=made.update_time + 1), 2))
+    )
+    assert one == again != other
 
 
 async def test_of_concurrent_creates_one_wins(either_world: World) -> None:

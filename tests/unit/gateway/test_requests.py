@@ -97,3 +97,10 @@ def test_no_map_of_the_contract_holds_messages() -> None:
 
 def every_message(messages) -> list[Descriptor]:
     return [inner for message in messages for inner in [message, *every_message(message.nested_types)]]
+
+
+def test_a_request_with_events_is_bounded_by_the_setting_which_the_refusal_names() -> None:
+    with pytest.raises(Invalid) as refused:
+        decode_envelope(overlay.PublishRequest, bytes(1025), 1024)
+    assert refused.value.reason is Reason.REQUEST_TOO_LARGE
+    assert refused.value.metadata["setting"] == "limits.request_bytes"
