@@ -1,0 +1,134 @@
+"""A client of the broker's public gRPC contract, as an application would have one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from grpc_status import rpc_status
+
+from certes.community.github.v1 import ping_event_pb2
+from certes.v1 import event_pb2
+from certes.v1 import event_service_pb2 as pb
+from certes.v1 import event_service_pb2_grpc as events_rpc
+from certes.v1 import subscription_pb2 as resources
+from certes.v1 import subscription_service_pb2 as subscriptions_pb
+from certes.v1 import subscription_service_pb2_grpc as subscriptions_rpc
+from scripts.broker_process import BrokerProcess
+
+SUBSCRIBER = "subscribers/default"
+PING = "community.certes.dev/github/1/ping"
+ALL_OF_GITHUB = "community.certes.dev/github/1/*"
+
+Frames = Any
+"""An open Subscribe call."""
+
+_OPTIONS = (
+    # Brokers are killed under it; by default gRPC would wait a second or more before it tries again.
+    ("grpc.initial_reconnect_backoff_ms", 20),
+    ("grpc.min_reconnect_backoff_ms", 20),
+    ("grpc.max_reconnect_backoff_ms", 100),
+    # Channels to one address would share one connection, and be one client where a test means two.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+def subscription_name(subscription_id: str) -> str:
+    return f"{SUBSCRIBER}/subscriptions/{subscription_id}"
+
+
+def event(event_id: str, *, key: str = "", text: str = "", source: str = "acceptance") -> event_pb2.Event:
+    """An event for everyone whose text is in its data."""
+    made = event_pb2.Event(id=event_id, type=PING, source=source, everyone=True, ordering_key=key)
+    made.data.Pack(ping_event_pb2.PingEvent(zen=text or event_id))
+    return made
+
+
+def ordinals(first: int, last: int) -> pb.OrdinalRange:
+    return pb.OrdinalRange(first=first, last=last)
+
+
+class Client:
+    """Both services of one broker."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
+        self.events = events_rpc.EventServiceStub(channel)
+        self.subscriptions = subscriptions_rpc.SubscriptionServiceStub(channel)
+
+    async def create_stream(self, subscription_id: str, pattern: str = ALL_OF_GITHUB) -> str:
+        """Makes a durable subscription with stream delivery and returns its name."""
+        return await self._create(subscription_id, pattern, stream=resources.StreamDelivery())
+
+    async def create_webhook(self, subscription_id: str, url: str, **fields: Any) -> str:
+        """Makes a webhook subscription to everything; `fields` are the subscription's, `format` the webhook's."""
+        webhook = resources.Webhook(url=url, format=fields.pop("format", resources.Webhook.FORMAT_UNSPECIFIED))
+        return await self._create(subscription_id, ALL_OF_GITHUB, webhook=webhook, **fields)
+
+    async def _create(self, subscription_id: str, pattern: str, **fields: Any) -> str:
+        wanted = resources.Subscription(selectors=[resources.Selector(pattern=pattern)], **fields)
+        request = subscriptions_pb.CreateSubscriptionRequest(
+            parent=SUBSCRIBER, subscription_id=subscription_id, subscription=wanted
+        )
+        return (await self.subscriptions.CreateSubscription(request)).subscription.name
+
+    async def pause(self, name: str) -> None:
+        await self.subscriptions.PauseSubscription(subscriptions_pb.PauseSubscriptionRequest(name=name))
+
+    async def resume(self, name: str) -> None:
+        await self.subscriptions.ResumeSubscription(subscriptions_pb.ResumeSubscriptionRequest(name=name))
+
+    async def until_state(self, name: str, state: resources.Subscription.State.ValueType, timeout: float = 20) -> None:
+        """Asks for a subscription until it is in a state."""
+        request = subscriptions_pb.GetSubscriptionRequest(name=name)
+        async with asyncio.timeout(timeout):
+            while (await self.subscriptions.GetSubscription(request)).subscription.state != state:
+                pass
+
+    async def signing_secrets(self, name: str) -> list[str]:
+        request = subscriptions_pb.GetSigningSecretsRequest(name=name)
+        return [one.secret for one in (await self.subscriptions.GetSigningSecrets(request)).secrets]
+
+    async def publish(self, events: Iterable[event_pb2.Event]) -> list[pb.PublishResult]:
+        """Publishes in one request."""
+        return list((await self.events.Publish(pb.PublishRequest(events=events))).results)
+
+    def subscribe(self, name: str, *, max_outstanding: int | None = None) -> Frames:
+        """Opens a stream; waits for the broker where it is not there."""
+        request = pb.SubscribeRequest(subscription=name, max_outstanding=max_outstanding)
+        return self.events.Subscribe(request, wait_for_ready=True)
+
+    async def acknowledge(self, stream: str, *ranges: pb.OrdinalRange) -> None:
+        await self.events.Acknowledge(pb.AcknowledgeRequest(stream=stream, acked=ranges))
+
+
+@asynccontextmanager
+async def connected(broker: BrokerProcess) -> AsyncIterator[Client]:
+    async with grpc.aio.insecure_channel(broker.grpc, options=_OPTIONS) as channel:
+        yield Client(channel)
+
+
+def closing_reason(frame: pb.SubscribeResponse) -> str:
+    """Why a closing frame says the stream ends."""
+    return pb.SubscribeResponse.Reason.Name(frame.closing.reason)
+
+
+def refusal(error: grpc.aio.AioRpcError) -> tuple[grpc.StatusCode, str]:
+    """The code of an error and the reason in its details."""
+    info = ErrorInfo()
+    return error.code(), info.reason if _unpack(error, info) else ""
+
+
+def retry_delay(error: grpc.aio.AioRpcError) -> float | None:
+    """The seconds to wait that an error names."""
+    info = RetryInfo()
+    return info.retry_delay.ToTimedelta().total_seconds() if _unpack(error, info) else None
+
+
+def _unpack(error: grpc.aio.AioRpcError, into: ErrorInfo | RetryInfo) -> bool:
+    status = rpc_status.from_call(error)  # type: ignore[arg-type] # an AioRpcError has what it asks a call for
+    return status is not None and any(detail.Unpack(into) for detail in status.details)

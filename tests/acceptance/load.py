@@ -1,0 +1,238 @@
+"""Load that outlives its broker: publishers and a consumer that go on after every failure, and what they saw.
+
+Every event is called `KEY:NUMBER`, numbered from 1 for each key. A publisher keeps what was not answered and sends it
+again, with the same ids and in the same order, on the next stream; the consumer opens another stream. What they count they
+tell `count`, from within the step that did it, so that a test can kill the broker at that very moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import grpc
+
+from certes.v1 import event_service_pb2 as pb
+from tests.acceptance.client import Client, closing_reason, event, ordinals, refusal
+
+REQUESTS_UNANSWERED = 4
+EVENTS_A_REQUEST = 12
+
+
+def is_broken(error: grpc.aio.AioRpcError) -> bool:
+    """Whether an rpc ended because its broker did."""
+    # CANCELLED is what gRPC makes of an rpc that comes in while the server stops, before any code of ours sees it; the
+    # text is what grpcio calls a message that was being written when the connection broke.
+    ended = error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+    return ended or error.details() == "Internal error from Core"
+
+
+Count = Callable[[str], None]
+"""Hears of each thing that happened: `accepted`, `delivered`, `acknowledged`."""
+
+
+class Backlog:
+    """Bounds how far publishers run ahead of the consumer, so that the load is one of both."""
+
+    def __init__(self, limit: int = 1_500) -> None:
+        self._limit = limit
+        self._size = 0
+        self._room = asyncio.Event()
+        self._room.set()
+
+    @property
+    def has_room(self) -> bool:
+        return self._room.is_set()
+
+    async def room(self) -> None:
+        await self._room.wait()
+
+    def grow(self, events: int) -> None:
+        self._size += events
+        if self._size >= self._limit:
+            self._room.clear()
+
+    def shrink(self) -> None:
+        self._size -= 1
+        if self._size < self._limit:
+            self._room.set()
+
+
+@dataclass
+class Publisher:
+    """Publishes to its keys on `PublishStream`, pipelined. Keys that begin with `-` are no ordering keys."""
+
+    client: Client
+    keys: Sequence[str]
+    chance: random.Random
+    count: Count
+    backlog: Backlog
+    accepted: set[str] = field(default_factory=set)
+    """The ids of events that the broker has answered for."""
+    duplicates: int = 0
+    """How many of the events sent again had been stored although their answer was lost."""
+    stopping: bool = False
+    _numbers: Counter[str] = field(default_factory=Counter)
+    _unanswered: deque[pb.PublishStreamRequest] = field(default_factory=deque)
+    _requests: int = 0
+
+    async def run(self) -> None:
+        """Publishes until it is told to stop and all is answered."""
+        while not self.stopping or self._unanswered:
+            await self.run_once()
+
+    async def run_once(self) -> None:
+        """Publishes on one stream, until that breaks or nothing is left to do."""
+        call = self.client.events.PublishStream(wait_for_ready=True)
+        try:
+            for request in tuple(self._unanswered):
+                await call.write(request)
+            await self._exchange(call)
+        except grpc.aio.AioRpcError as error:
+            if not is_broken(error):
+                raise
+        except asyncio.InvalidStateError:
+            # Written to a stream that ended meanwhile; its status says by what.
+            assert await call.code() is grpc.StatusCode.UNAVAILABLE
+        finally:
+            call.cancel()
+
+    async def _exchange(
+        self, call: grpc.aio.StreamStreamCall[pb.PublishStreamRequest, pb.PublishStreamResponse]
+    ) -> None:
+        while True:
+            if not self._unanswered and not self.stopping:
+                await self.backlog.room()
+            while len(self._unanswered) < REQUESTS_UNANSWERED and not self.stopping and self.backlog.has_room:
+                request = self._next_request()
+                self._unanswered.append(request)
+                await call.write(request)
+            if not self._unanswered:
+                return
+            answer = await call.read()
+            # The end without a status would be an answer that never comes.
+            assert isinstance(answer, pb.PublishStreamResponse)
+            request = self._unanswered[0]
+            assert answer.request_id == request.request_id
+            if answer.rejected.reason == "DRAINING":
+                # None of the later ones was accepted either; all of them go again, in order.
+                return
+            self._unanswered.popleft()
+            assert answer.WhichOneof("outcome") == "accepted", answer
+            assert answer.accepted.count == len(request.events)
+            self.duplicates += answer.accepted.duplicates
+            for one in request.events:
+                self.accepted.add(one.id)
+                self.count("accepted")
+
+    def _next_request(self) -> pb.PublishStreamRequest:
+        self._requests += 1
+        events = []
+        for key in self.chance.choices(self.keys, k=self.chance.randint(1, EVENTS_A_REQUEST)):
+            self._numbers[key] += 1
+            ordering_key = "" if key.startswith("-") else key
+            events.append(event(f"{key}:{self._numbers[key]}", key=ordering_key))
+        self.backlog.grow(len(events))
+        return pb.PublishStreamRequest(request_id=str(self._requests), events=events)
+
+
+@dataclass
+class Session:
+    """What came on one stream, in order: key and number."""
+
+    delivered: list[tuple[str, int]] = field(default_factory=list)
+    closing: str = ""
+    """The reason of the closing frame; empty where there was none."""
+
+
+@dataclass
+class Consumer:
+    """Reads a durable subscription and acknowledges each batch in pieces, in any order."""
+
+    client: Client
+    subscription: str
+    chance: random.Random
+    count: Count
+    backlog: Backlog
+    sessions: list[Session] = field(default_factory=list)
+    delivered: Counter[str] = field(default_factory=Counter)
+    acknowledged: set[str] = field(default_factory=set)
+    """The ids of events whose acknowledgement the broker has answered."""
+    came_again: set[str] = field(default_factory=set)
+    """Those of them that were delivered once more after that, which must not be."""
+    _latest: list[str] = field(default_factory=list)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self) -> None:
+        """Reads for ever."""
+        while True:
+            await self.run_once()
+
+    async def run_once(self) -> None:
+        """Reads one stream until it ends."""
+        session = Session()
+        self.sessions.append(session)
+        call = self.client.subscribe(self.subscription)
+        try:
+            stream = ""
+            async for frame in call:
+                if frame.HasField("opened"):
+                    stream = frame.opened.stream
+                elif frame.HasField("batch"):
+                    await self._take(session, stream, frame.batch)
+                elif frame.HasField("closing"):
+                    session.closing = closing_reason(frame)
+        except grpc.aio.AioRpcError as error:
+            if not is_broken(error):
+                raise
+        finally:
+            call.cancel()
+
+    async def has(self, ids: set[str], timeout: float = 60) -> None:
+        """Waits until all of these have been delivered. Raises `TimeoutError` with how many are missing."""
+        missing = ids - self.delivered.keys()
+        try:
+            async with asyncio.timeout(timeout):
+                while missing:
+                    self._latest.clear()
+                    await self._changed.wait()
+                    self._changed.clear()
+                    missing.difference_update(self._latest)
+        except TimeoutError:
+            raise TimeoutError(f"{len(missing)} of {len(ids)} events are missing: {sorted(missing)[:5]}…") from None
+
+    async def _take(self, session: Session, stream: str, batch: pb.SubscribeResponse.Batch) -> None:
+        ids = [delivery.event.id for delivery in batch.deliveries]
+        for one in ids:
+            key, _, number = one.rpartition(":")
+            session.delivered.append((key, int(number)))
+            self.delivered[one] += 1
+            if self.delivered[one] == 1:
+                self.backlog.shrink()
+            if one in self.acknowledged:
+                self.came_again.add(one)
+            self.count("delivered")
+        self._latest += ids
+        self._changed.set()
+        try:
+            for first, last in self._pieces(len(ids)):
+                await self.client.acknowledge(stream, ordinals(batch.first_ordinal + first, batch.first_ordinal + last))
+                for one in ids[first : last + 1]:
+                    self.acknowledged.add(one)
+                    self.count("acknowledged")
+        except grpc.aio.AioRpcError as error:
+            # The stream has ended, or is about to. What it still has to say is worth reading.
+            if not is_broken(error) and refusal(error)[1] != "STREAM_ENDED":
+                raise
+
+    def _pieces(self, length: int) -> list[tuple[int, int]]:
+        cuts = sorted(
+            {0, length, *(self.chance.randrange(length + 1) for _ in range(self.chance.choice((0, 0, 1, 3))))}
+        )
+        pieces = [(first, after - 1) for first, after in pairwise(cuts)]
+        self.chance.shuffle(pieces)
+        return pieces

@@ -1,0 +1,109 @@
+"""Webhook receivers that are away, come back, or hang."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from google.protobuf.duration_pb2 import Duration
+
+from certes.v1 import subscription_pb2 as resources
+from scripts.broker_process import BrokerProcess
+from tests.acceptance.client import connected, event
+from tests.acceptance.receiver import Receiver, receiving
+
+KEYS = 4
+EVENTS = 20
+"""Of each key, and before and after the receiver goes away."""
+
+SOON_AND_OFTEN = resources.RetryPolicy(
+    # The last is repeated; with the most attempts there can be, that lasts for longer than a broker needs to start again.
+    schedule=resources.ScheduleBackoff(delays=[Duration(nanos=millis * 1_000_000) for millis in (0, 50, 50, 400)]),
+    max_attempts=100,
+    jitter=0,
+)
+
+
+def events_of(first: int, last: int) -> list:
+    return [event(f"k{key}:{number}", key=f"k{key}") for number in range(first, last + 1) for key in range(KEYS)]
+
+
+def taken_by_key(receiver: Receiver) -> dict[str, list[int]]:
+    taken: dict[str, list[int]] = {}
+    for request in receiver.taken:
+        key, _, number = request.event_id.partition(":")
+        taken.setdefault(key, []).append(int(number))
+    return taken
+
+
+def refused_keys(receiver: Receiver) -> Counter[str]:
+    return Counter(one.event_id.partition(":")[0] for one in receiver.requests if one.status == 503)
+
+
+async def test_a_receiver_that_was_down_gets_everything_once_and_in_each_keys_order(broker: BrokerProcess) -> None:
+    async with connected(broker) as client, receiving() as receiver:
+        name = await client.create_webhook("hook", receiver.url, retry_policy=SOON_AND_OFTEN)
+        secrets = await client.signing_secrets(name)
+        receiver.status = 503
+        await client.publish(events_of(1, EVENTS))
+        # The first of each key is tried again and again, and nothing behind it is tried.
+        await receiver.until(lambda: len(refused_keys(receiver)) == KEYS and min(refused_keys(receiver).values()) >= 3)
+        assert {one.event_id for one in receiver.requests} == {f"k{key}:1" for key in range(KEYS)}
+        await receiver.down()
+        await client.publish(events_of(EVENTS + 1, 2 * EVENTS))
+        receiver.status = 204
+        await receiver.up()
+        await receiver.until(lambda: len(receiver.taken) >= 2 * EVENTS * KEYS)
+    assert taken_by_key(receiver) == {f"k{key}": list(range(1, 2 * EVENTS + 1)) for key in range(KEYS)}
+    message_ids: dict[str, set[str]] = {}
+    for request in receiver.requests:
+        request.verify(secrets)
+        message_ids.setdefault(request.event_id, set()).add(request.arrival.headers["webhook-id"])
+    assert {len(ids) for ids in message_ids.values()} == {1}, "webhook-id is the same over all attempts"
+    assert len(set.union(*message_ids.values())) == 2 * EVENTS * KEYS
+
+
+async def test_what_waits_for_its_retry_survives_a_crash_and_still_goes_first(broker: BrokerProcess) -> None:
+    async with connected(broker) as client, receiving() as receiver:
+        await client.create_webhook("hook", receiver.url, retry_policy=SOON_AND_OFTEN)
+        receiver.status = 503
+        await client.publish(events_of(1, EVENTS))
+        await receiver.until(lambda: len(refused_keys(receiver)) == KEYS and min(refused_keys(receiver).values()) >= 2)
+        await receiver.down()
+        broker.kill9()
+        await asyncio.to_thread(broker.start)
+        receiver.status = 204
+        await receiver.up()
+        await receiver.until(lambda: len({one.event_id for one in receiver.taken}) == EVENTS * KEYS)
+    assert taken_by_key(receiver) == {f"k{key}": list(range(1, EVENTS + 1)) for key in range(KEYS)}
+
+
+async def test_a_receiver_that_answers_410_gets_nothing_more(broker: BrokerProcess) -> None:
+    async with connected(broker) as client, receiving() as gone, receiving() as other:
+        name = await client.create_webhook("gone", gone.url, retry_policy=SOON_AND_OFTEN)
+        await client.create_webhook("other", other.url)
+        gone.status = 410
+        await client.publish([event("first")])
+        await gone.until(lambda: len(gone.requests) == 1)
+        await client.until_state(name, resources.Subscription.STATE_DISABLED)
+        await client.publish([event("second")])
+        await other.until(lambda: len(other.taken) == 2)
+    assert [request.event_id for request in gone.requests] == ["first"]
+
+
+async def test_receivers_that_hang_delay_no_other(broker: BrokerProcess) -> None:
+    async with connected(broker) as client, receiving() as hanging, receiving() as prompt:
+        hanging.status = None
+        for number in range(2):
+            await client.create_webhook(f"hanging{number}", hanging.url)
+        await client.create_webhook("prompt", prompt.url)
+        await client.publish([event(f"warm-up {number}") for number in range(100)])
+        await hanging.until(lambda: len(hanging.requests) >= 2)
+        await client.publish([event(f"{number}") for number in range(400)])
+        await prompt.until(lambda: len(prompt.taken) == 500, timeout=HANGING_FOR / 2)
+        assert hanging.taken == []
+        assert len(hanging.requests) < 500, "a receiver that does not answer has a few requests under way, not all"
+
+
+HANGING_FOR = 15
+"""Seconds until the broker gives up on a request; whoever had to wait for that comes too late."""
