@@ -27,13 +27,14 @@ from certes_broker.domain.cursor import Tracked
 from certes_broker.domain.errors import CertesError
 from certes_broker.domain.events import Micros
 from certes_broker.domain.retry import DEFAULT_RETRY_POLICY, parse_retry_after
-from certes_broker.domain.subscriptions import WebhookDelivery
+from certes_broker.domain.subscriptions import State, WebhookDelivery
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Attempt
 from certes_broker.ports.sender import SendFailure, SendResult
 
 TAKER_LIMIT: Final = 32
 _OUR_FAULT_WAIT: Final = Micros(1_000_000)
+_AGAIN_AFTER: Final = 1.0
 _SUCCESS: Final = range(200, 300)
 _GONE: Final = 410
 _MAY_SAY_WHEN: Final = frozenset({429, 503})
@@ -66,8 +67,10 @@ class Taker:
 
     @property
     def is_done(self) -> bool:
-        """Whether it takes no more and nothing is under way."""
-        return self.stopped and self.in_flight == 0
+        """Whether it takes no more, nothing is under way, and its subscription has no use for it."""
+        subscription = self.lane.subscription
+        is_wanted = subscription.is_webhook and subscription.state is State.ACTIVE
+        return self.stopped and self.in_flight == 0 and not is_wanted
 
     def take(self) -> Tracked[Item] | None:
         """Takes one delivery; None if there is none, or no more may be under way."""
@@ -189,11 +192,22 @@ class WebhookPump:
                 self._idle.set()
         taker.wake()
         if gone:
-            await self.on_gone(taker.lane.name, gone)
+            await self._disable(taker, gone)
         if taker.is_done:
             async with self._lanes.alone(taker.lane.name):
                 if taker.is_done:
                     await self._leave(taker)
+
+    async def _disable(self, taker: Taker, reason: str) -> None:
+        lane = taker.lane
+        try:
+            await self.on_gone(lane.name, reason)
+        except CertesError as error:
+            # Deleted meanwhile, or storage fails: then the receiver is asked again, and says the same.
+            log.warning("subscription_not_disabled", subscription=lane.name, error=str(error))
+            if lane.subscription.state is State.ACTIVE:
+                taker.stopped = False
+                self._clock.alarm(_AGAIN_AFTER, taker.wake)
 
     async def _leave(self, taker: Taker) -> None:
         if self._takers.get(taker.lane.name) is taker:
