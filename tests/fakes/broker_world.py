@@ -243,6 +243,7 @@ class World:
                 async with Broker.running(ports, _REGISTRY, self.settings) as self.broker:
                     started.set_result(None)
                     await self._stop.wait()
+                await self.engine.release_leases()
         except BaseException as error:
             if started.done():
                 raise
@@ -250,7 +251,7 @@ class World:
 
     async def crash(self) -> None:
         """Ends the broker as `kill -9` would."""
-        await self.engine.end()
+        self.engine.crash()
         await self._end()
 
     async def stop(self) -> None:
@@ -261,7 +262,6 @@ class World:
                 group.create_task(reader.ended())
         self._readers.clear()
         await self._end()
-        await self.engine.end()
 
     async def restart(self) -> None:
         """Crashes, and starts a broker on what is left."""
@@ -282,7 +282,7 @@ class World:
     async def leave(self) -> None:
         """Ends the broker if it runs; raises what it ended with if it ended by itself."""
         if self._keeper is not None:
-            await self.engine.end()
+            self.engine.crash()
             await self._end()
 
     # Events.

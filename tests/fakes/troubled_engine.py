@@ -73,9 +73,12 @@ class TroubledEngine:
         gate = self._held[call] = asyncio.Event()
         return gate
 
-    async def end(self) -> None:
-        """Ends it as a process does: nothing reaches the engine behind it any more, and its leases go."""
+    def crash(self) -> None:
+        """Ends it as `kill -9` would: nothing reaches the engine behind it any more."""
         self._dead = True
+
+    async def release_leases(self) -> None:
+        """Gives up all leases that were taken, as those of a process are when it has ended."""
         for names, holder in self._leased:
             await self._behind.leases.release(names, holder)
 

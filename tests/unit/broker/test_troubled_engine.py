@@ -53,7 +53,7 @@ async def test_a_call_that_is_ordered_to_fail_does_nothing_and_the_next_is_carri
 async def test_nothing_is_written_after_a_crash() -> None:
     behind = MemoryEngine(ManualClock())
     engine = TroubledEngine(behind)
-    await engine.end()
+    engine.crash()
     assert await engine.cursors.settle((), 5) == ()
     with pytest.raises(Unavailable):
         await engine.settings.put("key", b"1")

@@ -88,7 +88,7 @@ async def test_a_webhook_that_is_level_gets_after_a_crash_what_was_accepted_just
     await world.publish(ping("p1"))
     await world.sent(1)
     await world.advance(WATERMARK)
-    await world.engine.end()
+    world.engine.crash()
     await world.crash()
     await world.start()
     await world.publish(ping("p2"))
