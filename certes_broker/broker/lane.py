@@ -23,14 +23,15 @@ from certes_broker.broker.items import Item
 from certes_broker.domain.cursor import Cursor
 from certes_broker.domain.cursor_state import CursorChange
 from certes_broker.domain.events import Micros, Position
+from certes_broker.domain.limits import LIMITS
 from certes_broker.domain.matching import Interest, RoutingTable
 from certes_broker.domain.subscriptions import Subscription
 from certes_broker.ports.clock import Alarm, Clock
 
-READY_LIMIT: Final = 4096
+READY_LIMIT: Final = LIMITS.loaded.deliveries
 """How many deliveries wait in a lane before it falls behind."""
 
-READY_BYTES_LIMIT: Final = 8 * 1024 * 1024
+READY_BYTES_LIMIT: Final = LIMITS.loaded.bytes
 """How many bytes of deliveries wait in a lane before it falls behind."""
 
 OWED_LIMIT: Final = 100_000

@@ -33,12 +33,10 @@ from dataclasses import dataclass, field
 from enum import Enum, unique
 from typing import Final, Generic, TypeVar
 
+from certes_broker.domain.events import Options
 from certes_broker.domain.uris import EventType, TypePattern, parse_event_type
 
 K = TypeVar("K", bound=Hashable)
-
-Options = tuple[tuple[str, str], ...]
-"""Names and values of options, sorted by name; each name once."""
 
 
 @dataclass(frozen=True, slots=True)
