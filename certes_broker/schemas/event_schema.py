@@ -5,7 +5,6 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Any, Final
 
-from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
@@ -13,6 +12,7 @@ from google.protobuf.message_factory import GetMessageClass
 from certes.v1 import options_pb2
 from certes_broker.domain.errors import FieldViolation, Invalid, Reason
 from certes_broker.domain.uris import EventType
+from certes_broker.schemas.json_out import DocumentTables
 from certes_broker.schemas.json_table import JsonTables
 from certes_broker.schemas.options import ReadOption, compile_option
 
@@ -22,21 +22,23 @@ TYPE_URL_PREFIX: Final = "type.googleapis.com/"
 class EventSchema:
     """Knows the message of one event type.
 
-    The descriptor may be of any pool: nothing here looks anything up in the default one. `tables` is to be shared, because
-    event types of one provider share most of their messages.
+    The descriptor may be of any pool: nothing here looks anything up in the default one. `tables` and
+    `documents` are to be shared, because event types of one provider share most of their messages.
     """
 
-    __slots__ = ("_descriptor", "_message_class", "_options", "_table", "message_name", "type", "type_url")
+    __slots__ = ("_documents", "_message_class", "_options", "_table", "message_name", "type", "type_url")
 
-    def __init__(self, event_type: EventType, descriptor: Descriptor, tables: JsonTables) -> None:
+    def __init__(
+        self, event_type: EventType, descriptor: Descriptor, tables: JsonTables, documents: DocumentTables
+    ) -> None:
         self.type: Final = event_type
         self.message_name: Final = descriptor.full_name
         """The full name of the message, such as `certes.community.github.v1.PushEvent`."""
         self.type_url: Final = TYPE_URL_PREFIX + descriptor.full_name
         """What an `Any` that holds the message says as its `type_url`."""
-        self._descriptor = descriptor
         self._message_class = GetMessageClass(descriptor)
         self._table = tables.table(descriptor)
+        self._documents = documents.table(descriptor)
         declared = descriptor.GetOptions().Extensions[options_pb2.event].options
         self._options: tuple[tuple[str, ReadOption], ...] = tuple(
             (option.name, compile_option(descriptor, option.name, option.field))
@@ -117,12 +119,7 @@ class EventSchema:
         Fields without presence are written also when they are empty or zero: a payload has said so. 64-bit integers are
         strings, as proto3 JSON wants it.
         """
-        return json_format.MessageToDict(
-            message,
-            preserving_proto_field_name=True,
-            always_print_fields_with_no_presence=True,
-            descriptor_pool=self._descriptor.file.pool,
-        )
+        return self._documents.document(message)
 
     def _mismatch(self, type_url: str) -> Invalid:
         found = type_url.rpartition("/")[2]

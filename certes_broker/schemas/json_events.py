@@ -22,7 +22,7 @@ from google.protobuf.message import Message
 
 from certes.v1.event_pb2 import Event
 from certes_broker.domain.errors import FieldViolation, Invalid, Reason
-from certes_broker.schemas.json_out import CONTRACT, PAYLOAD, Document, DocumentTables
+from certes_broker.schemas.json_out import CONTRACT, Document, DocumentTables
 from certes_broker.schemas.json_table import JsonTables
 from certes_broker.schemas.registry import Registry
 
@@ -36,7 +36,6 @@ class EventDocuments:
         self._registry = registry
         self._tables = JsonTables()
         self._places: dict[str, tuple[_Place, ...]] = {}
-        self._data = DocumentTables(PAYLOAD)
         # The `Any` of an event is passed through as it is: only `_event` knows the type that tells what it holds.
         self._contract = DocumentTables(CONTRACT, {_EVENT: self._event, _ANY: lambda message: message})
 
@@ -101,7 +100,8 @@ class EventDocuments:
 
     def data_document(self, event: Event) -> Document:
         """Returns the document of an event's data. Raises `Invalid` if its schema is gone or does not fit."""
-        return self._data.document(self._registry.lookup(event.type).parse(event.data.type_url, event.data.value))
+        schema = self._registry.lookup(event.type)
+        return schema.to_json(schema.parse(event.data.type_url, event.data.value))
 
     def _event(self, event: Event) -> Document:
         document = self._contract.table(_EVENT_DESCRIPTOR).document(event)

@@ -13,6 +13,7 @@ from certes.v1 import options_pb2
 from certes_broker.domain.errors import Invalid, Reason
 from certes_broker.domain.uris import parse_event_type
 from certes_broker.schemas.event_schema import EventSchema
+from certes_broker.schemas.json_out import PAYLOAD, DocumentTables
 from certes_broker.schemas.json_table import JsonTables
 
 Field = descriptor_pb2.FieldDescriptorProto
@@ -49,7 +50,7 @@ def schema(options: Sequence[tuple[str, str]] = (), more_fields: Sequence[tuple[
         binding.options.add(name=name, field=path)
     pool = DescriptorPool()
     pool.Add(file)
-    return EventSchema(TYPE, pool.FindMessageTypeByName("booking.Booked"), JsonTables())
+    return EventSchema(TYPE, pool.FindMessageTypeByName("booking.Booked"), JsonTables(), DocumentTables(PAYLOAD))
 
 
 def options_of(document: dict[str, Any], *options: tuple[str, str]) -> dict[str, str]:
