@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 
 from certes_broker.domain.errors import Unavailable
+from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Attempt, Attempts
 
 LIMIT: Final = 4096
@@ -19,8 +20,9 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 class AttemptLog:
     """Writes attempts to the engine. Bounded: whoever adds to a full log waits."""
 
-    def __init__(self, attempts: Attempts) -> None:
+    def __init__(self, attempts: Attempts, clock: Clock) -> None:
         self._attempts = attempts
+        self._clock = clock
         self._waiting: list[Attempt] = []
         self._added = asyncio.Event()
         self._written = asyncio.Event()
@@ -47,13 +49,15 @@ class AttemptLog:
 
     async def flush(self) -> None:
         """Writes what waits, until it is written."""
-        batch, self._waiting = self._waiting, []
-        self._written.set()
-        while batch:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            self._written.set()
             try:
                 await self._attempts.record(batch)
             except Unavailable as error:
                 log.warning("attempts_not_recorded", error=str(error), attempts=len(batch))
-                await asyncio.sleep(_AGAIN_AFTER)
-            else:
-                return
+                # Back where a later flush finds them, should this one be cancelled while it waits.
+                self._waiting = batch + self._waiting
+                again = asyncio.Event()
+                self._clock.alarm(_AGAIN_AFTER, again.set)
+                await again.wait()
