@@ -340,16 +340,6 @@ async def test_a_crash_with_requests_under_way_sends_them_again(either_world: Wo
     await world.sent(2)
 
 
-async def test_attempts_that_could_not_be_recorded_are_recorded_later(world: World) -> None:
-    await world.create_webhook()
-    world.engine.fail("attempts.record", 1)
-    await world.publish(ping("p1"))
-    await world.sent(1)
-    await world.quiet()
-    await world.advance(1)
-    assert len(await world.attempted(world.name("hook"), 1)) == 1
-
-
 async def test_a_failing_settle_does_not_send_again_what_was_answered(world: World) -> None:
     await world.create_webhook()
     world.engine.fail("cursors.settle", 2)
