@@ -4,15 +4,17 @@ Rules
 -----
 * Methods are functions over wire bytes, so nothing is (de)serialized here.
 * Whatever ends an rpc, its server stream is closed, and so gives back what it holds.
-* Draining: health says `NOT_SERVING`, no new rpc is taken, and what is under way has the grace to end. `PublishStream`
-  is told; `Subscribe` streams end by the broker's own draining, which runs meanwhile.
+* Draining: health says `NOT_SERVING`, and what is under way has the grace to end. `PublishStream` is told; `Subscribe`
+  streams end by the broker's own draining, which runs meanwhile, and by which what still comes is refused as `DRAINING`.
+  The server stops listening only when it has become quiet, for what it has not handed over by then ends as `CANCELLED`,
+  which no client takes for "try again".
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Final, NoReturn, assert_never
 
 import grpc
@@ -48,6 +50,13 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
 )
 
 
+QUIET: Final = 0.05
+"""Seconds without an rpc after which a draining server stops: longer than one takes from a socket to its handler."""
+
+LAST_WORDS: Final = 0.5
+"""Seconds for the last answers to go out. Who watches health or reflection would hold the server for ever, and is cut off."""
+
+
 class GrpcServer:
     """A gRPC server around methods."""
 
@@ -56,6 +65,7 @@ class GrpcServer:
         self._methods = tuple(methods)
         self._address = address
         self._draining = asyncio.Event()
+        self._rpcs = _Rpcs()
         self._health = health.aio.HealthServicer()
         self._server: aio.Server | None = None
         self._port = 0
@@ -75,7 +85,9 @@ class GrpcServer:
         server = aio.server(options=OPTIONS)
         for service in self.services:
             handlers = {
-                method.name: _handler(method, self._draining) for method in self._methods if method.service == service
+                method.name: _handler(method, self._rpcs, self._draining)
+                for method in self._methods
+                if method.service == service
             }
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -90,58 +102,97 @@ class GrpcServer:
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
     async def drain(self, grace: float) -> None:
-        """Takes no more, gives what is under way `grace` seconds to end, then cancels it. Idempotent."""
+        """Gives what is under way `grace` seconds to end, then takes no more and cancels it. Idempotent."""
         self._draining.set()
         await self._health.enter_graceful_shutdown()
-        if self._server is not None:
-            await self._server.stop(grace)
+        if self._server is None:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._rpcs.quiet()
+                await self._server.stop(LAST_WORDS)
+        await self._server.stop(0)
+
+
+class _Rpcs:
+    """The rpcs under way: a context that each of them is served in."""
+
+    def __init__(self) -> None:
+        self._open = 0
+        self._taken = 0
+        self._none_open = asyncio.Event()
+        self._none_open.set()
+
+    def __enter__(self) -> None:
+        self._open += 1
+        self._taken += 1
+        self._none_open.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self._open -= 1
+        if not self._open:
+            self._none_open.set()
+
+    async def quiet(self) -> None:
+        """Returns when none is open and none has come for a while."""
+        taken = -1
+        while taken != self._taken:
+            await self._none_open.wait()
+            taken = self._taken
+            await asyncio.sleep(QUIET)
 
 
 _HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
-def _handler(method: Method, draining: asyncio.Event) -> grpc.RpcMethodHandler[bytes, bytes]:
+def _handler(method: Method, rpcs: _Rpcs, draining: asyncio.Event) -> grpc.RpcMethodHandler[bytes, bytes]:
     match method.call:
         case Unary(call):
-            return grpc.unary_unary_rpc_method_handler(_serve_unary(method.path, call))
+            return grpc.unary_unary_rpc_method_handler(_serve_unary(method.path, call, rpcs))
         case ServerStream(stream):
-            return grpc.unary_stream_rpc_method_handler(_serve_stream(method.path, stream))
+            return grpc.unary_stream_rpc_method_handler(_serve_stream(method.path, stream, rpcs))
         case BidiStream(exchange):
-            return grpc.stream_stream_rpc_method_handler(_serve_bidi(method.path, exchange, draining))
+            return grpc.stream_stream_rpc_method_handler(_serve_bidi(method.path, exchange, rpcs, draining))
         case _:
             assert_never(method.call)
 
 
-def _serve_unary(path: str, call: Callable[[bytes], Awaitable[bytes]]) -> Any:
+def _serve_unary(path: str, call: Callable[[bytes], Awaitable[bytes]], rpcs: _Rpcs) -> Any:
     async def serve(request: bytes, context: Context) -> bytes:
-        try:
-            return await call(request)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
-            await _abort(context, error, path)
+        with rpcs:
+            try:
+                return await call(request)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
+                await _abort(context, error, path)
 
     return serve
 
 
-def _serve_stream(path: str, call: Callable[[bytes], AsyncGenerator[bytes, None]]) -> Any:
+def _serve_stream(path: str, call: Callable[[bytes], AsyncGenerator[bytes, None]], rpcs: _Rpcs) -> Any:
     async def serve(request: bytes, context: Context) -> None:
-        try:
-            async with aclosing(call(request)) as answers:
-                async for answer in answers:
-                    await context.write(answer)
-        except Exception as error:  # noqa: BLE001 - the same
-            await _abort(context, error, path)
+        with rpcs:
+            try:
+                async with aclosing(call(request)) as answers:
+                    async for answer in answers:
+                        await context.write(answer)
+            except Exception as error:  # noqa: BLE001 - the same
+                await _abort(context, error, path)
 
     return serve
 
 
 def _serve_bidi(
-    path: str, call: Callable[[AsyncIterator[bytes], Send, asyncio.Event], Awaitable[None]], draining: asyncio.Event
+    path: str,
+    call: Callable[[AsyncIterator[bytes], Send, asyncio.Event], Awaitable[None]],
+    rpcs: _Rpcs,
+    draining: asyncio.Event,
 ) -> Any:
     async def serve(requests: AsyncIterator[bytes], context: Context) -> None:
-        try:
-            await call(requests, context.write, draining)
-        except Exception as error:  # noqa: BLE001 - the same
-            await _abort(context, error, path)
+        with rpcs:
+            try:
+                await call(requests, context.write, draining)
+            except Exception as error:  # noqa: BLE001 - the same
+                await _abort(context, error, path)
 
     return serve
 
