@@ -1,8 +1,8 @@
-"""Load that outlives its broker: publishers and a consumer that go on after every failure, and what they saw.
+"""Publishers that outlive their broker, and what they and the consumer tell of what happens.
 
 Every event is called `KEY:NUMBER`, numbered from 1 for each key. A publisher keeps what was not answered and sends it
-again, with the same ids and in the same order, on the next stream; the consumer opens another stream. What they count they
-tell `count`, from within the step that did it, so that a test can kill the broker at that very moment.
+again, with the same ids and in the same order, on the next stream. What is counted is told from within the step that did
+it, so that a test can kill the broker at that very moment.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import grpc
 
 from certes.v1 import event_service_pb2 as pb
-from tests.acceptance.client import Client, closing_reason, event, ordinals, refusal
+from tests.acceptance.client import Client, event
 
 REQUESTS_UNANSWERED = 4
 EVENTS_A_REQUEST = 12
@@ -138,101 +137,3 @@ class Publisher:
             events.append(event(f"{key}:{self._numbers[key]}", key=ordering_key))
         self.backlog.grow(len(events))
         return pb.PublishStreamRequest(request_id=str(self._requests), events=events)
-
-
-@dataclass
-class Session:
-    """What came on one stream, in order: key and number."""
-
-    delivered: list[tuple[str, int]] = field(default_factory=list)
-    closing: str = ""
-    """The reason of the closing frame; empty where there was none."""
-
-
-@dataclass
-class Consumer:
-    """Reads a durable subscription and acknowledges each batch in pieces, in any order."""
-
-    client: Client
-    subscription: str
-    chance: random.Random
-    count: Count
-    backlog: Backlog
-    sessions: list[Session] = field(default_factory=list)
-    delivered: Counter[str] = field(default_factory=Counter)
-    acknowledged: set[str] = field(default_factory=set)
-    """The ids of events whose acknowledgement the broker has answered."""
-    came_again: set[str] = field(default_factory=set)
-    """Those of them that were delivered once more after that, which must not be."""
-    _latest: list[str] = field(default_factory=list)
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def run(self) -> None:
-        """Reads for ever."""
-        while True:
-            await self.run_once()
-
-    async def run_once(self) -> None:
-        """Reads one stream until it ends."""
-        session = Session()
-        self.sessions.append(session)
-        call = self.client.subscribe(self.subscription)
-        try:
-            stream = ""
-            async for frame in call:
-                if frame.HasField("opened"):
-                    stream = frame.opened.stream
-                elif frame.HasField("batch"):
-                    await self._take(session, stream, frame.batch)
-                elif frame.HasField("closing"):
-                    session.closing = closing_reason(frame)
-        except grpc.aio.AioRpcError as error:
-            if not is_broken(error):
-                raise
-        finally:
-            call.cancel()
-
-    async def has(self, ids: set[str], timeout: float = 60) -> None:
-        """Waits until all of these have been delivered. Raises `TimeoutError` with how many are missing."""
-        missing = ids - self.delivered.keys()
-        try:
-            async with asyncio.timeout(timeout):
-                while missing:
-                    self._latest.clear()
-                    await self._changed.wait()
-                    self._changed.clear()
-                    missing.difference_update(self._latest)
-        except TimeoutError:
-            raise TimeoutError(f"{len(missing)} of {len(ids)} events are missing: {sorted(missing)[:5]}…") from None
-
-    async def _take(self, session: Session, stream: str, batch: pb.SubscribeResponse.Batch) -> None:
-        ids = [delivery.event.id for delivery in batch.deliveries]
-        for one in ids:
-            key, _, number = one.rpartition(":")
-            session.delivered.append((key, int(number)))
-            self.delivered[one] += 1
-            if self.delivered[one] == 1:
-                self.backlog.shrink()
-            if one in self.acknowledged:
-                self.came_again.add(one)
-            self.count("delivered")
-        self._latest += ids
-        self._changed.set()
-        try:
-            for first, last in self._pieces(len(ids)):
-                await self.client.acknowledge(stream, ordinals(batch.first_ordinal + first, batch.first_ordinal + last))
-                for one in ids[first : last + 1]:
-                    self.acknowledged.add(one)
-                    self.count("acknowledged")
-        except grpc.aio.AioRpcError as error:
-            # The stream has ended, or is about to. What it still has to say is worth reading.
-            if not is_broken(error) and refusal(error)[1] != "STREAM_ENDED":
-                raise
-
-    def _pieces(self, length: int) -> list[tuple[int, int]]:
-        cuts = sorted(
-            {0, length, *(self.chance.randrange(length + 1) for _ in range(self.chance.choice((0, 0, 1, 3))))}
-        )
-        pieces = [(first, after - 1) for first, after in pairwise(cuts)]
-        self.chance.shuffle(pieces)
-        return pieces

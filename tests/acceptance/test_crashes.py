@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from scripts.broker_process import BrokerProcess
 from tests.acceptance.client import connected
-from tests.acceptance.load import Backlog, Consumer, Publisher
+from tests.acceptance.consumer import Consumer
+from tests.acceptance.load import Backlog, Publisher
 
 KILLS = 20
 SEED = 20_240_229

@@ -10,7 +10,8 @@ import grpc
 from certes.v1 import event_service_pb2 as pb
 from scripts.broker_process import BrokerProcess
 from tests.acceptance.client import Client, closing_reason, connected, event, refusal
-from tests.acceptance.load import Backlog, Consumer, Publisher, is_broken
+from tests.acceptance.consumer import Consumer
+from tests.acceptance.load import Backlog, Publisher, is_broken
 from tests.acceptance.receiver import receiving
 
 BEFORE_THE_STOP = 3_000

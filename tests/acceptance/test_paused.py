@@ -10,7 +10,7 @@ import pytest
 
 from scripts.broker_process import BrokerProcess
 from tests.acceptance.client import closing_reason, connected, event, refusal
-from tests.acceptance.load import Backlog, Consumer
+from tests.acceptance.consumer import Consumer
 
 EVENTS = 10_000
 KEYS = 100
@@ -39,7 +39,7 @@ async def test_ten_thousand_events_gathered_while_paused_come_once_and_in_each_k
             await client.subscribe(name).read()
         assert refusal(refused.value) == (grpc.StatusCode.FAILED_PRECONDITION, "SUBSCRIPTION_NOT_STREAMABLE")
         await client.resume(name)
-        consumer = Consumer(client, name, random.Random(7), lambda what: None, Backlog())
+        consumer = Consumer(client, name, random.Random(7))
         async with asyncio.TaskGroup() as tasks:
             reading = tasks.create_task(consumer.run())
             await consumer.has(set(ids))
