@@ -206,8 +206,12 @@ def _check_rarer_fields(event: event_pb2.Event) -> None:
 
 
 def _digest(event: event_pb2.Event, wire: bytes) -> bytes:
-    """Fingerprints the content as it was sent. A retry may carry another trace context; that is no other content."""
-    if event.traceparent:
+    """Fingerprints the content as it was sent.
+
+    A retry may carry another trace context, and its attributes in another order, since the order of a map is not kept:
+    that is no other content.
+    """
+    if event.traceparent or event.attributes:
         plain = event_pb2.Event()
         plain.CopyFrom(event)
         plain.ClearField("traceparent")
