@@ -39,7 +39,9 @@ class Delivery(_message.Message):
     and subscriptions, and says nothing about other events.
     """
     attempt: _builtins.int
-    """Counts the attempts at this delivery, from 1. It restarts at 1 when the broker does, unless a retry was scheduled."""
+    """Counts the attempts at this delivery, from 1. It restarts at 1 when the broker does, or when the last stream of the
+    subscription ends, unless a retry was scheduled.
+    """
     @_builtins.property
     def accept_time(self) -> _timestamp_pb2.Timestamp:
         """When the broker accepted the event."""
