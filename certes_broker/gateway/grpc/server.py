@@ -95,7 +95,10 @@ class GrpcServer:
         try:
             self._port = server.add_insecure_port(self._address)
         except RuntimeError as error:
-            raise OSError(f"gRPC cannot listen on {self._address}: {error}") from error
+            # The core's own words name nothing but a variable for debugging.
+            raise OSError(
+                f"gRPC cannot listen on {self._address}; it may be taken. Choose another address with --grpc or grpc.listen."
+            ) from error
         await server.start()
         self._server = server
         for service in ("", *self.services):

@@ -41,7 +41,13 @@ class HttpServer:
         listener = socket.socket(family, socket.SOCK_STREAM)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((settings.host.strip("[]"), settings.port))
+            try:
+                listener.bind((settings.host.strip("[]"), settings.port))
+            except OSError as error:
+                raise OSError(
+                    f"HTTP cannot listen on {settings.host}:{settings.port}: {error.strerror}. Choose another address with "
+                    "--http or http.listen."
+                ) from error
             listener.setblocking(False)
             config = self._server.config
             config.load()
