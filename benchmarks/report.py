@@ -11,6 +11,8 @@ from benchmarks.scenarios import Scenario
 # CPU is per event, or per delivery where there are several; `elsewhere` is how many cores others kept busy meanwhile.
 _HEAD = ("scenario", "median", "min – max", "aim", "of aim", "", "broker CPU", "clients' CPU", "elsewhere")
 
+_DISTURBED = 0.2
+
 
 def report(machine: Machine, outcomes: Mapping[Scenario, Outcome]) -> str:
     """Returns the machine, the table and what was noted besides."""
@@ -51,6 +53,9 @@ def _verdict(measure: Measure, value: float) -> str:
 
 
 def _notes(outcomes: Mapping[Scenario, Outcome]) -> Iterator[str]:
+    busiest = max((outcome.elsewhere() for outcome in outcomes.values() if outcome.rounds), default=0.0)
+    if busiest > _DISTURBED:
+        yield f"Something else kept up to {busiest:.1f} cores busy meanwhile: rates are too low, latencies too high."
     for scenario, outcome in outcomes.items():
         noted = outcome.notes()
         if noted:
