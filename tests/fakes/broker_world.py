@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from certes_broker.broker.broker import Broker, BrokerSettings, Ports
 from certes_broker.broker.janitor import Retention
 from certes_broker.broker.publisher import Receipt
 from certes_broker.broker.stream import Stream, StreamLimits
+from certes_broker.domain.errors import Unavailable
 from certes_broker.domain.events import Micros, Position
 from certes_broker.domain.matching import Selector
 from certes_broker.domain.names import SubscriptionName
@@ -392,6 +393,11 @@ class World:
             await self.engine.journal.bounds()
             for _ in range(20):
                 await asyncio.sleep(0)
+
+    async def quiet_or_dead(self) -> None:
+        """Does what `quiet` does, for a broker that may crash meanwhile."""
+        with suppress(Unavailable):
+            await self.quiet()
 
     async def advance(self, seconds: float) -> None:
         """Lets time pass, and then everything happen that follows."""

@@ -19,6 +19,9 @@ SWALLOWED = {"cursors.settle", "attempts.record"}
 """What a broker writes while it ends. After a crash it reaches nobody, and the broker need not know."""
 
 
+WRITES = {"journal.append", "cursors.settle", "settings.put", "leases.lease", "attempts.record"}
+
+
 class _Part:
     """One part of the engine. Methods that are no coroutines are those of the part behind it."""
 
@@ -54,6 +57,7 @@ class TroubledEngine:
         self._failures: Counter[str] = Counter()
         self._held: dict[str, asyncio.Event] = {}
         self._dead = False
+        self._crash_at: tuple[int, bool] | None = None
         self._leased: list[tuple[list[str], str]] = []
 
     @property
@@ -77,6 +81,14 @@ class TroubledEngine:
         """Ends it as `kill -9` would: nothing reaches the engine behind it any more."""
         self._dead = True
 
+    def crash_at(self, write: int, *, done: bool) -> None:
+        """Crashes at the so-manieth write from now, before it is done or after, when its answer is lost."""
+        self._crash_at = (write, done)
+
+    @property
+    def has_crashed(self) -> bool:
+        return self._dead
+
     async def release_leases(self) -> None:
         """Gives up all leases that were taken, as those of a process are when it has ended."""
         for names, holder in self._leased:
@@ -85,16 +97,23 @@ class TroubledEngine:
     async def carry_out(self, name: str, behind: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Makes one call, with what trouble was ordered for it."""
         self.calls[name] += 1
+        if name == "leases.lease":
+            self._leased.append((list(args[0]), args[1]))
         if name in self._held:
             await self._held[name].wait()
+        if name in WRITES and self._crash_at is not None and not self._dead:
+            left, done = self._crash_at
+            self._crash_at = (left - 1, done)
+            if left == 1:
+                if done:
+                    await behind(*args, **kwargs)
+                self.crash()
         if self._dead and name in SWALLOWED:
             return ()
         if self._dead or self._failures[name] > 0:
             self._failures[name] -= 1
             raise Unavailable(Reason.STORAGE_UNAVAILABLE, f"{name} fails, as ordered.", retry_after=1.0)
         result = await behind(*args, **kwargs)
-        if name == "leases.lease":
-            self._leased.append((list(args[0]), args[1]))
         if name == "cursors.settle":
             self.settled.extend(args[0])
         return result

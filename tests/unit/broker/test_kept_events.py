@@ -56,10 +56,15 @@ async def test_what_is_not_kept_is_not_found(world: World) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 100])
-async def test_a_list_has_a_subscriber_s_events_and_everyone_s_and_nobody_else_s(either_world: World, size: int) -> None:
+async def test_a_list_has_a_subscriber_s_events_and_everyone_s_and_nobody_else_s(
+    either_world: World, size: int
+) -> None:
     world = either_world
     await world.publish(
-        ping("mine1", subscriber="org_1"), ping("theirs", subscriber="org_2"), ping("all"), ping("mine2", subscriber="org_1")
+        ping("mine1", subscriber="org_1"),
+        ping("theirs", subscriber="org_2"),
+        ping("all"),
+        ping("mine2", subscriber="org_1"),
     )
     assert await listed(world, "org_1", size) == ["mine1", "all", "mine2"]
     assert await listed(world, "org_2", size) == ["theirs", "all"]

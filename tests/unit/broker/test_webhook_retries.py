@@ -8,7 +8,7 @@ import pytest
 
 from certes_broker.domain.retry import Exponential, RetryPolicy, Schedule
 from tests.fakes.broker_world import URL, World, ids, ping, pings
-from tests.fakes.scripted_sender import Answers, Holds
+from tests.fakes.scripted_sender import Answers
 
 WAITS = (5, 300, 1800, 7200, 18_000, 36_000, 36_000)
 """Seconds after each failed attempt, as the design says."""
