@@ -30,6 +30,13 @@ _ROWS_PER_CHUNK: Final = 64
 class Connection(aiosqlite.Connection):
     """A connection whose unit of work is a function of the `sqlite3` connection, run on the connection's thread."""
 
+    ended: asyncio.Future[object] | None = None
+    """Done when the thread has ended, from when on it was told to."""
+
+    def stop(self) -> asyncio.Future[object] | None:
+        self.ended = super().stop()
+        return self.ended
+
     async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Runs a function on the thread and returns what it returns.
 
@@ -62,6 +69,9 @@ async def connect(path: Path, *pragmas: str) -> Connection:
     try:
         return cast(Connection, await connection)
     except sqlite3.Error as error:
+        # aiosqlite tells the thread to end and does not wait, so that it may outlive the loop it is to answer.
+        if connection.ended is not None:
+            await connection.ended
         raise storage_unavailable(error) from error
 
 
