@@ -43,72 +43,6 @@ _SIZE: Final = 1 << 62
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
 
-class Taker:
-    """Takes deliveries out of one lane, a limited number at a time."""
-
-    def __init__(self, lane: Lane, queue: asyncio.Queue[Taker]) -> None:
-        self.lane = lane
-        self.in_flight = 0
-        self.limit = TAKER_LIMIT
-        self.stopped = False
-        self._queue = queue
-        self._queued = False
-        self._spare: Tracked[Item] | None = None
-
-    def wake(self) -> None:
-        """Hears that deliveries are ready; asks for a worker if it may take one."""
-        if not self._queued and not self.stopped and self.in_flight < self.limit and self._has_work:
-            self._queued = True
-            self._queue.put_nowait(self)
-
-    @property
-    def _has_work(self) -> bool:
-        return self._spare is not None or self.lane.cursor.ready > 0
-
-    @property
-    def is_done(self) -> bool:
-        """Whether it takes no more, nothing is under way, and its subscription has no use for it."""
-        subscription = self.lane.subscription
-        is_wanted = subscription.is_webhook and subscription.state is State.ACTIVE
-        return self.stopped and self.in_flight == 0 and not is_wanted
-
-    def take(self) -> Tracked[Item] | None:
-        """Takes one delivery; None if there is none, or no more may be under way."""
-        self._queued = False
-        if self.stopped or self.in_flight >= self.limit:
-            return None
-        tracked, self._spare = self._spare, None
-        if tracked is None:
-            # Of two, one is a retry and one a first attempt where both wait.
-            taken = self.lane.cursor.take(2, _SIZE)
-            if not taken:
-                return None
-            tracked, self._spare = taken[0], taken[1] if len(taken) > 1 else None
-            if not self.lane.live:
-                self.lane.attend()
-        self.in_flight += 1
-        self.wake()
-        return tracked
-
-    def stop(self) -> None:
-        """Takes nothing more; what is under way goes on."""
-        self.stopped = True
-        if self._spare is not None:
-            self.lane.cursor.give_back(self._spare, attempted=False)
-            self._spare = None
-
-    def forget(self) -> None:
-        """Lets go of what it took and has not begun: the lane has been moved."""
-        self._spare = None
-
-    def answered(self, result: SendResult) -> None:
-        """Lets the limit follow whether the receiver answers."""
-        if result.failure is None:
-            self.limit = min(TAKER_LIMIT, self.limit + 1)
-        elif result.failure is not SendFailure.OURS:
-            self.limit = max(1, self.limit // 2)
-
-
 @dataclass(frozen=True, slots=True)
 class Tried:
     """One attempt that was made."""
@@ -123,7 +57,7 @@ class Tried:
 class WebhookPump:
     """POSTs what webhook lanes have ready."""
 
-    def __init__(self, lanes: Lanes, poster: Poster, attempts: AttemptLog, clock: Clock) -> None:
+    def __init__(self, lanes: Lanes, poster: Poster, attempts: AttemptLog, clock: Clock, places: int) -> None:
         self._lanes = lanes
         self._poster = poster
         self._attempts = attempts
@@ -131,16 +65,14 @@ class WebhookPump:
         # Bounded by the number of lanes: a taker is in it once at most.
         self._queue: asyncio.Queue[Taker] = asyncio.Queue()
         self._takers: dict[str, Taker] = {}
-        self._under_way = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._places = Places(places)
         self.on_gone: Callable[[str, str], Awaitable[None]] = _nobody
         """Called with a subscription's name and a reason when its receiver says that it is gone."""
 
     @property
     def in_flight(self) -> int:
         """How many requests are under way."""
-        return self._under_way
+        return self._places.taken
 
     def start(self, lane: Lane) -> None:
         """Begins to take from a lane. The caller is `alone` with it."""
@@ -149,25 +81,19 @@ class WebhookPump:
             taker.stopped = False
             taker.wake()
             return
-        taker = self._takers[lane.name] = Taker(lane, self._queue)
+        taker = self._takers[lane.name] = Taker(lane, self._queue, self._places)
         self._lanes.join(lane, taker)
 
     async def stop(self, lane: Lane) -> None:
         """Takes no more from a lane, and puts it to rest once nothing is under way. The caller is `alone` with it."""
         taker = self._takers.get(lane.name)
         if taker is not None:
-            taker.stop()
+            taker.stopped = True
             if taker.is_done:
                 await self._leave(taker)
 
-    def moved(self, lane: Lane) -> None:
-        """Hears that a lane was moved: what was taken from it concerns nobody any more."""
-        taker = self._takers.get(lane.name)
-        if taker is not None:
-            taker.forget()
-
     async def run(self) -> None:
-        """Makes one attempt after the other, for ever; run as many as requests may be under way."""
+        """Makes one attempt after the other, for ever; run as many as there are places."""
         while True:
             taker = await self._queue.get()
             tracked = taker.take()
@@ -177,19 +103,15 @@ class WebhookPump:
     async def drain(self) -> None:
         """Takes nothing more and returns when nothing is under way."""
         for taker in self._takers.values():
-            taker.stop()
-        await self._idle.wait()
+            taker.stopped = True
+        await self._places.free()
 
     async def _work(self, taker: Taker, tracked: Tracked[Item]) -> None:
-        self._under_way += 1
-        self._idle.clear()
-        try:
-            gone = await self._attempt(taker, tracked)
-        finally:
-            taker.in_flight -= 1
-            self._under_way -= 1
-            if not self._under_way:
-                self._idle.set()
+        with self._places:
+            try:
+                gone = await self._attempt(taker, tracked)
+            finally:
+                taker.in_flight -= 1
         taker.wake()
         if gone:
             await self._disable(taker, gone)
@@ -250,14 +172,14 @@ class WebhookPump:
             lane.cursor.ack(tracked)
         elif status == _GONE:
             # First, or the next worker would send again what comes back here, until it is stored that nothing may be sent.
-            tried.taker.stop()
+            tried.taker.stopped = True
             lane.cursor.give_back(tracked, attempted=True)
             gone = "The receiver answered 410 Gone."
         elif result.failure is SendFailure.OURS:
-            # Not counted: the fault is ours.
+            # Not counted, also in the row: the fault is ours.
             next_try = Micros(tried.ended + _OUR_FAULT_WAIT)
+            tracked.attempt -= 1
             lane.cursor.retry(tracked, tried.began, next_try, result.error)
-            tracked.attempt = number
         else:
             policy = lane.subscription.retry_policy or DEFAULT_RETRY_POLICY
             asked = None

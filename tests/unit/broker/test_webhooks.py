@@ -160,6 +160,18 @@ async def test_our_own_fault_is_not_counted(either_world: World) -> None:
     assert await world.dead_letters(world.name("hook")) == []
 
 
+async def test_our_own_fault_is_not_counted_after_a_restart_either(either_world: World) -> None:
+    world = either_world
+    world.sender.script(URL, Fails(SendFailure.OURS, "no file handles"), Answers())
+    await world.create_webhook()
+    await world.publish(ping("p1"))
+    await world.attempted(world.name("hook"), 1)
+    assert [row.attempt for row in await owed(world)] == [1]
+    await world.restart()
+    await world.advance(1)
+    assert [one.number for one in await world.attempted(world.name("hook"), 2)] == [1, 1]
+
+
 async def test_a_receiver_that_does_not_answer_gets_fewer_requests_at_once(world: World) -> None:
     world.sender.script(URL, Fails(SendFailure.TIMEOUT))
     await world.create_webhook()
