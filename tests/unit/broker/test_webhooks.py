@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 from standardwebhooks import Webhook
 
-from certes_broker.broker.webhooks import TAKER_LIMIT
+from certes_broker.broker.takers import TAKER_LIMIT
 from certes_broker.domain.errors import FailedPrecondition
 from certes_broker.domain.events import Original
 from certes_broker.domain.subscriptions import Format, State, StoredSecret, WebhookDelivery
@@ -160,7 +160,7 @@ async def test_our_own_fault_is_not_counted(either_world: World) -> None:
     assert await world.dead_letters(world.name("hook")) == []
 
 
-async def test_our_own_fault_is_not_counted_after_a_restart_either(either_world: World) -> None:
+async def test_our_own_fault_is_not_counted_after_a_restart(either_world: World) -> None:
     world = either_world
     world.sender.script(URL, Fails(SendFailure.OURS, "no file handles"), Answers())
     await world.create_webhook()
@@ -203,6 +203,20 @@ async def test_a_receiver_that_answers_gets_more_at_once_again_up_to_the_limit(w
     await world.quiet()
     assert len(world.sender.requests) - before == TAKER_LIMIT
     held.until.set()
+
+
+async def test_dozens_of_hanging_receivers_leave_a_place_for_another(world: World) -> None:
+    hanging = SETTINGS.webhooks_in_flight // 8
+    for number in range(hanging):
+        url = f"https://hanging{number}.example.com/hooks"
+        world.sender.script(url, Holds())
+        await world.create_webhook(f"hanging{number}", url)
+    await world.publish(*pings(100))
+    await world.quiet()
+    assert TAKER_LIMIT * hanging > SETTINGS.webhooks_in_flight > len(world.sender.requests)
+    await world.create_webhook("other", OTHER)
+    await world.publish(*pings(100, first=1000))
+    await world.attempted(world.name("other"), 100)
 
 
 async def test_a_slow_receiver_does_not_delay_another(world: World) -> None:
