@@ -89,7 +89,7 @@ class Broker:
         self.streams = Streams(index, self.lanes, self.kept_events, clock, footing.undisturbed)
         poster = Poster(ports.sender, WebhookBodies(self.documents), engine.journal, clock, settings.domain)
         self._attempts = AttemptLog(engine.attempts, clock)
-        self._pump = WebhookPump(self.lanes, poster, self._attempts, clock)
+        self._pump = WebhookPump(self.lanes, poster, self._attempts, clock, settings.webhooks_in_flight)
         self.subscriptions = Subscriptions(
             Surroundings(
                 engine,

@@ -34,6 +34,10 @@ READY_LIMIT: Final = LIMITS.loaded.deliveries
 READY_BYTES_LIMIT: Final = LIMITS.loaded.bytes
 """How many bytes of deliveries wait in a lane before it falls behind."""
 
+PARKED_LIMIT: Final = LIMITS.parked.deliveries // 2
+"""How many deliveries wait for ordering keys before it falls behind, if any are under way. Half of what memory may hold,
+so that what one more commit or page brings finds room there."""
+
 OWED_LIMIT: Final = 100_000
 """How many rows a subscription may have before it reads no further until some are settled."""
 
@@ -99,7 +103,12 @@ class Lane:
     def is_full(self) -> bool:
         """Whether it holds as much as it may."""
         cursor = self.cursor
-        return cursor.ready >= READY_LIMIT or cursor.ready_bytes >= READY_BYTES_LIMIT or cursor.owed >= OWED_LIMIT
+        return (
+            cursor.ready >= READY_LIMIT
+            or cursor.ready_bytes >= READY_BYTES_LIMIT
+            or cursor.owed >= OWED_LIMIT
+            or (cursor.parked >= PARKED_LIMIT and self._is_moving)
+        )
 
     @property
     def has_room(self) -> bool:
@@ -109,7 +118,16 @@ class Lane:
             cursor.ready <= READY_LIMIT // 2
             and cursor.ready_bytes <= READY_BYTES_LIMIT // 2
             and cursor.owed < OWED_LIMIT
+            and not (cursor.parked >= PARKED_LIMIT // 2 and self._is_moving)
         )
+
+    @property
+    def _is_moving(self) -> bool:
+        """Whether deliveries are under way whose end lets parked ones go on.
+
+        Then it is better to wait than to read on, and to write rows for what cannot go yet.
+        """
+        return self.cursor.ready > 0 or self.cursor.out > 0
 
     @property
     def is_level(self) -> bool:

@@ -208,7 +208,6 @@ class Subscriptions:
         for stream in self._around.streams.of(lane):
             stream.forget()
             stream.end(Closing.REASON_SOUGHT, "The subscription was moved; open the stream again.")
-        self._around.pump.moved(lane)
         return await self._around.lanes.seek(lane, position)
 
     async def rotate_secret(self, name: SubscriptionName, overlap: float) -> Sequence[StoredSecret]:

@@ -2,8 +2,7 @@
 
 Rules
 -----
-* Each webhook subscription has a *taker* with a limit of its own on requests under way. The limit falls when the receiver
-  does not answer and grows again when it does, so that a dead receiver soon holds one place instead of many.
+* Each webhook subscription has a *taker*, which says how many of its requests may be under way.
 * Of what a taker takes, at most every other delivery is a retry while first attempts wait.
 * The outcome of an attempt is applied in one step; when it becomes durable is the settler's business.
 """
@@ -23,6 +22,7 @@ from certes_broker.broker.lane import Lane
 from certes_broker.broker.lanes import Lanes
 from certes_broker.broker.outcomes import Failure, fail
 from certes_broker.broker.posting import Poster
+from certes_broker.broker.takers import Places, Taker
 from certes_broker.domain.cursor import Tracked
 from certes_broker.domain.errors import CertesError
 from certes_broker.domain.events import Micros
@@ -32,13 +32,11 @@ from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Attempt
 from certes_broker.ports.sender import SendFailure, SendResult
 
-TAKER_LIMIT: Final = 32
 _OUR_FAULT_WAIT: Final = Micros(1_000_000)
 _AGAIN_AFTER: Final = 1.0
 _SUCCESS: Final = range(200, 300)
 _GONE: Final = 410
 _MAY_SAY_WHEN: Final = frozenset({429, 503})
-_SIZE: Final = 1 << 62
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 

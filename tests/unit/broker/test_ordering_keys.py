@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certes_broker.broker.lane import READY_LIMIT
+from certes_broker.broker.lane import PARKED_LIMIT, READY_LIMIT
 from certes_broker.domain.retry import Exponential, RetryPolicy, Schedule
 from certes_broker.domain.settlement import Nack, NackAction
 from certes_broker.domain.subscriptions import StreamDelivery
@@ -90,6 +90,22 @@ async def test_order_holds_when_the_lane_fell_behind_and_came_back(world: World)
         last[key] = int(number)
         await reader.ack(one.ordinal)
     await reader.nothing_more()
+
+
+async def test_a_backlog_of_a_few_keys_is_read_as_they_go_on_and_not_written_as_rows(world: World) -> None:
+    await world.create()
+    events = [ping(f"{number % 50}-{number}", ordering_key=f"k{number % 50}") for number in range(2 * PARKED_LIMIT + 3000)]
+    for start in range(0, len(events), 1000):
+        await world.publish(*events[start : start + 1000])
+    reader = await world.open(most=100)
+    last: dict[str, int] = {}
+    for _ in events:
+        [one] = await reader.take(1)
+        key, number = one.id.split("-")
+        assert last.get(key, -1) < int(number)
+        last[key] = int(number)
+        await reader.ack(one.ordinal)
+        assert (await world.cursor(world.name())).owed == ()
 
 
 STEPS = st.lists(

@@ -1,0 +1,107 @@
+"""Takers: each takes deliveries out of one webhook lane, as many at a time as it may.
+
+Two things limit a taker. Its own limit falls when the receiver does not answer and grows again when it does, so that a
+dead receiver soon holds one place instead of many. And the more of the places of all are taken, the fewer one taker may
+hold: before receivers that hang are known to, some dozens of them must not leave the others without a place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from certes_broker.broker.items import Item
+from certes_broker.broker.lane import Lane
+from certes_broker.domain.cursor import Tracked
+from certes_broker.domain.subscriptions import State
+from certes_broker.ports.sender import SendFailure, SendResult
+
+TAKER_LIMIT: Final = 32
+"""How many requests of one subscription may be under way."""
+CROWDED_LIMIT: Final = 4
+"""The same, once half of all places are taken. Once three quarters are, it is one."""
+_SIZE: Final = 1 << 62
+
+
+class Places:
+    """How many requests may be under way in all, and how many are. Whoever holds one enters it as a context."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.taken = 0
+        self._none_taken = asyncio.Event()
+        self._none_taken.set()
+
+    @property
+    def share(self) -> int:
+        """How many of them one subscription may hold now."""
+        if self.taken * 2 < self.size:
+            return TAKER_LIMIT
+        return CROWDED_LIMIT if self.taken * 4 < self.size * 3 else 1
+
+    def __enter__(self) -> None:
+        self.taken += 1
+        self._none_taken.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self.taken -= 1
+        if not self.taken:
+            self._none_taken.set()
+
+    async def free(self) -> None:
+        """Returns when none is taken."""
+        await self._none_taken.wait()
+
+
+class Taker:
+    """Takes deliveries out of one lane."""
+
+    def __init__(self, lane: Lane, queue: asyncio.Queue[Taker], places: Places) -> None:
+        self.lane = lane
+        self.in_flight = 0
+        self.limit = TAKER_LIMIT
+        self.stopped = False
+        self._queue = queue
+        self._places = places
+        self._queued = False
+
+    def wake(self) -> None:
+        """Hears that deliveries are ready; asks for a worker if it may take one.
+
+        When others' holding back frees places for it nobody tells it; but then it holds one itself, whose end does.
+        """
+        if not self._queued and self._may_take and self.lane.cursor.ready:
+            self._queued = True
+            self._queue.put_nowait(self)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it takes no more, nothing is under way, and its subscription has no use for it."""
+        subscription = self.lane.subscription
+        is_wanted = subscription.is_webhook and subscription.state is State.ACTIVE
+        return self.stopped and self.in_flight == 0 and not is_wanted
+
+    @property
+    def _may_take(self) -> bool:
+        return not self.stopped and self.in_flight < min(self.limit, self._places.share)
+
+    def take(self) -> Tracked[Item] | None:
+        """Takes one delivery; None if there is none, or no more may be under way."""
+        self._queued = False
+        if not self._may_take:
+            return None
+        taken = self.lane.cursor.take(1, _SIZE)
+        if not taken:
+            return None
+        if not self.lane.live:
+            self.lane.attend()
+        self.in_flight += 1
+        self.wake()
+        return taken[0]
+
+    def answered(self, result: SendResult) -> None:
+        """Lets the limit follow whether the receiver answers."""
+        if result.failure is None:
+            self.limit = min(TAKER_LIMIT, self.limit + 1)
+        elif result.failure is not SendFailure.OURS:
+            self.limit = max(1, self.limit // 2)
