@@ -94,7 +94,9 @@ async def test_order_holds_when_the_lane_fell_behind_and_came_back(world: World)
 
 async def test_a_backlog_of_a_few_keys_is_read_as_they_go_on_and_not_written_as_rows(world: World) -> None:
     await world.create()
-    events = [ping(f"{number % 50}-{number}", ordering_key=f"k{number % 50}") for number in range(2 * PARKED_LIMIT + 3000)]
+    events = [
+        ping(f"{number % 50}-{number}", ordering_key=f"k{number % 50}") for number in range(2 * PARKED_LIMIT + 3000)
+    ]
     for start in range(0, len(events), 1000):
         await world.publish(*events[start : start + 1000])
     reader = await world.open(most=100)
