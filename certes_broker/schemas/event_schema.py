@@ -26,12 +26,13 @@ class EventSchema:
     `documents` are to be shared, because event types of one provider share most of their messages.
     """
 
-    __slots__ = ("_documents", "_message_class", "_options", "_table", "message_name", "type", "type_url")
+    __slots__ = ("_documents", "_message_class", "_options", "_table", "message_name", "type", "type_text", "type_url")
 
     def __init__(
         self, event_type: EventType, descriptor: Descriptor, tables: JsonTables, documents: DocumentTables
     ) -> None:
         self.type: Final = event_type
+        self.type_text: Final = event_type.text
         self.message_name: Final = descriptor.full_name
         """The full name of the message, such as `certes.community.github.v1.PushEvent`."""
         self.type_url: Final = TYPE_URL_PREFIX + descriptor.full_name

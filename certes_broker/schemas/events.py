@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from hashlib import blake2b
+from hashlib import sha256
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -114,7 +114,7 @@ class EventReader:
             _check_time(event)
         return AcceptedEvent(
             body,
-            schema.type.text,
+            schema.type_text,
             event_id,
             source,
             subscriber,
@@ -217,7 +217,7 @@ def _digest(event: event_pb2.Event, wire: bytes) -> bytes:
         plain.ClearField("traceparent")
         plain.ClearField("tracestate")
         wire = plain.SerializeToString(deterministic=True)
-    return blake2b(wire, digest_size=_DIGEST_BYTES).digest()
+    return sha256(wire).digest()[:_DIGEST_BYTES]
 
 
 def _too_large(path: str, size: int, limit: int) -> Invalid:

@@ -59,17 +59,22 @@ def string_field(tag: bytes, text: str) -> bytes:
 def delivery_in_batch(name: str, attempt: int, accept_time: Micros, correlation_id: str, event: bytes) -> bytes:
     """Encodes one `Delivery` as an element of `Batch.deliveries`; name and correlation id are ASCII, below 128 bytes."""
     size = len(event)
-    # One join: the event is copied once, and nothing else is long.
-    head = b"\x0a%c%b\x10%b%b\x22%c%b\x2a%b" % (
+    head = b"\x0a%c%b%b\x22%c%b\x2a%b" % (
         len(name),
         name.encode(),
-        varint(attempt),
-        timestamp_field(b"\x1a", accept_time),
+        _attempt_and_time(attempt, accept_time),
         len(correlation_id),
         correlation_id.encode(),
         varint(size),
     )
+    # One join: the event is copied once, and nothing else is long.
     return b"".join((_DELIVERY_IN_BATCH, varint(len(head) + size), head, event))
+
+
+@lru_cache(maxsize=256)
+def _attempt_and_time(attempt: int, accept_time: Micros) -> bytes:
+    # The events of one request have one time, and most deliveries are first attempts.
+    return b"\x10%b%b" % (varint(attempt), timestamp_field(b"\x1a", accept_time))
 
 
 def batch_frame(first_ordinal: int, deliveries: Sequence[bytes]) -> bytes:
