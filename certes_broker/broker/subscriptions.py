@@ -243,8 +243,9 @@ class Subscriptions:
             async with self._around.lanes.alone(name.text):
                 if self._index.find(name.text) is not subscription:
                     continue
-                await self._around.engine.settings.delete(key_of(name), subscription.revision)
+                # The document last: it is what a round that was interrupted here begins again with.
                 await self._around.engine.cursors.forget(name.text)
+                await self._around.engine.settings.delete(key_of(name))
                 self._index.remove(name.text)
         return len(gone)
 

@@ -180,6 +180,24 @@ async def test_a_deleted_subscription_is_purged_after_24_hours(either_world: Wor
     assert await world.engine.cursors.load([world.name().text]) == [None]
 
 
+@pytest.mark.parametrize("call", ["cursors.forget", "settings.delete"])
+async def test_a_purge_that_was_interrupted_is_finished_by_the_next_round(either_world: World, call: str) -> None:
+    world = either_world
+    await world.create("first")
+    await world.create("second")
+    for name in ("first", "second"):
+        await (await world.open(name)).close()
+        await world.broker.subscriptions.delete(world.name(name), etag="")
+    world.engine.fail(call, 1)
+    await world.advance(DAY + INTERVAL)
+    assert world.engine.failures_left(call) == 0
+    await world.advance(INTERVAL)
+    for name in ("first", "second"):
+        with pytest.raises(NotFound):
+            world.broker.subscriptions.get(world.name(name))
+        assert await world.engine.cursors.load([world.name(name).text]) == [None]
+
+
 async def test_a_subscription_that_was_restored_is_not_purged(world: World) -> None:
     await world.create()
     await world.broker.subscriptions.delete(world.name(), etag="")
