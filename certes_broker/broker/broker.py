@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -26,6 +26,7 @@ from certes_broker.broker.subscription_index import SubscriptionIndex
 from certes_broker.broker.subscriptions import Subscriptions, Surroundings
 from certes_broker.broker.undisturbed import Undisturbed
 from certes_broker.broker.webhooks import WebhookPump
+from certes_broker.domain.errors import Unavailable
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Engine, Settings
 from certes_broker.ports.sender import Sender
@@ -74,6 +75,7 @@ class Broker:
     def __init__(self, ports: Ports, registry: Registry, settings: BrokerSettings, footing: _Footing) -> None:
         router, names = footing.router, footing.names
         engine, clock = ports.engine, ports.clock
+        self._engine = engine
         self.clock = clock
         self.registry = registry
         self.documents = EventDocuments(registry)
@@ -136,6 +138,16 @@ class Broker:
                 broker._settler.stop()
                 await asyncio.wait([settling])
                 await broker._attempts.flush()
+
+    async def unavailable(self) -> Sequence[str]:
+        """Names the parts that do not work now; none when it is ready."""
+        if self.draining:
+            return ("draining",)
+        try:
+            await self._engine.journal.bounds()
+        except Unavailable:
+            return ("storage",)
+        return ("storage",) if self._settler.is_failing else ()
 
     async def drain(self) -> None:
         """Takes nothing more in, ends streams with a reason, and returns when nothing is under way."""

@@ -45,6 +45,8 @@ class Publisher:
                 retry_after=1.0,
             )
         size = sum([len(event.body) for event in events])
+        if events[0].original is not None:
+            size += sum([len(event.original.body) for event in events if event.original is not None])
         if self.in_flight_bytes + size > self._limit:
             raise Exhausted(
                 Reason.BUFFER_FULL,

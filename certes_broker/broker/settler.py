@@ -43,6 +43,8 @@ class Settler:
         self._watermark_due = False
         self._watermark = Position(0)
         self._stopping = False
+        self.is_failing = False
+        """Whether the last commit that was tried failed."""
 
     @property
     def waiting(self) -> int:
@@ -122,8 +124,9 @@ class Settler:
         """Writes until it succeeds: the changes have left their lanes and are nowhere else."""
         while True:
             try:
-                return frozenset(await self._cursors.settle(changes, watermark))
+                refused = await self._cursors.settle(changes, watermark)
             except Unavailable as error:
+                self.is_failing = True
                 log.warning("settle_failed", error=str(error), subscriptions=len(changes))
                 # Those who came meanwhile wait for the next commit; it cannot begin before this one has succeeded.
                 late, self._waiters = self._waiters, []
@@ -133,6 +136,9 @@ class Settler:
                 again = asyncio.Event()
                 self._clock.alarm(_AGAIN_AFTER, again.set)
                 await again.wait()
+            else:
+                self.is_failing = False
+                return frozenset(refused)
 
     def _set_watermark_alarm(self) -> None:
         if self._stopping:

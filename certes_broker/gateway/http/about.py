@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -12,18 +12,12 @@ from certes_broker.broker.broker import Broker
 from certes_broker.gateway.http.exchange import App
 from certes_broker.gateway.http.settings import HttpSettings
 
-UnavailableParts = Callable[[], Sequence[str]]
-"""Names the parts of the broker that do not work now; none when it is ready."""
 
-
-def about(broker: Broker, settings: HttpSettings, unavailable: UnavailableParts) -> Mapping[str, App]:
+def about(broker: Broker, settings: HttpSettings) -> Mapping[str, App]:
     """Returns what serves `GET` of each path: `/`, `/healthz`, `/readyz` and `/.well-known/certes`."""
 
-    def troubles() -> list[str]:
-        return ["draining"] if broker.draining else list(unavailable())
-
     async def health(_request: Request) -> Response:
-        found = troubles()
+        found = list(await broker.unavailable())
         return JSONResponse(
             {
                 "service": "certes",
@@ -39,7 +33,7 @@ def about(broker: Broker, settings: HttpSettings, unavailable: UnavailableParts)
         return JSONResponse({"status": "alive"})
 
     async def readiness(_request: Request) -> Response:
-        found = troubles()
+        found = list(await broker.unavailable())
         status = "ready" if not found else "not ready"
         return JSONResponse({"status": status, "unavailable": found}, status_code=503 if found else 200)
 

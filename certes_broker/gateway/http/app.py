@@ -12,7 +12,7 @@ from certes_broker.broker.broker import Broker
 from certes_broker.domain.errors import NotFound, Reason, Unimplemented
 from certes_broker.gateway.errors import http_status, refusal
 from certes_broker.gateway.http import connect
-from certes_broker.gateway.http.about import UnavailableParts, about
+from certes_broker.gateway.http.about import about
 from certes_broker.gateway.http.connect import ConnectApi
 from certes_broker.gateway.http.events import CloudEvents
 from certes_broker.gateway.http.exchange import (
@@ -36,21 +36,15 @@ EVENTS: Final = "/events"
 API: Final = "/api"
 
 
-def build_app(
-    broker: Broker,
-    methods: Sequence[Method],
-    sources: SourceTable,
-    settings: HttpSettings,
-    unavailable: UnavailableParts = tuple,
-) -> App:
-    """Builds the application. `unavailable` names the parts of the broker that do not work now, for `/readyz`."""
+def build_app(broker: Broker, methods: Sequence[Method], sources: SourceTable, settings: HttpSettings) -> App:
+    """Builds the application."""
     documents = broker.documents
     return HttpGateway(
         Guard(settings.allowed_hosts),
         Ingress(broker, sources, settings.max_payload_bytes),
         CloudEvents(broker, documents, settings.max_request_bytes),
         ConnectApi(methods, documents, API, settings.max_request_bytes),
-        about(broker, settings, unavailable),
+        about(broker, settings),
     )
 
 

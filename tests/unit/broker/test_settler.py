@@ -100,6 +100,23 @@ async def test_who_begins_to_wait_while_storage_fails_hears_it_too(world: World)
     assert (await world.cursor(world.name())).state.floor == 2
 
 
+async def test_a_broker_whose_storage_fails_says_so_until_it_works_again(world: World) -> None:
+    await world.create()
+    reader = await world.open()
+    await world.publish(*pings(1))
+    await reader.take(1)
+    assert await world.broker.unavailable() == ()
+    world.engine.fail("cursors.settle", 1)
+    with pytest.raises(Unavailable):
+        await reader.ack(1)
+    assert await world.broker.unavailable() == ("storage",)
+    await world.advance(AGAIN)
+    assert await world.broker.unavailable() == ()
+    world.engine.fail("journal.bounds", 1)
+    assert await world.broker.unavailable() == ("storage",)
+    assert await world.broker.unavailable() == ()
+
+
 async def unavailable(call) -> None:
     with pytest.raises(Unavailable):
         await call
