@@ -271,6 +271,8 @@ class Subscriptions:
             stored = self.get(name)
             changed = _with_secret(revised(stored))
             if changed == stored:
+                # Storage may have failed after it was stored and before it took effect; saying it again mends that.
+                await self._take_effect(stored)
                 return stored
             lane: Lane | None = None
             if (changed.selectors, changed.scope) != (stored.selectors, stored.scope):

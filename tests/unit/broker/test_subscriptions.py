@@ -275,6 +275,18 @@ async def test_a_create_that_could_not_be_stored_leaves_nothing(world: World) ->
     await world.create()
 
 
+async def test_a_webhook_that_was_stored_and_could_not_take_effect_does_so_when_it_is_resumed(
+    either_world: World,
+) -> None:
+    world = either_world
+    world.engine.fail("cursors.load", 1)
+    with pytest.raises(Unavailable):
+        await world.create_webhook()
+    await world.publish(ping("p1"))
+    await world.broker.subscriptions.resume(world.name("hook"))
+    await world.sent(1)
+
+
 async def test_lists_are_by_name_in_pages_and_of_one_subscriber(world: World) -> None:
     for number in range(5):
         await world.create(f"app{number}")
