@@ -26,6 +26,8 @@ class AttemptLog:
         self._waiting: list[Attempt] = []
         self._added = asyncio.Event()
         self._written = asyncio.Event()
+        self._stopping = False
+        self._given_up = False
 
     @property
     def waiting(self) -> int:
@@ -41,14 +43,24 @@ class AttemptLog:
         self._added.set()
 
     async def run(self) -> None:
-        """Writes for ever."""
-        while True:
+        """Writes until it is stopped. The last write has all that was left."""
+        while not self._stopping:
             await self._added.wait()
             self._added.clear()
             await self.flush()
+        await self.flush()
+
+    def stop(self) -> None:
+        """Lets `run` end once everything is written. It is not to be cancelled instead: what it writes then may be lost."""
+        self._stopping = True
+        self._added.set()
+
+    def give_up(self) -> None:
+        """Lets a write that fails be the last that is tried."""
+        self._given_up = True
 
     async def flush(self) -> None:
-        """Writes what waits, until it is written."""
+        """Writes what waits, until it is written or given up."""
         while self._waiting:
             batch, self._waiting = self._waiting, []
             self._written.set()
@@ -56,7 +68,8 @@ class AttemptLog:
                 await self._attempts.record(batch)
             except Unavailable as error:
                 log.warning("attempts_not_recorded", error=str(error), attempts=len(batch))
-                # Back where a later flush finds them, should this one be cancelled while it waits.
+                if self._given_up:
+                    return
                 self._waiting = batch + self._waiting
                 again = asyncio.Event()
                 self._clock.alarm(_AGAIN_AFTER, again.set)

@@ -36,6 +36,8 @@ from certes_broker.schemas.outgoing import WebhookBodies
 from certes_broker.schemas.registry import Registry
 
 NAME_KEY: Final = "broker/event-name-key"
+LAST_WRITES: Final = 10.0
+"""Seconds for which a broker that ends goes on trying to store what was settled."""
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -120,6 +122,7 @@ class Broker:
             undisturbed = Undisturbed(tasks)
             broker = cls(ports, registry, settings, _Footing(router, names, undisturbed))
             settling = tasks.create_task(broker._settler.run(broker.lanes.all), name="settler")
+            recording = tasks.create_task(broker._attempts.run(), name="attempts")
             others = [tasks.create_task(broker._catch_up.run(), name="catch-up") for _ in range(WORKERS)]
             await broker.subscriptions.start()
             tail = await router.catch_up()
@@ -127,17 +130,23 @@ class Broker:
             others += [
                 tasks.create_task(broker._pump.run(), name="webhooks") for _ in range(broker._webhooks_in_flight)
             ]
-            others.append(tasks.create_task(broker._attempts.run(), name="attempts"))
             others.append(tasks.create_task(broker._janitor.run(), name="janitor"))
             try:
                 yield broker
             finally:
                 for task in others:
                     task.cancel()
+                giving_up = ports.clock.alarm(LAST_WRITES, broker._give_up)
                 await undisturbed.finished()
                 broker._settler.stop()
-                await asyncio.wait([settling])
-                await broker._attempts.flush()
+                broker._attempts.stop()
+                await asyncio.wait([settling, recording])
+                giving_up.cancel()
+
+    def _give_up(self) -> None:
+        """Lets go of what storage does not take: a broker must end even then. What was settled is delivered again."""
+        self._settler.give_up()
+        self._attempts.give_up()
 
     async def unavailable(self) -> Sequence[str]:
         """Names the parts that do not work now; none when it is ready."""

@@ -43,6 +43,7 @@ class Settler:
         self._watermark_due = False
         self._watermark = Position(0)
         self._stopping = False
+        self._given_up = False
         self.is_failing = False
         """Whether the last commit that was tried failed."""
 
@@ -70,12 +71,16 @@ class Settler:
         await future
 
     async def settled_at_last(self, lane: Lane) -> None:
-        """Does what `settled` does, and goes on waiting while storage fails. A lane that another broker runs is settled."""
+        """Does what `settled` does, and goes on waiting while storage fails. A lane that another broker runs is settled.
+
+        After `give_up` nothing is waited for any more.
+        """
         while True:
             try:
                 await self.settled(lane)
             except Unavailable:
-                continue
+                if self._given_up:
+                    return
             except Aborted:
                 return
             else:
@@ -95,6 +100,10 @@ class Settler:
         """Lets `run` end after one more commit."""
         self._stopping = True
         self._wake.set()
+
+    def give_up(self) -> None:
+        """Lets a commit that fails be the last that was tried for its changes: what they settled is delivered again."""
+        self._given_up = True
 
     async def _commit(self, lanes: Iterable[Lane]) -> None:
         routed = self._routed()
@@ -121,7 +130,7 @@ class Settler:
     async def _write(
         self, changes: list[CursorChange], watermark: Position | None, waiters: list[tuple[Lane, asyncio.Future[None]]]
     ) -> frozenset[str]:
-        """Writes until it succeeds: the changes have left their lanes and are nowhere else."""
+        """Writes until it succeeds, or is given up: the changes have left their lanes and are nowhere else."""
         while True:
             try:
                 refused = await self._cursors.settle(changes, watermark)
@@ -133,6 +142,9 @@ class Settler:
                 for _, future in (*waiters, *late):
                     if not future.done():
                         future.set_exception(_not_yet(error))
+                if self._given_up:
+                    log.error("settles_given_up", subscriptions=len(changes))
+                    return frozenset()
                 again = asyncio.Event()
                 self._clock.alarm(_AGAIN_AFTER, again.set)
                 await again.wait()

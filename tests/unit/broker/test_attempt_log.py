@@ -13,6 +13,15 @@ from tests.fakes.manual_clock import ManualClock
 from tests.fakes.troubled_engine import TroubledEngine
 
 
+async def stop(world: World) -> None:
+    """Stops the broker while time passes."""
+    async with asyncio.TaskGroup() as group:
+        stopping = group.create_task(world.stop())
+        while not stopping.done():
+            world.clock.advance(0.1)
+            await asyncio.sleep(0)
+
+
 def attempt(number: int) -> Attempt:
     return Attempt("app", Position(number), 1, Micros(number), 0.1, 200, "", "", b"", None)
 
@@ -43,7 +52,22 @@ async def test_attempts_that_wait_for_storage_when_the_broker_stops_are_in_its_l
     world.engine.fail("attempts.record", 1)
     await world.publish(ping("p1"))
     await world.eventually(lambda: world.engine.failures_left("attempts.record") == 0)
-    await world.stop()
+    await stop(world)
+    await world.start()
+    assert len(await world.attempts(world.name("hook"))) == 1
+
+
+async def test_attempts_that_are_being_recorded_when_the_broker_stops_are_recorded(either_world: World) -> None:
+    world = either_world
+    await world.create_webhook()
+    gate = world.engine.hold("attempts.record")
+    await world.publish(ping("p1"))
+    await world.eventually(lambda: world.engine.calls["attempts.record"] == 1)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(world.stop())
+        for _ in range(50):
+            await asyncio.sleep(0)
+        gate.set()
     await world.start()
     assert len(await world.attempts(world.name("hook"))) == 1
 

@@ -183,3 +183,19 @@ async def test_an_acknowledgement_of_an_ephemeral_stream_waits_for_no_commit(wor
     await reader.take(1)
     await reader.ack(1)
     gate.set()
+
+
+async def test_a_broker_whose_storage_fails_for_good_ends_all_the_same_and_delivers_again(world: World) -> None:
+    await world.create_webhook()
+    world.engine.fail("cursors.settle", 1_000_000)
+    world.engine.fail("attempts.record", 1_000_000)
+    await world.publish(ping("p1"))
+    await world.sent(1)
+    await world.quiet()
+    async with asyncio.TaskGroup() as group:
+        stopping = group.create_task(world.stop())
+        while not stopping.done():
+            world.clock.advance(AGAIN)
+            await asyncio.sleep(0)
+    await world.start()
+    await world.sent(2)
