@@ -111,7 +111,7 @@ class Settler:
         self._watermark_due = False
         if watermark is not None:
             for lane in lanes:
-                if lane.stored_level != lane.is_level and lane.durable:
+                if lane.stored_level != lane.is_level:
                     self._dirty[lane] = None
         dirty, self._dirty = self._dirty, {}
         waiters, self._waiters = self._waiters, []
