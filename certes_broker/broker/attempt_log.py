@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from certes_broker.domain.errors import Unavailable
+from certes_broker.domain.errors import Internal, Unavailable
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Attempt, Attempts
 
@@ -66,7 +66,7 @@ class AttemptLog:
             self._written.set()
             try:
                 await self._attempts.record(batch)
-            except Unavailable as error:
+            except (Unavailable, Internal) as error:
                 log.warning("attempts_not_recorded", error=str(error), attempts=len(batch))
                 if self._given_up:
                     return

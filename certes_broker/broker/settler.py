@@ -18,7 +18,7 @@ import structlog
 
 from certes_broker.broker.lane import Lane
 from certes_broker.domain.cursor_state import CursorChange
-from certes_broker.domain.errors import Aborted, CertesError, Reason, Unavailable
+from certes_broker.domain.errors import Aborted, CertesError, Internal, Reason, Unavailable
 from certes_broker.domain.events import Position
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Cursors
@@ -134,7 +134,7 @@ class Settler:
         while True:
             try:
                 refused = await self._cursors.settle(changes, watermark)
-            except Unavailable as error:
+            except (Unavailable, Internal) as error:
                 self.is_failing = True
                 log.warning("settle_failed", error=str(error), subscriptions=len(changes))
                 # Those who came meanwhile wait for the next commit; it cannot begin before this one has succeeded.

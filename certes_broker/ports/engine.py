@@ -7,8 +7,10 @@ Rules
   two calls.
 * Durable means: when the call returns, what it wrote survives `kill -9` and power loss.
 * Every call may raise `Unavailable` (STORAGE_UNAVAILABLE), after which the caller does not know whether the write
-  happened. Writes are made so that doing them again is harmless: appends deduplicate by `(source, id)`, settles carry
-  whole states, settings carry the expected revision.
+  happened. A write may also raise `Internal`, for a fault of the engine's own, which another write of the same commit may
+  have brought about; whoever repeats a write after the one does so after the other.
+* Writes are made so that doing them again is harmless: appends deduplicate by `(source, id)`, settles carry whole
+  states, settings carry the expected revision.
 * Engines know nothing of protobuf: an event's body is bytes.
 
 `tests/contracts/engine_contract.py` is this text as tests; every engine passes it.

@@ -1,7 +1,7 @@
 """An engine in front of an engine, which a test gives trouble: calls that fail, that are held up, or that come after the end.
 
 Without trouble it is the engine behind it, call for call: it passes the engine contract. Trouble is of the kinds that the
-port foresees: a call raises `Unavailable` and has done nothing, a call takes its time, or the process ends.
+port foresees: a call raises and has done nothing, a call takes its time, or the process ends.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from certes_broker.domain.errors import Reason, Unavailable
+from certes_broker.domain.errors import CertesError, Internal, Reason, Unavailable
 from certes_broker.ports.engine import Engine
 
 SWALLOWED = {"cursors.settle", "attempts.record"}
@@ -55,6 +55,7 @@ class TroubledEngine:
         self.settled: list[Any] = []
         """The changes of every settle that was carried out."""
         self._failures: Counter[str] = Counter()
+        self._faults: set[str] = set()
         self._held: dict[str, asyncio.Event] = {}
         self._dead = False
         self._crash_at: tuple[int, bool] | None = None
@@ -64,9 +65,10 @@ class TroubledEngine:
     def waiting(self) -> int:
         return self._behind.waiting
 
-    def fail(self, call: str, times: int) -> None:
-        """Lets the next calls raise `Unavailable`."""
+    def fail(self, call: str, times: int, *, by_fault: bool = False) -> None:
+        """Lets the next calls raise `Unavailable`, or `Internal` if it is by a fault of the engine's own."""
         self._failures[call] = times
+        (self._faults.add if by_fault else self._faults.discard)(call)
 
     def failures_left(self, call: str) -> int:
         """How many calls are still to fail."""
@@ -112,8 +114,13 @@ class TroubledEngine:
             return ()
         if self._dead or self._failures[name] > 0:
             self._failures[name] -= 1
-            raise Unavailable(Reason.STORAGE_UNAVAILABLE, f"{name} fails, as ordered.", retry_after=1.0)
+            raise self._failure(name)
         result = await behind(*args, **kwargs)
         if name == "cursors.settle":
             self.settled.extend(args[0])
         return result
+
+    def _failure(self, name: str) -> CertesError:
+        if name in self._faults and not self._dead:
+            return Internal(Reason.INTERNAL, f"{name} has a fault, as ordered.")
+        return Unavailable(Reason.STORAGE_UNAVAILABLE, f"{name} fails, as ordered.", retry_after=1.0)

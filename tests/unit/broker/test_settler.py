@@ -185,6 +185,19 @@ async def test_an_acknowledgement_of_an_ephemeral_stream_waits_for_no_commit(wor
     gate.set()
 
 
+@pytest.mark.parametrize("call", ["cursors.settle", "attempts.record"])
+async def test_a_fault_of_the_engine_in_one_commit_does_not_end_the_broker(world: World, call: str) -> None:
+    await world.create_webhook()
+    world.engine.fail(call, 1, by_fault=True)
+    await world.publish(ping("p1"))
+    await world.sent(1)
+    await world.eventually(lambda: world.engine.failures_left(call) == 0)
+    await world.advance(AGAIN)
+    await world.advance(AGAIN)
+    assert (await world.cursor(world.name("hook"))).state.floor == 1
+    assert len(await world.attempts(world.name("hook"))) == 1
+
+
 async def test_a_broker_whose_storage_fails_for_good_ends_all_the_same_and_delivers_again(world: World) -> None:
     await world.create_webhook()
     world.engine.fail("cursors.settle", 1_000_000)
