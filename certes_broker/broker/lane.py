@@ -96,8 +96,7 @@ class Lane:
     @property
     def interest(self) -> Interest[Lane]:
         """What it wants, for the router."""
-        interest = self.subscription.interest
-        return Interest(self, interest.subscriber, interest.selectors, interest.all_subscribers)
+        return self.subscription.interest_of(self)
 
     @property
     def is_full(self) -> bool:
@@ -162,9 +161,8 @@ class Lane:
         if self.cursor.is_deferred(item.entry.position):
             return True
         if self._alone is None:
-            interest = self.subscription.interest
             self._alone = RoutingTable(remembered_types=1000)
-            self._alone.put(Interest(None, interest.subscriber, interest.selectors, interest.all_subscribers))
+            self._alone.put(self.subscription.interest_of(None))
         event = item.entry.event
         return bool(self._alone.match(event.type, event.subscriber, event.options))
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from enum import Enum, unique
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from certes_broker.domain.errors import Aborted, CertesError, FailedPrecondition, Reason
 from certes_broker.domain.events import Micros, Position
 from certes_broker.domain.matching import Interest, Selector
 from certes_broker.domain.names import SubscriptionName
 from certes_broker.domain.retry import RetryPolicy
+
+K = TypeVar("K", bound=Hashable)
 
 DEFAULT_ACK_DEADLINE = 30.0
 DEFAULT_WEBHOOK_TIMEOUT = 15.0
@@ -107,10 +109,9 @@ class Subscription:
     def is_webhook(self) -> bool:
         return isinstance(self.delivery, WebhookDelivery)
 
-    @property
-    def interest(self) -> Interest[str]:
-        """What it wants, for matching; the key is its name."""
-        return Interest(self.name.text, self.name.subscriber, self.selectors, self.scope is Scope.ALL_SUBSCRIBERS)
+    def interest_of(self, key: K) -> Interest[K]:
+        """Returns what it wants, for matching, under a key of the caller's."""
+        return Interest(key, self.name.subscriber, self.selectors, self.scope is Scope.ALL_SUBSCRIBERS)
 
 
 def revise(
