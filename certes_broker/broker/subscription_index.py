@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from certes_broker.broker.paging import make_token, read_token
-from certes_broker.domain.errors import FailedPrecondition, NotFound, Reason
+from certes_broker.domain.errors import NotFound, Reason
 from certes_broker.domain.names import SubscriptionName
 from certes_broker.domain.subscriptions import State, Subscription
 
@@ -77,13 +77,3 @@ class SubscriptionIndex:
         """Forgets a subscription."""
         del self._by_name[name]
         self._names.remove(name)
-
-
-def deleted(name: SubscriptionName) -> FailedPrecondition:
-    """Returns the refusal of what cannot be done with a deleted subscription."""
-    return FailedPrecondition(
-        Reason.SUBSCRIPTION_DELETED,
-        f"{name.text} was deleted.",
-        hint="UpdateSubscription with allow_missing restores it within 24 hours of its deletion.",
-        metadata={"name": name.text},
-    )

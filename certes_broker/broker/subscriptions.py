@@ -19,7 +19,7 @@ from certes_broker.broker.lanes import Lanes
 from certes_broker.broker.posting import Poster, signing_now
 from certes_broker.broker.streams import Streams
 from certes_broker.broker.subscription_documents import PREFIX, key_of, read_document, write_document
-from certes_broker.broker.subscription_index import SubscriptionIndex, SubscriptionPage, deleted
+from certes_broker.broker.subscription_index import SubscriptionIndex, SubscriptionPage
 from certes_broker.broker.undisturbed import Undisturbed
 from certes_broker.broker.webhooks import WebhookPump
 from certes_broker.domain.errors import AlreadyExists, FailedPrecondition, Reason
@@ -28,11 +28,13 @@ from certes_broker.domain.names import SubscriptionName
 from certes_broker.domain.seeking import SeekEnd, SeekPoint
 from certes_broker.domain.signing import generate_secret
 from certes_broker.domain.subscriptions import (
+    MAXIMUM_SECRETS,
     RESTORABLE,
     State,
     StoredSecret,
     Subscription,
     WebhookDelivery,
+    deleted,
     revise,
 )
 from certes_broker.ports.clock import Clock
@@ -40,7 +42,6 @@ from certes_broker.ports.engine import Document, Engine
 from certes_broker.ports.sender import SendResult
 from certes_broker.schemas.wire import Closing
 
-MAXIMUM_SECRETS: Final = 4
 _SECRET_BYTES: Final = 32
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)

@@ -16,6 +16,8 @@ from certes_broker.domain.retry import RetryPolicy
 K = TypeVar("K", bound=Hashable)
 
 DEFAULT_ACK_DEADLINE = 30.0
+MAXIMUM_SECRETS = 4
+"""How many signing secrets a webhook has at most, of which all that have not expired sign."""
 DEFAULT_WEBHOOK_TIMEOUT = 15.0
 WEBHOOK_CONNECT_TIMEOUT = 5.0
 RESTORABLE = Micros(24 * 3600 * 1_000_000)
@@ -163,10 +165,16 @@ def streamability(subscription: Subscription) -> CertesError | None:
                 hint="Resume it, then open the stream again.",
             )
         case State.DELETED:
-            return FailedPrecondition(
-                Reason.SUBSCRIPTION_DELETED,
-                f"{name} was deleted.",
-                hint="UpdateSubscription with allow_missing restores it within 24 hours of its deletion.",
-            )
+            return deleted(subscription.name)
         case _:
             assert_never(subscription.state)
+
+
+def deleted(name: SubscriptionName) -> FailedPrecondition:
+    """Returns the refusal of what cannot be done with a deleted subscription."""
+    return FailedPrecondition(
+        Reason.SUBSCRIPTION_DELETED,
+        f"{name.text} was deleted.",
+        hint="UpdateSubscription with allow_missing restores it within 24 hours of its deletion.",
+        metadata={"name": name.text},
+    )

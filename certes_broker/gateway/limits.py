@@ -12,7 +12,6 @@ MAXIMUM_SELECTORS: Final = 1_000
 MAXIMUM_OPTIONS: Final = 16
 """Options of one selector."""
 MAXIMUM_LABELS: Final = 64
-MAXIMUM_SECRETS: Final = 4
 MAXIMUM_URL_LENGTH: Final = 2_048
 MAXIMUM_ORDINAL_RANGES: Final = 10_000
 """Ranges in one acknowledgement."""

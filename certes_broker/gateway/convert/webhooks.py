@@ -9,10 +9,16 @@ from urllib.parse import urlsplit
 from certes.v1 import subscription_pb2 as pb
 from certes.v1 import subscription_service_pb2 as service_pb
 from certes_broker.domain.signing import SigningSecret
-from certes_broker.domain.subscriptions import DEFAULT_WEBHOOK_TIMEOUT, Format, StoredSecret, WebhookDelivery
+from certes_broker.domain.subscriptions import (
+    DEFAULT_WEBHOOK_TIMEOUT,
+    MAXIMUM_SECRETS,
+    Format,
+    StoredSecret,
+    WebhookDelivery,
+)
 from certes_broker.gateway.convert.times import Bounds, duration, read_duration, timestamp
 from certes_broker.gateway.faults import Faults
-from certes_broker.gateway.limits import MAXIMUM_SECRETS, MAXIMUM_URL_LENGTH, MINUTE, SECOND
+from certes_broker.gateway.limits import MAXIMUM_URL_LENGTH, MINUTE, SECOND
 
 
 def read_webhook(
