@@ -37,6 +37,10 @@ MAXIMUM_ATTEMPTS: Final = 100
 MAXIMUM_MULTIPLIER: Final = 100.0
 MAXIMUM_ASKED: Final = _DAY
 """The longest wait, in seconds, that a receiver may ask for."""
+DEFAULT_MAXIMUM: Final = _HOUR
+"""The longest wait, in seconds, of a back-off that does not say."""
+DEFAULT_MULTIPLIER: Final = 2.0
+DEFAULT_JITTER: Final = 0.2
 DEFAULT_ATTEMPTS: Final = 16
 """Attempts of a policy that limits them neither by `max_attempts` nor by a schedule."""
 
@@ -46,8 +50,8 @@ class Exponential:
     """Waits initial · multiplier^(n−1) after attempt n, at most `maximum`. Seconds; `multiplier` is 1 to 100."""
 
     initial: float
-    multiplier: float = 2.0
-    maximum: float = _HOUR
+    multiplier: float = DEFAULT_MULTIPLIER
+    maximum: float = DEFAULT_MAXIMUM
 
     def __post_init__(self) -> None:
         _check_first_and_longest("exponential", self.initial, self.maximum)
@@ -60,7 +64,7 @@ class Linear:
 
     initial: float
     increment: float
-    maximum: float = _HOUR
+    maximum: float = DEFAULT_MAXIMUM
 
     def __post_init__(self) -> None:
         _check_first_and_longest("linear", self.initial, self.maximum)
@@ -73,7 +77,7 @@ class Logarithmic:
 
     initial: float
     scale: float
-    maximum: float = _HOUR
+    maximum: float = DEFAULT_MAXIMUM
 
     def __post_init__(self) -> None:
         _check_first_and_longest("logarithmic", self.initial, self.maximum)
@@ -113,7 +117,7 @@ class RetryPolicy:
     backoff: Backoff
     max_attempts: int | None = None
     max_duration: float | None = None
-    jitter: float = 0.2
+    jitter: float = DEFAULT_JITTER
 
     def __post_init__(self) -> None:
         if self.max_attempts is not None:

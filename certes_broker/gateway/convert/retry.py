@@ -7,13 +7,19 @@ from typing import assert_never
 from google.protobuf.duration_pb2 import Duration
 
 from certes.v1 import subscription_pb2 as pb
-from certes_broker.domain.retry import Backoff, Exponential, Linear, Logarithmic, RetryPolicy, Schedule
+from certes_broker.domain.retry import (
+    DEFAULT_JITTER,
+    DEFAULT_MAXIMUM,
+    DEFAULT_MULTIPLIER,
+    Backoff,
+    Exponential,
+    Linear,
+    Logarithmic,
+    RetryPolicy,
+    Schedule,
+)
 from certes_broker.gateway.convert.times import duration, raw_seconds
 from certes_broker.gateway.faults import Faults
-
-_DEFAULT_MAXIMUM = 3_600.0
-_DEFAULT_MULTIPLIER = 2.0
-_DEFAULT_JITTER = 0.2
 
 
 def read_retry_policy(faults: Faults, parent: str, message: pb.RetryPolicy) -> RetryPolicy | None:
@@ -30,7 +36,7 @@ def read_retry_policy(faults: Faults, parent: str, message: pb.RetryPolicy) -> R
             backoff,
             max_attempts=message.max_attempts if message.HasField("max_attempts") else None,
             max_duration=max_duration,
-            jitter=message.jitter if message.HasField("jitter") else _DEFAULT_JITTER,
+            jitter=message.jitter if message.HasField("jitter") else DEFAULT_JITTER,
         )
     return None
 
@@ -87,7 +93,7 @@ class _Waits:
     def maximum(
         self, backoff: pb.ExponentialBackoff | pb.LinearBackoff | pb.LogarithmicBackoff, initial: float
     ) -> float:
-        return self.wait("maximum", backoff.maximum) if backoff.HasField("maximum") else max(_DEFAULT_MAXIMUM, initial)
+        return self.wait("maximum", backoff.maximum) if backoff.HasField("maximum") else max(DEFAULT_MAXIMUM, initial)
 
 
 def _read_backoff(faults: Faults, parent: str, message: pb.RetryPolicy) -> Backoff | None:
@@ -102,7 +108,7 @@ def _read_backoff(faults: Faults, parent: str, message: pb.RetryPolicy) -> Backo
             maximum = waits.maximum(exponential, initial)
             if waits.all_read:
                 with faults.within(parent):
-                    multiplier = exponential.multiplier if exponential.HasField("multiplier") else _DEFAULT_MULTIPLIER
+                    multiplier = exponential.multiplier if exponential.HasField("multiplier") else DEFAULT_MULTIPLIER
                     return Exponential(initial, multiplier, maximum)
         case "linear":
             waits = _Waits(faults, f"{path}.linear")
