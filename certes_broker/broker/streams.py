@@ -103,8 +103,8 @@ class Streams:
     async def acknowledge(self, name: str, settlement: Settlement) -> None:
         """Settles deliveries of a stream; durable when it returns.
 
-        Raises `FailedPrecondition` (STREAM_ENDED) if there is no such stream, for whatever reason, and `Invalid`
-        (ORDINAL_NOT_OUTSTANDING).
+        Raises `FailedPrecondition` (STREAM_ENDED) if there is no such stream, for whatever reason, `Invalid`
+        (ORDINAL_NOT_OUTSTANDING), and what `Settler.settled` raises.
         """
         stream = self._open.get(name)
         if stream is None or stream.has_ended:
