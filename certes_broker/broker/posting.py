@@ -35,7 +35,11 @@ class Poster:
         self._parsed: dict[str, SigningSecret] = {}
 
     async def post(self, item: Item, delivery: WebhookDelivery) -> SendResult:
-        """Sends one delivery and returns what came of it. Raises `Invalid` if the event cannot be rendered."""
+        """Sends one delivery and returns what came of it.
+
+        Raises `Invalid` if the event cannot be rendered, and `Unavailable` (STORAGE_UNAVAILABLE) if its original cannot be
+        read.
+        """
         rendered = item.bodies.get(delivery.format)
         if rendered is None:
             event, original = item.entry.event, None

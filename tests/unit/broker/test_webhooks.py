@@ -334,6 +334,20 @@ async def test_original_hands_on_what_came_also_on_a_retry_after_a_restart(eithe
         assert verified(request)
 
 
+async def test_an_original_that_storage_could_not_hand_out_is_sent_when_it_can(world: World) -> None:
+    await world.create_webhook(form=Format.ORIGINAL)
+    original = Original("application/json", (), b'{"zen": 1 }')
+    read = world.broker.reader.read(ping("p1").SerializeToString(), world.clock.now(), original=original)
+    world.engine.fail("journal.original", 1)
+    await world.broker.publisher.publish([read])
+    [attempt] = await world.attempted(world.name("hook"), 1)
+    assert (attempt.failure, attempt.number) == (SendFailure.OURS.value, 1)
+    await world.advance(1)
+    await world.sent(1)
+    assert world.sender.requests[0].body == b'{"zen": 1 }'
+    assert await world.dead_letters(world.name("hook")) == []
+
+
 async def test_a_drain_waits_for_requests_under_way_and_sends_no_more(either_world: World) -> None:
     world = either_world
     held = Holds()
