@@ -161,7 +161,8 @@ class Lane:
         if self.cursor.is_deferred(item.entry.position):
             return True
         if self._alone is None:
-            self._alone = RoutingTable(remembered_types=1000)
+            # Every subscriber is a route of its own, and a thousand lanes may be behind.
+            self._alone = RoutingTable(remembered_keys=1000, remembered_types=1000)
             self._alone.put(self.subscription.interest_of(None))
         event = item.entry.event
         return bool(self._alone.match(event.type, event.subscriber, event.options))
