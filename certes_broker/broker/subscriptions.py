@@ -24,7 +24,7 @@ from certes_broker.broker.undisturbed import Undisturbed
 from certes_broker.broker.webhooks import WebhookPump
 from certes_broker.domain.errors import AlreadyExists, FailedPrecondition, Reason
 from certes_broker.domain.events import Micros, Position
-from certes_broker.domain.names import SubscriptionName
+from certes_broker.domain.names import SubscriptionName, parse_subscription_name
 from certes_broker.domain.seeking import SeekEnd, SeekPoint
 from certes_broker.domain.signing import generate_secret
 from certes_broker.domain.subscriptions import (
@@ -175,18 +175,23 @@ class Subscriptions:
 
     async def pause(self, name: SubscriptionName) -> Subscription:
         """Stops deliveries. Idempotent."""
-        return await self._set_state(name, State.PAUSED, "")
+        return await self._set_state(name, State.PAUSED)
 
     async def resume(self, name: SubscriptionName) -> Subscription:
         """Lets deliveries go out again. Idempotent."""
-        return await self._set_state(name, State.ACTIVE, "")
+        return await self._set_state(name, State.ACTIVE)
 
-    async def disable(self, name: str, reason: str) -> None:
-        """Stops deliveries for a reason of the broker's."""
-        subscription = self._index.find(name)
-        if subscription is not None and subscription.state is State.ACTIVE:
+    async def disable(self, name: str, url: str, reason: str) -> None:
+        """Stops deliveries to a receiver of which there is no more, unless the subscription has another by now."""
+
+        def revised(stored: Subscription) -> Subscription:
+            if stored.state is not State.ACTIVE or _webhook(stored).url != url:
+                return stored
             log.warning("subscription_disabled", subscription=name, reason=reason)
-            await self._set_state(subscription.name, State.DISABLED, reason)
+            now = self._around.clock.now()
+            return replace(stored, state=State.DISABLED, state_reason=reason, update_time=now)
+
+        await self._around.undisturbed.do(self._change(parse_subscription_name(name), revised))
 
     async def seek(self, name: SubscriptionName, point: SeekPoint) -> tuple[Subscription, int]:
         """Moves a subscription; returns how many pending deliveries were discarded."""
@@ -252,13 +257,13 @@ class Subscriptions:
 
     # Below: how a change takes effect.
 
-    async def _set_state(self, name: SubscriptionName, state: State, reason: str) -> Subscription:
+    async def _set_state(self, name: SubscriptionName, state: State) -> Subscription:
         def revised(stored: Subscription) -> Subscription:
             if stored.state is State.DELETED:
                 raise deleted(name)
             return revise(
                 stored,
-                lambda one: replace(one, state=state, state_reason=reason),
+                lambda one: replace(one, state=state, state_reason=""),
                 etag="",
                 generation=None,
                 now=self._around.clock.now(),

@@ -36,6 +36,7 @@ _OUR_FAULT_WAIT: Final = Micros(1_000_000)
 _AGAIN_AFTER: Final = 1.0
 _SUCCESS: Final = range(200, 300)
 _GONE: Final = 410
+GONE_REASON: Final = "The receiver answered 410 Gone."
 _MAY_SAY_WHEN: Final = frozenset({429, 503})
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
@@ -47,6 +48,7 @@ class Tried:
 
     taker: Taker
     tracked: Tracked[Item]
+    url: str
     result: SendResult
     began: Micros
     ended: Micros
@@ -64,8 +66,8 @@ class WebhookPump:
         self._queue: asyncio.Queue[Taker] = asyncio.Queue()
         self._takers: dict[str, Taker] = {}
         self._places = Places(places)
-        self.on_gone: Callable[[str, str], Awaitable[None]] = _nobody
-        """Called with a subscription's name and a reason when its receiver says that it is gone."""
+        self.on_gone: Callable[[str, str, str], Awaitable[None]] = _nobody
+        """Called with a subscription's name, the URL of a receiver that says that it is gone, and a reason."""
 
     @property
     def in_flight(self) -> int:
@@ -118,10 +120,10 @@ class WebhookPump:
                 if taker.is_done:
                     await self._leave(taker)
 
-    async def _disable(self, taker: Taker, reason: str) -> None:
+    async def _disable(self, taker: Taker, url: str) -> None:
         lane = taker.lane
         try:
-            await self.on_gone(lane.name, reason)
+            await self.on_gone(lane.name, url, GONE_REASON)
         except CertesError as error:
             # Deleted meanwhile, or storage fails: then the receiver is asked again, and says the same.
             log.warning("subscription_not_disabled", subscription=lane.name, error=str(error))
@@ -132,11 +134,11 @@ class WebhookPump:
     async def _leave(self, taker: Taker) -> None:
         if self._takers.get(taker.lane.name) is taker:
             del self._takers[taker.lane.name]
-            self._lanes.leave(taker.lane, taker)
+            taker.lane.leave(taker)
             await self._lanes.rest(taker.lane)
 
     async def _attempt(self, taker: Taker, tracked: Tracked[Item]) -> str:
-        """Makes one attempt and applies its outcome; returns why the receiver is gone, if it said so."""
+        """Makes one attempt and applies its outcome; returns the receiver's URL if it said that it is gone."""
         lane, era = taker.lane, taker.lane.era
         item, delivery = tracked.payload, lane.subscription.delivery
         assert item is not None  # What is out is in memory.
@@ -163,7 +165,7 @@ class WebhookPump:
         taker.answered(result)
         if lane.era != era:
             return ""
-        return await self._apply(Tried(taker, tracked, result, began, self._clock.now()))
+        return await self._apply(Tried(taker, tracked, delivery.url, result, began, self._clock.now()))
 
     async def _apply(self, tried: Tried) -> str:
         lane, tracked, result = tried.taker.lane, tried.tracked, tried.result
@@ -175,7 +177,7 @@ class WebhookPump:
             # First, or the next worker would send again what comes back here, until it is stored that nothing may be sent.
             tried.taker.stopped = True
             lane.cursor.give_back(tracked, attempted=True)
-            gone = "The receiver answered 410 Gone."
+            gone = tried.url
         elif result.failure is SendFailure.OURS:
             # Not counted, also in the row: the fault is ours.
             next_try = Micros(tried.ended + _OUR_FAULT_WAIT)
@@ -206,5 +208,5 @@ class WebhookPump:
         return gone
 
 
-async def _nobody(_name: str, _reason: str) -> None:
+async def _nobody(_name: str, _url: str, _reason: str) -> None:
     """Hears nothing: the pump is not connected yet."""

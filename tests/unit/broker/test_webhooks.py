@@ -102,6 +102,22 @@ async def test_no_more_is_sent_to_a_receiver_that_said_it_is_gone(world: World) 
     assert len(world.sender.requests) == 1
 
 
+async def test_a_receiver_that_was_replaced_before_it_said_that_it_is_gone_disables_nothing(world: World) -> None:
+    held = Holds(then=Answers(410))
+    world.sender.script(URL, held)
+    made = await world.create_webhook()
+    await world.publish(ping("p1"))
+    await world.sent(1)
+    assert isinstance(made.delivery, WebhookDelivery)
+    await world.update(made.name, delivery=replace(made.delivery, url=OTHER))
+    held.until.set()
+    await world.sent(2)
+    assert world.sender.requests[1].url == OTHER
+    await world.quiet()
+    assert world.broker.subscriptions.get(made.name).state is State.ACTIVE
+    await still_works(world)
+
+
 async def test_a_subscription_deleted_while_its_receiver_says_that_it_is_gone_is_deleted(world: World) -> None:
     held = Holds(then=Answers(410))
     world.sender.script(URL, held)
