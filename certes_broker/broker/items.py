@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Final
 
 from certes_broker.broker.names import PREFIX
 from certes_broker.domain.events import Entry
@@ -10,11 +11,11 @@ from certes_broker.domain.subscriptions import Format
 from certes_broker.schemas.outgoing import Rendered
 from certes_broker.schemas.wire import delivery_in_batch
 
-OVERHEAD = 160
+OVERHEAD: Final = 160
 """What a delivery adds to its event's bytes, about."""
 
 
-_TOKEN = slice(len(PREFIX), len(PREFIX) + 24)
+_TOKEN: Final = slice(len(PREFIX), len(PREFIX) + 24)
 
 
 class Item:

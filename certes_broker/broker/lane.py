@@ -184,6 +184,11 @@ class Lane:
         self.subscription = subscription
         self._alone = None
 
+    def leave(self, consumer: Consumer) -> None:
+        """Forgets a consumer. It stays awake until it is put to rest. Idempotent."""
+        if consumer in self.consumers:
+            self.consumers.remove(consumer)
+
     def wake(self) -> None:
         """Tells its consumers that something is ready."""
         for consumer in self.consumers:

@@ -143,11 +143,6 @@ class Lanes:
         lane.consumers.append(consumer)
         consumer.wake()
 
-    def leave(self, lane: Lane, consumer: Consumer) -> None:
-        """Removes a taker. The lane stays awake until it is put to rest."""
-        if consumer in lane.consumers:
-            lane.consumers.remove(consumer)
-
     async def settled(self, lane: Lane) -> None:
         """Returns when all that a lane has settled by now is durable. Raises as `Settler.settled` does."""
         await self._settler.settled(lane)

@@ -106,27 +106,29 @@ class Stream:
         await self._end(self)
 
     def end(self, reason: Closing.ValueType, message: str) -> None:
-        """Ends the stream: its deliveries go back now, and `frames` says why."""
+        """Ends the stream: its deliveries go back now, and `frames` says why, as soon as its client reads on."""
         if self._closing is None:
             self._closing = closing_frame(reason, message)
             self.give_back()
+            # Not only when the client has read why: it may never, and the lane is to go to rest.
+            self.lane.leave(self)
             self._ready.set()
 
     def give_back(self) -> None:
         """Returns every unsettled delivery to the lane. Idempotent."""
-        self._ended = True
-        if self._deadline_alarm is not None:
-            self._deadline_alarm.cancel()
         for tracked in self._outstanding.values():
             self.lane.cursor.give_back(tracked, attempted=True)
         self._forget_all()
 
     def forget(self) -> None:
         """Lets go of every delivery without returning any: the lane has been moved, and they concern nobody any more."""
-        self._ended = True
         self._forget_all()
 
     def _forget_all(self) -> None:
+        self._ended = True
+        if self._deadline_alarm is not None:
+            self._deadline_alarm.cancel()
+            self._deadline_alarm = None
         self._outstanding.clear()
         self._outstanding_bytes = 0
         self._deadlines.clear()

@@ -86,7 +86,7 @@ class Streams:
         lane = stream.lane
         if not stream.has_ended:
             stream.give_back()
-        self._lanes.leave(lane, stream)
+        lane.leave(stream)
         if lane.consumers:
             lane.wake()
         else:

@@ -37,7 +37,7 @@ class Extension:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """One acknowledgement: ordinals are inclusive ranges, counted from 1 per stream."""
+    """One acknowledgement: ordinals are inclusive ranges, counted from 1 per stream; no two of them overlap."""
 
     acked: tuple[tuple[int, int], ...]
     nacked: tuple[Nack, ...]

@@ -151,3 +151,19 @@ async def test_a_caller_that_gives_up_while_a_lane_wakes_leaves_the_subscription
         opening.cancel()
     waking.set()
     assert ids(await (await world.open()).take(1)) == ["p1"]
+
+
+async def test_a_client_that_does_not_read_why_its_stream_ended_keeps_no_lane_awake(world: World) -> None:
+    await world.create()
+    await world.publish(*pings(1))
+    stream = await world.broker.streams.open(world.name(), StreamLimits(10, 10_000))
+    frames = stream.frames()
+    await anext(frames)
+    await world.broker.subscriptions.pause(world.name())
+    assert world.broker.lanes.get(world.name().text) is None
+    await world.broker.subscriptions.resume(world.name())
+    again = await world.open()
+    assert ids(await again.take(1)) == ["p1"]
+    await stream.close()
+    await world.publish(ping("p2"))
+    assert ids(await again.take(1)) == ["p2"]
