@@ -7,7 +7,7 @@ the other (`Lanes.alone`). The subscriptions are all in memory too; reading them
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -22,7 +22,7 @@ from certes_broker.broker.subscription_documents import PREFIX, key_of, read_doc
 from certes_broker.broker.subscription_index import SubscriptionIndex, SubscriptionPage
 from certes_broker.broker.undisturbed import Undisturbed
 from certes_broker.broker.webhooks import WebhookPump
-from certes_broker.domain.errors import AlreadyExists, FailedPrecondition, Reason
+from certes_broker.domain.errors import Aborted, AlreadyExists, FailedPrecondition, Reason
 from certes_broker.domain.events import Micros, Position
 from certes_broker.domain.names import SubscriptionName, parse_subscription_name
 from certes_broker.domain.seeking import SeekEnd, SeekPoint
@@ -103,33 +103,33 @@ class Subscriptions:
 
         Raises `AlreadyExists` (SUBSCRIPTION_EXISTS); a deleted one's name is free.
         """
-        return await self._around.undisturbed.do(self._create(subscription, start))
+        name = subscription.name
+        return await self._around.undisturbed.do(self._alone(name, lambda: self._create(subscription, start)))
 
     async def _create(self, subscription: Subscription, start: SeekPoint | None) -> Subscription:
         name = subscription.name
-        async with self._around.lanes.alone(name.text):
-            present = self._index.find(name.text)
-            if present is not None and present.state is not State.DELETED:
-                raise AlreadyExists(
-                    Reason.SUBSCRIPTION_EXISTS,
-                    f"{name.text} exists.",
-                    hint="Update it, with allow_missing where it may be new.",
-                    metadata={"name": name.text},
-                )
-            if present is not None:
-                await self._around.engine.cursors.forget(name.text)
-            now = self._around.clock.now()
-            position = await self._around.kept_events.position_of(SeekEnd() if start is None else start)
-            fresh = replace(
-                _with_secret(subscription), start=position, create_time=now, update_time=now, state=State.ACTIVE
+        present = self._index.find(name.text)
+        if present is not None and present.state is not State.DELETED:
+            raise AlreadyExists(
+                Reason.SUBSCRIPTION_EXISTS,
+                f"{name.text} exists.",
+                hint="Update it, with allow_missing where it may be new.",
+                metadata={"name": name.text},
             )
-            stored = await self._store(fresh, 0 if present is None else present.revision)
-            lane = self._around.lanes.get(name.text)
-            if lane is not None:
-                # The deleted one's last requests are still under way.
-                await self._move(lane, position)
-            await self._take_effect(stored)
-            return stored
+        if present is not None:
+            await self._around.engine.cursors.forget(name.text)
+        now = self._around.clock.now()
+        position = await self._around.kept_events.position_of(SeekEnd() if start is None else start)
+        fresh = replace(
+            _with_secret(subscription), start=position, create_time=now, update_time=now, state=State.ACTIVE
+        )
+        stored = await self._store(fresh, 0 if present is None else present.revision)
+        lane = self._around.lanes.get(name.text)
+        if lane is not None:
+            # The deleted one's last requests are still under way.
+            await self._move(lane, position)
+        await self._take_effect(stored)
+        return stored
 
     async def update(
         self,
@@ -154,7 +154,7 @@ class Subscriptions:
                 changed = replace(changed, state=State.ACTIVE, state_reason="", delete_time=None)
             return changed
 
-        return await self._around.undisturbed.do(self._change(name, revised))
+        return await self._changed(name, revised)
 
     async def delete(self, name: SubscriptionName, *, etag: str) -> Subscription:
         """Deletes a subscription; it can be restored for 24 hours. Raises as `update` does."""
@@ -171,7 +171,7 @@ class Subscriptions:
                 now=now,
             )
 
-        return await self._around.undisturbed.do(self._change(name, revised))
+        return await self._changed(name, revised)
 
     async def pause(self, name: SubscriptionName) -> Subscription:
         """Stops deliveries. Idempotent."""
@@ -191,7 +191,7 @@ class Subscriptions:
             now = self._around.clock.now()
             return replace(stored, state=State.DISABLED, state_reason=reason, update_time=now)
 
-        await self._around.undisturbed.do(self._change(parse_subscription_name(name), revised))
+        await self._changed(parse_subscription_name(name), revised)
 
     async def seek(self, name: SubscriptionName, point: SeekPoint) -> tuple[Subscription, int]:
         """Moves a subscription; returns how many pending deliveries were discarded."""
@@ -269,29 +269,59 @@ class Subscriptions:
                 now=self._around.clock.now(),
             )
 
-        return await self._around.undisturbed.do(self._change(name, revised))
+        return await self._changed(name, revised)
+
+    async def _changed(self, name: SubscriptionName, revised: Callable[[Subscription], Subscription]) -> Subscription:
+        return await self._around.undisturbed.do(self._alone(name, lambda: self._change(name, revised)))
 
     async def _change(self, name: SubscriptionName, revised: Callable[[Subscription], Subscription]) -> Subscription:
         lanes = self._around.lanes
-        async with lanes.alone(name.text):
-            stored = self.get(name)
-            changed = _with_secret(revised(stored))
-            if changed == stored:
-                # Storage may have failed after it was stored and before it took effect; saying it again mends that.
-                await self._take_effect(stored)
-                return stored
-            lane: Lane | None = None
-            if (changed.selectors, changed.scope) != (stored.selectors, stored.scope):
-                [lane] = await lanes.wake([stored])
+        stored = self.get(name)
+        changed = _with_secret(revised(stored))
+        if changed == stored:
+            # Storage may have failed after it was stored and before it took effect; saying it again mends that.
+            await self._take_effect(stored)
+            return stored
+        lane: Lane | None = None
+        if _differ(changed, stored):
+            [lane] = await lanes.wake([stored])
+        try:
+            if lane is not None:
+                await lanes.freeze(lane)
+            changed = await self._store(changed, stored.revision)
+        finally:
+            if lane is not None:
+                lanes.thaw(lane, self._index.get(name))
+        await self._take_effect(changed)
+        return changed
+
+    async def _alone(self, name: SubscriptionName, work: Callable[[], Awaitable[Subscription]]) -> Subscription:
+        """Does work on a subscription, alone with it, and once more if its document turns out to be newer than is known.
+
+        That is so where storage failed after it had written: nobody was told, so the index does not have it yet.
+        """
+        async with self._around.lanes.alone(name.text):
             try:
-                if lane is not None:
-                    await lanes.freeze(lane)
-                changed = await self._store(changed, stored.revision)
-            finally:
-                if lane is not None:
-                    lanes.thaw(lane, self._index.get(name))
-            await self._take_effect(changed)
-            return changed
+                return await work()
+            except Aborted as conflict:
+                if conflict.reason is not Reason.REVISION_CONFLICT:
+                    raise
+            await self._adopt(name)
+            return await work()
+
+    async def _adopt(self, name: SubscriptionName) -> None:
+        """Takes over a subscription as it is stored."""
+        lanes = self._around.lanes
+        document = await self._around.engine.settings.get(key_of(name))
+        if document is None:
+            return
+        stored, known, lane = read_document(document), self._index.find(name.text), lanes.get(name.text)
+        if lane is not None and known is not None and _differ(stored, known):
+            await lanes.freeze(lane)
+            self._index.put(stored)
+            lanes.thaw(lane, stored)
+        self._index.put(stored)
+        await self._take_effect(stored)
 
     async def _store(self, subscription: Subscription, expected: int) -> Subscription:
         key, body = key_of(subscription.name), write_document(subscription)
@@ -325,6 +355,11 @@ _CLOSINGS: Final = {
     State.DISABLED: (Closing.REASON_PAUSED, "The subscription was disabled."),
     State.DELETED: (Closing.REASON_DELETED, "The subscription was deleted."),
 }
+
+
+def _differ(one: Subscription, other: Subscription) -> bool:
+    """Whether two states of a subscription want different events."""
+    return (one.selectors, one.scope) != (other.selectors, other.scope)
 
 
 def _new_secret() -> StoredSecret:

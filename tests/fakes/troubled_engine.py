@@ -57,6 +57,7 @@ class TroubledEngine:
         self._failures: Counter[str] = Counter()
         self._faults: set[str] = set()
         self._held: dict[str, asyncio.Event] = {}
+        self._unanswered: set[str] = set()
         self._dead = False
         self._crash_at: tuple[int, bool] | None = None
         self._leased: list[tuple[list[str], str]] = []
@@ -69,6 +70,10 @@ class TroubledEngine:
         """Lets the next calls raise `Unavailable`, or `Internal` if it is by a fault of the engine's own."""
         self._failures[call] = times
         (self._faults.add if by_fault else self._faults.discard)(call)
+
+    def lose_answer(self, call: str) -> None:
+        """Lets the next call be carried out, and raise `Unavailable` all the same."""
+        self._unanswered.add(call)
 
     def failures_left(self, call: str) -> int:
         """How many calls are still to fail."""
@@ -116,6 +121,9 @@ class TroubledEngine:
             self._failures[name] -= 1
             raise self._failure(name)
         result = await behind(*args, **kwargs)
+        if name in self._unanswered:
+            self._unanswered.remove(name)
+            raise self._failure(name)
         if name == "cursors.settle":
             self.settled.extend(args[0])
         return result

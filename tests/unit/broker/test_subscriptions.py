@@ -310,3 +310,30 @@ async def test_deleted_subscriptions_are_listed_only_where_asked_for(world: Worl
     listed = world.broker.subscriptions.list
     assert listed("org_1", show_deleted=False, page_size=9, page_token="").subscriptions == []
     assert len(listed("org_1", show_deleted=True, page_size=9, page_token="").subscriptions) == 1
+
+
+async def test_a_change_that_was_stored_without_an_answer_does_not_stand_in_the_way_of_the_next(world: World) -> None:
+    await world.create()
+    reader = await world.open()
+    await world.publish(ping("p1"))
+    assert ids(await reader.take(1)) == ["p1"]
+    world.engine.lose_answer("settings.put")
+    with pytest.raises(Unavailable):
+        await world.select(world.name(), PUSH)
+    changed = await world.broker.subscriptions.update(
+        world.name(), lambda one: replace(one, labels=(("a", "b"),)), etag="", generation=None, restore=False
+    )
+    assert [selector.pattern.text for selector in changed.selectors] == [PUSH]
+    assert changed.labels == (("a", "b"),)
+    await world.publish(ping("p2"), push("q1"))
+    assert ids(await reader.take(1)) == ["q1"]
+
+
+async def test_a_creation_that_was_stored_without_an_answer_is_known_when_it_is_repeated(world: World) -> None:
+    world.engine.lose_answer("settings.put")
+    with pytest.raises(Unavailable):
+        await world.create_webhook()
+    with pytest.raises(AlreadyExists):
+        await world.create_webhook()
+    await world.publish(ping("p1"))
+    await world.attempted(world.name("hook"), 1)
