@@ -77,7 +77,7 @@ async def serving(config: Config, engine: Engine, sender: Sender, clock: SystemC
         await grpc_server.start()
         grpc_address = str(Address(config.grpc.listen.host, grpc_server.port))
         sources = SourceTable(config.sources)
-        settings = _http_settings(config, grpc_address)
+        settings = _http_settings(config, grpc_address, registry)
         http_server = HttpServer(build_app(broker, methods, sources, settings), settings)
         try:
             port = await http_server.start()
@@ -172,13 +172,13 @@ def _broker_settings(config: Config) -> BrokerSettings:
     )
 
 
-def _http_settings(config: Config, grpc_address: str) -> HttpSettings:
+def _http_settings(config: Config, grpc_address: str, registry: Registry) -> HttpSettings:
     return HttpSettings(
         host=config.http.listen.host,
         port=config.http.listen.port,
         allowed_hosts=(*LOOPBACK_NAMES, *config.allowed_hosts),
         grpc_address=grpc_address,
-        domains=(config.domain,),
+        domains=tuple(sorted({config.domain, *(event_type.domain for event_type in registry.types())})),
         version=version("certes"),
         max_payload_bytes=config.limits.ingress_body_bytes,
         max_request_bytes=config.limits.request_bytes,

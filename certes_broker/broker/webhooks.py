@@ -34,7 +34,6 @@ from certes_broker.ports.sender import SendFailure, SendResult
 
 _OUR_FAULT_WAIT: Final = Micros(1_000_000)
 _AGAIN_AFTER: Final = 1.0
-_SUCCESS: Final = range(200, 300)
 _GONE: Final = 410
 GONE_REASON: Final = "The receiver answered 410 Gone."
 _MAY_SAY_WHEN: Final = frozenset({429, 503})
@@ -171,7 +170,7 @@ class WebhookPump:
         lane, tracked, result = tried.taker.lane, tried.tracked, tried.result
         number, position = tracked.attempt, tracked.position
         gone, next_try, status = "", None, result.status
-        if status is not None and status in _SUCCESS:
+        if result.is_success:
             lane.cursor.ack(tracked)
         elif status == _GONE:
             # First, or the next worker would send again what comes back here, until it is stored that nothing may be sent.

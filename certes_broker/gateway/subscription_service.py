@@ -153,7 +153,7 @@ class _SubscriptionService:
         result = await self.broker.subscriptions.test(read_subscription_name("name", request.name))
         status = result.status or 0
         return pb.TestSubscriptionResponse(
-            success=200 <= status < 300,
+            success=result.is_success,
             status=status,
             error=result.error,
             duration=duration(result.duration),

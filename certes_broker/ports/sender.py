@@ -54,6 +54,11 @@ class SendResult:
     answer: bytes
     duration: float
 
+    @property
+    def is_success(self) -> bool:
+        """Whether the receiver took the request: it answered 2xx."""
+        return self.status is not None and 200 <= self.status < 300
+
 
 class Sender(Protocol):
     """Sends requests. Implementations bound what they keep open and report it by `in_flight`."""
