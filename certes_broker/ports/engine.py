@@ -53,6 +53,8 @@ __all__ = [
     "OwedKind",
     "Page",
     "Ranges",
+    "Rejected",
+    "Rejections",
     "Settings",
     "StoredCursor",
 ]
@@ -209,6 +211,45 @@ class Attempts(Protocol):
         """Forgets attempts made before a time, or a little fewer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A payload that a source did not take.
+
+    `number` is given by the log, growing and positive; 0 before. `verified` says whether its signature had been accepted.
+    """
+
+    source: str
+    time: Micros
+    reason: str
+    message: str
+    verified: bool
+    payload: Original
+    number: int = 0
+
+
+class Rejections(Protocol):
+    """The log of rejected payloads."""
+
+    async def keep(self, rejected: Rejected) -> int:
+        """Adds a payload durably and returns its number; its own is ignored. Many calls share one commit."""
+
+    async def list(self, source: str, before: int | None, limit: int) -> Sequence[Rejected]:
+        """Returns payloads of a source, newest first: those with numbers below `before`, or all for None."""
+
+    async def get(self, source: str, number: int) -> Rejected | None:
+        """Returns a payload; None if it is not kept, or is another source's."""
+
+    async def forget(self, source: str, number: int | None) -> None:
+        """Forgets a payload, or all of a source for None. Idempotent."""
+
+    async def trim(self, before: Micros, max_bytes: int, max_unverified: int) -> None:
+        """Forgets payloads that came before a time, and the oldest until the rest fits.
+
+        What is left has at most `max_bytes` of bodies, and each source at most `max_unverified` payloads that are not
+        verified, since anybody can send those.
+        """
+
+
 class Document(NamedTuple):
     """A settings document. Revisions grow over all documents, from 1."""
 
@@ -262,6 +303,9 @@ class Engine(Protocol):
 
     @property
     def attempts(self) -> Attempts: ...
+
+    @property
+    def rejections(self) -> Rejections: ...
 
     @property
     def settings(self) -> Settings: ...

@@ -108,7 +108,9 @@ class Event(_message.Message):
 
     @_builtins.property
     def raw(self) -> Global___RawContent:
-        """Untyped content. Only namespaces configured `open` take it; `NOT_BUILT` until they are."""
+        """Untyped content. Only namespaces configured `open` take it, and only for types that no schema is registered for:
+        else `RAW_NOT_ALLOWED`.
+        """
 
     @_builtins.property
     def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:

@@ -123,7 +123,11 @@ class Subscription(_message.Message):
     `. _ ~ - : @`, but not `-`, `.` or `..` alone. Immutable.
     """
     filter: _builtins.str
-    """A CEL expression over `event` and `data` that must also be true. `NOT_BUILT` if set, until filters are built."""
+    """A CEL expression that must also be true, over `event` (the fields of `certes.v1.Event` but its content) and `data` (the
+    event's message). At most 4,096 characters. `FILTER_INVALID` if it does not compile, with its place; if it is not of
+    type bool; if it does not fit an event type that a selector spells, or none that a pattern matches. An event for
+    which it fails, or exceeds its budget, does not match.
+    """
     scope: Global___Subscription.Scope.ValueType
     """Whose events. Defaults to `SCOPE_OWN`."""
     priority: _builtins.int
