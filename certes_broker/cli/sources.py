@@ -17,8 +17,8 @@ from certes_broker.cli.options import (
 )
 from certes_broker.cli.output import print_facts, print_json, print_table
 from certes_broker.config import Config
-from certes_broker.config.source_tables import secrets_variable
-from certes_broker.domain.sources import Provider, Source
+from certes_broker.config.source_tables import PROVIDERS, secrets_variable
+from certes_broker.domain.sources import Source
 
 SECRET_BYTES: Final = 32
 
@@ -53,9 +53,7 @@ def list_sources(*, config_file: Path | None, as_json: bool) -> None:
 
 @sources.command("create")
 @click.argument("name")
-@click.option(
-    "--provider", type=click.Choice([provider.value for provider in Provider]), required=True, help="Who sends."
-)
+@click.option("--provider", type=click.Choice(PROVIDERS), required=True, help="Who sends.")
 @click.option("--audience", required=True, metavar="everyone|subscribers/ID", help="Whom its events are for.")
 @click.option(
     "--secret",
@@ -114,7 +112,7 @@ def _url(config: Config, source: Source) -> str:
 def _document(config: Config, source: Source) -> dict[str, object]:
     return {
         "name": source.name,
-        "provider": source.provider.value,
+        "provider": source.provider,
         "audience": source.audience.text,
         "url": _url(config, source),
         "secretCount": len(source.secrets),

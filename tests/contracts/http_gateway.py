@@ -15,7 +15,7 @@ from certes_broker.broker.broker import Broker, BrokerSettings, Ports
 from certes_broker.broker.janitor import Retention
 from certes_broker.broker.system_clock import SystemClock
 from certes_broker.domain.events import Original
-from certes_broker.domain.sources import Audience, Everyone, Provider, Source
+from certes_broker.domain.sources import Audience, Everyone, Source, SourceSecret
 from certes_broker.engines.memory import MemoryEngine
 from certes_broker.gateway.event_service import event_methods
 from certes_broker.gateway.http.app import build_app
@@ -44,7 +44,7 @@ PUSH = {
 def github_source(
     name: str = "github", secrets: tuple[bytes, ...] = (SECRET,), audience: Audience | None = None
 ) -> Source:
-    return Source(name, Provider.GITHUB, secrets, audience or Everyone())
+    return Source(name, "github", audience or Everyone(), tuple(SourceSecret(secret.decode()) for secret in secrets))
 
 
 def sign(body: bytes, secret: bytes = SECRET) -> str:

@@ -10,8 +10,6 @@ from urllib.parse import urlencode
 import pytest
 
 from certes_broker.domain.names import SubscriberName
-from certes_broker.domain.sources import Provider
-from certes_broker.gateway.http.providers import PROVIDERS
 from tests.contracts.http_gateway import GITHUB, PUSH, Gateway, gateway, github_headers, github_source, refusal, sign
 
 BODY = json.dumps(PUSH).encode()
@@ -268,7 +266,3 @@ async def test_every_real_payload_is_taken(event, shared_payloads):
         for number, payload in enumerate(payloads):
             answer = await served.webhook(payload, event=event, delivery=str(number))
             assert answer.status_code == 202, answer.text
-
-
-def test_every_provider_that_can_be_configured_can_be_read():
-    assert set(PROVIDERS) == set(Provider)

@@ -8,7 +8,7 @@ import pytest
 from certes_broker.config import Address, Config, known_settings
 from certes_broker.domain.errors import Invalid, Reason
 from certes_broker.domain.names import SubscriberName
-from certes_broker.domain.sources import Everyone, Provider, Source
+from certes_broker.domain.sources import Everyone, Source, SourceSecret
 
 SOURCE = '[[sources]]\nname = "github"\nprovider = "github"\naudience = "everyone"\n'
 
@@ -163,12 +163,14 @@ class TestListening:
 class TestSources:
     def test_a_source_has_its_secrets_and_audience(self, load):
         config = load(f'{SOURCE}secrets = ["new", "old"]\n')
-        assert config.sources == (Source("github", Provider.GITHUB, (b"new", b"old"), Everyone()),)
+        assert config.sources == (
+            Source("github", "github", Everyone(), (SourceSecret("new"), SourceSecret("old")), configured=True),
+        )
         assert config.sources[0].event_source == "sources/github"
 
     def test_secrets_of_the_environment_replace_those_of_the_file(self, load):
         config = load(f'{SOURCE}secrets = ["old"]\n', {"CERTES_SOURCE_GITHUB_SECRETS": "a, b"})
-        assert config.sources[0].secrets == (b"a", b"b")
+        assert config.sources[0].secrets == (SourceSecret("a"), SourceSecret("b"))
 
     def test_secrets_are_never_shown(self, load):
         config = load(f'{SOURCE}secrets = ["hush"]\n', {"CERTES_SOURCE_GITHUB_SECRETS": "hush"})

@@ -68,7 +68,8 @@ class Ingress:
             )
         body = await read_body(receive, headers, self._max_bytes)
         signature = headers.get(facts.signature_header)
-        facts.verify(source.secrets, None if signature is None else signature.decode("latin-1"), body)
+        secrets = [secret.encode() for secret in source.secrets_at(self._broker.clock.now())]
+        facts.verify(secrets, None if signature is None else signature.decode("latin-1"), body)
         event = self._event(source, facts, headers, read_payload(body))
         accepted = self._accept(
             event, Original((headers[b"content-type"]).decode("latin-1"), facts.kept(scope["headers"]), body)
@@ -86,7 +87,7 @@ class Ingress:
         except Invalid as error:
             raise Invalid(
                 Reason.PAYLOAD_UNMAPPABLE,
-                f"no event type is known for {event_name[:100]!r} webhooks of {source.provider.value}.",
+                f"no event type is known for {event_name[:100]!r} webhooks of {source.provider}.",
                 metadata={"event": event_name[:100], "type": event_type[:200]},
                 hint=f"Deselect them at the provider. {error.hint}".strip(),
             ) from error

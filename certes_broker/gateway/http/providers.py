@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from certes_broker.domain import sources
 from certes_broker.domain.signing import verify_github
 
 
@@ -52,12 +51,12 @@ class ProviderFacts:
         )
 
 
-PROVIDERS: Final[Mapping[sources.Provider, ProviderFacts]] = MappingProxyType(
+PROVIDERS: Final[Mapping[str, ProviderFacts]] = MappingProxyType(
     {
         # https://docs.github.com/webhooks/webhook-events-and-payloads#delivery-headers
         # The body's signature (x-hub-signature, x-hub-signature-256) is no secret, but the receiver of a webhook that
         # is handed on does not share the secret it was made with, so it could prove nothing there.
-        sources.Provider.GITHUB: ProviderFacts(
+        "github": ProviderFacts(
             verify=verify_github,
             signature_header=b"x-hub-signature-256",
             event_header=b"x-github-event",

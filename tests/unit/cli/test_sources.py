@@ -5,6 +5,7 @@ import json
 import pytest
 
 from certes_broker.config import Config
+from certes_broker.domain.sources import SourceSecret
 
 CREATE = ["sources", "create", "github", "--provider", "github", "--audience", "everyone"]
 
@@ -23,22 +24,22 @@ def test_a_source_is_declared_in_a_new_file_that_only_its_owner_can_read(certes,
     assert result.exit_code == 0
     (source,) = load(file).sources
     assert source.name == "github"
-    assert len(source.secrets[0]) == 64
+    assert len(source.secrets[0].secret) == 64
     assert file.stat().st_mode & 0o777 == 0o600
     assert "http://127.0.0.1:9600/events/github" in result.stdout
-    assert source.secrets[0].decode() in result.stdout
+    assert source.secrets[0].secret in result.stdout
     assert "SIGHUP" in result.stdout
 
 
 def test_a_given_secret_is_written_and_not_printed(certes, file):
     result = certes(*CREATE, "--secret", "hush", "--config", str(file))
-    assert load(file).sources[0].secrets == (b"hush",)
+    assert load(file).sources[0].secrets == (SourceSecret("hush"),)
     assert "hush" not in result.output
 
 
 def test_a_secret_can_be_asked_for(certes, file):
     result = certes(*CREATE, "--secret", "-", "--config", str(file), stdin="hush\n")
-    assert load(file).sources[0].secrets == (b"hush",)
+    assert load(file).sources[0].secrets == (SourceSecret("hush"),)
     assert "hush" not in result.output
 
 
@@ -81,7 +82,10 @@ def test_a_name_that_is_taken_is_refused_and_the_file_left_alone(certes, file):
     ("words", "told"),
     [
         (["Git Hub", "--provider", "github", "--audience", "everyone"], "no name for a source"),
-        (["github", "--provider", "github", "--audience", "all"], "an audience is 'everyone' or 'subscribers/ID'"),
+        (
+            ["github", "--provider", "github", "--audience", "all"],
+            "an audience is 'everyone', 'subscriber_in_payload' or 'subscribers/ID'",
+        ),
     ],
 )
 def test_a_source_that_could_not_be_loaded_is_not_written(certes, file, words, told):
@@ -116,4 +120,4 @@ def test_the_list_has_urls_and_no_secrets(certes, file):
 
 def test_a_created_source_as_json_has_the_secret_that_was_made(certes, file):
     result = certes(*CREATE, "--json", "--config", str(file))
-    assert json.loads(result.stdout)["secret"].encode() == load(file).sources[0].secrets[0]
+    assert json.loads(result.stdout)["secret"] == load(file).sources[0].secrets[0].secret

@@ -4,7 +4,7 @@ import pytest
 
 from certes_broker.domain.errors import Invalid, Reason
 from certes_broker.domain.names import SubscriberName
-from certes_broker.domain.sources import Everyone, Provider, Source, parse_audience, parse_source_name
+from certes_broker.domain.sources import Everyone, Source, SourceSecret, parse_audience, parse_source_name
 
 
 @pytest.mark.parametrize("text", ["a", "github", "github-2", "0_x", "a" * 63])
@@ -26,7 +26,7 @@ def test_an_audience_is_everyone_or_one_subscriber():
 
 @pytest.mark.parametrize("text", ["", "Everyone", "all", "org_1", "subscribers/", "subscribers/-", "subscribers/a/b"])
 def test_any_other_audience_is_refused_with_the_forms_it_has(text):
-    with pytest.raises(Invalid, match="'everyone' or 'subscribers/ID'") as caught:
+    with pytest.raises(Invalid, match="'subscriber_in_payload' or 'subscribers/ID'") as caught:
         parse_audience(text)
     assert caught.value.reason is Reason.MALFORMED_NAME
 
@@ -37,4 +37,4 @@ def test_an_audience_is_spelled_as_it_was_read(text):
 
 
 def test_secrets_are_not_in_the_representation():
-    assert "hush" not in repr(Source("github", Provider.GITHUB, (b"hush",), Everyone()))
+    assert "hush" not in repr(Source("github", "github", Everyone(), (SourceSecret("hush"),)))
