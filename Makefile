@@ -18,9 +18,10 @@ help: ## says what there is to do
 
 setup: $(VENV)/.ready ## installs what the project runs with into .venv; does nothing when nothing changed
 
-proto: $(VENV)/.ready .venv-proto/.ready ## checks the protos and generates the stubs from them: all a schema author needs
+proto: $(VENV)/.ready .venv-proto/.ready ## checks the protos, against the last release too, and generates Python, Go and TypeScript
 	@cd proto && ../$(RUN)/buf lint && ../$(RUN)/buf format --write
-	@.venv-proto/bin/python scripts/protos.py generate
+	@PATH="$(CURDIR)/$(RUN):$$PATH" scripts/breaking.sh
+	@.venv-proto/bin/python -m scripts.protos generate
 
 run: $(VENV)/.ready ## starts a broker for development: HTTP on 9600, gRPC on 9601, loopback only
 	$(RUN)/certes serve --dev
@@ -38,7 +39,7 @@ check: $(VENV)/.ready .venv-proto/.ready ## judges style, types, layers, protos,
 	$(RUN)/lint-imports --no-cache --no-logo
 	cd proto && ../$(RUN)/buf lint && ../$(RUN)/buf format --diff --exit-code
 	PATH="$(CURDIR)/$(RUN):$$PATH" scripts/breaking.sh
-	.venv-proto/bin/python scripts/protos.py check
+	.venv-proto/bin/python -m scripts.protos check
 
 bench: $(VENV)/.ready ## measures throughput and latency, prints a table with the machine
 	@$(RUN)/python -m benchmarks
@@ -47,7 +48,7 @@ lock: ## renews requirements/*.txt; LOCK=--upgrade takes the newest of everythin
 	scripts/lock.sh $(LOCK)
 
 clean: ## removes the environments and the caches
-	rm -rf $(VENV) .venv-proto .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-proto .venv-toolchains .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # An environment is ready when its stamp is newer than what it was made from. One that does not start (its Python is gone,
 # or the folder has moved) is made anew.

@@ -22,3 +22,4 @@ compile=("$work/venv/bin/pip-compile" --quiet --generate-hashes --reuse-hashes -
 # That warning, in the file too, is about the package left out.
 sed -i '/^# WARNING: The following packages were not pinned/,$d' requirements/dev.txt
 "${compile[@]}" --allow-unsafe --output-file requirements/proto.txt requirements/proto.in
+"${compile[@]}" --allow-unsafe --output-file requirements/toolchains.txt requirements/toolchains.in
