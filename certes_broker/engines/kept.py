@@ -6,12 +6,18 @@ from dataclasses import replace
 
 from certes_broker.domain.errors import Aborted, AlreadyExists, Reason
 from certes_broker.domain.events import AcceptedEvent, Position
-from certes_broker.ports.engine import CursorState
+from certes_broker.ports.engine import CursorState, Rejected
 
 
 def event_size(event: AcceptedEvent) -> int:
     """Returns the bytes that an event is counted with: its body and that of its original."""
     return len(event.body) + (0 if event.original is None else len(event.original.body))
+
+
+def rejected_size(rejected: Rejected) -> int:
+    """Returns the bytes that a rejected payload is counted with: those of its body and its headers."""
+    payload = rejected.payload
+    return len(payload.body) + sum(len(name) + len(value) for name, value in payload.headers)
 
 
 def tail_weight(count: int, size: int) -> int:

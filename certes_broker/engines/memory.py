@@ -19,10 +19,10 @@ from certes_broker.domain.errors import Exhausted, Reason
 from certes_broker.domain.events import BEGINNING, AcceptedEvent, Entry, Micros, Original, Position
 from certes_broker.engines.feed import Feed, Feeds
 from certes_broker.engines.kept import event_size, id_reused, raised, revision_conflict, tail_weight
+from certes_broker.engines.memory_logs import MemoryAttempts, MemoryRejections
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import (
     Appended,
-    Attempt,
     Bounds,
     CursorChange,
     CursorState,
@@ -57,6 +57,7 @@ class MemoryEngine:
         self._leases = MemoryLeases()
         self._cursors = MemoryCursors(self._leases)
         self._attempts = MemoryAttempts()
+        self._rejections = MemoryRejections()
         self._settings = MemorySettings(watch_limit)
         self._journal = MemoryJournal(
             clock, round(dedupe_window_seconds * MICROS_PER_SECOND), tail_limit, waiting_limit
@@ -77,6 +78,10 @@ class MemoryEngine:
     @property
     def attempts(self) -> MemoryAttempts:
         return self._attempts
+
+    @property
+    def rejections(self) -> MemoryRejections:
+        return self._rejections
 
     @property
     def settings(self) -> MemorySettings:
@@ -328,27 +333,6 @@ class MemoryLeases:
     def forget(self, subscription: str) -> None:
         """Forgets the lease of a subscription."""
         self._leases.pop(subscription, None)
-
-
-class MemoryAttempts:
-    """The log of attempts as a list."""
-
-    def __init__(self) -> None:
-        self._log: list[Attempt] = []
-
-    async def record(self, attempts: Sequence[Attempt]) -> None:
-        self._log.extend(attempts)
-
-    async def list(self, subscription: str, position: Position | None, limit: int) -> Sequence[Attempt]:
-        found = (
-            attempt
-            for attempt in reversed(self._log)
-            if attempt.subscription == subscription and position in (None, attempt.position)
-        )
-        return [attempt for attempt, _ in zip(found, range(limit), strict=False)]
-
-    async def trim(self, before: Micros) -> None:
-        self._log = [attempt for attempt in self._log if attempt.time >= before]
 
 
 class MemorySettings:

@@ -228,7 +228,7 @@ class Rejected:
 
 
 class Rejections(Protocol):
-    """The log of rejected payloads."""
+    """The log of rejected payloads. A number is never given twice."""
 
     async def keep(self, rejected: Rejected) -> int:
         """Adds a payload durably and returns its number; its own is ignored. Many calls share one commit."""
@@ -243,10 +243,10 @@ class Rejections(Protocol):
         """Forgets a payload, or all of a source for None. Idempotent."""
 
     async def trim(self, before: Micros, max_bytes: int, max_unverified: int) -> None:
-        """Forgets payloads that came before a time, and the oldest until the rest fits.
+        """Forgets payloads that came before a time, or a little fewer, and the oldest until the rest fits.
 
-        What is left has at most `max_bytes` of bodies, and each source at most `max_unverified` payloads that are not
-        verified, since anybody can send those.
+        What is left has at most `max_bytes` of bodies and headers, and each source at most `max_unverified` payloads
+        that are not verified. Those go before any that is: anybody can send them.
         """
 
 

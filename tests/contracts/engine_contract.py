@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from tests.contracts.engine_contract_cursors import CursorsContract, LeasesContract
 from tests.contracts.engine_contract_journal import IdsContract, JournalContract, TailContract
+from tests.contracts.engine_contract_rejections import RejectionsContract
 from tests.contracts.engine_contract_settings import AttemptsContract, SettingsContract
 
 
 class EngineContract(
-    JournalContract, IdsContract, TailContract, CursorsContract, LeasesContract, AttemptsContract, SettingsContract
+    JournalContract,
+    IdsContract,
+    TailContract,
+    CursorsContract,
+    LeasesContract,
+    AttemptsContract,
+    RejectionsContract,
+    SettingsContract,
 ):
     """All that every engine promises."""

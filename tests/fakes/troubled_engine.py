@@ -19,7 +19,14 @@ SWALLOWED = {"cursors.settle", "attempts.record"}
 """What a broker writes while it ends. After a crash it reaches nobody, and the broker need not know."""
 
 
-WRITES = {"journal.append", "cursors.settle", "settings.put", "leases.lease", "attempts.record"}
+WRITES = {
+    "journal.append",
+    "cursors.settle",
+    "settings.put",
+    "leases.lease",
+    "attempts.record",
+    "rejections.keep",
+}
 
 
 class _Part:
@@ -50,6 +57,7 @@ class TroubledEngine:
         self.cursors: Any = _Part("cursors", behind.cursors, self)
         self.leases: Any = _Part("leases", behind.leases, self)
         self.attempts: Any = _Part("attempts", behind.attempts, self)
+        self.rejections: Any = _Part("rejections", behind.rejections, self)
         self.settings: Any = _Part("settings", behind.settings, self)
         self.calls: Counter[str] = Counter()
         self.settled: list[Any] = []

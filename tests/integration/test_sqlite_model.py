@@ -19,6 +19,7 @@ from certes_broker.domain.events import AcceptedEvent, Micros, Original, Positio
 from certes_broker.engines.memory import MemoryEngine
 from certes_broker.engines.sqlite import SqliteEngine
 from certes_broker.ports.engine import CursorChange, DeadLetter, Engine, Gap
+from tests.contracts.engine_contract_rejections import rejected
 from tests.contracts.engine_contract_settings import attempt
 from tests.contracts.engine_harness import PLENTY, START, WINDOW, event, parked, retry, state
 from tests.fakes.manual_clock import ManualClock
@@ -228,6 +229,22 @@ class TwoEngines(RuleBasedStateMachine):
     @rule(name=st.sampled_from(SUBSCRIPTIONS), position=st.none() | positions, limit=st.integers(0, 5))
     def list_attempts(self, name: str, position: Position | None, limit: int) -> None:
         self.both(lambda engine: engine.attempts.list(name, position, limit))
+
+    @rule(body=st.sampled_from([b"", b"12", b"3" * 400]), source=st.sampled_from(SUBSCRIPTIONS), verified=st.booleans())
+    def keep_rejected(self, body: bytes, source: str, verified: bool) -> None:
+        self.both(lambda engine: engine.rejections.keep(rejected(body, source, verified=verified)))
+
+    @rule(source=st.sampled_from(SUBSCRIPTIONS), number=st.none() | st.integers(1, 9))
+    def forget_rejected(self, source: str, number: int | None) -> None:
+        self.both(lambda engine: engine.rejections.forget(source, number))
+
+    @rule(max_bytes=st.sampled_from([0, 400, 402, PLENTY]), max_unverified=st.integers(0, 3))
+    def trim_rejected(self, max_bytes: int, max_unverified: int) -> None:
+        self.both(lambda engine: engine.rejections.trim(Micros(0), max_bytes, max_unverified))
+
+    @rule(source=st.sampled_from(SUBSCRIPTIONS), before=st.none() | st.integers(1, 9), limit=st.integers(0, 5))
+    def list_rejected(self, source: str, before: int | None, limit: int) -> None:
+        self.both(lambda engine: engine.rejections.list(source, before, limit))
 
     @rule()
     def what_cursors_and_settings_keep(self) -> None:

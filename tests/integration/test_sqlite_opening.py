@@ -14,6 +14,7 @@ import pytest
 from certes_broker.domain.errors import CertesError, FailedPrecondition, Reason, Unavailable
 from certes_broker.engines.sqlite import SqliteEngine
 from certes_broker.engines.sqlite.schema import Migration, migrate, migrations
+from certes_broker.ports.engine import Document
 from tests.fakes.manual_clock import ManualClock
 
 SCHEMA = Path(__file__).resolve().parents[2] / "certes_broker" / "engines" / "sqlite" / "schema.sql"
@@ -40,6 +41,14 @@ def schema_of(db: sqlite3.Connection) -> dict[str, str]:
     rows = db.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
     lines = {name: [line.partition("--")[0] for line in sql.splitlines()] for name, sql in rows}
     return {name: " ".join(" ".join(parts).split()) for name, parts in lines.items()}
+
+
+def schema_of_all_migrations() -> dict[str, str]:
+    migrated = sqlite3.connect(":memory:")
+    migrate(migrated, migrations())
+    schema = schema_of(migrated)
+    migrated.close()
+    return schema
 
 
 async def test_the_directory_and_its_files_are_the_owner_s_alone(tmp_path: Path) -> None:
@@ -139,11 +148,9 @@ async def test_what_goes_wrong_while_it_is_open_is_raised_as_it_is(tmp_path: Pat
 
 
 def test_the_migrations_lead_to_the_schema_as_it_is_written_down() -> None:
-    migrated, written = sqlite3.connect(":memory:"), sqlite3.connect(":memory:")
-    migrate(migrated, migrations())
+    written = sqlite3.connect(":memory:")
     written.executescript(SCHEMA.read_text())
-    assert schema_of(migrated) == schema_of(written)
-    migrated.close()
+    assert schema_of_all_migrations() == schema_of(written)
     written.close()
 
 
@@ -159,6 +166,21 @@ def test_only_the_steps_that_are_missing_are_made() -> None:
     migrate(db, [first, second])
     migrate(db, [first, second])
     assert set(schema_of(db)) == {"a", "b"}
+    db.close()
+
+
+@pytest.mark.parametrize("version", range(1, len(migrations())))
+async def test_what_an_earlier_version_kept_is_there_in_this_one(tmp_path: Path, version: int) -> None:
+    directory = tmp_path / "data"
+    directory.mkdir()
+    db = sqlite3.connect(directory / "certes.db", isolation_level=None)
+    migrate(db, migrations()[:version])
+    db.execute("INSERT INTO documents (key, body, revision) VALUES ('key', x'00', 1)")
+    db.close()
+    async with SqliteEngine.open(directory, ManualClock()) as engine:
+        assert await engine.settings.get("key") == Document("key", b"\0", 1)
+    db = sqlite3.connect(directory / "certes.db")
+    assert schema_of(db) == schema_of_all_migrations()
     db.close()
 
 

@@ -12,11 +12,13 @@ from certes_broker.domain.errors import AlreadyExists, Unavailable
 from certes_broker.domain.events import BEGINNING, Micros, Original, Position
 from certes_broker.engines.sqlite import Limits, SqliteEngine
 from certes_broker.ports.engine import Appended, CursorChange, DeadLetter, Document, Gap, StoredCursor
+from tests.contracts.engine_contract_rejections import rejected
 from tests.contracts.engine_contract_settings import attempt
 from tests.contracts.engine_harness import PLENTY, START, as_read, event, parked, retry, state
 from tests.fakes.manual_clock import ManualClock
 
 A = "subscribers/org_1/subscriptions/a"
+A_SOURCE = "github"
 NOW = Micros(START)
 LATER = Micros(START + 10_000_000)
 
@@ -111,6 +113,20 @@ async def test_attempts_survive(disk: Disk) -> None:
         await engine.attempts.record([attempt(1), attempt(2)])
     async with disk.open() as engine:
         assert await engine.attempts.list(attempt(1).subscription, None, 10) == [attempt(2), attempt(1)]
+
+
+async def test_rejected_payloads_survive_and_their_bounds_still_hold(disk: Disk) -> None:
+    async with disk.open() as engine:
+        numbers = [await engine.rejections.keep(rejected(b"x" * 100, verified=index < 2)) for index in range(6)]
+        listed = await engine.rejections.list(A_SOURCE, None, 10)
+    async with disk.open() as engine:
+        assert await engine.rejections.list(A_SOURCE, None, 10) == listed
+        await engine.rejections.trim(Micros(0), 400, 3)
+        left = [one.number for one in await engine.rejections.list(A_SOURCE, None, 10)]
+        assert left == [numbers[index] for index in (5, 4, 1, 0)]
+        await engine.rejections.forget(A_SOURCE, None)
+    async with disk.open() as engine:
+        assert await engine.rejections.keep(rejected()) > numbers[-1]
 
 
 async def test_documents_survive_and_revisions_grow_on(disk: Disk) -> None:

@@ -29,6 +29,7 @@ from certes_broker.engines.sqlite.directory import held_directory, sync_director
 from certes_broker.engines.sqlite.ids import Ids
 from certes_broker.engines.sqlite.journal import Appends, SqliteJournal, Trims
 from certes_broker.engines.sqlite.leases import Leases, SqliteLeases
+from certes_broker.engines.sqlite.rejections import Rejections, SqliteRejections
 from certes_broker.engines.sqlite.schema import migrate, migrations
 from certes_broker.engines.sqlite.settings import Changes, SqliteSettings
 from certes_broker.engines.sqlite.writer import Bound, Writer
@@ -95,6 +96,7 @@ class SqliteEngine:
             readers, writer.queue(Settles(leases), others), writer.queue(Forgets(leases), others)
         )
         self._attempts = SqliteAttempts(readers, writer.queue(Attempts(), others))
+        self._rejections = SqliteRejections(readers, writer.queue(Rejections(), others))
         self._settings = SqliteSettings(self._watch, readers, writer.queue(Changes(self._watch), others))
 
     @property
@@ -112,6 +114,10 @@ class SqliteEngine:
     @property
     def attempts(self) -> SqliteAttempts:
         return self._attempts
+
+    @property
+    def rejections(self) -> SqliteRejections:
+        return self._rejections
 
     @property
     def settings(self) -> SqliteSettings:
