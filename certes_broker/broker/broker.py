@@ -19,8 +19,10 @@ from certes_broker.broker.lanes import Lanes
 from certes_broker.broker.names import KEY_BYTES, EventNames
 from certes_broker.broker.posting import Poster
 from certes_broker.broker.publisher import Publisher
+from certes_broker.broker.rejected_payloads import RejectedPayloads
 from certes_broker.broker.router import Router
 from certes_broker.broker.settler import Settler
+from certes_broker.broker.source_store import SourceStore
 from certes_broker.broker.streams import Streams
 from certes_broker.broker.subscription_index import SubscriptionIndex
 from certes_broker.broker.subscriptions import Subscriptions, Surroundings
@@ -108,7 +110,9 @@ class Broker:
             )
         )
         self._pump.on_gone = self.subscriptions.disable
-        self._janitor = Janitor(engine, clock, settings.retention, self.subscriptions.purge)
+        self.sources = SourceStore(engine, clock, footing.undisturbed)
+        self.rejected = RejectedPayloads(engine.rejections, clock, settings.retention.rejected)
+        self._janitor = Janitor(engine, clock, settings.retention, self.rejected, self.subscriptions.purge)
         self._webhooks_in_flight = settings.webhooks_in_flight
         self.draining = False
 
@@ -124,6 +128,7 @@ class Broker:
             settling = tasks.create_task(broker._settler.run(broker.lanes.all), name="settler")
             recording = tasks.create_task(broker._attempts.run(), name="attempts")
             others = [tasks.create_task(broker._catch_up.run(), name="catch-up") for _ in range(WORKERS)]
+            await broker.sources.start()
             await broker.subscriptions.start()
             tail = await router.catch_up()
             others.append(tasks.create_task(router.run(tail), name="router"))

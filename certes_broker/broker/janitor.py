@@ -13,6 +13,7 @@ from typing import Final
 
 import structlog
 
+from certes_broker.broker.rejected_payloads import DEFAULT_BOUNDS, RejectedBounds, RejectedPayloads
 from certes_broker.domain.errors import CertesError
 from certes_broker.domain.events import Micros, Position
 from certes_broker.ports.clock import Clock
@@ -30,17 +31,24 @@ class Retention:
     age: float
     size: int
     dedupe_window: float
+    rejected: RejectedBounds = DEFAULT_BOUNDS
 
 
 class Janitor:
     """Goes round now and then."""
 
     def __init__(
-        self, engine: Engine, clock: Clock, retention: Retention, purge: Callable[[Micros], Awaitable[int]]
+        self,
+        engine: Engine,
+        clock: Clock,
+        retention: Retention,
+        rejected: RejectedPayloads,
+        purge: Callable[[Micros], Awaitable[int]],
     ) -> None:
         self._engine = engine
         self._clock = clock
         self._retention = retention
+        self._rejected = rejected
         self._purge = purge
         self._due = asyncio.Event()
 
@@ -67,6 +75,7 @@ class Janitor:
                 log.info("events_trimmed", bytes_kept=trimmed.bytes)
         await journal.forget_ids(_before(now, self._retention.dedupe_window))
         await self._engine.attempts.trim(oldest)
+        await self._rejected.trim()
         await self._purge(now)
 
 

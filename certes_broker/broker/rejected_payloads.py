@@ -1,0 +1,114 @@
+"""The payloads that sources did not take, kept to be inspected and ingested again.
+
+Anybody can send what a source refuses, so what is kept is bounded by age, by bytes and, for each source, by a count of
+payloads that nobody vouches for. The janitor trims to the bounds; between its rounds whoever keeps a payload does, once a
+quarter of a bound has come in since. So the log goes over its bounds by a quarter at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from certes_broker.broker.paging import make_token, read_token
+from certes_broker.domain.errors import CertesError, NotFound, Reason
+from certes_broker.domain.events import Micros, Original
+from certes_broker.ports.clock import Clock
+from certes_broker.ports.engine import Rejected, Rejections
+
+_LONGEST_MESSAGE: Final = 1024
+_SHARE: Final = 4
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedBounds:
+    """What is kept of rejected payloads: `age` in seconds, `bytes` of all together, and `unverified` of each source."""
+
+    age: float = 7 * 86_400.0
+    bytes: int = 64 << 20
+    unverified: int = 1_000
+
+
+DEFAULT_BOUNDS: Final = RejectedBounds()
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedPage:
+    """Some payloads of a source, newest first. `next_page_token` is empty if there is nothing more."""
+
+    rejected: Sequence[Rejected]
+    next_page_token: str
+
+
+class RejectedPayloads:
+    """Keeps and finds the payloads that sources did not take."""
+
+    def __init__(self, kept: Rejections, clock: Clock, bounds: RejectedBounds) -> None:
+        self._kept = kept
+        self._clock = clock
+        self._bounds = bounds
+        self._bytes = 0
+        self._unverified = 0
+
+    async def keep(self, source: str, error: CertesError, payload: Original, *, verified: bool) -> None:
+        """Keeps a payload that the source of this name refused with `error`; `payload` must hold no credentials.
+
+        Never raises: whoever sent it is owed the refusal, and one that storage does not take is logged.
+        """
+        # A message may quote what was sent, and a lone surrogate of it is no text that can be stored.
+        message = error.message[:_LONGEST_MESSAGE].encode(errors="replace").decode()
+        rejected = Rejected(source, self._clock.now(), error.reason.value, message, verified, payload)
+        try:
+            await self._kept.keep(rejected)
+            self._bytes += len(payload.body)
+            self._unverified += not verified
+            if self._bytes * _SHARE >= self._bounds.bytes or self._unverified * _SHARE >= self._bounds.unverified:
+                await self.trim()
+        except CertesError as failure:
+            log.warning("rejected_payload_lost", source=source, reason=rejected.reason, error=str(failure))
+
+    async def trim(self) -> None:
+        """Forgets what is past its time, and what is too much."""
+        self._bytes = self._unverified = 0
+        before = Micros(max(0, self._clock.now() - int(self._bounds.age * 1_000_000)))
+        await self._kept.trim(before, self._bounds.bytes, self._bounds.unverified)
+
+    async def list(self, source: str, *, page_size: int, page_token: str) -> RejectedPage:
+        """Returns payloads of a source, newest first, of which it need not exist."""
+        after = read_token(page_token, source)
+        found = await self._kept.list(source, int(after) if after else None, page_size + 1)
+        if len(found) <= page_size:
+            return RejectedPage(found, "")
+        page = found[:page_size]
+        return RejectedPage(page, make_token(str(page[-1].number), source))
+
+    async def get(self, source: str, number: int) -> Rejected:
+        """Returns one payload. Raises `NotFound` (REJECTED_NOT_FOUND)."""
+        found = await self._kept.get(source, number)
+        if found is None:
+            raise rejected_not_found(rejected_name(source, number))
+        return found
+
+    async def forget(self, source: str, number: int | None) -> None:
+        """Forgets a payload, or all of a source for None. Idempotent."""
+        await self._kept.forget(source, number)
+
+
+def rejected_name(source: str, number: int) -> str:
+    """Returns the name of a rejected payload."""
+    return f"sources/{source}/rejected/{number}"
+
+
+def rejected_not_found(name: str) -> NotFound:
+    """Returns the refusal of a name that names no kept payload."""
+    return NotFound(
+        Reason.REJECTED_NOT_FOUND,
+        f"No rejected payload {name!r} is kept.",
+        hint="What was ingested again is no longer kept, nor what is past the bounds that the configuration sets.",
+        metadata={"name": name},
+    )
