@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, unique
-from typing import Protocol
+from typing import Final, Protocol
+
+ANSWER_KEPT: Final = 1024
+"""Bytes of a receiver's answer that are kept."""
 
 
 @unique
@@ -29,13 +32,18 @@ class SendFailure(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SendRequest:
-    """One POST. `headers` are complete but for `Content-Length` and `Host`; `timeout` and `connect_timeout` are seconds."""
+    """One POST. `headers` are complete but for `Content-Length` and `Host`; `timeout` and `connect_timeout` are seconds.
+
+    `answer_limit` is how many bytes of the answer's body are handed on. What a webhook's receiver says needs few; who asks
+    a question wants the whole answer.
+    """
 
     url: str
     headers: Mapping[str, str]
     body: bytes
     timeout: float
     connect_timeout: float
+    answer_limit: int = ANSWER_KEPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +51,7 @@ class SendResult:
     """What came of one POST.
 
     `status` is the HTTP status, None when no answer was obtained, in which case `failure` says why and `error` says it
-    for a person. `headers` have lower-case names. `answer` is at most the first 1,024 bytes of the body. `duration` is
+    for a person. `headers` have lower-case names. `answer` is at most the first `answer_limit` bytes of the body. `duration` is
     seconds.
     """
 

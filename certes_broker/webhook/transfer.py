@@ -1,7 +1,8 @@
 """One libcurl easy handle, used for one POST after another.
 
-What is the same for every POST is set once, when the handle is made; only URL, headers, body and timeouts change. A handle keeps no
-more of an answer's body than `ANSWER_KEPT` bytes and stops reading at `ANSWER_READ`; libcurl itself bounds the header block (300 KB).
+What is the same for every POST is set once, when the handle is made; only URL, headers, body, timeouts and how much of an answer is
+wanted change. A handle keeps no more of an answer's body than that and stops reading there, or at `ANSWER_READ` if that is more;
+libcurl itself bounds the header block (300 KB).
 """
 
 from __future__ import annotations
@@ -17,14 +18,12 @@ from ipaddress import ip_address
 
 import pycurl
 
-from certes_broker.ports.sender import SendFailure, SendRequest, SendResult
+from certes_broker.ports.sender import ANSWER_KEPT, SendFailure, SendRequest, SendResult
 from certes_broker.webhook.addresses import AddressPolicy, Refused
 from certes_broker.webhook.failures import EXHAUSTED, failure_of
 
-ANSWER_KEPT = 1024
-"""Bytes of an answer's body that are handed on."""
 ANSWER_READ = 64 * 1024
-"""Bytes of an answer's body after which nobody reads on: the status has said what there is to say."""
+"""Bytes of an answer's body after which nobody reads on, unless more of it is wanted: the status has said what there is to say."""
 HEADERS_KEPT = frozenset({"retry-after", "webhook-delivery", "content-type"})
 """The headers of an answer that are handed on; nobody asks for others, and a dictionary of all costs more than the rest of an answer."""
 
@@ -63,6 +62,7 @@ class Transfer:
         self._header_lines: list[bytes] = []
         self._answer = bytearray()
         self._answer_read = 0
+        self._answer_kept = ANSWER_KEPT
         self._refusal = ""
         self._exhaustion = ""
         self._socket_opened = False
@@ -81,6 +81,7 @@ class Transfer:
             # POSTFIELDS with bytes sets their length too; COPYPOSTFIELDS refuses NUL bytes.
             set_option(pycurl.POSTFIELDS, request.body)
             self._body_is_large = len(request.body) > _BODY_KEPT
+            self._answer_kept = request.answer_limit
             if request.timeout != self._timeout:
                 set_option(pycurl.TIMEOUT_MS, _milliseconds(request.timeout))
                 self._timeout = request.timeout
@@ -97,7 +98,7 @@ class Transfer:
         """Says what came of the POST, which libcurl ended with `code`."""
         get_info = self.curl.getinfo
         duration: float = get_info(pycurl.TOTAL_TIME)
-        if code == pycurl.E_OK or self._answer_read > ANSWER_READ:
+        if code == pycurl.E_OK or self._has_read_enough:
             headers = _kept_headers(self._header_lines)
             if headers is not None:
                 return SendResult(get_info(pycurl.RESPONSE_CODE), None, "", headers, bytes(self._answer), duration)
@@ -182,10 +183,14 @@ class Transfer:
         return opened
 
     def _take_answer(self, piece: bytes) -> int | None:
-        if self._answer_read < ANSWER_KEPT:
-            self._answer += piece[: ANSWER_KEPT - self._answer_read]
+        if self._answer_read < self._answer_kept:
+            self._answer += piece[: self._answer_kept - self._answer_read]
         self._answer_read += len(piece)
-        return 0 if self._answer_read > ANSWER_READ else None
+        return 0 if self._has_read_enough else None
+
+    @property
+    def _has_read_enough(self) -> bool:
+        return self._answer_read > max(ANSWER_READ, self._answer_kept)
 
     def _failure(self, code: int, message: str) -> tuple[SendFailure, str]:
         if self._exhaustion:

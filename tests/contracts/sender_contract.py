@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -68,6 +69,13 @@ class SenderContract:
         body = bytes(range(256)) * 8
         result = await harness.sender.send(post(harness.answering(200, body=body)))
         assert (result.status, result.answer) == (200, body[:1024])
+
+    async def test_of_an_answer_as_much_comes_back_as_the_request_wants(self, harness: SenderHarness) -> None:
+        body = bytes(range(256)) * 2048
+        url = harness.answering(200, body=body)
+        for limit in (len(body) + 1, len(body) - 1, 1):
+            result = await harness.sender.send(replace(post(url), answer_limit=limit))
+            assert (result.status, result.answer) == (200, body[:limit])
 
     async def test_one_answer_leaves_nothing_behind_in_the_next(self, harness: SenderHarness) -> None:
         first = harness.answering(503, {"Retry-After": "5"}, b"busy")

@@ -78,9 +78,8 @@ class ScriptedSender:
             result = await self._play(step, request.timeout, closing)
         finally:
             self._under_way.discard(closing)
-        return SendResult(
-            result.status, result.failure, result.error, result.headers, result.answer, loop.time() - started
-        )
+        answer = result.answer[: request.answer_limit]
+        return SendResult(result.status, result.failure, result.error, result.headers, answer, loop.time() - started)
 
     @property
     def in_flight(self) -> int:
@@ -118,7 +117,7 @@ class ScriptedSender:
 
 def _answered(step: Answers) -> SendResult:
     headers = {name.lower(): value for name, value in step.headers.items() if name.lower() in _HEADERS_KEPT}
-    return SendResult(step.status, None, "", headers, step.body[:1024], 0.0)
+    return SendResult(step.status, None, "", headers, step.body, 0.0)
 
 
 def _failed(step: Fails) -> SendResult:

@@ -1,0 +1,87 @@
+"""The schemas of other gateways, as their API answers: read with suspicion, shown, and never served as own.
+
+Nothing of a foreign answer is linked or compiled here. What is kept are wire bytes, each checked to be what it says: a schema
+whose type is an event URI, a version that bears a sound name. Whatever else an answer holds is left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from certes.v1.schema_pb2 import Schema, SchemaVersion
+from certes.v1.schema_service_pb2 import SCHEMA_VIEW_FULL, ListSchemasRequest, ListSchemasResponse
+from certes_broker.domain.errors import Invalid
+from certes_broker.domain.schemas import VersionName
+from certes_broker.domain.uris import EventType, parse_event_type
+
+LIST_PATH: Final = "/certes.v1.SchemaService/ListSchemas"
+CONTENT_TYPE: Final = "application/proto"
+PAGE_SIZE: Final = 1000
+
+
+class ForeignAnswerMalformed(Exception):
+    """An answer that no gateway gives; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignSchema:
+    """One schema of another gateway. `body` is a `certes.v1.Schema` that says where it comes from."""
+
+    type: EventType
+    version: VersionName
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignPage:
+    """One page of another gateway's schemas. `versions` are `certes.v1.SchemaVersion`s, by their names."""
+
+    schemas: tuple[ForeignSchema, ...]
+    versions: tuple[tuple[VersionName, bytes], ...]
+    next_page_token: str
+
+
+def list_request(namespace: str, page_token: str) -> bytes:
+    """Returns the body of a request for a page of schemas, with their descriptors."""
+    request = ListSchemasRequest(namespace=namespace, page_size=PAGE_SIZE, page_token=page_token, view=SCHEMA_VIEW_FULL)
+    return request.SerializeToString()
+
+
+def read_page(body: bytes, gateway: str) -> ForeignPage:
+    """Reads an answer of the gateway `events://…`. Raises `ForeignAnswerMalformed`."""
+    try:
+        answer = ListSchemasResponse.FromString(body)
+    except DecodeError:
+        raise ForeignAnswerMalformed("the answer is no list of schemas") from None
+    return ForeignPage(
+        tuple(_read_schema(schema, gateway) for schema in answer.schemas),
+        tuple(_read_version(version) for version in answer.versions),
+        answer.next_page_token,
+    )
+
+
+def _read_schema(schema: Schema, gateway: str) -> ForeignSchema:
+    try:
+        event_type = parse_event_type(schema.type)
+    except Invalid as error:
+        raise ForeignAnswerMalformed(f"one of its schemas has no event URI: {error.message}") from None
+    schema.DiscardUnknownFields()
+    schema.type = event_type.text
+    schema.origin = Schema.ORIGIN_FOREIGN
+    schema.gateway = gateway
+    version = VersionName(event_type.domain, event_type.namespace, event_type.version)
+    return ForeignSchema(event_type, version, schema.SerializeToString())
+
+
+def _read_version(version: SchemaVersion) -> tuple[VersionName, bytes]:
+    name = VersionName(version.domain, version.namespace, version.version)
+    try:
+        parse_event_type(f"{name.text}/x")
+    except Invalid as error:
+        raise ForeignAnswerMalformed(f"one of its versions has no sound name: {error.message}") from None
+    version.DiscardUnknownFields()
+    version.ClearField("sources")
+    return name, version.SerializeToString()
