@@ -35,7 +35,7 @@ from certes_broker.gateway.http.source_table import SourceTable
 from certes_broker.gateway.subscription_service import subscription_methods
 from certes_broker.ports.engine import Engine
 from certes_broker.ports.sender import Sender
-from certes_broker.schemas.catalogue import community_schemas
+from certes_broker.schemas.catalogue import community_versions
 from certes_broker.schemas.registry import Registry
 from certes_broker.webhook.addresses import AddressPolicy
 from certes_broker.webhook.sender import CurlSender
@@ -70,7 +70,7 @@ def run(config: Config) -> int:
 @asynccontextmanager
 async def serving(config: Config, engine: Engine, sender: Sender, clock: SystemClock) -> AsyncIterator[Serving]:
     """Serves a broker on an engine; leaving drains it within `config.drain_timeout`."""
-    registry = Registry(community_schemas())
+    registry = Registry(community_versions())
     async with Broker.running(Ports(engine, sender, clock), registry, _broker_settings(config)) as broker:
         methods = (*event_methods(broker, config.limits.request_bytes), *subscription_methods(broker))
         grpc_server = GrpcServer(methods, str(config.grpc.listen))

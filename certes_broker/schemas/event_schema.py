@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from operator import attrgetter
 from typing import Any, Final
 
@@ -23,23 +24,47 @@ class EventSchema:
     """Knows the message of one event type.
 
     The descriptor may be of any pool: nothing here looks anything up in the default one. `tables` and
-    `documents` are to be shared, because event types of one provider share most of their messages.
+    `documents` are to be shared, because event types of one provider share most of their messages. They are asked for the
+    table of a message when it is needed, so that event types of which no document is ever read or written have none.
     """
 
-    __slots__ = ("_documents", "_message_class", "_options", "_table", "message_name", "type", "type_text", "type_url")
+    __slots__ = (
+        "_documents",
+        "_message_class",
+        "_options",
+        "_tables",
+        "descriptor",
+        "is_system",
+        "message_name",
+        "revision",
+        "type",
+        "type_text",
+        "type_url",
+    )
 
     def __init__(
-        self, event_type: EventType, descriptor: Descriptor, tables: JsonTables, documents: DocumentTables
+        self,
+        event_type: EventType,
+        descriptor: Descriptor,
+        tables: JsonTables,
+        documents: DocumentTables,
+        *,
+        revision: int = 1,
     ) -> None:
         self.type: Final = event_type
         self.type_text: Final = event_type.text
+        self.is_system: Final = event_type.is_system
+        """Whether only the broker itself sends such events."""
+        self.revision: Final = revision
+        """The revision of the version that the schema is of."""
+        self.descriptor: Final = descriptor
         self.message_name: Final = descriptor.full_name
         """The full name of the message, such as `certes.community.github.v1.PushEvent`."""
         self.type_url: Final = TYPE_URL_PREFIX + descriptor.full_name
         """What an `Any` that holds the message says as its `type_url`."""
         self._message_class = GetMessageClass(descriptor)
-        self._table = tables.table(descriptor)
-        self._documents = documents.table(descriptor)
+        self._tables = tables
+        self._documents = documents
         declared = descriptor.GetOptions().Extensions[options_pb2.event].options
         self._options: tuple[tuple[str, ReadOption], ...] = tuple(
             (option.name, compile_option(descriptor, option.name, option.field))
@@ -92,7 +117,7 @@ class EventSchema:
 
         Raises `Invalid` / `DATA_MALFORMED` where a value does not fit its field.
         """
-        return self._table.message(document)
+        return self._tables.table(self.descriptor).message(document)
 
     def from_json_strict(self, document: object) -> Message:
         """Reads a JSON document like `from_json`, but refuses unknown keys.
@@ -108,11 +133,12 @@ class EventSchema:
                 violations=[FieldViolation(path, f"{self.message_name} has no such field") for path in unknown],
                 hint="Take the key out, or register a schema that has it.",
             )
-        return self._table.message(document)
+        return self._tables.table(self.descriptor).message(document)
 
     def unknown_keys(self, document: object) -> tuple[str, ...]:
         """Returns the paths of the first ten keys that the schema does not know, such as `commits[2].signature`."""
-        return tuple(path for path, _ in zip(self._table.unknown_keys(document), range(_MOST_UNKNOWN), strict=False))
+        unknown = self._tables.table(self.descriptor).unknown_keys(document)
+        return tuple(islice(unknown, _MOST_UNKNOWN))
 
     def to_json(self, message: Message) -> dict[str, Any]:
         """Writes a message as proto3 JSON under the proto's own field names, which are those of the payload it came from.

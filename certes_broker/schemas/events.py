@@ -37,7 +37,6 @@ _TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LATEST_SECONDS: Final = 253402300800
 _DIGEST_BYTES: Final = 16
-_REMEMBERED: Final = 4096
 
 
 class EventReader:
@@ -46,11 +45,9 @@ class EventReader:
     def __init__(
         self, registry: Registry, *, max_event_bytes: int, new_id: Callable[[], str] = lambda: str(uuid7())
     ) -> None:
-        self._registry = registry
+        self._lookup = registry.lookup
         self._max_bytes = max_event_bytes
         self._new_id = new_id
-        self._schemas: dict[str, EventSchema] = {}
-        """Schemas by the spellings that were sent; bounded, because anything can be sent."""
 
     def read(self, wire: bytes, now: Micros, path: str = "event", *, original: Original | None = None) -> AcceptedEvent:
         """Validates one event, given as the wire form of `certes.v1.Event`.
@@ -70,23 +67,24 @@ class EventReader:
             raise _within(path, error) from error
 
     def _schema(self, type_text: str) -> EventSchema:
-        """Finds the schema of an event type and remembers it."""
+        """Finds the schema of an event type that may be published."""
         if not type_text:
             raise Invalid.field(Reason.FIELD_REQUIRED, "type", "is missing; it is the event URI of the event's type")
         try:
-            schema = self._registry.lookup(type_text)
+            schema = self._lookup(type_text)
         except Invalid as error:
             raise _at("type", error) from error
-        if len(self._schemas) >= _REMEMBERED:
-            self._schemas.clear()
-        self._schemas[type_text] = schema
+        if schema.is_system:
+            raise Invalid.field(
+                Reason.FIELD_INVALID, "type", f"{schema.type} is a system event, sent by the broker alone"
+            )
         return schema
 
     def _read(self, event: event_pb2.Event, wire: bytes, now: Micros, original: Original | None) -> AcceptedEvent:
         if len(UnknownFieldSet(event)):
             number = UnknownFieldSet(event)[0].field_number
             raise Invalid.field(Reason.UNKNOWN_FIELD, "", f"has a field {number} that certes.v1.Event does not define")
-        schema = self._schemas.get(event.type) or self._schema(event.type)
+        schema = self._schema(event.type)
         source = event.source
         _check_source(source)
         subscriber = (event.subscriber and _check_subscriber(event.subscriber)) or _audience(event)

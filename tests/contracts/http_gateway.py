@@ -23,11 +23,11 @@ from certes_broker.gateway.http.server import HttpServer
 from certes_broker.gateway.http.settings import HttpSettings
 from certes_broker.gateway.http.source_table import SourceTable
 from certes_broker.gateway.subscription_service import subscription_methods
-from certes_broker.schemas.catalogue import community_schemas
+from certes_broker.schemas.catalogue import community_versions
 from certes_broker.schemas.registry import Registry
 from tests.fakes.scripted_sender import ScriptedSender
 
-REGISTRY = Registry(community_schemas())
+VERSIONS = tuple(community_versions())
 SECRET = b"the secret that the source shares with its provider"
 GITHUB = "community.certes.dev/github/1"
 PUSH = {
@@ -111,7 +111,7 @@ async def gateway(*sources: Source, **settings: Any) -> AsyncIterator[Gateway]:
         in_flight_bytes=1 << 26,
         webhooks_in_flight=2,
     )
-    async with Broker.running(ports, REGISTRY, told) as broker:
+    async with Broker.running(ports, Registry(VERSIONS), told) as broker:
         table = SourceTable(sources or (github_source(),))
         http = HttpSettings(port=0, domains=("events.example.com",), version="1.2.3", **settings)
         methods = (*event_methods(broker), *subscription_methods(broker))

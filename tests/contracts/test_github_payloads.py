@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from certes_broker.schemas.catalogue import community_schemas
+from certes_broker.schemas.catalogue import community_versions
 from certes_broker.schemas.event_schema import EventSchema
 from certes_broker.schemas.registry import Registry
 from scripts.demo_payloads import generate
 
-REGISTRY = Registry(community_schemas())
+REGISTRY = Registry(community_versions())
 EVENTS = ("issues", "membership", "ping", "pull_request", "push")
 DEMO_PAYLOADS = sorted(generate.FOLDER.glob("*.json"))
 

@@ -40,7 +40,7 @@ from certes_broker.domain.uris import parse_pattern
 from certes_broker.engines.memory import MemoryEngine
 from certes_broker.engines.sqlite.engine import SqliteEngine
 from certes_broker.ports.engine import Attempt, DeadLetter, Engine, Gap, StoredCursor
-from certes_broker.schemas.catalogue import community_schemas
+from certes_broker.schemas.catalogue import community_versions
 from certes_broker.schemas.registry import Registry
 from tests.fakes.manual_clock import ManualClock
 from tests.fakes.scripted_sender import ScriptedSender
@@ -64,7 +64,7 @@ SETTINGS = BrokerSettings(
     in_flight_bytes=64 << 20,
     webhooks_in_flight=64,
 )
-_REGISTRY = Registry(community_schemas())
+_VERSIONS = tuple(community_versions())
 
 OpenEngine = Callable[[ManualClock], AbstractAsyncContextManager[Engine]]
 
@@ -241,7 +241,7 @@ class World:
             async with self._open_engine(self.clock) as behind:
                 self.engine = TroubledEngine(behind)
                 ports = Ports(self.engine, self.sender, self.clock)
-                async with Broker.running(ports, _REGISTRY, self.settings) as self.broker:
+                async with Broker.running(ports, Registry(_VERSIONS), self.settings) as self.broker:
                     started.set_result(None)
                     await self._stop.wait()
                 await self.engine.release_leases()

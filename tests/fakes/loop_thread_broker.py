@@ -19,7 +19,7 @@ from certes_broker.gateway.event_service import event_methods
 from certes_broker.gateway.grpc.server import GrpcServer
 from certes_broker.gateway.subscription_service import subscription_methods
 from certes_broker.ports.engine import Engine
-from certes_broker.schemas.catalogue import community_schemas
+from certes_broker.schemas.catalogue import community_versions
 from certes_broker.schemas.registry import Registry
 from tests.fakes.scripted_sender import ScriptedSender
 
@@ -91,7 +91,7 @@ class LoopThreadBroker:
             clock = SystemClock()
             async with self._open_engine(clock) as self.engine:
                 ports = Ports(self.engine, self.sender, clock)
-                async with Broker.running(ports, Registry(community_schemas()), SETTINGS) as self.broker:
+                async with Broker.running(ports, Registry(community_versions()), SETTINGS) as self.broker:
                     methods = (*event_methods(self.broker), *subscription_methods(self.broker))
                     self.server = GrpcServer(methods, self._address)
                     await self.server.start()

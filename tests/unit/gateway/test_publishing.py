@@ -18,12 +18,12 @@ from certes_broker.broker.publisher import Publisher, Receipt
 from certes_broker.domain.errors import Exhausted, Reason, Unavailable
 from certes_broker.domain.events import AcceptedEvent, Position
 from certes_broker.gateway.publishing import BYTES_IN_FLIGHT, REQUESTS_IN_FLIGHT, Publishing
-from certes_broker.schemas.catalogue import community_schemas
+from certes_broker.schemas.catalogue import community_versions
 from certes_broker.schemas.events import EventReader
 from certes_broker.schemas.registry import Registry
 from tests.fakes.manual_clock import ManualClock
 
-READER = EventReader(Registry(community_schemas()), max_event_bytes=4 << 20)
+READER = EventReader(Registry(community_versions()), max_event_bytes=4 << 20)
 
 
 class HeldPublisher:

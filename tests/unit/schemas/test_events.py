@@ -14,7 +14,7 @@ from certes.community.github.v1.push_event_pb2 import PushEvent
 from certes.v1.event_pb2 import Event
 from certes_broker.domain.errors import CertesError, Invalid, Reason, Unimplemented
 from certes_broker.domain.events import Micros, Original
-from certes_broker.schemas.catalogue import community_schemas
+from certes_broker.schemas.catalogue import community_versions
 from certes_broker.schemas.events import EventReader
 from certes_broker.schemas.registry import Registry
 
@@ -26,7 +26,7 @@ OTHER_TRACE = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-00"
 UNKNOWN_FIELD = b"\xf8\x06\x01"
 """Field 111 with the value 1."""
 
-REGISTRY = Registry(community_schemas())
+REGISTRY = Registry(community_versions())
 READER = EventReader(REGISTRY, max_event_bytes=LIMIT, new_id=lambda: "made-here")
 
 

@@ -15,7 +15,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from certes_broker.domain.errors import Invalid
-from certes_broker.schemas.catalogue import community_schemas
+from certes_broker.schemas.catalogue import community_versions
 from certes_broker.schemas.json_out import CONTRACT, PAYLOAD, DocumentTables, Style
 from certes_broker.schemas.json_table import JsonTables
 from certes_broker.schemas.registry import Registry
@@ -27,7 +27,7 @@ READ = JsonTables().table(DESCRIPTOR)
 NEW = GetMessageClass(DESCRIPTOR)
 STYLES = [Style(names, defaults) for names in (True, False) for defaults in (True, False)]
 TABLES = {style: DocumentTables(style) for style in STYLES}
-REGISTRY = Registry(community_schemas())
+REGISTRY = Registry(community_versions())
 REFUSED = "refused"
 
 

@@ -17,13 +17,13 @@ from certes.v1.event_pb2 import Event
 from certes_broker.domain.errors import Invalid
 from certes_broker.domain.events import AcceptedEvent, Micros, Original
 from certes_broker.domain.subscriptions import Format
-from certes_broker.schemas.catalogue import community_schemas
+from certes_broker.schemas.catalogue import community_versions
 from certes_broker.schemas.events import EventReader
 from certes_broker.schemas.json_events import EventDocuments
 from certes_broker.schemas.outgoing import WebhookBodies, _attributes, json_bytes
 from certes_broker.schemas.registry import Registry
 
-REGISTRY = Registry(community_schemas())
+REGISTRY = Registry(community_versions())
 BODIES = WebhookBodies(EventDocuments(REGISTRY))
 READER = EventReader(REGISTRY, max_event_bytes=1 << 20)
 PING = "community.certes.dev/github/1/ping"

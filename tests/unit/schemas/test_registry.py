@@ -5,16 +5,19 @@ from __future__ import annotations
 import pytest
 
 from certes_broker.domain.errors import Internal, Invalid, Reason
+from certes_broker.domain.schemas import Origin, VersionName
 from certes_broker.domain.uris import parse_pattern
-from certes_broker.schemas.catalogue import community_schemas
+from certes_broker.schemas.catalogue import community_versions, versions_of
 from certes_broker.schemas.registry import Registry
+from certes_broker.schemas.schema_version import link
+from tests.unit.schemas.version_makers import BOOKED, IMPORTED, MEETLY, meetly_file, meetly_version
 
 GITHUB = "community.certes.dev/github/1"
 
 
 @pytest.fixture(scope="module")
 def registry() -> Registry:
-    return Registry(community_schemas())
+    return Registry(community_versions())
 
 
 def refusal_of(registry: Registry, pattern: str, options: dict[str, str]) -> Invalid:
@@ -74,9 +77,95 @@ def test_a_text_that_is_no_event_uri_is_refused_as_such(registry):
     assert refusal.value.reason is Reason.MALFORMED_URI
 
 
-def test_two_schemas_of_one_event_type_are_a_fault_of_the_broker():
-    with pytest.raises(Internal, match="are both the schema of"):
-        Registry([*community_schemas(), *community_schemas()])
+def test_two_messages_of_generated_code_for_one_event_type_are_a_fault_of_the_broker():
+    pool = link(
+        [
+            *IMPORTED,
+            *(meetly_file({"booked": []}, path=f"{one}.proto", package=one).SerializeToString() for one in "ab"),
+        ]
+    )
+    with pytest.raises(
+        Internal, match=r"a\.Booked and b\.Booked are both the schema of events\.meetly\.com/_/1/booked"
+    ):
+        list(versions_of(pool.FindFileByName(f"{one}.proto") for one in "ab"))
+
+
+def test_a_version_that_is_put_is_found_at_once_and_replaces_the_one_before():
+    registry = Registry([meetly_version({"booked": ["room"], "moved": []})])
+    changes = registry.changes
+    assert registry.lookup(BOOKED.replace("events", "EVENTS")).options == ("room",)
+    registry.put(meetly_version({"booked": ["room", "seat"]}, revision=2))
+    assert registry.changes == changes + 1
+    assert registry.lookup(BOOKED.replace("events", "EVENTS")).options == ("room", "seat")
+    assert [event_type.text for event_type in registry.types()] == [BOOKED]
+    with pytest.raises(Invalid, match="no schema is registered"):
+        registry.lookup("events.meetly.com/_/1/moved")
+
+
+def test_versions_are_found_by_name_and_told_in_order():
+    second, first = meetly_version({"booked": []}, MEETLY._replace(version=2)), meetly_version({"booked": []})
+    registry = Registry([second, first])
+    assert registry.versions() == [first, second]
+    assert registry.version(MEETLY) is first
+    assert registry.version(MEETLY._replace(version=3)) is None
+    assert registry.domains() == ["events.meetly.com"]
+
+
+@pytest.mark.parametrize(("name", "message"), [("_version", "VersionUpdate"), ("_drift", "SchemaDrift")])
+def test_every_version_has_system_events_without_declaring_them(registry, name, message):
+    schema = registry.lookup(f"{GITHUB}/{name}")
+    assert schema.message_name == f"certes.v1.{message}"
+    assert schema.is_system
+    version = registry.version_of(schema.type)
+    assert version.origin is Origin.SYSTEM
+    assert version.name == VersionName("community.certes.dev", "github", 1)
+    assert registry.version_of(schema.type) is version
+    assert [path for path, _ in version.files.sources][-1] == "certes/v1/system_events.proto"
+
+
+@pytest.mark.parametrize("text", ["community.certes.dev/github/2/_version", f"{GITHUB}/_other"])
+def test_other_system_events_are_unknown(registry, text):
+    with pytest.raises(Invalid, match="no schema is registered"):
+        registry.lookup(text)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("community.certes.dev/github/1/push", ["push"]),
+        ("community.certes.dev/github/1/pu", []),
+        ("community.certes.dev/github/*/push", ["push"]),
+        ("community.certes.dev/**", ["issues", "membership", "ping", "pull_request", "push"]),
+        ("community.certes.dev/github/1/*", ["issues", "membership", "ping", "pull_request", "push"]),
+        ("community.certes.dev/*/*/_drift", ["_drift"]),
+        ("community.certes.dev/github/1/_version", ["_version"]),
+        ("example.org/**", []),
+    ],
+)
+def test_a_pattern_finds_what_it_matches(registry, pattern, names):
+    assert [event_type.name for event_type in registry.matching(parse_pattern(pattern))] == names
+
+
+def test_the_community_catalogue_has_its_files_and_their_sources(registry):
+    version = registry.version(VersionName("community.certes.dev", "github", 1))
+    assert (version.origin, version.revision, version.register_time) == (Origin.COMMUNITY, 1, None)
+    link(version.files.files)
+    sources = dict(version.files.sources)
+    assert "message PushEvent {" in sources["certes/community/github/v1/push_event.proto"]
+    assert all(path.startswith("certes/community/github/v1/") for path in sources)
+
+
+def test_an_unknown_event_type_among_thousands_is_compared_with_its_neighbours():
+    registry = Registry([meetly_version({f"event_{number:04}": [] for number in range(5_000)})])
+    with pytest.raises(Invalid) as refusal:
+        registry.lookup("events.meetly.com/_/1/event_20x")
+    assert refusal.value.hint.startswith("Did you mean events.meetly.com/_/1/event_20")
+
+
+def test_a_very_long_unknown_event_type_is_not_compared(registry):
+    with pytest.raises(Invalid) as refusal:
+        registry.lookup(f"{GITHUB}/push{'h' * 1000}")
+    assert refusal.value.hint == "Register its schema first."
 
 
 @pytest.mark.parametrize(
