@@ -31,7 +31,6 @@ from certes_broker.gateway.grpc.server import GrpcServer
 from certes_broker.gateway.http.app import build_app
 from certes_broker.gateway.http.server import HttpServer
 from certes_broker.gateway.http.settings import LOOPBACK_NAMES, HttpSettings
-from certes_broker.gateway.http.source_table import SourceTable
 from certes_broker.gateway.subscription_service import subscription_methods
 from certes_broker.ports.engine import Engine
 from certes_broker.ports.sender import Sender
@@ -48,10 +47,9 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A broker that serves: the addresses it listens on, and what can be changed while it does."""
+    """A broker that serves, and the addresses it listens on."""
 
     broker: Broker
-    sources: SourceTable
     http: str
     grpc: str
 
@@ -72,16 +70,16 @@ async def serving(config: Config, engine: Engine, sender: Sender, clock: SystemC
     """Serves a broker on an engine; leaving drains it within `config.drain_timeout`."""
     registry = Registry(community_versions())
     async with Broker.running(Ports(engine, sender, clock), registry, _broker_settings(config)) as broker:
+        broker.sources.declare(config.sources)
         methods = (*event_methods(broker, config.limits.request_bytes), *subscription_methods(broker))
         grpc_server = GrpcServer(methods, str(config.grpc.listen))
         await grpc_server.start()
         grpc_address = str(Address(config.grpc.listen.host, grpc_server.port))
-        sources = SourceTable(config.sources)
         settings = _http_settings(config, grpc_address, registry)
-        http_server = HttpServer(build_app(broker, methods, sources, settings), settings)
+        http_server = HttpServer(build_app(broker, methods, settings), settings)
         try:
             port = await http_server.start()
-            yield Serving(broker, sources, str(Address(config.http.listen.host, port)), grpc_address)
+            yield Serving(broker, str(Address(config.http.listen.host, port)), grpc_address)
         finally:
             await _drain(broker, grpc_server, http_server, config.drain_timeout)
 
@@ -140,7 +138,7 @@ def _reload(config: Config, served: Serving) -> None:
     except CertesError as error:
         log.error("reload_refused", error=str(error))
         return
-    served.sources.replace(sources)
+    served.broker.sources.declare(sources)
     log.info("sources_reloaded", sources=len(sources))
 
 

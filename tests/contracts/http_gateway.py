@@ -21,7 +21,6 @@ from certes_broker.gateway.event_service import event_methods
 from certes_broker.gateway.http.app import build_app
 from certes_broker.gateway.http.server import HttpServer
 from certes_broker.gateway.http.settings import HttpSettings
-from certes_broker.gateway.http.source_table import SourceTable
 from certes_broker.gateway.subscription_service import subscription_methods
 from certes_broker.schemas.catalogue import community_versions
 from certes_broker.schemas.registry import Registry
@@ -68,7 +67,6 @@ class Gateway:
     """What a test talks to."""
 
     broker: Broker
-    sources: SourceTable
     server: HttpServer
     client: httpx.AsyncClient
     port: int
@@ -112,14 +110,14 @@ async def gateway(*sources: Source, **settings: Any) -> AsyncIterator[Gateway]:
         webhooks_in_flight=2,
     )
     async with Broker.running(ports, Registry(VERSIONS), told) as broker:
-        table = SourceTable(sources or (github_source(),))
+        broker.sources.declare(sources or (github_source(),))
         http = HttpSettings(port=0, domains=("events.example.com",), version="1.2.3", **settings)
         methods = (*event_methods(broker), *subscription_methods(broker))
-        server = HttpServer(build_app(broker, methods, table, http), http)
+        server = HttpServer(build_app(broker, methods, http), http)
         port = await server.start()
         try:
             async with httpx.AsyncClient(base_url=f"http://localhost:{port}", trust_env=False) as client:
-                yield Gateway(broker, table, server, client, port)
+                yield Gateway(broker, server, client, port)
         finally:
             await broker.drain()
             await server.drain(1.0)

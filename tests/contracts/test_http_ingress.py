@@ -203,7 +203,7 @@ async def test_a_source_that_is_not_configured_is_not_found():
 
 async def test_sources_can_be_replaced_while_the_gateway_serves():
     async with gateway() as served:
-        served.sources.replace([github_source("new")])
+        served.broker.sources.declare([github_source("new")])
         assert refusal(await served.webhook(source="github")) == (404, "SOURCE_NOT_FOUND")
         assert (await served.webhook(source="new")).status_code == 202
 

@@ -29,19 +29,18 @@ from certes_broker.gateway.http.exchange import (
 from certes_broker.gateway.http.guard import Guard
 from certes_broker.gateway.http.ingress import Ingress
 from certes_broker.gateway.http.settings import HttpSettings
-from certes_broker.gateway.http.source_table import SourceTable
 from certes_broker.gateway.methods import Method
 
 EVENTS: Final = "/events"
 API: Final = "/api"
 
 
-def build_app(broker: Broker, methods: Sequence[Method], sources: SourceTable, settings: HttpSettings) -> App:
+def build_app(broker: Broker, methods: Sequence[Method], settings: HttpSettings) -> App:
     """Builds the application."""
     documents = broker.documents
     return HttpGateway(
         Guard(settings.allowed_hosts),
-        Ingress(broker, sources, settings.max_payload_bytes),
+        Ingress(broker, settings.max_payload_bytes),
         CloudEvents(broker, documents, settings.max_request_bytes),
         ConnectApi(methods, documents, API, settings.max_request_bytes),
         about(broker, settings),

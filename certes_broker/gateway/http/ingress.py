@@ -18,7 +18,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 
 from certes.v1.event_pb2 import Event
 from certes_broker.broker.broker import Broker
-from certes_broker.domain.errors import Invalid, NotFound, Reason
+from certes_broker.domain.errors import Invalid, Reason
 from certes_broker.domain.events import AcceptedEvent, Original
 from certes_broker.domain.names import SubscriberName
 from certes_broker.domain.sources import Source
@@ -34,15 +34,13 @@ from certes_broker.gateway.http.exchange import (
     read_body,
 )
 from certes_broker.gateway.http.providers import PROVIDERS, ProviderFacts
-from certes_broker.gateway.http.source_table import SourceTable
 
 
 class Ingress:
     """Takes the webhooks of all sources. `max_bytes` bounds a body."""
 
-    def __init__(self, broker: Broker, sources: SourceTable, max_bytes: int) -> None:
+    def __init__(self, broker: Broker, max_bytes: int) -> None:
         self._broker = broker
-        self._sources = sources
         self._max_bytes = max_bytes
 
     async def take(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,13 +49,7 @@ class Ingress:
         Raises `NotFound` (SOURCE_NOT_FOUND), `Unauthenticated` (SIGNATURE_INVALID), `Invalid` (PAYLOAD_TOO_LARGE,
         PAYLOAD_MALFORMED, PAYLOAD_UNMAPPABLE, CONTENT_TYPE_UNSUPPORTED, FIELD_REQUIRED), and what publishing raises.
         """
-        source = self._sources.get(name)
-        if source is None:
-            raise NotFound(
-                Reason.SOURCE_NOT_FOUND,
-                f"there is no source {name[:100]!r} here.",
-                hint="Declare it in the configuration (`certes sources create`), then send the broker SIGHUP or restart it.",
-            )
+        source = self._broker.sources.get(name)
         facts = PROVIDERS[source.provider]
         headers = headers_of(scope)
         read_payload = _PAYLOAD_READERS.get(media_type(headers))
