@@ -13,6 +13,7 @@ import structlog
 
 from certes_broker.broker.attempt_log import AttemptLog
 from certes_broker.broker.catch_up import WORKERS, CatchUp
+from certes_broker.broker.conversion import Conversion
 from certes_broker.broker.janitor import Janitor, Retention
 from certes_broker.broker.kept_events import KeptEvents
 from certes_broker.broker.lanes import Lanes
@@ -83,6 +84,7 @@ class Broker:
         self.clock = clock
         self.registry = registry
         self.documents = EventDocuments(registry)
+        self.conversion = Conversion()
         self.reader = EventReader(registry, max_event_bytes=settings.max_event_bytes)
         self.names = names
         self.publisher = Publisher(engine.journal, in_flight_bytes=settings.in_flight_bytes)
