@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from hashlib import blake2b
 from typing import Any, Final
 
 from cattrs.preconf.json import JsonConverter, make_converter
@@ -15,7 +14,6 @@ from certes_broker.domain.webhook_mapping import Place
 from certes_broker.ports.engine import Document
 
 PREFIX: Final = "sources/"
-_ETAG_BYTES: Final = 8
 
 
 def key_of(name: str) -> str:
@@ -25,14 +23,12 @@ def key_of(name: str) -> str:
 
 def write_document(source: Source) -> bytes:
     """Returns the body of a source's document."""
-    return _converter.dumps(replace(source, configured=False, revision=0, etag="")).encode()
+    return _converter.dumps(replace(source, configured=False, revision=0)).encode()
 
 
 def read_document(document: Document) -> Source:
-    """Returns the source of a document, with the document's revision and an etag."""
-    # Not made of the body: that has the secrets, and whoever sees the etag could try weak ones against it.
-    etag = blake2b(f"{document.key} {document.revision}".encode(), digest_size=_ETAG_BYTES).hexdigest()
-    return replace(_converter.loads(document.body.decode(), Source), revision=document.revision, etag=etag)
+    """Returns the source of a document, with the document's revision."""
+    return replace(_converter.loads(document.body.decode(), Source), revision=document.revision)
 
 
 def _make_converter() -> JsonConverter:

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import secrets
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import structlog
 
@@ -29,6 +30,8 @@ from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Document, Engine
 
 T = TypeVar("T")
+
+_ETAG_BYTES: Final = 8
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -199,7 +202,9 @@ class SourceStore:
         return source
 
     async def _store(self, source: Source, expected: int) -> Source:
-        key, body = key_of(source.name), write_document(source)
+        # Random: made of the settings it would be made of the secrets too, and whoever sees it could try weak ones.
+        etag = secrets.token_hex(_ETAG_BYTES)
+        key, body = key_of(source.name), write_document(replace(source, etag=etag))
         stored = read_document(Document(key, body, await self._settings.put(key, body, expected)))
         self._stored[source.name] = stored
         self._take_effect()
