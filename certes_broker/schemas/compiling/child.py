@@ -1,0 +1,54 @@
+"""The program of the child process that compiles and links what strangers send. Never imported: it is run by its path.
+
+Its argument is the path of a JSON file: `path` is where Python finds modules, `limits` what the process may use, `arguments` those of
+the compiler, in whose words everything wrong with the files is said, on standard error. Then it links `linked`, a file
+that holds a `FileDescriptorSet`, as the broker will, and says what does not fit in the form that the compiler uses,
+`file: text`. The names in all of these are relative to the folder that it is started in, which is therefore in no message.
+
+It exits with 0 if all is well, with 1 if the files are at fault, and with anything else if it is itself.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+AT_FAULT = 1
+
+
+def main() -> int:
+    """Does what the file says and returns the exit status."""
+    order: dict[str, Any] = json.loads(Path(sys.argv[1]).read_bytes())
+    for name, maximum in order["limits"].items():
+        # Not every system knows every limit, and a lower one may be in force already.
+        with suppress(AttributeError, ValueError, OSError):
+            resource.setrlimit(getattr(resource, name), (maximum, maximum))
+    sys.path[:] = order["path"]
+    from grpc_tools import _protoc_compiler  # noqa: PLC0415 (found only now)
+
+    arguments = ["protoc", *order["arguments"]]
+    if _protoc_compiler.run_main([argument.encode() for argument in arguments]) != 0:
+        return AT_FAULT
+    return _link(Path(order["linked"]).read_bytes())
+
+
+def _link(wire: bytes) -> int:
+    from google.protobuf.descriptor_pb2 import FileDescriptorSet  # noqa: PLC0415 (found only now)
+    from google.protobuf.descriptor_pool import DescriptorPool  # noqa: PLC0415 (the same)
+
+    pool = DescriptorPool()
+    for file in FileDescriptorSet.FromString(wire).file:
+        try:
+            pool.AddSerializedFile(file.SerializeToString())
+        except TypeError as error:
+            sys.stderr.buffer.write(f"{file.name}: {error}\n".encode(errors="replace"))
+            return AT_FAULT
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
