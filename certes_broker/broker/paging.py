@@ -30,9 +30,14 @@ def read_token(token: str, *of: object) -> str:
         case [str() as after, *rest] if rest == list(map(str, of)):
             return after
         case _:
-            raise Invalid.field(
-                Reason.PAGE_TOKEN_INVALID,
-                "page_token",
-                "is not of this list",
-                hint="Send a next_page_token back unchanged, with the same other fields.",
-            )
+            raise not_of_this_list()
+
+
+def not_of_this_list() -> Invalid:
+    """Returns the refusal of a token that says nothing to the list it was sent to."""
+    return Invalid.field(
+        Reason.PAGE_TOKEN_INVALID,
+        "page_token",
+        "is not of this list",
+        hint="Send a next_page_token back unchanged, with the same other fields.",
+    )

@@ -7,20 +7,23 @@ quarter of a bound has come in since. So the log goes over its bounds by a quart
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
-from certes_broker.broker.paging import make_token, read_token
+from certes_broker.broker.paging import make_token, not_of_this_list, read_token
 from certes_broker.domain.errors import CertesError, NotFound, Reason
 from certes_broker.domain.events import Micros, Original
 from certes_broker.ports.clock import Clock
-from certes_broker.ports.engine import Rejected, Rejections
+from certes_broker.ports.engine import Rejected, RejectedSummary, Rejections
 
 _LONGEST_MESSAGE: Final = 1024
 _SHARE: Final = 4
+_PAGE_BYTES: Final = 2 << 20
+_SUMMARY_BYTES: Final = 256
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -41,7 +44,7 @@ DEFAULT_BOUNDS: Final = RejectedBounds()
 class RejectedPage:
     """Some payloads of a source, newest first. `next_page_token` is empty if there is nothing more."""
 
-    rejected: Sequence[Rejected]
+    rejected: Sequence[RejectedSummary]
     next_page_token: str
 
 
@@ -79,13 +82,16 @@ class RejectedPayloads:
         await self._kept.trim(before, self._bounds.bytes, self._bounds.unverified)
 
     async def list(self, source: str, *, page_size: int, page_token: str) -> RejectedPage:
-        """Returns payloads of a source, newest first, of which it need not exist."""
+        """Returns payloads of a source, newest first. A page ends early where their headers would make it too large."""
         after = read_token(page_token, source)
-        found = await self._kept.list(source, int(after) if after else None, page_size + 1)
-        if len(found) <= page_size:
+        number = parse_number(after) if after else None
+        if after and number is None:
+            raise not_of_this_list()
+        found = await self._kept.list(source, number, page_size + 1)
+        count = min(_fitting(found), page_size)
+        if count == len(found):
             return RejectedPage(found, "")
-        page = found[:page_size]
-        return RejectedPage(page, make_token(str(page[-1].number), source))
+        return RejectedPage(found[:count], make_token(str(found[count - 1].number), source))
 
     async def get(self, source: str, number: int) -> Rejected:
         """Returns one payload. Raises `NotFound` (REJECTED_NOT_FOUND)."""
@@ -97,6 +103,24 @@ class RejectedPayloads:
     async def forget(self, source: str, number: int | None) -> None:
         """Forgets a payload, or all of a source for None. Idempotent."""
         await self._kept.forget(source, number)
+
+
+def parse_number(text: str) -> int | None:
+    """Reads the last segment of a rejected payload's name; None if it is none."""
+    return int(text) if _NUMBER.fullmatch(text) else None
+
+
+_NUMBER: Final = re.compile(r"[1-9][0-9]{0,17}")
+
+
+def _fitting(found: Sequence[RejectedSummary]) -> int:
+    """Returns how many of the first make a page that any client takes; one at least."""
+    room = _PAGE_BYTES
+    for count, one in enumerate(found):
+        room -= _SUMMARY_BYTES + len(one.message) + sum(len(name) + len(value) for name, value in one.headers)
+        if room < 0 and count:
+            return count
+    return len(found)
 
 
 def rejected_name(source: str, number: int) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from certes_broker.domain.events import Micros, Position
 from certes_broker.engines.kept import rejected_size
-from certes_broker.ports.engine import Attempt, Rejected
+from certes_broker.ports.engine import Attempt, Rejected, RejectedSummary
 
 
 class MemoryAttempts:
@@ -43,8 +43,8 @@ class MemoryRejections:
         self._log[self._last] = replace(rejected, number=self._last)
         return self._last
 
-    async def list(self, source: str, before: int | None, limit: int) -> Sequence[Rejected]:
-        found = (one for one in reversed(self._of(source)) if before is None or one.number < before)
+    async def list(self, source: str, before: int | None, limit: int) -> Sequence[RejectedSummary]:
+        found = (one.summary for one in reversed(self._of(source)) if before is None or one.number < before)
         return [one for one, _ in zip(found, range(limit), strict=False)]
 
     async def get(self, source: str, number: int) -> Rejected | None:

@@ -54,6 +54,7 @@ __all__ = [
     "Page",
     "Ranges",
     "Rejected",
+    "RejectedSummary",
     "Rejections",
     "Settings",
     "StoredCursor",
@@ -212,6 +213,21 @@ class Attempts(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class RejectedSummary:
+    """What is said of a rejected payload in a list: everything but its body, of which `body_bytes` is the length."""
+
+    number: int
+    source: str
+    time: Micros
+    reason: str
+    message: str
+    verified: bool
+    content_type: str
+    headers: tuple[tuple[str, str], ...]
+    body_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected:
     """A payload that a source did not take.
 
@@ -226,6 +242,22 @@ class Rejected:
     payload: Original
     number: int = 0
 
+    @property
+    def summary(self) -> RejectedSummary:
+        """Returns it without its body."""
+        payload = self.payload
+        return RejectedSummary(
+            self.number,
+            self.source,
+            self.time,
+            self.reason,
+            self.message,
+            self.verified,
+            payload.content_type,
+            payload.headers,
+            len(payload.body),
+        )
+
 
 class Rejections(Protocol):
     """The log of rejected payloads. A number is never given twice."""
@@ -233,7 +265,7 @@ class Rejections(Protocol):
     async def keep(self, rejected: Rejected) -> int:
         """Adds a payload durably and returns its number; its own is ignored. Many calls share one commit."""
 
-    async def list(self, source: str, before: int | None, limit: int) -> Sequence[Rejected]:
+    async def list(self, source: str, before: int | None, limit: int) -> Sequence[RejectedSummary]:
         """Returns payloads of a source, newest first: those with numbers below `before`, or all for None."""
 
     async def get(self, source: str, number: int) -> Rejected | None:

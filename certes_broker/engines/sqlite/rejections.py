@@ -18,7 +18,7 @@ from certes_broker.engines.kept import rejected_size
 from certes_broker.engines.sqlite.connection import Readers
 from certes_broker.engines.sqlite.queries import named_queries
 from certes_broker.engines.sqlite.writer import WriteQueue
-from certes_broker.ports.engine import Rejected
+from certes_broker.ports.engine import Rejected, RejectedSummary
 
 QUERIES: Final = named_queries("rejections")
 
@@ -147,13 +147,12 @@ class SqliteRejections:
     async def keep(self, rejected: Rejected) -> int:
         return await self._queue.submit(rejected, ROW_BYTES + rejected_size(rejected))
 
-    async def list(self, source: str, before: int | None, limit: int) -> Sequence[Rejected]:
-        wanted = (source, NEWEST if before is None else before, limit)
-        return await self._readers.run(partial(_read, query="newest_first", wanted=wanted, source=source))
+    async def list(self, source: str, before: int | None, limit: int) -> Sequence[RejectedSummary]:
+        below = NEWEST if before is None else before
+        return await self._readers.run(partial(_list, source=source, below=below, limit=limit))
 
     async def get(self, source: str, number: int) -> Rejected | None:
-        found = await self._readers.run(partial(_read, query="get", wanted=(number, source), source=source))
-        return found[0] if found else None
+        return await self._readers.run(partial(_get, source=source, number=number))
 
     async def forget(self, source: str, number: int | None) -> None:
         while await self._queue.submit(Forget(source, number), ROW_BYTES):
@@ -169,10 +168,23 @@ def _rows(db: sqlite3.Connection, query: str, *wanted: Any) -> Iterator[_Row]:
     return map(_Row._make, db.execute(QUERIES[query], wanted).fetchall())
 
 
-def _read(db: sqlite3.Connection, query: str, wanted: Sequence[Any], source: str) -> Sequence[Rejected]:
-    found = []
-    for number, time, verified, reason, message, content_type, headers, body in db.execute(QUERIES[query], wanted):
-        pairs = tuple((name, value) for name, value in json.loads(headers))
-        payload = Original(content_type, pairs, body)
-        found.append(Rejected(source, time, reason, message, bool(verified), payload, number))
-    return found
+def _list(db: sqlite3.Connection, source: str, below: int, limit: int) -> Sequence[RejectedSummary]:
+    return [
+        RejectedSummary(number, source, time, reason, message, bool(verified), kind, _pairs(headers), body_bytes)
+        for number, time, reason, message, verified, kind, headers, body_bytes in db.execute(
+            QUERIES["newest_first"], (source, below, limit)
+        )
+    ]
+
+
+def _get(db: sqlite3.Connection, source: str, number: int) -> Rejected | None:
+    row = db.execute(QUERIES["get"], (number, source)).fetchone()
+    if row is None:
+        return None
+    time, reason, message, verified, content_type, headers, body = row
+    payload = Original(content_type, _pairs(headers), body)
+    return Rejected(source, time, reason, message, bool(verified), payload, number)
+
+
+def _pairs(headers: str) -> tuple[tuple[str, str], ...]:
+    return tuple((name, value) for name, value in json.loads(headers))

@@ -9,11 +9,11 @@ SELECT ifnull(sum(size), 0) FROM rejections;
 SELECT source, count(*) FROM rejections WHERE verified = 0 GROUP BY source;
 
 -- name: newest_first
-SELECT number, time, verified, reason, message, content_type, headers, body
+SELECT number, time, reason, message, verified, content_type, headers, length(body)
 FROM rejections WHERE source = ? AND number < ? ORDER BY number DESC LIMIT ?;
 
 -- name: get
-SELECT number, time, verified, reason, message, content_type, headers, body
+SELECT time, reason, message, verified, content_type, headers, body
 FROM rejections WHERE number = ? AND source = ?;
 
 -- name: one
