@@ -26,7 +26,7 @@ from certes_broker.gateway.convert.webhooks import secret_message
 from certes_broker.gateway.faults import Faults
 from certes_broker.gateway.limits import DAY
 from certes_broker.gateway.methods import Method, methods_of, unary
-from certes_broker.gateway.update_masks import mask_paths, merge
+from certes_broker.gateway.update_masks import SUBSCRIPTION, mask_paths, merge
 
 
 def random_id() -> str:
@@ -93,7 +93,7 @@ class _SubscriptionService:
             raise Faults().missing("subscription")
         name = read_subscription_name("subscription.name", request.subscription.name)
         faults = Faults()
-        paths = mask_paths(faults, request)
+        paths = mask_paths(faults, SUBSCRIPTION, request.subscription, request.update_mask)
         faults.check()
         try:
             stored = await self._change(name, request, paths)

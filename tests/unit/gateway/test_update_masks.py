@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from certes.v1 import subscription_pb2 as pb
-from certes.v1 import subscription_service_pb2 as service_pb
 from certes_broker.domain.errors import Invalid, Reason
 from certes_broker.gateway.faults import Faults
-from certes_broker.gateway.update_masks import IDENTIFYING, OUTPUT_ONLY, mask_paths, merge
+from certes_broker.gateway.update_masks import SOURCE, SUBSCRIPTION, Maskable, mask_paths, merge
 
 STORED = pb.Subscription(
     name="subscribers/a/subscriptions/b",
@@ -21,13 +21,14 @@ STORED = pb.Subscription(
 CHANGEABLE = {
     "selectors", "filter", "scope", "stream", "webhook", "priority", "retry_policy", "ack_deadline", "generation", "labels"
 }  # fmt: skip
+CHANGEABLE_OF_SOURCES = {
+    "subscriber", "everyone", "subscriber_in_payload", "secrets", "signature", "mapping", "keep_rejected", "labels"
+}  # fmt: skip
 
 
 def paths(subscription: dict[str, Any], *mask: str) -> tuple[str, ...]:
     faults = Faults()
-    request = service_pb.UpdateSubscriptionRequest(subscription=pb.Subscription(**subscription))
-    request.update_mask.paths.extend(mask)
-    found = mask_paths(faults, request)
+    found = mask_paths(faults, SUBSCRIPTION, pb.Subscription(**subscription), FieldMask(paths=mask))
     faults.check()
     return found
 
@@ -36,9 +37,12 @@ def merged(*mask: str, **given: Any) -> pb.Subscription:
     return merge(mask, pb.Subscription(**given), STORED)
 
 
-def test_every_field_is_changeable_or_identifies_or_is_the_brokers_to_say() -> None:
-    assert set(pb.Subscription.DESCRIPTOR.fields_by_name) == CHANGEABLE | OUTPUT_ONLY | IDENTIFYING
-    assert set(paths({}, "*")) == CHANGEABLE
+@pytest.mark.parametrize(("resource", "changeable"), [(SUBSCRIPTION, CHANGEABLE), (SOURCE, CHANGEABLE_OF_SOURCES)])
+def test_every_field_is_changeable_or_identifies_or_is_the_brokers_to_say(
+    resource: Maskable, changeable: set[str]
+) -> None:
+    assert set(resource.message.fields_by_name) == changeable | resource.output_only | resource.identifying
+    assert set(mask_paths(Faults(), resource, pb.Subscription(), FieldMask(paths=["*"]))) == changeable
 
 
 def test_without_a_mask_the_fields_that_are_set_are_changed() -> None:
