@@ -91,6 +91,28 @@ class SourceStore:
         page = [self._serving[name] for name in names[:page_size]]
         return SourcePage(page, make_token(page[-1].name, PREFIX) if len(names) > page_size else "")
 
+    def changeable(self, name: str, etag: str = "") -> Source:
+        """Returns a source that can be changed, and has not been since `etag` was read if that is not empty.
+
+        Raises `NotFound` (SOURCE_NOT_FOUND), `FailedPrecondition` (SOURCE_CONFIGURED) and `Aborted` (ETAG_MISMATCH).
+        """
+        source = self.get(name)
+        if source.configured:
+            raise FailedPrecondition(
+                Reason.SOURCE_CONFIGURED,
+                f"The broker's configuration declares the source {name!r}.",
+                hint="Change it there, then send the broker SIGHUP or restart it.",
+                metadata={"name": source.event_source},
+            )
+        if etag and etag != source.etag:
+            raise Aborted(
+                Reason.ETAG_MISMATCH,
+                f"{source.event_source} has changed since etag {etag!r} was read; it is {source.etag!r} now.",
+                hint="Read it again, decide again, and send the etag that you read.",
+                metadata={"etag": source.etag},
+            )
+        return source
+
     # Changing.
 
     async def create(self, source: Source) -> Source:
@@ -113,13 +135,12 @@ class SourceStore:
     async def update(self, name: str, change: Callable[[Source], Source], *, etag: str) -> Source:
         """Changes a source by `change`, which gets it as it is stored and must not do anything else.
 
-        Secrets that have expired are dropped. Raises `NotFound` (SOURCE_NOT_FOUND), `FailedPrecondition`
-        (SOURCE_CONFIGURED) and `Aborted` (ETAG_MISMATCH).
+        Secrets that have expired are dropped. Raises as `changeable` does.
         """
         return await self._alone(name, lambda: self._update(name, change, etag))
 
     async def _update(self, name: str, change: Callable[[Source], Source], etag: str) -> Source:
-        stored = self._changeable(name, etag)
+        stored = self.changeable(name, etag)
         now = self._clock.now()
         changed = change(stored)
         if changed == stored:
@@ -150,7 +171,7 @@ class SourceStore:
         await self._alone(name, lambda: self._delete(name, etag))
 
     async def _delete(self, name: str, etag: str) -> None:
-        stored = self._changeable(name, etag)
+        stored = self.changeable(name, etag)
         await self._settings.delete(key_of(name), stored.revision)
         del self._stored[name]
         self._take_effect()
@@ -182,24 +203,6 @@ class SourceStore:
         else:
             self._stored[name] = read_document(document)
         self._take_effect()
-
-    def _changeable(self, name: str, etag: str) -> Source:
-        source = self.get(name)
-        if source.configured:
-            raise FailedPrecondition(
-                Reason.SOURCE_CONFIGURED,
-                f"The broker's configuration declares the source {name!r}.",
-                hint="Change it there, then send the broker SIGHUP or restart it.",
-                metadata={"name": source.event_source},
-            )
-        if etag and etag != source.etag:
-            raise Aborted(
-                Reason.ETAG_MISMATCH,
-                f"{source.event_source} has changed since etag {etag!r} was read; it is {source.etag!r} now.",
-                hint="Read it again, decide again, and send the etag that you read.",
-                metadata={"etag": source.etag},
-            )
-        return source
 
     async def _store(self, source: Source, expected: int) -> Source:
         # Random: made of the settings it would be made of the secrets too, and whoever sees it could try weak ones.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import Final, assert_never
 
@@ -19,12 +18,13 @@ from certes_broker.domain.subscriptions import (
     Subscription,
     WebhookDelivery,
 )
+from certes_broker.gateway.convert.labels import read_labels
 from certes_broker.gateway.convert.retry import read_retry_policy, retry_policy_message
 from certes_broker.gateway.convert.selectors import CheckSelector, read_selectors, selector_message
 from certes_broker.gateway.convert.times import Bounds, duration, read_duration, timestamp
 from certes_broker.gateway.convert.webhooks import read_webhook, webhook_message
 from certes_broker.gateway.faults import Faults
-from certes_broker.gateway.limits import HOUR, MAXIMUM_LABELS, SECOND
+from certes_broker.gateway.limits import HOUR, SECOND
 
 PATH: Final = "subscription"
 """The field of a request that holds the subscription."""
@@ -99,8 +99,6 @@ _STATES_OUT: Final = {
     State.DELETED: pb.Subscription.STATE_DELETED,
 }
 _ACK_DEADLINE: Final = Bounds(SECOND, HOUR)
-_LABEL_KEY: Final = re.compile(r"[a-z0-9_-]{1,63}")
-_LABEL_VALUE_LENGTH: Final = 63
 
 
 def _with_settings(
@@ -123,7 +121,7 @@ def _with_settings(
         scope=scope or Scope.OWN,
         retry_policy=policy,
         generation=message.generation if message.HasField("generation") else None,
-        labels=_read_labels(faults, message),
+        labels=read_labels(faults, f"{PATH}.labels", message.labels),
     )
 
 
@@ -144,18 +142,3 @@ def _read_delivery(faults: Faults, message: pb.Subscription, stored: Delivery) -
             return stored
         case _:
             assert_never(message.WhichOneof("delivery"))
-
-
-def _read_labels(faults: Faults, message: pb.Subscription) -> tuple[tuple[str, str], ...]:
-    field = f"{PATH}.labels"
-    if len(message.labels) > MAXIMUM_LABELS:
-        faults.invalid(field, f"has {len(message.labels)} labels; {MAXIMUM_LABELS} are allowed")
-        return ()
-    for key, value in message.labels.items():
-        if not _LABEL_KEY.fullmatch(key):
-            faults.invalid(
-                f"{field}[{key[:_LABEL_VALUE_LENGTH]!r}]", "a key is 1 to 63 characters of a-z, 0-9, _ and -"
-            )
-        elif len(value) > _LABEL_VALUE_LENGTH:
-            faults.invalid(f"{field}[{key!r}]", f"has {len(value)} characters; {_LABEL_VALUE_LENGTH} are allowed")
-    return tuple(sorted(message.labels.items()))
