@@ -150,7 +150,7 @@ async def test_a_webhook_without_its_event_or_delivery_id_is_refused_naming_the_
         assert answer.json()["error"]["fieldViolations"] == [{"field": missing, "description": "the header is missing"}]
 
 
-@pytest.mark.parametrize("event", ["star", "Push", "push/../ping", "*"])
+@pytest.mark.parametrize("event", ["no_such_event", "push/../ping", "*", "_version", "-version"])
 async def test_an_event_that_no_schema_describes_is_refused_by_name(event):
     async with gateway() as served:
         answer = await served.webhook(event=event)

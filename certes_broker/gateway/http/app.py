@@ -29,7 +29,9 @@ from certes_broker.gateway.http.exchange import (
 from certes_broker.gateway.http.guard import Guard
 from certes_broker.gateway.http.ingress import Ingress
 from certes_broker.gateway.http.settings import HttpSettings
+from certes_broker.gateway.ingestion import Ingestion
 from certes_broker.gateway.methods import Method
+from certes_broker.schemas.providers import shipped_providers
 
 EVENTS: Final = "/events"
 API: Final = "/api"
@@ -40,7 +42,9 @@ def build_app(broker: Broker, methods: Sequence[Method], settings: HttpSettings)
     documents = broker.documents
     return HttpGateway(
         Guard(settings.allowed_hosts),
-        Ingress(broker, settings.max_payload_bytes),
+        Ingress(
+            broker, Ingestion(broker, shipped_providers(), loopback=settings.is_loopback), settings.max_payload_bytes
+        ),
         CloudEvents(broker, documents, settings.max_request_bytes),
         ConnectApi(methods, documents, API, settings.max_request_bytes),
         about(broker, settings),

@@ -13,7 +13,7 @@ import orjson
 from google.rpc.code_pb2 import Code
 
 from certes_broker.domain.errors import CertesError, Invalid, Reason
-from certes_broker.gateway.errors import grpc_code
+from certes_broker.gateway.errors import grpc_code, http_status
 
 Scope: TypeAlias = MutableMapping[str, Any]
 AsgiMessage: TypeAlias = MutableMapping[str, Any]
@@ -95,6 +95,11 @@ async def answer(send: Send, status: int, content_type: bytes, body: bytes, head
 async def answer_json(send: Send, status: int, document: object, headers: Iterable[_Header] = ()) -> None:
     """Sends a JSON document."""
     await answer(send, status, JSON, orjson.dumps(document), headers)
+
+
+async def answer_refusal(send: Send, error: CertesError) -> None:
+    """Answers a request with its refusal."""
+    await answer_json(send, http_status(error), refusal_document(error), refusal_headers(error))
 
 
 def refusal_headers(error: CertesError) -> list[_Header]:

@@ -1,4 +1,4 @@
-"""Signatures of webhooks; the vectors are shared with the SDKs."""
+"""Signatures of webhooks that go out; the vectors are shared with the SDKs."""
 
 import json
 from base64 import b64encode
@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from certes_broker.domain.errors import Invalid, Reason, Unauthenticated
-from certes_broker.domain.signing import SigningSecret, generate_secret, sign, verify, verify_github
+from certes_broker.domain.errors import Invalid, Reason
+from certes_broker.domain.signing import SigningSecret, generate_secret, sign
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "signatures.json").read_text())
 
@@ -49,48 +49,10 @@ def test_signing_gives_the_known_signature(vector):
     assert sign(known, vector["id"], vector["timestamp"], vector["body"].encode()) == vector["signature"]
 
 
-@pytest.mark.parametrize("vector", VECTORS["verify"], ids=lambda vector: vector["why"])
-def test_a_signature_is_accepted_or_refused_with_the_problem(vector):
-    def judge():
-        verify(
-            [SigningSecret.parse(text) for text in vector["secrets"]],
-            vector["id"],
-            vector["timestamp"],
-            vector["signature"],
-            vector["body"].encode(),
-            vector["now"],
-        )
-
-    if vector["problem"] is None:
-        judge()
-    else:
-        assert problem_of(judge) == vector["problem"]
-
-
-@pytest.mark.parametrize("vector", VECTORS["github"], ids=lambda vector: vector["why"])
-def test_githubs_signature_is_accepted_or_refused_with_the_problem(vector):
-    def judge():
-        known = [text.encode() for text in vector["secrets"]]
-        verify_github(known, vector["signature"], vector["body"].encode())
-
-    if vector["problem"] is None:
-        judge()
-    else:
-        assert problem_of(judge) == vector["problem"]
-
-
-def problem_of(judge):
-    with pytest.raises(Unauthenticated) as refusal:
-        judge()
-    assert refusal.value.reason is Reason.SIGNATURE_INVALID
-    return refusal.value.metadata["problem"]
-
-
 @given(secrets, message_ids, timestamps, st.text())
 def test_signatures_are_those_of_the_standardwebhooks_library(secret, message_id, timestamp, body):
     theirs = Webhook(secret.text).sign(message_id, datetime.fromtimestamp(timestamp, UTC), body)
     assert sign([secret], message_id, timestamp, body.encode()) == theirs
-    verify([secret], message_id, str(timestamp), theirs, body.encode(), timestamp)
 
 
 @given(secrets, secrets, message_ids, st.text())
@@ -106,25 +68,3 @@ def test_the_standardwebhooks_library_accepts_either_secret_of_a_rotation(old, n
     stranger = SigningSecret(b64encode(old.key + new.key)[:24])
     with pytest.raises(WebhookVerificationError):
         Webhook(stranger.text).verify(body, headers, json_parse=False)
-
-
-@given(secrets, message_ids, timestamps, st.binary(min_size=1), st.data())
-def test_a_body_with_one_bit_changed_is_refused(secret, message_id, timestamp, body, data):
-    signature = sign([secret], message_id, timestamp, body)
-    verify([secret], message_id, str(timestamp), signature, body, timestamp)
-    at, bit = data.draw(st.integers(0, len(body) - 1)), data.draw(st.integers(0, 7))
-    changed = body[:at] + bytes([body[at] ^ (1 << bit)]) + body[at + 1 :]
-    assert problem_of(lambda: verify([secret], message_id, str(timestamp), signature, changed, timestamp)) == "NO_MATCH"
-
-
-@given(secrets, st.text(), st.text(), st.text(), st.binary())
-def test_headers_of_any_text_are_refused_and_never_fail_otherwise(secret, message_id, timestamp, signature, body):
-    problem_of(lambda: verify([secret], message_id, timestamp, signature, body, 0.0))
-    problem_of(lambda: verify_github([secret.key], signature, body))
-
-
-def test_the_tolerance_can_be_narrowed():
-    secret = SigningSecret(b"k" * 32)
-    signature = sign([secret], "m", 1000, b"")
-    verify([secret], "m", "1000", signature, b"", 1010.0, 10)
-    assert problem_of(lambda: verify([secret], "m", "1000", signature, b"", 1011.0, 10)) == "TIMESTAMP_TOO_OLD"

@@ -1,0 +1,258 @@
+"""Foreign webhooks into events: verify → (challenge) → map → convert → publish.
+
+Theory of operation
+-------------------
+The order is the point: nothing is parsed before its sender is proven by the raw bytes, and whoever gets a receipt has a
+durable event. What differs between providers is data (`domain/sources.py`, `provider.toml`); everything here is the same
+for all. What the source and its provider say together is worked out once for each source, as its `WayIn`.
+
+Rules
+-----
+* The same webhook always makes the same event, byte for byte: a provider that tries again makes a duplicate.
+* What is kept with an event are the body as it came and the headers that matter, and of a payload that was refused, all
+  headers; a credential is in neither.
+* A payload that was refused and comes a second time takes the same way as the first time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import parse_qsl
+
+from certes.v1.event_pb2 import Event
+from certes_broker.broker.broker import Broker
+from certes_broker.broker.publisher import Receipt
+from certes_broker.domain.errors import Internal, Invalid, PermissionDenied, Reason
+from certes_broker.domain.events import Micros, Original
+from certes_broker.domain.mapped_webhook import MappedWebhook, Webhook, map_webhook, place_name
+from certes_broker.domain.names import SubscriberName
+from certes_broker.domain.signature_schemes import NoScheme, SignatureScheme, credential_header, signature_headers
+from certes_broker.domain.signatures import verify
+from certes_broker.domain.sources import CUSTOM, Everyone, PayloadSubscriber, Provider, Source
+from certes_broker.domain.webhook_headers import (
+    WebhookHeaders,
+    is_credential,
+    kept_pairs,
+    kept_with_rejected,
+)
+from certes_broker.domain.webhook_mapping import Path, WebhookMapping
+from certes_broker.schemas.event_schema import EventSchema
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A request as it arrived at a source. `content_type` and header values are Latin-1 text, header names lower-case."""
+
+    content_type: str
+    headers: WebhookHeaders
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengeAnswer:
+    """What to answer to a challenge, which is no event."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class WayIn:
+    """What a source and its provider say together of how a webhook comes in."""
+
+    source: Source
+    provider: Provider | None
+    scheme: SignatureScheme
+    mapping: WebhookMapping
+    types: Mapping[str, str]
+    """`mapping.types`, by the name of the event."""
+    paths: tuple[Path, ...]
+    """What has to be known of the body."""
+
+    def keeps(self, name: str) -> bool:
+        """Says whether a header is kept with an event: as the provider says, or else if the mapping reads it."""
+        if self.provider is None:
+            wanted = name in self.mapping.headers
+        else:
+            wanted = name in self.provider.kept_headers or name.startswith(self.provider.kept_prefixes)
+        return wanted and not is_credential(name, credential_header(self.scheme))
+
+
+class Ingestion:
+    """Takes in the webhooks of all sources.
+
+    `loopback` says whether the gateway that they come in by listens on loopback alone.
+    """
+
+    def __init__(self, broker: Broker, providers: Mapping[str, Provider], *, loopback: bool = True) -> None:
+        self._broker = broker
+        self._providers = providers
+        self._loopback = loopback
+        self._ways: dict[str, WayIn] = {}
+
+    def prove(self, source: Source, arrival: Arrival, time: Micros) -> None:
+        """Proves that a secret of the source that verifies now was known to the sender, at `time` if that is signed too.
+
+        Raises `Unauthenticated` (SIGNATURE_INVALID), and `PermissionDenied` (INSECURE_LISTENER) for a source without
+        signatures where other machines could reach it.
+        """
+        scheme = self._way(source).scheme
+        if isinstance(scheme, NoScheme) and not self._loopback:
+            raise PermissionDenied(
+                Reason.INSECURE_LISTENER,
+                f"the source {source.name!r} takes what nobody signed, and other machines can reach this gateway.",
+                hint="Give the source a signature scheme, or let the gateway listen on loopback.",
+            )
+        secrets = source.secrets_at(self._broker.clock.now())
+        verify(scheme, secrets, arrival.headers, arrival.body, time / 1_000_000)
+
+    async def ingest(self, source: Source, arrival: Arrival) -> Receipt | ChallengeAnswer:
+        """Publishes what has arrived from a proven sender, or says what to answer to its challenge.
+
+        Raises `Invalid` (CONTENT_TYPE_UNSUPPORTED, PAYLOAD_MALFORMED, PAYLOAD_UNMAPPABLE, FIELD_REQUIRED, FIELD_INVALID),
+        and what publishing raises.
+        """
+        way = self._way(source)
+        payload = await self._broker.conversion.read(_json_of(way, arrival), way.paths)
+        values = dict(zip(way.paths, payload.values, strict=True))
+        if way.provider is not None and way.provider.challenge is not None:
+            answer = way.provider.challenge.answer_to(values)
+            if answer is not None:
+                return ChallengeAnswer(answer)
+        mapped = map_webhook(way.mapping, way.types, Webhook(arrival.headers, arrival.body, values))
+        schema = self._schema(way, mapped)
+        try:
+            data = await payload.data(schema)
+        except Invalid as error:
+            raise Invalid(
+                Reason.PAYLOAD_UNMAPPABLE,
+                f"the payload is none of {mapped.type}: {error.message}",
+                metadata=error.metadata,
+                violations=error.violations,
+                hint=error.hint,
+            ) from error
+        event = _event(way, mapped)
+        event.data.type_url, event.data.value = schema.type_url, data.value
+        original = Original(arrival.content_type, kept_pairs(arrival.headers.pairs, way.keeps), arrival.body)
+        reader, now = self._broker.reader, self._broker.clock.now()
+        accepted = reader.read(event.SerializeToString(), now, "event", original=original)
+        (receipt,) = await self._broker.publisher.publish((accepted,))
+        return receipt
+
+    async def take_again(self, source: Source, payload: Original, *, verified: bool, received: Micros) -> Receipt:
+        """Takes in a payload that was refused when it was `received`, as if it came now.
+
+        Where `verified` is false its signature must be genuine by the secrets of now, at the time when it was received.
+
+        Raises what `prove` and `ingest` raise, and `Invalid` (PAYLOAD_UNMAPPABLE) for a challenge, which is no event.
+        """
+        arrival = Arrival(payload.content_type, WebhookHeaders(payload.headers), payload.body)
+        if not verified:
+            self.prove(source, arrival, received)
+        outcome = await self.ingest(source, arrival)
+        if isinstance(outcome, ChallengeAnswer):
+            raise Invalid(
+                Reason.PAYLOAD_UNMAPPABLE, "the payload is a challenge of the provider, which awaits an answer no more."
+            )
+        return outcome
+
+    def without_credentials(self, source: Source, arrival: Arrival) -> Original:
+        """Returns a payload that was refused as it may be kept: without credentials, its headers bounded."""
+        way = self._way(source)
+        needed = (*signature_headers(way.scheme), *way.mapping.headers)
+        headers = kept_with_rejected(arrival.headers.pairs, needed, credential_header(way.scheme))
+        return Original(arrival.content_type, headers, arrival.body)
+
+    def _way(self, source: Source) -> WayIn:
+        way = self._ways.get(source.name)
+        if way is None or way.source is not source:
+            if len(self._ways) >= _REMEMBERED:
+                self._ways.clear()
+            way = self._ways[source.name] = self._make_way(source)
+        return way
+
+    def _make_way(self, source: Source) -> WayIn:
+        provider = self._providers.get(source.provider)
+        signature = source.signature or (provider.signature if provider else None)
+        mapping = source.mapping or (provider.mapping if provider else None)
+        if signature is None or mapping is None:
+            raise Internal(
+                Reason.INTERNAL,
+                f"the source {source.name!r} is of the provider {source.provider!r}, which this broker does not know.",
+                hint="It was made by a newer broker, or a mapping or signature scheme of its own is missing.",
+            )
+        challenge = provider.challenge.paths if provider and provider.challenge else ()
+        return WayIn(source, provider, signature, mapping, dict(mapping.types), (*mapping.paths, *challenge))
+
+    def _schema(self, way: WayIn, mapped: MappedWebhook) -> EventSchema:
+        try:
+            return self._broker.registry.lookup(mapped.type)
+        except Invalid as error:
+            whose = way.source.provider if way.source.provider != CUSTOM else way.source.name
+            raise Invalid(
+                Reason.PAYLOAD_UNMAPPABLE,
+                f"no event type is known for {mapped.event[:100]!r} webhooks of {whose}.",
+                metadata={"event": mapped.event[:100], "type": mapped.type[:200]},
+                hint=f"Deselect them at the provider. {error.hint}".strip(),
+            ) from error
+
+
+_REMEMBERED: Final = 4096
+_FORM: Final = "application/x-www-form-urlencoded"
+_MOST_FIELDS: Final = 16
+
+
+def _event(way: WayIn, mapped: MappedWebhook) -> Event:
+    """Makes the event of a webhook, but for its data."""
+    event = Event(id=mapped.id, type=mapped.type, source=way.source.event_source, subject=mapped.subject)
+    if mapped.time is not None:
+        event.time.seconds, micros = divmod(mapped.time, 1_000_000)
+        event.time.nanos = micros * 1_000
+    match way.source.audience:
+        case SubscriberName(subscriber):
+            event.subscriber = subscriber
+        case Everyone():
+            event.everyone = True
+        case PayloadSubscriber():
+            if mapped.subscriber is None:
+                raise _subscriber_missing(way.mapping)
+            event.subscriber = mapped.subscriber
+    return event
+
+
+def _subscriber_missing(mapping: WebhookMapping) -> Invalid:
+    where = place_name(mapping.subscriber) if mapping.subscriber else "the mapping"
+    return Invalid(
+        Reason.PAYLOAD_UNMAPPABLE,
+        f"the payload cannot be mapped: {where} names no subscriber, whom the source's audience asks for.",
+        metadata={"field": where},
+        hint="Give the source a fixed audience, or let the provider send only what is for somebody.",
+    )
+
+
+def _json_of(way: WayIn, arrival: Arrival) -> bytes:
+    """Returns the JSON text that a webhook holds."""
+    kind = arrival.content_type.partition(";")[0].strip().lower()
+    if kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json")):
+        return arrival.body
+    # Any web page can send a form without asking first, so forms are taken where somebody signed them.
+    if kind == _FORM and not isinstance(way.scheme, NoScheme):
+        return _form_payload(arrival.body)
+    raise Invalid(
+        Reason.CONTENT_TYPE_UNSUPPORTED,
+        f"a webhook's body is application/json or a form, not {kind[:100]!r}.",
+        hint="A form is not taken from a source without signatures." if kind == _FORM else "",
+    )
+
+
+def _form_payload(body: bytes) -> bytes:
+    """Reads a form with the JSON document in its field `payload`, which GitHub sends where it is so configured."""
+    try:
+        fields = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
+    except ValueError as error:
+        raise Invalid(Reason.PAYLOAD_MALFORMED, f"the body is no form: {error}") from error
+    payloads = [value for name, value in fields if name == "payload"]
+    if len(payloads) != 1:
+        raise Invalid(Reason.PAYLOAD_MALFORMED, "a form has the webhook in one field named 'payload'.")
+    return payloads[0].encode()
