@@ -1,6 +1,6 @@
 """Writes the parts of the reference that the code itself knows, and proves that the committed ones are fresh.
 
-python -m scripts.reference generate     writes docs/reference/configuration.md and docs/reference/cli.md
+python -m scripts.reference generate     writes configuration.md, cli.md and compatibility.md in docs/reference
 python -m scripts.reference check        changes nothing; fails, naming each stale file
 """
 
@@ -17,6 +17,7 @@ from certes_broker.cli.failures import EXIT_MEANINGS
 from certes_broker.cli.main import main as certes
 from certes_broker.config.settings import Setting, known_settings, section_meanings
 from certes_broker.config.source_tables import SOURCE_KEYS
+from scripts.compatibility_reference import compatibility_page
 
 REFERENCE: Final = Path(__file__).resolve().parent.parent / "docs" / "reference"
 NOTICE: Final = "<!-- Written by `python -m scripts.reference generate`. Do not edit. -->"
@@ -44,6 +45,7 @@ def pages() -> dict[Path, str]:
     return {
         REFERENCE / "configuration.md": "\n".join(_configuration()) + "\n",
         REFERENCE / "cli.md": "\n".join(_command_line()) + "\n",
+        REFERENCE / "compatibility.md": "\n".join(compatibility_page()) + "\n",
     }
 
 
