@@ -17,8 +17,9 @@ from certes_broker.cli.options import (
 )
 from certes_broker.cli.output import print_facts, print_json, print_table
 from certes_broker.config import Config
-from certes_broker.config.source_tables import PROVIDERS, secrets_variable
+from certes_broker.config.source_tables import secrets_variable
 from certes_broker.domain.sources import Source
+from certes_broker.schemas.providers import shipped_providers
 
 SECRET_BYTES: Final = 32
 
@@ -53,7 +54,7 @@ def list_sources(*, config_file: Path | None, as_json: bool) -> None:
 
 @sources.command("create")
 @click.argument("name")
-@click.option("--provider", type=click.Choice(PROVIDERS), required=True, help="Who sends.")
+@click.option("--provider", type=click.Choice(tuple(shipped_providers())), required=True, help="Who sends.")
 @click.option("--audience", required=True, metavar="everyone|subscribers/ID", help="Whom its events are for.")
 @click.option(
     "--secret",
