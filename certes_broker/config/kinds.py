@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 from certes_broker.config.quantities import Unfit, format_duration, format_size, parse_duration, parse_size
-from certes_broker.domain.errors import CertesError
+from certes_broker.domain.errors import CertesError, Invalid
+from certes_broker.domain.open_namespaces import parse_namespace
 from certes_broker.domain.uris import parse_event_type
 
 T = TypeVar("T")
@@ -138,6 +139,13 @@ def _read_host(value: object) -> str:
     return text.lower()
 
 
+def _read_namespace(value: object) -> str:
+    try:
+        return "/".join(parse_namespace(_read_text(value)))
+    except Invalid as error:
+        raise Unfit(error.message) from None
+
+
 def _read_network(value: object) -> Network:
     try:
         return ip_network(_read_text(value))
@@ -195,4 +203,5 @@ PATH: Final = Kind("path", _read_path, str, lambda value: _quoted(f"./{value}"))
 ADDRESS: Final = Kind("host:port", _read_address, str.strip, _quoted)
 DOMAIN: Final = Kind("DNS name", _read_domain, str.strip, _quoted)
 HOSTS: Final = Kind("list of host names", _list_of(_read_host), _list_from_text, _spell_list)
+NAMESPACES: Final = Kind("list of namespaces", _list_of(_read_namespace), _list_from_text, _spell_list)
 NETWORKS: Final = Kind("list of networks", _list_of(_read_network), _list_from_text, _spell_list)

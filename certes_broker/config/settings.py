@@ -22,6 +22,7 @@ from certes_broker.config.kinds import (
     DURATION,
     FLAG,
     HOSTS,
+    NAMESPACES,
     NETWORKS,
     PATH,
     SIZE,
@@ -150,6 +151,17 @@ class Webhooks:
 
 
 @dataclass(frozen=True, slots=True)
+class Schemas:
+    """What is asked of the types of events."""
+
+    open_namespaces: tuple[str, ...] = _key(
+        NAMESPACES,
+        (),
+        "Namespaces, as `domain/namespace`, that take events of types that no schema is registered for, also with raw content: for those who want to begin without schemas.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """What is logged, to standard error."""
 
@@ -193,6 +205,7 @@ class Config:
     retention: Retention = field(default_factory=Retention)
     dedupe: Dedupe = field(default_factory=Dedupe)
     webhooks: Webhooks = field(default_factory=Webhooks)
+    schemas: Schemas = field(default_factory=Schemas)
     log: Log = field(default_factory=Log)
     sources: tuple[Source, ...] = ()
     ready_json: bool = False

@@ -18,10 +18,11 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from uuid_utils import uuid7
 
 from certes.v1 import event_pb2
-from certes_broker.domain.errors import FieldViolation, Invalid, Reason, Unimplemented
-from certes_broker.domain.events import AcceptedEvent, Micros, Original
+from certes_broker.domain.errors import FieldViolation, Invalid, Reason
+from certes_broker.domain.events import AcceptedEvent, Micros, Options, Original
 from certes_broker.domain.names import parse_id
-from certes_broker.schemas.event_schema import EventSchema
+from certes_broker.domain.open_namespaces import NONE_OPEN, OpenNamespaces
+from certes_broker.schemas.event_content import DriftWatch, EventContent, check_open_content
 from certes_broker.schemas.registry import Registry
 from certes_broker.schemas.wire import string_field, timestamp_field
 
@@ -43,9 +44,15 @@ class EventReader:
     """Reads and validates events."""
 
     def __init__(
-        self, registry: Registry, *, max_event_bytes: int, new_id: Callable[[], str] = lambda: str(uuid7())
+        self,
+        registry: Registry,
+        *,
+        max_event_bytes: int,
+        open_namespaces: OpenNamespaces = NONE_OPEN,
+        drift: DriftWatch | None = None,
+        new_id: Callable[[], str] = lambda: str(uuid7()),
     ) -> None:
-        self._lookup = registry.lookup
+        self._content = EventContent(registry, open_namespaces, drift)
         self._max_bytes = max_event_bytes
         self._new_id = new_id
 
@@ -53,7 +60,7 @@ class EventReader:
         """Validates one event, given as the wire form of `certes.v1.Event`.
 
         `path` is how violations call it, such as `events[3]`. Raises `Invalid` with the reason that the contract names
-        for the field, `Unimplemented` (NOT_BUILT) for raw content.
+        for the field.
         """
         if len(wire) > self._max_bytes:
             raise _too_large(path, len(wire), self._max_bytes)
@@ -63,40 +70,19 @@ class EventReader:
             raise Invalid.field(Reason.MALFORMED_REQUEST, path, f"is no certes.v1.Event: {error}") from error
         try:
             return self._read(event, wire, now, original)
-        except (Invalid, Unimplemented) as error:
-            raise _within(path, error) from error
-
-    def _schema(self, type_text: str) -> EventSchema:
-        """Finds the schema of an event type that may be published."""
-        if not type_text:
-            raise Invalid.field(Reason.FIELD_REQUIRED, "type", "is missing; it is the event URI of the event's type")
-        try:
-            schema = self._lookup(type_text)
         except Invalid as error:
-            raise _at("type", error) from error
-        if schema.is_system:
-            raise Invalid.field(
-                Reason.FIELD_INVALID, "type", f"{schema.type} is a system event, sent by the broker alone"
-            )
-        return schema
+            raise _within(path, error) from error
 
     def _read(self, event: event_pb2.Event, wire: bytes, now: Micros, original: Original | None) -> AcceptedEvent:
         if len(UnknownFieldSet(event)):
             number = UnknownFieldSet(event)[0].field_number
             raise Invalid.field(Reason.UNKNOWN_FIELD, "", f"has a field {number} that certes.v1.Event does not define")
-        schema = self._schema(event.type)
+        schema = self._content.schema(event.type)
         source = event.source
         _check_source(source)
         subscriber = (event.subscriber and _check_subscriber(event.subscriber)) or _audience(event)
         if event.subject or event.ordering_key or event.attributes or event.traceparent or event.tracestate:
             _check_rarer_fields(event)
-        if not event.HasField("data"):
-            raise _no_data(event, schema)
-        data = event.data
-        try:
-            message = schema.parse(data.type_url, data.value)
-        except Invalid as error:
-            raise _at("data", error) from error
         body = wire
         if event.id:
             _check_id(event.id)
@@ -110,17 +96,15 @@ class EventReader:
             body += timestamp_field(b"\x2a", now)
         else:
             _check_time(event)
+        if isinstance(schema, str):
+            type_text = schema
+            options: Options = ()
+            check_open_content(event)
+        else:
+            type_text = schema.type_text
+            options = self._content.options(event, schema, event_id)
         return AcceptedEvent(
-            body,
-            schema.type_text,
-            event_id,
-            source,
-            subscriber,
-            event.ordering_key,
-            schema.options_of(message),
-            now,
-            digest,
-            original,
+            body, type_text, event_id, source, subscriber, event.ordering_key, options, now, digest, original
         )
 
 
@@ -229,27 +213,7 @@ def _too_large(path: str, size: int, limit: int) -> Invalid:
     )
 
 
-def _at(field: str, error: Invalid) -> Invalid:
-    """Returns the same refusal with the field at fault, if it names none."""
-    if error.violations:
-        return error
-    violation = FieldViolation(field, error.message)
-    return Invalid(error.reason, error.message, metadata=error.metadata, violations=(violation,), hint=error.hint)
-
-
-def _no_data(event: event_pb2.Event, schema: EventSchema) -> Invalid | Unimplemented:
-    if event.HasField("raw"):
-        problem = "needs a namespace that is configured open, which this broker does not build yet"
-        return Unimplemented(
-            Reason.NOT_BUILT,
-            f"raw: {problem}",
-            violations=(FieldViolation("raw", problem),),
-            hint=f"Send data, a {schema.message_name}.",
-        )
-    return Invalid.field(Reason.FIELD_REQUIRED, "data", f"is missing; {schema.type} holds a {schema.message_name}")
-
-
-def _within(path: str, error: Invalid | Unimplemented) -> Invalid | Unimplemented:
+def _within(path: str, error: Invalid) -> Invalid:
     """Returns the same refusal with its fields below `path`."""
     violations = [FieldViolation(f"{path}.{v.field}" if v.field else path, v.description) for v in error.violations]
     metadata = {**error.metadata, "field": violations[0].field} if violations else error.metadata
@@ -258,4 +222,4 @@ def _within(path: str, error: Invalid | Unimplemented) -> Invalid | Unimplemente
         message = f"{violations[0].field}: {error.violations[0].description}"
     else:
         message = f"{path}: {message}"
-    return type(error)(error.reason, message, metadata=metadata, violations=violations, hint=error.hint)
+    return Invalid(error.reason, message, metadata=metadata, violations=violations, hint=error.hint)
