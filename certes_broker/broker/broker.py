@@ -22,6 +22,7 @@ from certes_broker.broker.posting import Poster
 from certes_broker.broker.publisher import Publisher
 from certes_broker.broker.rejected_payloads import RejectedPayloads
 from certes_broker.broker.router import Router
+from certes_broker.broker.schema_store import SchemaStore, SchemaSurroundings
 from certes_broker.broker.settler import Settler
 from certes_broker.broker.source_store import SourceStore
 from certes_broker.broker.streams import Streams
@@ -33,6 +34,7 @@ from certes_broker.domain.errors import Unavailable
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Engine, Settings
 from certes_broker.ports.sender import Sender
+from certes_broker.schemas.compiling.compiler import SchemaCompiler
 from certes_broker.schemas.events import EventReader
 from certes_broker.schemas.json_events import EventDocuments
 from certes_broker.schemas.outgoing import WebhookBodies
@@ -81,6 +83,7 @@ class Broker:
         router, names = footing.router, footing.names
         engine, clock = ports.engine, ports.clock
         self._engine = engine
+        self.domain = settings.domain
         self.clock = clock
         self.registry = registry
         self.documents = EventDocuments(registry)
@@ -88,6 +91,11 @@ class Broker:
         self.reader = EventReader(registry, max_event_bytes=settings.max_event_bytes)
         self.names = names
         self.publisher = Publisher(engine.journal, in_flight_bytes=settings.in_flight_bytes)
+        self.schemas = SchemaStore(
+            registry,
+            SchemaSurroundings(engine.settings, self.publisher, clock, footing.undisturbed, settings.domain),
+            SchemaCompiler(),
+        )
         self.kept_events = KeptEvents(engine.journal, names)
         self._router = router
         self._settler = Settler(engine.cursors, clock, lambda: router.position)
@@ -130,6 +138,7 @@ class Broker:
             settling = tasks.create_task(broker._settler.run(broker.lanes.all), name="settler")
             recording = tasks.create_task(broker._attempts.run(), name="attempts")
             others = [tasks.create_task(broker._catch_up.run(), name="catch-up") for _ in range(WORKERS)]
+            await broker.schemas.start()
             await broker.sources.start()
             await broker.subscriptions.start()
             tail = await router.catch_up()

@@ -24,6 +24,7 @@ from certes_broker.domain.errors import Invalid, Reason
 from certes_broker.domain.events import Micros
 from certes_broker.domain.schemas import Origin, VersionName
 from certes_broker.domain.uris import EventType
+from certes_broker.schemas.comments import Comments, comments_of
 from certes_broker.schemas.event_schema import EventSchema
 from certes_broker.schemas.json_out import PAYLOAD, DocumentTables
 from certes_broker.schemas.json_table import JsonTables
@@ -51,7 +52,7 @@ class MessageTypes:
 class SchemaVersion:
     """All schemas of a domain, namespace and major version, in one revision. It never changes: a new revision replaces it."""
 
-    __slots__ = ("_messages", "_schemas", "_types", "files", "name", "origin", "register_time", "revision")
+    __slots__ = ("_comments", "_messages", "_schemas", "_types", "files", "name", "origin", "register_time", "revision")
 
     def __init__(
         self,
@@ -72,11 +73,19 @@ class SchemaVersion:
         self._types = types
         self._messages = dict(files.event_types)
         self._schemas: dict[str, EventSchema] = {}
+        self._comments: Comments | None = None
 
     @property
     def event_types(self) -> Sequence[EventType]:
         """The event types, by name."""
         return [self._event_type(name) for name in self._messages]
+
+    @property
+    def comments(self) -> Comments:
+        """The comments in the files, as far as they are known; the first call reads them."""
+        if self._comments is None:
+            self._comments = comments_of(self.files)
+        return self._comments
 
     @property
     def types(self) -> MessageTypes:
@@ -89,6 +98,11 @@ class SchemaVersion:
     def is_linked(self) -> bool:
         """Whether there is a pool of its files."""
         return self._types is not None
+
+    def check_links(self) -> None:
+        """Raises what `link` does; keeps nothing."""
+        if self._types is None:
+            link(self.files.files)
 
     def schema(self, event_name: str) -> EventSchema | None:
         """Returns the schema of an event type by the last segment of its URI; None if there is none.

@@ -22,7 +22,7 @@ from certes_broker.broker.janitor import Retention
 from certes_broker.broker.publisher import Receipt
 from certes_broker.broker.stream import Stream, StreamLimits
 from certes_broker.domain.errors import Unavailable
-from certes_broker.domain.events import Micros, Position
+from certes_broker.domain.events import Entry, Micros, Position
 from certes_broker.domain.matching import Selector
 from certes_broker.domain.names import SubscriptionName
 from certes_broker.domain.retry import RetryPolicy
@@ -293,6 +293,11 @@ class World:
         read = self.broker.reader.read
         async with asyncio.timeout(PATIENCE):
             return await self.broker.publisher.publish([read(one.SerializeToString(), now) for one in events])
+
+    @staticmethod
+    def event(entry: Entry) -> event_pb2.Event:
+        """An event as it is kept."""
+        return event_pb2.Event.FromString(entry.event.body)
 
     # Subscriptions.
 

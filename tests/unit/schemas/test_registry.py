@@ -28,13 +28,8 @@ def refusal_of(registry: Registry, pattern: str, options: dict[str, str]) -> Inv
 
 
 def test_the_community_catalogue_has_the_event_types_that_its_protos_say(registry):
-    assert [event_type.text for event_type in registry.types()] == [
-        f"{GITHUB}/issues",
-        f"{GITHUB}/membership",
-        f"{GITHUB}/ping",
-        f"{GITHUB}/pull_request",
-        f"{GITHUB}/push",
-    ]
+    names = {event_type.name for event_type in registry.types() if event_type.text.startswith(f"{GITHUB}/")}
+    assert names >= {"issues", "membership", "ping", "pull_request", "push"}
 
 
 @pytest.mark.parametrize(
@@ -130,20 +125,28 @@ def test_other_system_events_are_unknown(registry, text):
 
 
 @pytest.mark.parametrize(
-    ("pattern", "names"),
+    ("pattern", "found"),
     [
-        ("community.certes.dev/github/1/push", ["push"]),
-        ("community.certes.dev/github/1/pu", []),
-        ("community.certes.dev/github/*/push", ["push"]),
-        ("community.certes.dev/**", ["issues", "membership", "ping", "pull_request", "push"]),
-        ("community.certes.dev/github/1/*", ["issues", "membership", "ping", "pull_request", "push"]),
-        ("community.certes.dev/*/*/_drift", ["_drift"]),
-        ("community.certes.dev/github/1/_version", ["_version"]),
+        ("events.meetly.com/_/1/booked", ["_/1/booked"]),
+        ("events.meetly.com/_/1/book", []),
+        ("events.meetly.com/_/*/booked", ["_/1/booked", "_/2/booked"]),
+        ("events.meetly.com/_/1/*", ["_/1/booked", "_/1/moved"]),
+        ("events.meetly.com/**", ["_/1/booked", "_/1/moved", "_/2/booked", "rooms/1/closed"]),
+        ("events.meetly.com/_/*/_drift", ["_/1/_drift", "_/2/_drift"]),
+        ("events.meetly.com/rooms/1/_version", ["rooms/1/_version"]),
         ("example.org/**", []),
     ],
 )
-def test_a_pattern_finds_what_it_matches(registry, pattern, names):
-    assert [event_type.name for event_type in registry.matching(parse_pattern(pattern))] == names
+def test_a_pattern_finds_what_it_matches(pattern, found):
+    events: dict[VersionName, dict[str, list[str]]] = {
+        MEETLY: {"booked": [], "moved": []},
+        MEETLY._replace(version=2): {"booked": []},
+        MEETLY._replace(namespace="rooms"): {"closed": []},
+        MEETLY._replace(domain="events.meetly.community"): {"booked": []},
+    }
+    registry = Registry(meetly_version(types, name) for name, types in events.items())
+    expected = [f"events.meetly.com/{one}" for one in found]
+    assert [event_type.text for event_type in registry.matching(parse_pattern(pattern))] == expected
 
 
 def test_the_community_catalogue_has_its_files_and_their_sources(registry):
