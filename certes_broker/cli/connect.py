@@ -29,7 +29,9 @@ Document = dict[str, Any]
 
 EVENT_SERVICE: Final = "certes.v1.EventService"
 SUBSCRIPTION_SERVICE: Final = "certes.v1.SubscriptionService"
+SOURCE_SERVICE: Final = "certes.v1.SourceService"
 
+PAGE_SIZE: Final = 1000
 UNARY_TIMEOUT: Final = 30.0
 STREAM_TIMEOUT: Final = 60.0
 """Seconds of silence after which a stream is taken for dead; a live one has a heartbeat every 15 s."""
@@ -58,6 +60,17 @@ class Broker:
             if document is None:
                 raise self._strange(doing)
             return document
+
+    def pages(self, service: str, method: str, field: str, request: Mapping[str, Any], *, doing: str) -> list[Document]:
+        """Calls a list rpc page by page and returns what all pages have in `field`. Raises like `call`."""
+        found: list[Document] = []
+        token = ""
+        while True:
+            page = self.call(service, method, {**request, "pageSize": PAGE_SIZE, "pageToken": token}, doing=doing)
+            found += page.get(field, [])
+            token = page.get("nextPageToken", "")
+            if not token:
+                return found
 
     def stream(
         self, service: str, method: str, request: Mapping[str, Any], *, doing: str

@@ -2,8 +2,8 @@
 
 Rules
 -----
-* Commands are thin: `serve` starts the broker, `sources` and `doctor` look after this machine's files, all others are
-  clients of the public API.
+* Commands are thin: `serve` starts the broker, `doctor` looks after this machine, all others are clients of the public
+  API.
 * A command's module is imported when the command is called, so that none waits for what another needs.
 * Failures end here: each has one exit code and one text, on standard error.
 """

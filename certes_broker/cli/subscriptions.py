@@ -41,14 +41,9 @@ def subscriptions() -> None:
 @broker_option
 def list_subscriptions(*, subscriber: str | None, deleted: bool, as_json: bool, broker: Broker) -> None:
     """List subscriptions."""
-    request: Document = {"parent": f"subscribers/{subscriber or '-'}", "pageSize": 1000, "showDeleted": deleted}
-    found: list[Document] = []
-    while True:
-        page = broker.call(SUBSCRIPTION_SERVICE, "ListSubscriptions", request, doing="Listing subscriptions")
-        found += page.get("subscriptions", [])
-        if not page.get("nextPageToken"):
-            break
-        request["pageToken"] = page["nextPageToken"]
+    request: Document = {"parent": f"subscribers/{subscriber or '-'}", "showDeleted": deleted}
+    doing = "Listing subscriptions"
+    found = broker.pages(SUBSCRIPTION_SERVICE, "ListSubscriptions", "subscriptions", request, doing=doing)
     if as_json:
         print_json(found)
         return
