@@ -21,7 +21,14 @@ from typing import Final
 from certes_broker.domain.errors import FieldViolation, Invalid, Reason
 from certes_broker.domain.events import Micros
 from certes_broker.domain.webhook_headers import WebhookHeaders
-from certes_broker.domain.webhook_mapping import HeaderPlace, Path, Place, WebhookMapping, event_type_of
+from certes_broker.domain.webhook_mapping import (
+    EVENT_PLACEHOLDER,
+    HeaderPlace,
+    Path,
+    Place,
+    WebhookMapping,
+    event_type_of,
+)
 
 DERIVED_ID_PREFIX: Final = "sha256-"
 
@@ -60,7 +67,9 @@ def map_webhook(mapping: WebhookMapping, types: Mapping[str, str], webhook: Webh
     Raises `Invalid`: FIELD_REQUIRED for a header that is missing, FIELD_INVALID for one that came more than once,
     PAYLOAD_UNMAPPABLE for what is missing or cannot be read in the body.
     """
-    event = _required(webhook, mapping.event, "the name of the event") if mapping.event else ""
+    event = _text(webhook, mapping.event) if mapping.event else ""
+    if mapping.event and not event and EVENT_PLACEHOLDER in mapping.type:
+        raise _missing(mapping.event, "the name of the event")
     event_type = event_type_of(mapping, types, event)
     if event_type.rpartition("/")[2].startswith("_"):
         # Only the broker itself sends system events, whatever a webhook is called.
@@ -145,11 +154,15 @@ def _time(webhook: Webhook, place: Place) -> Micros | None:
 
 def _required(webhook: Webhook, place: Place, what: str) -> str:
     text = _text(webhook, place)
-    if text:
-        return text
+    if not text:
+        raise _missing(place, what)
+    return text
+
+
+def _missing(place: Place, what: str) -> Invalid:
     if isinstance(place, HeaderPlace):
-        raise Invalid.field(Reason.FIELD_REQUIRED, place.header, "the header is missing")
-    raise _unmappable(place, f"{what} is missing")
+        return Invalid.field(Reason.FIELD_REQUIRED, place.header, "the header is missing")
+    return _unmappable(place, f"{what} is missing")
 
 
 def _text(webhook: Webhook, place: Place) -> str:

@@ -14,6 +14,7 @@ from google.rpc.code_pb2 import Code
 
 from certes_broker.domain.errors import CertesError, Invalid, Reason
 from certes_broker.gateway.errors import grpc_code, http_status
+from certes_broker.gateway.http.compression import GZIP, decompress
 
 Scope: TypeAlias = MutableMapping[str, Any]
 AsgiMessage: TypeAlias = MutableMapping[str, Any]
@@ -46,34 +47,26 @@ def exceeds(headers: Headers, limit: int) -> bool:
 
 
 async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes:
-    """Reads a request's body, of at most `limit` bytes. How long that may take is the server's to watch.
+    """Reads a request's body, of at most `limit` bytes, also once gzip is undone. How long it may take the server watches.
 
-    Raises `Invalid` (PAYLOAD_TOO_LARGE as soon as that is known, CONTENT_TYPE_UNSUPPORTED for a compressed body) and
-    `ClientGone`.
+    Raises `Invalid` (PAYLOAD_TOO_LARGE as soon as that is known, CONTENT_TYPE_UNSUPPORTED for another compression,
+    PAYLOAD_MALFORMED for a body that is not compressed as it says) and `ClientGone`.
     """
     encoding = headers.get(b"content-encoding", b"").strip().lower()
-    if encoding not in _NOT_ENCODED:
+    if encoding not in _NOT_ENCODED and encoding not in GZIP:
         raise Invalid(
             Reason.CONTENT_TYPE_UNSUPPORTED,
-            f"the body has the content encoding {encoding.decode('latin-1')!r}; none is taken here.",
+            f"the body has the content encoding {encoding.decode('latin-1')[:100]!r}; gzip is taken here.",
             hint="Send it uncompressed.",
-            metadata={"content_encoding": encoding.decode("latin-1")},
+            metadata={"content_encoding": encoding.decode("latin-1")[:100]},
         )
-    if exceeds(headers, limit):
+    body = await _read_whole(receive, headers, limit)
+    if encoding in _NOT_ENCODED:
+        return body
+    decompressed = await decompress(body, limit)
+    if decompressed is None:
         raise _too_large(limit)
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        chunk: bytes = message.get("body", b"")
-        size += len(chunk)
-        if size > limit:
-            raise _too_large(limit)
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return chunk if len(chunks) == 1 else b"".join(chunks)
+    return decompressed
 
 
 async def answer(send: Send, status: int, content_type: bytes, body: bytes, headers: Iterable[_Header] = ()) -> None:
@@ -133,6 +126,24 @@ JSON: Final = b"application/json"
 _Header: TypeAlias = tuple[bytes, bytes]
 _NOT_ENCODED: Final = (b"", b"identity")
 _LONGEST_LENGTH: Final = 15
+
+
+async def _read_whole(receive: Receive, headers: Headers, limit: int) -> bytes:
+    if exceeds(headers, limit):
+        raise _too_large(limit)
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return chunk if len(chunks) == 1 else b"".join(chunks)
 
 
 def _too_large(limit: int) -> Invalid:

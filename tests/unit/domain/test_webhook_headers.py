@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from certes_broker.domain.errors import Invalid, Reason
+from certes_broker.domain.webhook_headers import (
+    MAXIMUM_KEPT_BYTES,
+    WebhookHeaders,
+    is_credential,
+    kept_pairs,
+    kept_with_rejected,
+    parse_header_name,
+)
+
+CREDENTIALS = [
+    "authorization",
+    "proxy-authorization",
+    "x-authorization",
+    "x-forwarded-authorization",
+    "cookie",
+    "set-cookie",
+    "cookie2",
+    "x-gitlab-token",
+    "x-auth-token",
+    "x-amz-security-token",
+    "x-webhook-secret",
+    "x-api-key",
+    "apikey",
+    "x-access-key",
+    "x-password",
+    "x-credentials",
+]
+PLAIN = [
+    "x-github-event",
+    "x-hub-signature-256",
+    "stripe-signature",
+    "webhook-id",
+    "webhook-signature",
+    "x-shopify-hmac-sha256",
+    "x-slack-retry-num",
+    "idempotency-key",
+    "user-agent",
+    "content-type",
+    "x-forwarded-for",
+]
+
+pairs = st.lists(
+    st.tuples(st.sampled_from([*CREDENTIALS, *PLAIN, "x-own"]), st.text(max_size=40) | st.just("v" * 3000)), max_size=20
+).map(tuple)
+
+
+def test_a_header_that_came_once_is_found_by_its_name():
+    headers = WebhookHeaders((("a", "1"), ("b", "2")))
+    assert (headers.get("a"), headers.get("c")) == ("1", None)
+    assert not headers.is_repeated("a")
+
+
+def test_a_header_that_came_twice_is_known_to_have():
+    headers = WebhookHeaders((("a", "1"), ("b", "2"), ("a", "1")))
+    assert headers.is_repeated("a")
+    assert not headers.is_repeated("b")
+    assert not headers.is_repeated("c")
+
+
+@pytest.mark.parametrize("name", CREDENTIALS)
+def test_what_is_called_a_credential_is_one(name):
+    assert is_credential(name)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_what_a_provider_says_of_a_webhook_is_no_credential(name):
+    assert not is_credential(name)
+
+
+def test_the_header_of_a_scheme_is_a_credential_whatever_it_is_called():
+    assert is_credential("x-plain", "x-plain")
+
+
+@given(pairs, st.booleans())
+def test_no_credential_is_kept_whatever_is_asked_for(came, every):
+    kept = kept_pairs(came, lambda name: (every or name == "x-own") and not is_credential(name, "x-own"))
+    rejected = kept_with_rejected(came, [*CREDENTIALS, "x-own"], "x-own")
+    for name, _ in (*kept, *rejected):
+        assert name in PLAIN
+
+
+@given(pairs)
+def test_all_other_headers_of_a_refused_payload_are_kept_as_far_as_there_is_room(came):
+    kept = kept_with_rejected(came, ["webhook-id"], "x-own")
+    sound = [pair for pair in came if pair[0] in PLAIN]
+    assert sum(len(name) + len(value) for name, value in kept) <= MAXIMUM_KEPT_BYTES
+    if sum(len(name) + len(value) for name, value in sound) <= MAXIMUM_KEPT_BYTES:
+        assert list(kept) == sound
+    else:
+        assert set(kept) <= set(sound)
+
+
+def test_headers_that_are_needed_come_before_those_that_fill_the_room():
+    filling = tuple((f"x-{number}", "v" * 1000) for number in range(20))
+    kept = kept_with_rejected((*filling, ("webhook-id", "m")), ["webhook-id"], None)
+    assert kept[0] == ("webhook-id", "m")
+    assert len(kept) == 9
+
+
+@pytest.mark.parametrize("text", ["X-Gitlab-Token", "a", "~!#$%&'*+.^_`|-9"])
+def test_the_name_of_a_header_is_read_in_lower_case(text):
+    assert parse_header_name(text) == text.lower()
+
+
+@pytest.mark.parametrize("text", ["", "a b", "a:", "ä", "a\n", "a" * 101, "(a)"])
+def test_what_is_no_name_of_a_header_is_refused(text):
+    with pytest.raises(Invalid) as caught:
+        parse_header_name(text)
+    assert caught.value.reason is Reason.FIELD_INVALID
+    assert caught.value.violations[0].field == "header"
