@@ -1,23 +1,26 @@
-"""The program of the child process that compiles and links what strangers send. Never imported: it is run by its path.
+"""The program of the child process that compiles and links what strangers send. It is run by its path.
 
-Its argument is the path of a JSON file: `path` is where Python finds modules, `limits` what the process may use, `arguments` those of
-the compiler, in whose words everything wrong with the files is said, on standard error. Then it links `linked`, a file
-that holds a `FileDescriptorSet`, as the broker will, and says what does not fit in the form that the compiler uses,
-`file: text`. The names in all of these are relative to the folder that it is started in, which is therefore in no message.
+Its argument is the path of a JSON file: `path` is where Python finds modules, `limits` what the process may use, `seconds`
+how long it may live if nobody is left to end it, and `arguments` those of the compiler. Then it links `linked`, a file that
+holds a `FileDescriptorSet`, as the broker will. What is wrong with the files is said on standard error, as
+`path:line:column: text` or `path: text`. All names are relative to the folder that it is started in, whose own path is
+therefore in no message.
 
-It exits with 0 if all is well, with 1 if the files are at fault, and with anything else if it is itself.
+It exits with 0 if all is well, `NOT_COMPILED` or `NOT_LINKED` if the files are at fault, anything else if it is itself.
 """
 
 from __future__ import annotations
 
 import json
 import resource
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-AT_FAULT = 1
+NOT_COMPILED: Final = 65
+NOT_LINKED: Final = 66
 
 
 def main() -> int:
@@ -27,12 +30,13 @@ def main() -> int:
         # Not every system knows every limit, and a lower one may be in force already.
         with suppress(AttributeError, ValueError, OSError):
             resource.setrlimit(getattr(resource, name), (maximum, maximum))
+    signal.alarm(order["seconds"])
     sys.path[:] = order["path"]
     from grpc_tools import _protoc_compiler  # noqa: PLC0415 (found only now)
 
     arguments = ["protoc", *order["arguments"]]
     if _protoc_compiler.run_main([argument.encode() for argument in arguments]) != 0:
-        return AT_FAULT
+        return NOT_COMPILED
     return _link(Path(order["linked"]).read_bytes())
 
 
@@ -46,7 +50,7 @@ def _link(wire: bytes) -> int:
             pool.AddSerializedFile(file.SerializeToString())
         except TypeError as error:
             sys.stderr.buffer.write(f"{file.name}: {error}\n".encode(errors="replace"))
-            return AT_FAULT
+            return NOT_LINKED
     return 0
 
 

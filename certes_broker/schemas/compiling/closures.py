@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
@@ -15,22 +16,26 @@ def imports_of(file: FileDescriptorProto) -> list[str]:
     return sorted({*file.dependency, *file.option_dependency})
 
 
-def ordered(files: Mapping[str, FileDescriptorProto], wanted: Iterable[str]) -> list[FileDescriptorProto]:
+def ordered(
+    files: Mapping[str, FileDescriptorProto], wanted: Iterable[str], *, hint: str = ""
+) -> list[FileDescriptorProto]:
     """Returns files by path, with all that they import, each after what it imports.
 
-    The order depends on the paths and imports alone. Raises `Invalid` (SCHEMA_MALFORMED) naming an import that is
-    missing, or the files of a circle.
+    The order depends on paths and imports alone. Raises `Invalid` (SCHEMA_MALFORMED) naming an import that is missing,
+    with the hint, or the files of a circle.
     """
     done: dict[str, FileDescriptorProto] = {}
     for path in sorted(wanted):
         if path not in done:
-            _visit(path, files, done)
+            _visit(path, files, done, hint)
     return list(done.values())
 
 
-def _visit(root: str, files: Mapping[str, FileDescriptorProto], done: dict[str, FileDescriptorProto]) -> None:
+def _visit(
+    root: str, files: Mapping[str, FileDescriptorProto], done: dict[str, FileDescriptorProto], hint: str
+) -> None:
     """Adds a file after its imports. Without recursion: a chain of imports may be as long as the set."""
-    way: dict[str, Iterator[str]] = {root: iter(imports_of(_found(root, files, None)))}
+    way: dict[str, Iterator[str]] = {root: iter(imports_of(files[root]))}
     while way:
         path = next(reversed(way))
         for imported in way[path]:
@@ -38,29 +43,27 @@ def _visit(root: str, files: Mapping[str, FileDescriptorProto], done: dict[str, 
                 continue
             if imported in way:
                 raise _circle([*way][[*way].index(imported) :])
-            way[imported] = iter(imports_of(_found(imported, files, path)))
+            if imported not in files:
+                raise _missing(imported, path, hint)
+            way[imported] = iter(imports_of(files[imported]))
             break
         else:
             del way[path]
             done[path] = files[path]
 
 
-def _found(path: str, files: Mapping[str, FileDescriptorProto], importer: str | None) -> FileDescriptorProto:
-    file = files.get(path)
-    if file is None:
-        by = "" if importer is None else f", which {shown(importer)} imports"
-        raise Invalid(
-            Reason.SCHEMA_MALFORMED,
-            f"the file {shown(path)}{by}, is missing.",
-            metadata={"path": path},
-            violations=[FieldViolation("files", f"{shown(path)} is missing")],
-            hint="A descriptor set has all that it imports: `buf build` and `protoc --include_imports` make such.",
-        )
-    return file
+def _missing(path: str, importer: str, hint: str) -> Invalid:
+    return Invalid(
+        Reason.SCHEMA_MALFORMED,
+        f"the file {shown(path)}, which {shown(importer)} imports, is missing.",
+        metadata={"path": path, "importer": importer},
+        violations=[FieldViolation("files", f"{shown(path)}, which {shown(importer)} imports, is missing")],
+        hint=hint,
+    )
 
 
 def _circle(paths: Sequence[str]) -> Invalid:
-    way = " → ".join(map(shown, [*paths[:_SHOWN], *(["…"] if len(paths) > _SHOWN else []), paths[0]]))
+    way = " → ".join([*map(shown, paths[:_SHOWN]), *(["…"] if len(paths) > _SHOWN else []), shown(paths[0])])
     return Invalid(
         Reason.SCHEMA_MALFORMED,
         f"files import each other in a circle: {way}.",
@@ -69,4 +72,4 @@ def _circle(paths: Sequence[str]) -> Invalid:
     )
 
 
-_SHOWN = 8
+_SHOWN: Final = 8

@@ -4,9 +4,10 @@ Theory of operation
 -------------------
 Schemas come as sources or as descriptors, and end as the same: a `FileDescriptorSet` that is complete, ordered, within
 every limit of `limits.py`, and known to link. Nobody's schemas are compiled or linked in the broker before a child process
-has done it (`children.py`): both compiler and linker are programs in C that parse what strangers send, and some of it ends
-them. Sources are compiled; descriptors go through the same compiler, which checks them as it does what it has parsed, so
-that one set of rules holds for both. Both are then linked as the broker will do it.
+has done it (`children.py`). The compiler can be ended by what it reads; the linker can not, but it believes more than it
+should: it takes a map whose entry has its key under the number 100, and ends the process that reads such a map. So
+descriptors go through the compiler too, which judges them as it does what it has parsed itself, and one set of rules holds
+for both. Only then are they linked, as the broker will do it.
 
 The compiler's folder holds the given files and nothing else. What every broker has comes as a descriptor set: no import
 path exists on which anything else could be found.
@@ -14,14 +15,16 @@ path exists on which anything else could be found.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
 
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from google.protobuf.message import DecodeError
 
 from certes_broker.domain.errors import Invalid, Reason
-from certes_broker.schemas.compiling.children import COMPILED_SET, GIVEN_SET, SHARED_SET, Children, Task
+from certes_broker.schemas.compiling.children import COMPILED_SET, GIVEN_SET, SHARED_SET, Children, Outcome, Task
 from certes_broker.schemas.compiling.descriptor_sets import checked_set
-from certes_broker.schemas.compiling.diagnostics import malformed
+from certes_broker.schemas.compiling.diagnostics import compiler_errors, import_hint, malformed
 from certes_broker.schemas.compiling.limits import (
     MAXIMUM_DESCRIPTOR_BYTES,
     MAXIMUM_FILES,
@@ -29,7 +32,7 @@ from certes_broker.schemas.compiling.limits import (
     too_large,
 )
 from certes_broker.schemas.compiling.merging import merged_files, merged_version
-from certes_broker.schemas.compiling.paths import check_paths, is_shared, shown
+from certes_broker.schemas.compiling.paths import check_paths, shown
 from certes_broker.schemas.compiling.shared_files import shared_files
 from certes_broker.schemas.version_files import VersionFiles
 
@@ -40,6 +43,8 @@ def source_files(files: Iterable[tuple[str, str]]) -> dict[str, str]:
     Raises `Invalid`: SCHEMA_MALFORMED where a path cannot stand or is given twice, SCHEMA_TOO_LARGE beyond a limit.
     """
     listed = list(files)
+    if not listed:
+        raise Invalid.field(Reason.SCHEMA_MALFORMED, "files", "no file is given")
     if len(listed) > MAXIMUM_FILES:
         raise too_large("the files of a registration", len(listed), MAXIMUM_FILES)
     check_paths(path for path, _ in listed)
@@ -53,61 +58,65 @@ class SchemaCompiler:
         self._children = children or Children()
 
     async def compile_sources(self, files: Mapping[str, str]) -> FileDescriptorSet:
-        """Compiles `.proto` sources, by path, to a checked descriptor set with their comments.
+        """Compiles `.proto` sources, by path, to a checked descriptor set with their source information.
 
         Raises `Invalid`: SCHEMA_MALFORMED with a violation for each fault, `files[i]` by the order of the mapping and
         described as `path:line:column: text`; SCHEMA_TOO_LARGE beyond a limit. Raises what `Children.run` does.
         """
         contents = _contents(source_files(files.items()))
+        shared = _serialized_set(map(FileDescriptorProto.FromString, shared_files().values()))
         arguments = [
             "--proto_path=.",
-            f"--descriptor_set_in=../{SHARED_SET}",
+            f"--descriptor_set_in={SHARED_SET}",
             "--include_imports",
             "--include_source_info",
-            f"--descriptor_set_out=../{COMPILED_SET}",
+            f"--descriptor_set_out={COMPILED_SET}",
             *contents,
         ]
-        shared = {f"../{SHARED_SET}": _serialized_set(shared_files().values())}
-        outcome = await self._children.run(Task({**contents, **shared}, arguments, f"../{COMPILED_SET}"))
+        outcome = await self._children.run(Task({**contents, SHARED_SET: shared}, arguments, COMPILED_SET))
+        fields = {path: f"files[{index}]" for index, path in enumerate(contents)}
+        verdict = "the schemas do not compile"
         if outcome.compiled is None:
-            raise malformed(outcome.messages, list(contents))
-        return checked_set(FileDescriptorSet.FromString(outcome.compiled))
+            raise _refusal(outcome, fields, verdict)
+        # What is too large may not link because of that, so its size is judged first.
+        checked = await asyncio.to_thread(_compiled_set, outcome.compiled)
+        if not outcome.is_linked:
+            raise _refusal(outcome, fields, verdict)
+        return checked
 
     async def read_descriptor_set(self, files: FileDescriptorSet) -> FileDescriptorSet:
         """Checks a descriptor set that was compiled elsewhere, and returns it as `compile_sources` does.
 
-        Of what every broker has, its own copies take the place of those in the set. Raises what `compile_sources` does.
+        Of what every broker has, its own copies take the place of those in the set. Raises what `compile_sources` does;
+        the violations have `files[i]` by the order of the set.
         """
         size = files.ByteSize()
         if size > MAXIMUM_DESCRIPTOR_BYTES:
             raise too_large("the bytes of the descriptor set", size, MAXIMUM_DESCRIPTOR_BYTES)
-        if len(files.file) > MAXIMUM_FILES:
-            raise too_large("the files of a registration", len(files.file), MAXIMUM_FILES)
-        checked = checked_set(files)
-        await self._check_links(checked.file)
+        checked = await asyncio.to_thread(checked_set, files)
+        fields = {file.name: f"files[{index}]" for index, file in enumerate(files.file)}
+        await self._check_links(checked.file, fields, "the descriptor set is no valid one")
         return checked
 
     async def merge(self, registered: VersionFiles | None, new: VersionFiles) -> VersionFiles:
         """Returns a version with new files in the place of those with the same path, and the others that it needs.
 
-        Raises `Invalid`: SCHEMA_MALFORMED where what stays does not fit what is new, SCHEMA_TOO_LARGE where both together
-        are beyond a limit. Raises what `Children.run` does.
+        `merging.py` has the rules. Raises `Invalid`: SCHEMA_MALFORMED where what stays does not fit what is new,
+        SCHEMA_TOO_LARGE where both together are beyond a limit. Raises what `Children.run` does.
         """
         if registered is None:
             return new
         files = merged_files(registered, new)
-        await self._check_links(files)
+        fields = {file.name: file.name for file in files}
+        await self._check_links(files, fields, f"what is registered of {new.name} does not fit the new files")
         return merged_version(registered, new, files)
 
-    async def _check_links(self, files: Iterable[FileDescriptorProto]) -> None:
-        listed = list(files)
-        given = FileDescriptorSet(file=listed)
-        names = [file.name for file in listed if not is_shared(file.name)]
-        arguments = [f"--descriptor_set_in=../{GIVEN_SET}", f"--descriptor_set_out=../{COMPILED_SET}", *names]
-        content = {f"../{GIVEN_SET}": given.SerializeToString()}
-        outcome = await self._children.run(Task(content, arguments, f"../{GIVEN_SET}"))
-        if outcome.compiled is None:
-            raise malformed(outcome.messages, names)
+    async def _check_links(self, files: Sequence[FileDescriptorProto], fields: Mapping[str, str], verdict: str) -> None:
+        own = [file.name for file in files if file.name not in shared_files()]
+        arguments = [f"--descriptor_set_in={GIVEN_SET}", f"--descriptor_set_out={COMPILED_SET}", *own]
+        outcome = await self._children.run(Task({GIVEN_SET: _serialized_set(files)}, arguments, GIVEN_SET))
+        if not outcome.is_linked:
+            raise _refusal(outcome, fields, verdict)
 
 
 def _contents(files: Mapping[str, str]) -> dict[str, bytes]:
@@ -116,19 +125,30 @@ def _contents(files: Mapping[str, str]) -> dict[str, bytes]:
         try:
             contents[path] = text.encode()
         except UnicodeEncodeError as error:
-            raise Invalid.field(
-                Reason.SCHEMA_MALFORMED,
-                f"files[{len(contents)}].content",
-                f"{shown(path)} is no Unicode text: a surrogate stands at character {error.start}",
-            ) from error
+            problem = f"{shown(path)} is no Unicode text: a surrogate stands at character {error.start}"
+            raise Invalid.field(Reason.SCHEMA_MALFORMED, f"files[{len(contents)}].content", problem) from error
     size = sum(map(len, contents.values()))
     if size > MAXIMUM_SOURCE_BYTES:
         raise too_large("the bytes of all sources together", size, MAXIMUM_SOURCE_BYTES)
-    if not contents:
-        raise Invalid.field(Reason.SCHEMA_MALFORMED, "files", "no file is given")
     return contents
 
 
-def _serialized_set(files: Iterable[bytes]) -> bytes:
-    """Returns a serialized `FileDescriptorSet` of serialized files."""
-    return FileDescriptorSet(file=[FileDescriptorProto.FromString(wire) for wire in files]).SerializeToString()
+def _serialized_set(files: Iterable[FileDescriptorProto]) -> bytes:
+    return FileDescriptorSet(file=files).SerializeToString()
+
+
+def _compiled_set(wire: bytes) -> FileDescriptorSet:
+    try:
+        compiled = FileDescriptorSet.FromString(wire)
+    except DecodeError as error:
+        # The compiler wrote it, so the one thing that our reader can have taken for something else is an option.
+        problem = (
+            "an option has the number 59600, which is that of (certes.v1.schema) and (certes.v1.event), and is neither"
+        )
+        raise Invalid.field(Reason.SCHEMA_MALFORMED, "files", problem) from error
+    return checked_set(compiled)
+
+
+def _refusal(outcome: Outcome, fields: Mapping[str, str], verdict: str) -> Invalid:
+    found = compiler_errors(outcome.messages, fields)
+    return malformed(verdict, found, hint=import_hint(found))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from certes_broker.domain.errors import FieldViolation, Invalid, Reason
@@ -11,28 +11,40 @@ from certes_broker.domain.errors import FieldViolation, Invalid, Reason
 MOST_VIOLATIONS: Final = 20
 
 
-def malformed(messages: str, paths: Sequence[str]) -> Invalid:
-    """Builds the refusal of files that do not compile.
-
-    `paths` are those of the request, in its order. Each error becomes a violation of `files[i]`, described as
-    `path:line:column: text`, or `path: text` where the compiler knows no place.
-    """
-    found = list(_errors(messages, paths)) or [FieldViolation("files", _shown(messages) or "they do not compile")]
-    more = len(found) - MOST_VIOLATIONS
-    rest = f" The first {MOST_VIOLATIONS} are named." if more > 0 else ""
-    hint = _HINT if any("was not found" in violation.description for violation in found) else ""
+def malformed(verdict: str, violations: Sequence[FieldViolation], *, hint: str = "") -> Invalid:
+    """Builds the refusal of schemas; `verdict` is as in `the schemas do not compile`. Names the first twenty faults."""
+    count = len(violations)
+    first = f" The first {MOST_VIOLATIONS} are named." if count > MOST_VIOLATIONS else ""
     return Invalid(
         Reason.SCHEMA_MALFORMED,
-        f"the schemas do not compile, {len(found)} error{'s' if len(found) > 1 else ''}.{rest} {found[0].description}",
-        metadata={"errors": str(len(found))},
-        violations=found[:MOST_VIOLATIONS],
+        f"{verdict}: {count} error{'s' if count > 1 else ''}.{first} {violations[0].description}",
+        metadata={"errors": str(count)},
+        violations=violations[:MOST_VIOLATIONS],
         hint=hint,
     )
 
 
+def compiler_errors(messages: str, fields: Mapping[str, str]) -> list[FieldViolation]:
+    """Returns what the compiler found wrong, described as `path:line:column: text`, or `path: text` where it knows no place.
+
+    `fields` are the paths in the request, by the paths of the files. At least one violation is returned.
+    """
+    found = list(_said(messages, fields, warnings=False))
+    if found and all(_PLACED.fullmatch(violation.description) is None for violation in found):
+        # The linker knows no places, and the compiler does, which took the same for a small matter.
+        found = [*_said(messages, fields, warnings=True), *found]
+    return found or [FieldViolation("files", _shown(messages) or "they do not compile")]
+
+
+def import_hint(violations: Sequence[FieldViolation]) -> str:
+    """Returns where imports are found, if one was not, or nothing."""
+    return _HINT if any("was not found" in violation.description for violation in violations) else ""
+
+
 _PLACED: Final = re.compile(r"(?P<path>.+?):(?P<line>[0-9]+):(?P<column>[0-9]+): (?P<text>.*)")
 _UNPLACED: Final = re.compile(r"(?P<path>.+?\.proto): (?P<text>.*)")
-_LOGGED: Final = re.compile(r"[IWEF][0-9]{4} |WARNING: All log messages before|terminate called|  what\(\):")
+_WARNING: Final = "warning: "
+_UNUSED: Final = re.compile(r"warning: Import .* is unused\.")
 _LONGEST: Final = 400
 _HINT: Final = (
     "Imports are found among the files that are given, and in what every broker has: google/protobuf, "
@@ -40,16 +52,14 @@ _HINT: Final = (
 )
 
 
-def _errors(messages: str, paths: Sequence[str]) -> Iterator[FieldViolation]:
-    places = {path: index for index, path in enumerate(paths)}
+def _said(messages: str, fields: Mapping[str, str], *, warnings: bool) -> Iterator[FieldViolation]:
     for line in messages.splitlines():
-        if _LOGGED.match(line):
-            continue
         match = _PLACED.fullmatch(line) or _UNPLACED.fullmatch(line)
-        # What is said of another file is said again of the one that imports it.
-        if match is None or match["path"] not in places or match["text"].startswith("warning: "):
+        # What is said of another file is said again of the one that imports it. The compiler's own log has no paths.
+        if match is None or match["path"] not in fields:
             continue
-        yield FieldViolation(f"files[{places[match['path']]}]", _shown(line))
+        if match["text"].startswith(_WARNING) is warnings and not _UNUSED.fullmatch(match["text"]):
+            yield FieldViolation(fields[match["path"]], _shown(line))
 
 
 def _shown(text: str) -> str:
