@@ -89,6 +89,8 @@ class Broker:
         self.documents = EventDocuments(registry)
         self.conversion = Conversion()
         self.reader = EventReader(registry, max_event_bytes=settings.max_event_bytes)
+        self.validator = EventReader(registry, max_event_bytes=settings.max_event_bytes)
+        """Reads events that nobody publishes: what it finds is told to whoever asked, and to nobody else."""
         self.names = names
         self.publisher = Publisher(engine.journal, in_flight_bytes=settings.in_flight_bytes)
         self.schemas = SchemaStore(
