@@ -74,8 +74,10 @@ def _configuration() -> Iterator[str]:
                 f"| {_bounds(setting)} | `{setting.variable}` | {_cell(setting.meaning)} |"
             )
     yield (
-        "\n## `[[sources]]`\n\nWays in for foreign webhooks, one table for each. `certes sources create` writes one. A running\n"
-        "broker takes up changes of these tables on SIGHUP; all other keys need a restart.\n\n| key | meaning |\n|---|---|"
+        "\n## `[[sources]]`\n\nWays in for foreign webhooks, one table for each, for those who keep them in a file;\n"
+        "`certes sources create` makes one on a running broker instead. Of two with one name the one declared here is served.\n"
+        "A running broker takes up changes of these tables on SIGHUP; all other keys need a restart.\n\n"
+        "| key | meaning |\n|---|---|"
     )
     for key, meaning in SOURCE_KEYS.items():
         yield f"| `{key}` | {_cell(meaning)} |"
@@ -92,8 +94,8 @@ def _command_line() -> Iterator[str]:
     yield "# The command `certes`"
     yield f"\n{NOTICE}\n"
     yield (
-        "`certes` and `python -m certes_broker` are the same. `publish`, `tail` and `subscriptions` are clients of a running\n"
-        "broker: they call its JSON API over HTTP, at `--broker` or `CERTES_BROKER`. Tables on a terminal become lines with\n"
+        "`certes` and `python -m certes_broker` are the same. All but `serve` and `doctor` are clients of a running broker:\n"
+        "they call its JSON API over HTTP, at `--broker` or `CERTES_BROKER`. Tables on a terminal become lines with\n"
         "tabs in a pipe; `--json` prints what the API answered. Standard output has results only, standard error the rest.\n\n"
         "| exit code | meaning |\n|---|---|"
     )

@@ -120,6 +120,21 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
+class Rejected:
+    """Payloads that sources refused and kept, to be looked at and ingested again. What comes first trims."""
+
+    retention: float = _key(DURATION, 7 * DAY, "How long they are kept.", minimum=60, maximum=3650 * DAY)
+    bytes: int = _key(SIZE, 64 * MIB, "How much is kept of all of them together.", minimum=MIB, maximum=64 * GIB)
+    unverified: int = _key(
+        WHOLE_NUMBER,
+        1000,
+        "How many are kept of each source that nothing proves the sender of. Anybody can send those.",
+        minimum=0,
+        maximum=100_000,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Dedupe:
     """How long a repeated event is recognised."""
 
@@ -203,6 +218,7 @@ class Config:
     grpc: Grpc = field(default_factory=Grpc)
     limits: Limits = field(default_factory=Limits)
     retention: Retention = field(default_factory=Retention)
+    rejected: Rejected = field(default_factory=Rejected)
     dedupe: Dedupe = field(default_factory=Dedupe)
     webhooks: Webhooks = field(default_factory=Webhooks)
     schemas: Schemas = field(default_factory=Schemas)
