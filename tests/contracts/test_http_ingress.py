@@ -191,11 +191,6 @@ async def test_a_charset_in_the_content_type_changes_nothing():
         assert (await served.webhook(content_type="Application/JSON; charset=utf-8")).status_code == 202
 
 
-async def test_a_compressed_body_is_refused():
-    async with gateway() as served:
-        assert refusal(await served.webhook(content_encoding="gzip")) == (415, "CONTENT_TYPE_UNSUPPORTED")
-
-
 async def test_a_source_that_is_not_configured_is_not_found():
     async with gateway() as served:
         assert refusal(await served.webhook(source="gitlab")) == (404, "SOURCE_NOT_FOUND")
