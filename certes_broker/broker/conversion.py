@@ -55,9 +55,9 @@ class JsonPayload:
         Raises `Invalid` (DATA_MALFORMED), with the path of the field at fault, `Unavailable` (WORKER_UNAVAILABLE) and
         `Exhausted` (BUFFER_FULL).
         """
-        message = schema.from_json(self._document)
+        message, new_keys = schema.from_json_noting(self._document, self._unknown)
         # Deterministic, so that a webhook that is sent again makes the same bytes and is seen as a duplicate.
-        return JsonData(message.SerializeToString(deterministic=True))
+        return JsonData(message.SerializeToString(deterministic=True), new_keys)
 
 
 class Conversion:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from certes_broker.domain.uris import EventType
 from certes_broker.schemas.json_out import DocumentTables
 from certes_broker.schemas.json_table import JsonTables
 from certes_broker.schemas.options import ReadOption, compile_option
+from certes_broker.schemas.unknown_keys import UnknownKey, UnknownKeys
 
 TYPE_URL_PREFIX: Final = "type.googleapis.com/"
 
@@ -113,18 +114,29 @@ class EventSchema:
         return known.ByteSize() != message.ByteSize()
 
     def from_json(self, document: object) -> Message:
-        """Reads a JSON document (what `json.loads` returns); keys that the schema does not know are ignored.
+        """Reads a JSON document (what `json.loads` returns); keys that the schema does not know are left out.
 
-        Raises `Invalid` / `DATA_MALFORMED` where a value does not fit its field.
+        Raises `Invalid` / `DATA_MALFORMED` where a value does not fit its field, with its path.
         """
         return self._tables.table(self.descriptor).message(document)
+
+    def from_json_noting(self, document: object, unknown: UnknownKeys) -> tuple[Message, Sequence[UnknownKey]]:
+        """Reads a JSON document like `from_json`; also returns the unknown keys that came for the first time with it."""
+        table = self._tables.table(self.descriptor)
+        message = table.message(document)
+        met = self._tables.met
+        if not met or not unknown.are_new(self.type_text, met):
+            return message, ()
+        return message, unknown.note(self.type_text, (key for _, key in table.unknown_keys(document)))
 
     def from_json_strict(self, document: object) -> Message:
         """Reads a JSON document like `from_json`, but refuses unknown keys.
 
         Raises `Invalid` / `UNKNOWN_FIELD` with a violation for each, at most ten.
         """
-        unknown = self.unknown_keys(document)
+        table = self._tables.table(self.descriptor)
+        message = table.message(document)
+        unknown = self._tables.unknown_paths(table, document)
         if unknown:
             raise Invalid(
                 Reason.UNKNOWN_FIELD,
@@ -133,12 +145,7 @@ class EventSchema:
                 violations=[FieldViolation(path, f"{self.message_name} has no such field") for path in unknown],
                 hint="Take the key out, or register a schema that has it.",
             )
-        return self._tables.table(self.descriptor).message(document)
-
-    def unknown_keys(self, document: object) -> tuple[str, ...]:
-        """Returns the paths of the first ten keys that the schema does not know, such as `commits[2].signature`."""
-        unknown = self._tables.table(self.descriptor).unknown_keys(document)
-        return tuple(islice(unknown, _MOST_UNKNOWN))
+        return message
 
     def to_json(self, message: Message) -> dict[str, Any]:
         """Writes a message as proto3 JSON under the proto's own field names, which are those of the payload it came from.
@@ -156,6 +163,3 @@ class EventSchema:
             metadata={"type": self.type.text, "expected": self.message_name, "found": found},
             hint=f"Set type_url to {self.type_url}.",
         )
-
-
-_MOST_UNKNOWN: Final = 10

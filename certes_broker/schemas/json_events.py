@@ -13,7 +13,6 @@ On the way out it is the same backwards: lowerCamelCase names for the contract's
 from __future__ import annotations
 
 from base64 import b64encode
-from itertools import islice
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -49,7 +48,16 @@ class EventDocuments:
         found: list[_Data] = []
         bare = self._without_data(descriptor, document, (), found)
         table = self._tables.table(descriptor)
-        unknown = list(islice(table.unknown_keys(bare), _MOST_UNKNOWN))
+        try:
+            message = cast("AnyMessageType", table.message(bare))
+        except Invalid as error:
+            raise Invalid(
+                Reason.MALFORMED_REQUEST,
+                f"the JSON document is no {descriptor.full_name}: {error.message}",
+                metadata=error.metadata,
+                violations=error.violations,
+            ) from error
+        unknown = self._tables.unknown_paths(table, bare)
         if unknown:
             raise Invalid(
                 Reason.UNKNOWN_FIELD,
@@ -57,14 +65,6 @@ class EventDocuments:
                 metadata={"message": descriptor.full_name},
                 violations=[FieldViolation(path, "there is no such field") for path in unknown],
             )
-        try:
-            message = cast("AnyMessageType", table.message(bare))
-        except Invalid as error:
-            raise Invalid(
-                Reason.MALFORMED_REQUEST,
-                f"the JSON document is no {descriptor.full_name}: {error.message}",
-                metadata={"message": descriptor.full_name},
-            ) from error
         for data in found:
             event = data.event_in(message)
             if event.HasField("raw"):
@@ -191,7 +191,6 @@ class _Data(NamedTuple):
         return ".".join([*steps, field])
 
 
-_MOST_UNKNOWN: Final = 10
 _EVENT_DESCRIPTOR: Final = Event.DESCRIPTOR
 _EVENT: Final = _EVENT_DESCRIPTOR.full_name
 _ANY: Final = AnyMessage.DESCRIPTOR.full_name

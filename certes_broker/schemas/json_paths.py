@@ -17,7 +17,7 @@ MOST_TOKENS: Final = 10_000
 
 
 class JsonPath:
-    """The way from a document to a place in it. Never changes: `key` and `index` make a longer one."""
+    """The way from a document to a place in it. Never changes: its methods make longer ones."""
 
     __slots__ = ("_before", "_step")
 
@@ -32,6 +32,10 @@ class JsonPath:
     def index(self, number: int) -> JsonPath:
         """Returns the path of an element of an array here."""
         return JsonPath(self, f"[{number}]")
+
+    def entry(self, name: str) -> JsonPath:
+        """Returns the path of an entry of a map here."""
+        return JsonPath(self, f"[{_shown(name)}]")
 
     @property
     def text(self) -> str:

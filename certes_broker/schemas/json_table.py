@@ -4,36 +4,42 @@ Theory of operation
 -------------------
 `json_format` looks every field up, asks its kind and sets it, one by one, in Python. Here that is asked once per message
 type: a table says for every key which class a *plain* value has (`str` for a string field) and how to make any other
-value plain. A document is cleaned into nested dictionaries, and the message is built of them in one call, in C.
+value plain. And objects of one type mostly have the same keys, in the same order: what is to be done with those is kept as a
+*plan*, so that an object costs one look-up, and no more than that its strings, which the message's constructor judges
+anyway. A document is cleaned into nested dictionaries so, and the message is built of them in one call, in C.
 
-Whatever is not as the table expects is no error yet: the whole document goes to `json_format`, whose verdict and whose
-words count. So a document has the same outcome either way, and only the usual forms need to be known here. One outcome
-differs on purpose: where an object belongs, `json_format` takes `"abc"` or `[]` for an empty message; here that is
-refused, or data would be lost in silence.
+What a plan does not foresee, and what the constructor does not take, is no error yet: the document is read a second time
+by `schemas/json_careful.py`, one value after the other, which knows the rare forms and finds the path of what is wrong. The
+outcome is that of `json_format.ParseDict(ignore_unknown_fields=True)`, with one difference on purpose: where an object
+belongs, `json_format` takes `"abc"` or `[]` for an empty message; here that is refused, or data would be lost in silence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from enum import Enum
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Final, NamedTuple, TypeAlias, cast
 
-from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.message import DecodeError, EncodeError, Message
+from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from certes_broker.domain.errors import Invalid, Reason
+from certes_broker.schemas.json_careful import CarefulReading
 from certes_broker.schemas.json_values import (
+    FAULTS,
     MAXIMUM_DEPTH,
     Clean,
     NotPlain,
     Plain,
     clean_map_key,
+    entry_fields,
     has_own_form,
+    is_map,
     plain_scalar,
     plain_well_known,
+    refuse,
 )
+from certes_broker.schemas.unknown_keys import Strangers, UnknownKey
 
 
 class JsonTables:
@@ -44,44 +50,61 @@ class JsonTables:
 
     def __init__(self) -> None:
         self._tables: dict[Descriptor, JsonTable] = {}
+        self.met: Final[list[Strangers]] = []
+        """The unknown keys in the document that was read last. Reading is never interrupted, so one list will do."""
 
     def table(self, descriptor: Descriptor) -> JsonTable:
         """Returns the table of a message type; the first call builds it, and those of the messages within it."""
         table = self._tables.get(descriptor)
         if table is None:
-            table = self._tables[descriptor] = JsonTable(descriptor)
-            table.fill(self)
+            table = self._tables[descriptor] = JsonTable(descriptor, self)
+            table._fill()
         return table
+
+    def unknown_paths(self, table: JsonTable, document: object) -> Sequence[str]:
+        """Returns the paths of the first ten unknown keys in the document that was read last, by that table."""
+        if not self.met:
+            return ()
+        # What an `Any` holds has no path, but its keys are known.
+        return [path for path, _ in islice(table.unknown_keys(document), _MOST_UNKNOWN)] or self.met[0].keys[
+            :_MOST_UNKNOWN
+        ]
 
 
 class JsonTable:
     """Reads JSON documents (what `json.loads` returns) into messages of one type."""
 
-    __slots__ = ("_children", "_descriptor", "_message_class", "_oneofs", "_rules")
+    __slots__ = ("_children", "_met", "_oneofs", "_plans", "_tables", "descriptor", "fields", "message_class", "rules")
 
-    def __init__(self, descriptor: Descriptor) -> None:
-        self._descriptor = descriptor
-        self._message_class: Callable[..., Message] = GetMessageClass(descriptor)
-        self._rules: dict[str, _Rule] = {}
+    def __init__(self, descriptor: Descriptor, tables: JsonTables) -> None:
+        self.descriptor: Final = descriptor
+        self.message_class: Final[Callable[..., Message]] = GetMessageClass(descriptor)
+        self.fields: Final[dict[str, FieldDescriptor]] = {}
+        """The fields, by the keys that say them."""
+        self.rules: Final[dict[str, Rule]] = {}
+        """How the values of these keys are taken."""
         self._children: dict[str, _Child] = {}
+        self._plans: dict[tuple[str, ...], _Plan] = {}
+        self._tables = tables
+        self._met = tables.met
         # A oneof of one field, such as each `optional` has behind the scenes, cannot be said twice.
         self._oneofs = [
-            tuple(field.name for field in oneof.fields) for oneof in descriptor.oneofs if len(oneof.fields) > 1
+            frozenset(field.name for field in oneof.fields) for oneof in descriptor.oneofs if len(oneof.fields) > 1
         ]
 
     def message(self, document: object) -> Message:
-        """Builds the message that a document says. Keys that the message type does not know are ignored.
+        """Builds the message that a document says. Keys that the message type does not know are left out.
 
-        Raises `Invalid` / `DATA_MALFORMED` where a value does not fit its field.
+        Raises `Invalid` / `DATA_MALFORMED` where a value does not fit its field, with a violation for its path.
         """
+        met = self._met
+        if met:
+            met.clear()
         try:
-            return self._message_class(**self.clean(document, 0))
-        except (NotPlain, TypeError, ValueError, ArithmeticError):
-            return self._read_slowly(document)
-
-    def unknown_keys(self, document: object) -> Iterator[str]:
-        """Yields the path of each key that the message type does not know, such as `commits[2].signature`."""
-        return (path for path, finding in self.inspect(document, "", 1) if finding is Finding.UNKNOWN)
+            return self.message_class(**self.clean(document, 0))
+        except FAULTS:
+            met.clear()
+            return CarefulReading(self, met).message(document)
 
     def clean(self, document: object, depth: int) -> dict[str, object]:
         """Turns an object into keyword arguments: nested ones into dictionaries, well-known types into messages.
@@ -90,93 +113,149 @@ class JsonTable:
         """
         if document.__class__ is not dict or depth >= MAXIMUM_DEPTH:
             raise NotPlain
-        clean: dict[str, object] = {}
-        unknown = 0
-        rules = self._rules
-        for key, value in document.items():
-            rule = rules.get(key)
-            if rule is None:
-                if key[:1] == "[":  # json_format's spelling of an extension
-                    raise NotPlain
-                unknown += 1
-                continue
-            name, kind, clean_value, null = rule
-            if value.__class__ is kind:
-                clean[name] = value
-            elif value is None:
-                clean[name] = null
-            else:
-                clean[name] = clean_value(value, depth + 1)
-        if len(clean) + unknown != len(document):
-            raise NotPlain  # one field under both its names: which one counts is for json_format to say
-        for oneof in self._oneofs:
-            if sum(1 for name in oneof if clean.get(name) is not None) > 1:
+        members = cast("dict[str, object]", document)
+        keys = tuple(members)
+        plan = self._plans.get(keys)
+        if plan is None:
+            plan = self._plan(keys)
+        names, strangers, steps, oneofs = plan
+        clean = members.copy() if names is None else dict(zip(names, members.values(), strict=True))
+        if strangers is not None:
+            del clean[_UNKNOWN]
+            if not self._met or self._met[-1] is not strangers:
+                self._met.append(strangers)
+        for oneof in oneofs:
+            if sum(1 for key in oneof if members[key] is not None) > 1:
                 raise NotPlain
+        depth += 1
+        for name, kind, clean_value, null in steps:
+            value = clean[name]
+            if value.__class__ is not kind:
+                clean[name] = null if value is None else clean_value(value, depth)
         return clean
 
-    def _read_slowly(self, document: object) -> Message:
-        for path, finding in self.inspect(document, "", 1):
-            if finding is Finding.NO_OBJECT:
-                raise _malformed(self._descriptor, f"{path or 'the document'} must be an object")
-        message = self._message_class()
-        try:
-            json_format.ParseDict(
-                cast("dict[str, object]", document),
-                message,
-                ignore_unknown_fields=True,
-                descriptor_pool=self._descriptor.file.pool,
-                max_recursion_depth=MAXIMUM_DEPTH,
-            )
-            # Before protobuf 7 json_format does not count the depth of free-form values; no parser would read them.
-            self._message_class().MergeFromString(message.SerializePartialToString())
-        except _FAULTS as error:
-            raise _malformed(self._descriptor, str(error)) from error
-        return message
+    def unknown_keys(self, document: object) -> Iterator[tuple[str, UnknownKey]]:
+        """Yields the path of each key that the message type does not know, such as `commits[2].signature`.
 
-    def inspect(self, document: object, path: str, depth: int) -> Iterator[tuple[str, Finding]]:
+        With it comes how the key is told apart from others: its path without indices, and the message it stood in.
+        """
+        return self._unknown(document, "", "", 1)
+
+    def child(self, key: str) -> JsonTable | None:
+        """Returns the table of the messages that a key holds; None if it holds none, or such that have a form of their own."""
+        child = self._children.get(key)
+        return child and child.table
+
+    def any_message(self, type_url: str) -> JsonTable | None:
+        """Returns the table of the message that an `Any` says it holds; None if that has a JSON form of its own.
+
+        Raises `KeyError` if its pool does not know it.
+        """
+        descriptor = self.descriptor.file.pool.FindMessageTypeByName(type_url.rpartition("/")[2])
+        return None if has_own_form(descriptor) else self._tables.table(descriptor)
+
+    def _plan(self, keys: tuple[str, ...]) -> _Plan:
+        """Makes the plan for objects with these keys. Raises `NotPlain` if they need a careful look."""
+        fields, oneof_names = self.fields, self.descriptor.oneofs_by_name
+        known = [key for key in keys if key in fields]
+        names = tuple(fields[key].name if key in fields else _UNKNOWN for key in keys)
+        if len({*names, _UNKNOWN}) != len(known) + 1:
+            raise NotPlain  # a field under both its names
+        if any(key in oneof_names for key in known) or any(key[:1] == "[" for key in keys):
+            raise NotPlain  # a JSON name that is that of a oneof, or json_format's spelling of an extension
+        unknown = tuple(key for key in keys if key not in fields)
+        oneofs = [tuple(key for key in known if fields[key].name in oneof) for oneof in self._oneofs]
+        plan = (
+            None if names == keys else names,
+            Strangers.of(self.descriptor.full_name, unknown) if unknown else None,
+            tuple(self.rules[key] for key in known if self.rules[key][1] is not str),
+            tuple(oneof for oneof in oneofs if len(oneof) > 1),
+        )
+        if sum(map(len, keys)) <= _LONGEST_KEYS:
+            if len(self._plans) >= _MOST_PLANS:
+                self._plans.clear()
+            self._plans[keys] = plan
+        return plan
+
+    def _unknown(self, document: object, path: str, plain: str, depth: int) -> Iterator[tuple[str, UnknownKey]]:
         if not isinstance(document, dict):
-            yield path, Finding.NO_OBJECT
             return
         for key, value in document.items():
-            here = f"{path}.{key}" if path else key
-            if key not in self._rules:
-                yield here, Finding.UNKNOWN
-            elif key in self._children and value is not None and depth < MAXIMUM_DEPTH:
-                child = self._children[key]
+            here, plainly = (f"{path}.{key}", f"{plain}.{key}") if path else (key, key)
+            child = self._children.get(key)
+            if key not in self.fields:
+                yield here, UnknownKey(plainly, self.descriptor.full_name)
+            elif child is not None and value is not None and depth < MAXIMUM_DEPTH:
                 for step, item in child.items(value):
-                    yield from child.table.inspect(item, here + step, depth + 1)
+                    yield from child.table._unknown(item, here + step, plainly, depth + 1)
 
-    def fill(self, tables: JsonTables) -> None:
-        """Builds the rules. For `JsonTables` alone: the table must be known before, as a message may contain itself."""
-        fields = self._descriptor.fields
+    def _fill(self) -> None:
+        fields = self.descriptor.fields
         # A JSON name wins over another field's own name, as in json_format.
         for key, field in [(field.name, field) for field in fields] + [(field.json_name, field) for field in fields]:
-            child = _child(field, tables)
+            child = _child(field, self._tables)
             self._children.pop(key, None)
             if child is not None:
                 self._children[key] = child
-            self._rules[key] = _rule(field, child)
+            self.fields[key] = field
+            self.rules[key] = self._rule(field, child)
+
+    def _rule(self, field: FieldDescriptor, child: _Child | None) -> Rule:
+        if is_map(field):
+            key_field, value_field = entry_fields(field)
+            plain = self._plain(value_field, child)
+            if key_field.type == FieldDescriptor.TYPE_STRING and plain.kind is str:
+                return (field.name, dict, refuse, None)
+            return (field.name, None, _clean_map(clean_map_key(key_field), plain, value_field), None)
+        plain = self._plain(field, child)
+        if not field.is_repeated:
+            return (field.name, *plain)
+        if plain.kind is str:
+            return (field.name, list, refuse, None)
+        return (field.name, None, _clean_list(plain, field), None)
+
+    def _plain(self, field: FieldDescriptor, child: _Child | None) -> Plain:
+        """Returns how one item of a field is taken: the value of a singular one, or an element, or a map's value."""
+        if child is not None:
+            return Plain(None, child.table.clean)
+        if field.message_type is None:
+            return plain_scalar(field)
+        if field.message_type.full_name == "google.protobuf.Any":
+            return Plain(None, self._clean_any)
+        return plain_well_known(field.message_type)
+
+    def _clean_any(self, value: object, depth: int) -> object:
+        if value.__class__ is not dict or depth >= MAXIMUM_DEPTH:
+            raise NotPlain
+        content = dict(cast("dict[str, object]", value))
+        if not content:
+            return content
+        type_url = cast("str", content.pop("@type"))
+        table = self.any_message(type_url)
+        if table is None:
+            raise NotPlain
+        # What it holds is not within the message, as far as nesting is concerned: it is bytes.
+        message = table.message_class(**table.clean(content, depth))
+        return {"type_url": type_url, "value": message.SerializeToString()}
 
 
-# json_format lets some of Python's own through, such as OverflowError for 1e400 and KeyError for an `Any`.
-_FAULTS: Final = (
-    *(json_format.Error, DecodeError, EncodeError),
-    *(TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError),
-)
-
-
-class Finding(Enum):
-    """What can be noted about a place in a document."""
-
-    UNKNOWN = "a key that the message type does not know"
-    NO_OBJECT = "something else than an object where a message belongs"
-
-
-_Rule: TypeAlias = tuple[str, type | None, Clean, object]
+Rule: TypeAlias = tuple[str, type | None, Clean, object]
 """How the values of one key are taken: the name that the field has in the constructor, and a `Plain` for its value.
 
 Not a named tuple: unpacking one of those takes twice as long, and it is done for every key of every document.
 """
+
+_Plan: TypeAlias = tuple[tuple[str, ...] | None, Strangers | None, tuple[Rule, ...], tuple[tuple[str, ...], ...]]
+"""What is done with objects that have certain keys: the names of the fields they say, where they are not those themselves;
+which are unknown; the rules that are to be applied; and of which of them only one may have a value."""
+
+_UNKNOWN: Final = ""
+"""Stands for the name of the field of an unknown key."""
+_MOST_UNKNOWN: Final = 10
+_MOST_PLANS: Final = 64
+"""Plans of one message type. What comes from machines has few; who sends others makes them anew."""
+_LONGEST_KEYS: Final = 8_192
+"""Characters in the keys of a plan that is kept."""
 
 
 class _Child(NamedTuple):
@@ -188,8 +267,8 @@ class _Child(NamedTuple):
 
 def _child(field: FieldDescriptor, tables: JsonTables) -> _Child | None:
     items = _the_item
-    if _is_map(field):
-        _, field = _entry_fields(field)
+    if is_map(field):
+        _, field = entry_fields(field)
         items = _map_items
     elif field.is_repeated:
         items = _list_items
@@ -198,60 +277,33 @@ def _child(field: FieldDescriptor, tables: JsonTables) -> _Child | None:
     return _Child(tables.table(field.message_type), items)
 
 
-def _rule(field: FieldDescriptor, child: _Child | None) -> _Rule:
-    if _is_map(field):
-        key_field, value_field = _entry_fields(field)
-        clean_key = clean_map_key(key_field)
-        return (field.name, None, _clean_map(clean_key, _plain(value_field, child)), None)
-    plain = _plain(field, child)
-    if field.is_repeated:
-        return (field.name, None, _clean_list(plain), None)
-    return (field.name, *plain)
-
-
-def _plain(field: FieldDescriptor, child: _Child | None) -> Plain:
-    """Returns how one item of the field is taken: the value of a singular one, or an element, or a map's value."""
-    if child is not None:
-        return Plain(None, child.table.clean)
-    return plain_scalar(field) if field.message_type is None else plain_well_known(field.message_type)
-
-
-def _clean_list(plain: Plain) -> Clean:
+def _clean_list(plain: Plain, field: FieldDescriptor) -> Clean:
     kind, clean_item, _ = plain
+    is_enum = field.enum_type is not None
 
     def clean(value: object, depth: int) -> object:
         if value.__class__ is not list:
             raise NotPlain
-        return [item if item.__class__ is kind else clean_item(item, depth) for item in value]
+        items = [item if item.__class__ is kind else clean_item(item, depth) for item in cast("list[object]", value)]
+        return [item for item in items if item is not None] if is_enum else items
 
     return clean
 
 
-def _clean_map(clean_key: Callable[[str], object], plain: Plain) -> Clean:
+def _clean_map(clean_key: Callable[[str], object], plain: Plain, field: FieldDescriptor) -> Clean:
     kind, clean_item, _ = plain
+    is_enum = field.enum_type is not None
 
     def clean(value: object, depth: int) -> object:
         if value.__class__ is not dict:
             raise NotPlain
-        entries = {
-            clean_key(key): item if item.__class__ is kind else clean_item(item, depth) for key, item in value.items()
-        }
-        if len(entries) != len(value):
+        items = cast("dict[str, object]", value).items()
+        entries = {clean_key(key): item if item.__class__ is kind else clean_item(item, depth) for key, item in items}
+        if len(entries) != len(items):
             raise NotPlain  # two spellings of one key
-        return entries
+        return {key: item for key, item in entries.items() if item is not None} if is_enum else entries
 
     return clean
-
-
-def _is_map(field: FieldDescriptor) -> bool:
-    return field.message_type is not None and field.message_type.GetOptions().map_entry
-
-
-def _entry_fields(field: FieldDescriptor) -> tuple[FieldDescriptor, FieldDescriptor]:
-    """Returns the key and the value of a map field."""
-    entry = field.message_type
-    assert entry is not None
-    return entry.fields_by_name["key"], entry.fields_by_name["value"]
 
 
 def _the_item(value: object) -> Iterator[tuple[str, object]]:
@@ -268,11 +320,3 @@ def _map_items(value: object) -> Iterator[tuple[str, object]]:
     if isinstance(value, dict):
         for key, item in value.items():
             yield f"[{key}]", item
-
-
-def _malformed(descriptor: Descriptor, problem: str) -> Invalid:
-    return Invalid(
-        Reason.DATA_MALFORMED,
-        f"reading JSON as {descriptor.full_name}: {problem}",
-        metadata={"message": descriptor.full_name},
-    )

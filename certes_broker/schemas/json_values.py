@@ -1,18 +1,18 @@
-"""What JSON values are plain for each kind of field, and how the usual others are made so.
+"""What JSON values are plain for each kind of field, and how the others that are legal are made so.
 
-The forms are those of proto3's JSON mapping. A form that is legal and rare is left to `json_format`, as is every fault:
-both raise `NotPlain`.
+The forms are those of proto3's JSON mapping, read as generously as `json_format` reads them: where a number is wanted, a
+string of one does too. What is none of them raises `NotPlain`, or whatever Python raises of itself.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from base64 import urlsafe_b64decode
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol, TypeAlias, cast
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.message import EncodeError
 from google.protobuf.message_factory import GetMessageClass
 
 MAXIMUM_DEPTH: Final = 100
@@ -23,7 +23,7 @@ Clean: TypeAlias = Callable[[object, int], object]
 
 
 class NotPlain(Exception):
-    """The document has something that only `json_format` can judge. Never leaves this package."""
+    """A value that does not fit its field, as far as this package knows. Never leaves it."""
 
 
 class Plain(NamedTuple):
@@ -34,13 +34,26 @@ class Plain(NamedTuple):
     null: object = None
 
 
+FAULTS: Final = (NotPlain, TypeError, ValueError, ArithmeticError, AttributeError, LookupError, EncodeError)
+"""What comes of a value that does not fit its field."""
+
+
+def refuse(_value: object, _depth: int) -> object:
+    """Takes nothing."""
+    raise NotPlain
+
+
 def plain_scalar(field: FieldDescriptor) -> Plain:
-    """Returns how a field that is no message takes values."""
+    """Returns how a field that is no message takes values.
+
+    A string of an enum that is no name of its values becomes None: such a value is left out, as by `json_format` where it
+    ignores unknown fields.
+    """
     match field.type:
         case FieldDescriptor.TYPE_STRING:
-            return Plain(str, _refuse)
+            return Plain(str, refuse)
         case FieldDescriptor.TYPE_BOOL:
-            return Plain(bool, _refuse)
+            return Plain(bool, refuse)
         case FieldDescriptor.TYPE_BYTES:
             return Plain(None, _clean_bytes)
         case FieldDescriptor.TYPE_DOUBLE:
@@ -61,7 +74,7 @@ def has_own_form(descriptor: Descriptor) -> bool:
 
 
 def plain_well_known(descriptor: Descriptor) -> Plain:
-    """Returns how a field takes values whose message type `has_own_form`."""
+    """Returns how a field takes values whose message type `has_own_form`, but for `Any`."""
     if _is_wrapper(descriptor):
         return _plain_wrapper(descriptor)
     match descriptor.full_name:
@@ -71,8 +84,6 @@ def plain_well_known(descriptor: Descriptor) -> Plain:
             return Plain(None, _clean_list_value)
         case "google.protobuf.Value":
             return Plain(None, _clean_value, {"null_value": 0})
-        case "google.protobuf.Any":
-            return Plain(None, _refuse)
         case _:
             return _plain_text_form(descriptor)
 
@@ -88,10 +99,21 @@ def clean_map_key(field: FieldDescriptor) -> Callable[[str], object]:
             return _clean_integer_key
 
 
+def is_map(field: FieldDescriptor) -> bool:
+    """Says whether a field is a map."""
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
+
+
+def entry_fields(field: FieldDescriptor) -> tuple[FieldDescriptor, FieldDescriptor]:
+    """Returns the key and the value of a map field."""
+    entry = field.message_type
+    assert entry is not None
+    return entry.fields_by_name["key"], entry.fields_by_name["value"]
+
+
 _OWN_FORMS: Final = frozenset(
     f"google.protobuf.{name}" for name in ("Any", "Duration", "FieldMask", "ListValue", "Struct", "Timestamp", "Value")
 )
-_INTEGER: Final = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 _LARGEST_FLOAT: Final = float.fromhex("0x1.fffffep+127")
 
 
@@ -99,20 +121,28 @@ def _is_wrapper(descriptor: Descriptor) -> bool:
     return descriptor.file.name == "google/protobuf/wrappers.proto"
 
 
-def _refuse(_value: object, _depth: int) -> object:
-    raise NotPlain
-
-
 def _clean_integer(value: object, _depth: int) -> object:
-    if value.__class__ is str and _INTEGER.fullmatch(value):
-        return int(value)
+    if value.__class__ is str:
+        return _integer_of(value)
     if value.__class__ is float and value.is_integer():
         return int(value)
     raise NotPlain
 
 
+def _integer_of(text: str) -> int:
+    if " " in text:
+        raise NotPlain
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+    if not number.is_integer():
+        raise NotPlain
+    return int(number)
+
+
 def _clean_integer_key(key: str) -> object:
-    return _clean_integer(key, 0)
+    return _integer_of(key)
 
 
 def _clean_bool_key(key: str) -> object:
@@ -125,22 +155,25 @@ def _clean_bool_key(key: str) -> object:
 
 def _clean_double(value: object, _depth: int) -> object:
     # JSON text has no NaN and no infinity, but Python's reader makes them, of `NaN` and of 1e400.
-    if value.__class__ is int or (value.__class__ is float and math.isfinite(value)):
-        return float(value)
+    if value.__class__ is float and not math.isfinite(value):
+        raise NotPlain
+    if value.__class__ in _NUMBERS or (value.__class__ is str and value != "nan"):
+        return float(cast("str", value))
     raise NotPlain
 
 
 def _clean_float(value: object, depth: int) -> object:
     number = cast("float", _clean_double(value, depth))
-    if abs(number) > _LARGEST_FLOAT:
+    if value.__class__ is float and abs(number) > _LARGEST_FLOAT:
         raise NotPlain
     return number
 
 
+_NUMBERS: Final = (float, int, bool)
+
+
 def _clean_bytes(value: object, _depth: int) -> object:
-    if value.__class__ is not str:
-        raise NotPlain
-    encoded = value.encode()
+    encoded = cast("str", value).encode()
     # Both alphabets, with padding or without: JSON mapping says that a reader takes all four.
     return urlsafe_b64decode(encoded + b"=" * (4 - len(encoded) % 4))
 
@@ -149,10 +182,16 @@ def _plain_enum(descriptor: EnumDescriptor) -> Plain:
     numbers = {value.name: value.number for value in descriptor.values}
 
     def clean(value: object, _depth: int) -> object:
-        number = numbers.get(value) if value.__class__ is str else None
-        if number is None:
-            raise NotPlain
-        return number
+        if value.__class__ is not str:
+            return int(cast("float", value))
+        number = numbers.get(value)
+        if number is not None:
+            return number
+        value.encode()  # a lone surrogate is in no string
+        try:
+            return int(value)
+        except ValueError:
+            return None
 
     is_null = descriptor.full_name == "google.protobuf.NullValue"
     return Plain(int, clean, 0 if is_null else None)
@@ -214,8 +253,9 @@ def _clean_struct(value: object, depth: int) -> object:
     """Checks for google.protobuf.Struct, whose constructor takes the content as it is."""
     if value.__class__ is not dict or depth >= MAXIMUM_DEPTH:
         raise NotPlain
-    for item in value.values():
-        _clean_value(item, depth + 1)
+    for item in cast("dict[str, object]", value).values():
+        if item.__class__ in _NESTED:
+            _clean_value(item, depth + 1)
     return value
 
 
@@ -223,6 +263,10 @@ def _clean_list_value(value: object, depth: int) -> object:
     """Checks for google.protobuf.ListValue, whose constructor takes the content as it is."""
     if value.__class__ is not list or depth >= MAXIMUM_DEPTH:
         raise NotPlain
-    for item in value:
-        _clean_value(item, depth + 1)
+    for item in cast("list[object]", value):
+        if item.__class__ in _NESTED:
+            _clean_value(item, depth + 1)
     return value
+
+
+_NESTED: Final = (dict, list)

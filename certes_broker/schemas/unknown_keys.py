@@ -1,18 +1,23 @@
 """Keys that came in JSON documents and that the schemas do not know.
 
-A key is noted once, by the event type, the message it stood in and its name. Only then is the document gone through for its
-path; every later one only counts. What is remembered is bounded: after `MOST_KEYS` of one event type, further keys count and
-are not told.
+Theory of operation
+-------------------
+Reading a document notes which messages met which unknown keys, as `Strangers`: those come from the plan by which an object
+is read, so the same keys are the same strangers, and noting them costs nothing. Only where the event type has not met them
+before is the document gone through for their paths; later ones are counted. What is remembered is bounded: beyond
+`MOST_KEYS` of one event type, further keys are counted and not told.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 MOST_KEYS: Final = 1_000
 MOST_TYPES: Final = 10_000
+LONGEST_PATH: Final = 500
+"""Characters. Nobody names a field so; a key with a longer path is counted and not told."""
 
 
 class UnknownKey(NamedTuple):
@@ -22,25 +27,53 @@ class UnknownKey(NamedTuple):
     message: str
 
 
+class Strangers(NamedTuple):
+    """Keys of one object, and the message type that does not know them."""
+
+    message: str
+    keys: tuple[str, ...]
+
+    @classmethod
+    def of(cls, message: str, keys: Sequence[str]) -> Strangers:
+        """Makes them of keys of any number and length, of which as much is kept as tells them apart in practice."""
+        return cls(message, tuple(key[:_LONGEST_KEY] for key in keys[:_KEYS_TOGETHER]))
+
+
 class UnknownKeys:
     """Remembers which unknown keys came in the documents of each event type."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, set[UnknownKey]] = {}
+        self._met: dict[str, set[Strangers]] = {}
+        self._known: dict[str, set[UnknownKey]] = {}
         self.counts: Final[Counter[str]] = Counter()
         """How many documents of each event type had unknown keys."""
 
-    def note(self, event_type: str, keys: Iterable[UnknownKey]) -> Sequence[UnknownKey]:
-        """Takes note of the unknown keys of one document; returns those that no document of the event type had before."""
-        seen = self._seen.get(event_type)
-        if seen is None:
-            if len(self._seen) >= MOST_TYPES:
-                return ()
-            seen = self._seen[event_type] = set()
+    def are_new(self, event_type: str, strangers: Iterable[Strangers]) -> bool:
+        """Counts a document with strangers, at least one, and says whether their paths are worth looking for."""
+        if event_type not in self._met and len(self._met) >= MOST_TYPES:
+            return False
         self.counts[event_type] += 1
-        new: list[UnknownKey] = []
-        for key in keys:
-            if key not in seen and len(seen) < MOST_KEYS:
-                seen.add(key)
-                new.append(key)
-        return new
+        met = self._met.setdefault(event_type, set())
+        new = [one for one in strangers if one not in met]
+        if not new or len(met) >= MOST_KEYS:
+            return False
+        met.update(new[:MOST_KEYS])
+        return True
+
+    def note(self, event_type: str, found: Iterable[UnknownKey]) -> Sequence[UnknownKey]:
+        """Takes note of the unknown keys in a document; returns those that no document of the event type had before."""
+        known = self._known.setdefault(event_type, set())
+        return list(_new(known, found))
+
+
+def _new(known: set[UnknownKey], found: Iterable[UnknownKey]) -> Iterator[UnknownKey]:
+    for key in found:
+        if len(known) >= MOST_KEYS:
+            return
+        if key not in known and len(key.path) <= LONGEST_PATH:
+            known.add(key)
+            yield key
+
+
+_KEYS_TOGETHER: Final = 32
+_LONGEST_KEY: Final = 64

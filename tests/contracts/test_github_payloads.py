@@ -109,7 +109,7 @@ def test_repo_and_org_of_every_real_payload_can_be_selected_by(event, payloads):
 def test_no_real_payload_needs_json_format(event, payloads):
     schema = schema_of(event)
     for payload in payloads:
-        type(schema.new())(**schema._table.clean(payload, 0))
+        type(schema.new())(**schema._tables.table(schema.descriptor).clean(payload, 0))
 
 
 def test_a_pushed_repository_keeps_its_times_as_numbers_and_others_as_texts():

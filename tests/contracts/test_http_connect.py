@@ -101,7 +101,7 @@ async def test_data_may_name_its_message_if_it_is_the_right_one(type_url):
         ),
         ({"events": [event(type=None)]}, "FIELD_REQUIRED", ["events[0].type"]),
         ({"events": [event(type="x")]}, "MALFORMED_URI", ["events[0].type"]),
-        ({"events": [event(data={"zen": 7})]}, "DATA_MALFORMED", ["events[0].data"]),
+        ({"events": [event(data={"zen": 7})]}, "DATA_MALFORMED", ["events[0].data.zen"]),
         ({"events": [event(raw={"contentType": "text/plain"})]}, "FIELD_INVALID", ["events[0].raw"]),
         ({"events": [event(subscriber=None)]}, "AUDIENCE_MISSING", None),
         ({"events": []}, "FIELD_REQUIRED", ["events"]),

@@ -27,7 +27,7 @@ def by_table(document: dict[str, Any]) -> bytes | str:
     try:
         return TABLE.message(document).SerializeToString(deterministic=True)
     except Invalid as refusal:
-        return str(refusal) if refusal.message.endswith("must be an object") else REFUSED
+        return refusal.message if "must be an object, not" in refusal.message else REFUSED
 
 
 def by_json_format(document: dict[str, Any]) -> bytes | str:
@@ -70,7 +70,7 @@ def nested(levels: int) -> dict[str, Any]:
 @example({"one_int64": "9" * 5000})
 def test_every_document_has_the_outcome_it_has_with_json_format(document):
     outcome = by_table(document)
-    if isinstance(outcome, str) and outcome is not REFUSED:
+    if isinstance(outcome, str) and "must be an object, not" in outcome:
         return  # the one difference that is meant; a test below holds it
     assert outcome == by_json_format(document)
 
@@ -112,7 +112,7 @@ def test_usual_documents_never_need_json_format(document):
 def test_messages_nest_as_deeply_as_protobuf_can_read_them_and_no_deeper():
     deepest = read(nested(99))
     assert NEW.FromString(deepest.SerializeToString()) == deepest
-    with pytest.raises(Invalid, match="too deep"):
+    with pytest.raises(Invalid, match="too deeply"):
         read(nested(100))
 
 
@@ -154,11 +154,11 @@ def test_unknown_keys_are_found_wherever_messages_are():
         "one_value": {"free": 1},
         "oneTimestamp": "2020-02-03T04:05:06Z",
     }
-    assert list(TABLE.unknown_keys(document)) == [
-        "a",
-        "one_every_kind.b",
-        "one_every_kind.many_every_kind[1].c",
-        "by_string_every_kind[x].d",
+    assert [(path, key.path, key.message) for path, key in TABLE.unknown_keys(document)] == [
+        ("a", "a", "every.EveryKind"),
+        ("one_every_kind.b", "one_every_kind.b", "every.EveryKind"),
+        ("one_every_kind.many_every_kind[1].c", "one_every_kind.many_every_kind.c", "every.EveryKind"),
+        ("by_string_every_kind[x].d", "by_string_every_kind.d", "every.EveryKind"),
     ]
 
 
@@ -181,6 +181,66 @@ def test_a_lone_surrogate_is_refused_and_every_other_text_kept(text):
 
 
 def test_what_is_not_plain_never_leaves_the_table():
+    document = {"one_string": "a", "oneString": "b"}
     with pytest.raises(NotPlain):
-        TABLE.clean({"one_any": {}}, 0)
-    assert read({"one_any": {}}) == NEW(one_any={})
+        TABLE.clean(document, 0)
+    assert read(document) == NEW(one_string="b")
+
+
+@pytest.mark.parametrize(
+    ("document", "path", "problem"),
+    [
+        ({"one_int32": 2**31}, "one_int32", "must be an integer of 32 bits, not 2147483648"),
+        ({"one_uint64": "-1"}, "one_uint64", 'must be an integer of 64 bits that is not negative, not the string "-1"'),
+        ({"one_bool": "true"}, "one_bool", 'must be true or false, not the string "true"'),
+        ({"one_string": 7}, "one_string", "must be a string, not 7"),
+        ({"one_string": {}}, "one_string", "must be a string, not an object"),
+        ({"many_int64": [1, "2", 3.5, 4]}, "many_int64[2]", "must be an integer of 64 bits, not 3.5"),
+        ({"many_string": ["a", None]}, "many_string[1]", "must not be null: an array has no gaps"),
+        ({"many_string": "a"}, "many_string", 'must be an array, not the string "a"'),
+        ({"by_string_string": {"a": "b", "c": 1}}, "by_string_string[c]", "must be a string, not 1"),
+        ({"by_int32": {"x": "a"}}, "by_int32[x]", "must be a string, not the string"),
+        ({"one_timestamp": "today"}, "one_timestamp", 'must be a time such as "2020-02-03T04:05:06Z", not the string'),
+        ({"one_any": {"@type": "x/y"}}, "one_any", "must be an object with an '@type' that is known here"),
+        ({"one_color": []}, "one_color", "must be a value of every.Color, not an array"),
+        (
+            {"one_every_kind": {"many_every_kind": [{}, {"by_string_every_kind": {"a": {"one_double": []}}}]}},
+            "one_every_kind.many_every_kind[1].by_string_every_kind[a].one_double",
+            "must be a number, not an array",
+        ),
+        (
+            {"choice_string": "a", "choice_int64": 1},
+            "choice_int64",
+            "must not be there beside another field of the same oneof",
+        ),
+        ({"[every.more]": 1}, "[every.more]", "is no extension that the message takes"),
+    ],
+)
+def test_a_refusal_names_the_path_of_what_is_wrong_and_what_belongs_there(document, path, problem):
+    with pytest.raises(Invalid) as refusal:
+        read(document)
+    [violation] = refusal.value.violations
+    assert violation.field == path
+    assert violation.description.startswith(problem)
+    assert refusal.value.metadata["field"] == path
+
+
+def test_a_value_of_an_enum_that_is_newer_than_the_schema_is_left_out():
+    message = read(
+        {"one_color": "MAUVE", "many_color": ["RED", "MAUVE"], "by_string_color": {"a": "MAUVE", "b": "RED"}}
+    )
+    assert message == NEW(many_color=[1], by_string_color={"b": 1})
+
+
+def test_an_any_is_read_by_the_types_of_its_own_pool():
+    document = {"one_any": {"@type": "x/every.EveryKind", "one_any": {"@type": "every.EveryKind", "one_string": "a"}}}
+    outer = read(document).one_any  # type: ignore[attr-defined] # a field made at run time
+    assert outer.type_url == "x/every.EveryKind"
+    inner = NEW.FromString(outer.value).one_any
+    assert NEW.FromString(inner.value) == NEW(one_string="a")
+
+
+def test_objects_of_any_number_of_shapes_are_read_alike():
+    for number in range(300):
+        document = {"one_string": "a", f"unknown{number}": number, "one_int32": 1}
+        assert read(document) == NEW(one_string="a", one_int32=1)
