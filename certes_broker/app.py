@@ -22,19 +22,25 @@ import uvloop
 
 from certes_broker.broker.broker import Broker, BrokerSettings, Ports
 from certes_broker.broker.janitor import Retention
+from certes_broker.broker.rejected_payloads import RejectedBounds
 from certes_broker.broker.system_clock import SystemClock
 from certes_broker.config import Address, Config
 from certes_broker.domain.errors import CertesError
 from certes_broker.engines.sqlite.engine import SqliteEngine
+from certes_broker.gateway.convert.sources import SourceRules
 from certes_broker.gateway.event_service import event_methods
 from certes_broker.gateway.grpc.server import GrpcServer
 from certes_broker.gateway.http.app import build_app
 from certes_broker.gateway.http.server import HttpServer
 from certes_broker.gateway.http.settings import LOOPBACK_NAMES, HttpSettings
+from certes_broker.gateway.ingestion import Ingestion
+from certes_broker.gateway.schema_service import schema_methods
+from certes_broker.gateway.source_service import source_methods
 from certes_broker.gateway.subscription_service import subscription_methods
 from certes_broker.ports.engine import Engine
 from certes_broker.ports.sender import Sender
 from certes_broker.schemas.catalogue import community_versions
+from certes_broker.schemas.providers import shipped_providers
 from certes_broker.schemas.registry import Registry
 from certes_broker.webhook.addresses import AddressPolicy
 from certes_broker.webhook.sender import CurlSender
@@ -71,11 +77,21 @@ async def serving(config: Config, engine: Engine, sender: Sender, clock: SystemC
     registry = Registry(community_versions())
     async with Broker.running(Ports(engine, sender, clock), registry, _broker_settings(config)) as broker:
         broker.sources.declare(config.sources)
-        methods = (*event_methods(broker, config.limits.request_bytes), *subscription_methods(broker))
+        providers, loopback = shipped_providers(), config.http.listen.is_loopback
+        methods = (
+            *event_methods(broker, config.limits.request_bytes),
+            *subscription_methods(broker),
+            *schema_methods(broker),
+            *source_methods(
+                broker,
+                Ingestion(broker, providers, loopback=loopback),
+                SourceRules(providers, allow_unsigned=loopback),
+            ),
+        )
         grpc_server = GrpcServer(methods, str(config.grpc.listen))
         await grpc_server.start()
         grpc_address = str(Address(config.grpc.listen.host, grpc_server.port))
-        settings = _http_settings(config, grpc_address, registry)
+        settings = _http_settings(config, grpc_address)
         http_server = HttpServer(build_app(broker, methods, settings), settings)
         try:
             port = await http_server.start()
@@ -163,20 +179,24 @@ def _signals(stop: asyncio.Event, reload: Callable[[], None]) -> Iterator[None]:
 def _broker_settings(config: Config) -> BrokerSettings:
     return BrokerSettings(
         domain=config.domain,
-        retention=Retention(config.retention.age, config.retention.bytes, config.dedupe.window),
+        retention=Retention(
+            config.retention.age,
+            config.retention.bytes,
+            config.dedupe.window,
+            RejectedBounds(config.rejected.retention, config.rejected.bytes, config.rejected.unverified),
+        ),
         max_event_bytes=config.limits.event_bytes,
         in_flight_bytes=config.limits.in_flight_bytes,
         webhooks_in_flight=config.webhooks.max_in_flight,
     )
 
 
-def _http_settings(config: Config, grpc_address: str, registry: Registry) -> HttpSettings:
+def _http_settings(config: Config, grpc_address: str) -> HttpSettings:
     return HttpSettings(
         host=config.http.listen.host,
         port=config.http.listen.port,
         allowed_hosts=(*LOOPBACK_NAMES, *config.allowed_hosts),
         grpc_address=grpc_address,
-        domains=tuple(sorted({config.domain, *(event_type.domain for event_type in registry.types())})),
         version=version("certes"),
         max_payload_bytes=config.limits.ingress_body_bytes,
         max_request_bytes=config.limits.request_bytes,

@@ -17,12 +17,18 @@ from certes_broker.broker.system_clock import SystemClock
 from certes_broker.domain.events import Original
 from certes_broker.domain.sources import Audience, Everyone, Source, SourceSecret
 from certes_broker.engines.memory import MemoryEngine
+from certes_broker.gateway.convert.sources import SourceRules
 from certes_broker.gateway.event_service import event_methods
 from certes_broker.gateway.http.app import build_app
 from certes_broker.gateway.http.server import HttpServer
 from certes_broker.gateway.http.settings import HttpSettings
+from certes_broker.gateway.ingestion import Ingestion
+from certes_broker.gateway.schema_service import schema_methods
+from certes_broker.gateway.source_service import source_methods
 from certes_broker.gateway.subscription_service import subscription_methods
+from certes_broker.ports.engine import Engine
 from certes_broker.schemas.catalogue import community_versions
+from certes_broker.schemas.providers import shipped_providers
 from certes_broker.schemas.registry import Registry
 from tests.fakes.scripted_sender import ScriptedSender
 
@@ -98,10 +104,12 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(*sources: Source, **settings: Any) -> AsyncIterator[Gateway]:
+async def gateway(
+    *sources: Source, allow_unsigned: bool = True, engine: Engine | None = None, **settings: Any
+) -> AsyncIterator[Gateway]:
     """Serves until the block is left."""
     clock = SystemClock()
-    ports = Ports(MemoryEngine(clock), ScriptedSender(), clock)
+    ports = Ports(engine or MemoryEngine(clock), ScriptedSender(), clock)
     told = BrokerSettings(
         domain="events.example.com",
         retention=Retention(age=3600.0, size=1 << 30, dedupe_window=3600.0),
@@ -111,8 +119,10 @@ async def gateway(*sources: Source, **settings: Any) -> AsyncIterator[Gateway]:
     )
     async with Broker.running(ports, Registry(VERSIONS), told) as broker:
         broker.sources.declare(sources or (github_source(),))
-        http = HttpSettings(port=0, domains=("events.example.com",), version="1.2.3", **settings)
-        methods = (*event_methods(broker), *subscription_methods(broker))
+        http = HttpSettings(port=0, version="1.2.3", **settings)
+        rules = SourceRules(shipped_providers(), allow_unsigned)
+        source_service = source_methods(broker, Ingestion(broker, rules.providers), rules)
+        methods = (*event_methods(broker), *subscription_methods(broker), *source_service, *schema_methods(broker))
         server = HttpServer(build_app(broker, methods, http), http)
         port = await server.start()
         try:

@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 from structlog.testing import capture_logs
 
-from certes.v1 import event_service_pb2, source_service_pb2, subscription_service_pb2
+from certes.v1 import event_service_pb2, schema_service_pb2, source_service_pb2, subscription_service_pb2
 from certes_broker.domain.errors import Exhausted, Reason, Unavailable
 from certes_broker.gateway.grpc.server import GrpcServer
 from certes_broker.gateway.methods import BidiStream, Call, Method, Send, ServerStream, Unary
@@ -26,6 +26,7 @@ from tests.contracts.grpc_callers import Caller, Refusal, refused
 TIMEOUT = 20.0
 SERVICES = [
     *event_service_pb2.DESCRIPTOR.services_by_name.values(),
+    *schema_service_pb2.DESCRIPTOR.services_by_name.values(),
     *source_service_pb2.DESCRIPTOR.services_by_name.values(),
     *subscription_service_pb2.DESCRIPTOR.services_by_name.values(),
 ]

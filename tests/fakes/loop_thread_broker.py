@@ -15,11 +15,16 @@ from certes_broker.broker.janitor import Retention
 from certes_broker.broker.system_clock import SystemClock
 from certes_broker.engines.memory import MemoryEngine
 from certes_broker.engines.sqlite.engine import SqliteEngine
+from certes_broker.gateway.convert.sources import SourceRules
 from certes_broker.gateway.event_service import event_methods
 from certes_broker.gateway.grpc.server import GrpcServer
+from certes_broker.gateway.ingestion import Ingestion
+from certes_broker.gateway.schema_service import schema_methods
+from certes_broker.gateway.source_service import source_methods
 from certes_broker.gateway.subscription_service import subscription_methods
 from certes_broker.ports.engine import Engine
 from certes_broker.schemas.catalogue import community_versions
+from certes_broker.schemas.providers import shipped_providers
 from certes_broker.schemas.registry import Registry
 from tests.fakes.scripted_sender import ScriptedSender
 
@@ -27,6 +32,7 @@ T = TypeVar("T")
 OpenEngine = Callable[[SystemClock], AbstractAsyncContextManager[Engine]]
 
 START_TIMEOUT = 20.0
+PROVIDERS = shipped_providers()
 SETTINGS = BrokerSettings(
     domain="events.example.com",
     retention=Retention(age=7 * 86_400.0, size=1 << 30, dedupe_window=86_400.0),
@@ -92,7 +98,15 @@ class LoopThreadBroker:
             async with self._open_engine(clock) as self.engine:
                 ports = Ports(self.engine, self.sender, clock)
                 async with Broker.running(ports, Registry(community_versions()), SETTINGS) as self.broker:
-                    methods = (*event_methods(self.broker), *subscription_methods(self.broker))
+                    sources = source_methods(
+                        self.broker, Ingestion(self.broker, PROVIDERS), SourceRules(PROVIDERS, allow_unsigned=True)
+                    )
+                    methods = (
+                        *event_methods(self.broker),
+                        *subscription_methods(self.broker),
+                        *sources,
+                        *schema_methods(self.broker),
+                    )
                     self.server = GrpcServer(methods, self._address)
                     await self.server.start()
                     self._started.set_result(None)

@@ -42,7 +42,7 @@ def about(broker: Broker, settings: HttpSettings) -> Mapping[str, App]:
             {
                 "grpc": {"address": grpc_address(settings, request.headers["host"]), "tls": settings.grpc_tls},
                 "protocolVersions": ["certes.v1"],
-                "domains": list(settings.domains),
+                "domains": sorted({broker.domain, *broker.registry.domains()}),
             }
         )
 

@@ -26,7 +26,6 @@ class HttpSettings:
     allowed_hosts: tuple[str, ...] = LOOPBACK_NAMES
     grpc_address: str = ":9601"
     grpc_tls: bool = False
-    domains: tuple[str, ...] = ()
     version: str = ""
     max_payload_bytes: int = 1024 * 1024
     """Bodies of `POST /events/{source}`."""

@@ -7,10 +7,15 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certes.v1 import event_pb2, event_service_pb2
+from certes.v1 import event_pb2, event_service_pb2, schema_service_pb2
 from certes_broker.gateway import overlay
 
-NAMES = ["PublishRequest", "PublishStreamRequest", "GetEventResponse", "ListEventsResponse"]
+NAMES = [
+    *("PublishRequest", "PublishStreamRequest", "GetEventResponse", "ListEventsResponse"),
+    *("RegisterSchemasRequest", "RegisterSchemasResponse", "GetSchemaResponse", "ListSchemasResponse"),
+    *("CheckCompatibilityRequest", "ValidateEventRequest"),
+]
+AS_BYTES = {"certes.v1.Event", "google.protobuf.FileDescriptorSet"}
 
 EVENTS = st.lists(
     st.builds(
@@ -35,16 +40,16 @@ def repeats(field: FieldDescriptor) -> bool:
 
 
 def kind(field: FieldDescriptor) -> object:
-    if is_event(field):
+    if is_as_bytes(field):
         return FieldDescriptor.TYPE_BYTES
     return field.type if field.message_type is None else shape(field.message_type)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_overlay_equals_the_contract_but_for_events_being_bytes(name: str) -> None:
-    contract = getattr(event_service_pb2, name).DESCRIPTOR
-    assert any(is_event(field) for field in every_field(contract))
-    assert shape(getattr(overlay, name).DESCRIPTOR) == shape(contract)
+def test_the_overlay_equals_the_contract_but_for_events_and_descriptors_being_bytes(name: str) -> None:
+    contract = getattr(event_service_pb2, name, None) or getattr(schema_service_pb2, name)
+    assert any(is_as_bytes(field) for field in every_field(contract.DESCRIPTOR))
+    assert shape(getattr(overlay, name).DESCRIPTOR) == shape(contract.DESCRIPTOR)
 
 
 @given(EVENTS)
@@ -70,9 +75,9 @@ def test_the_contracts_own_classes_are_untouched() -> None:
 
 
 def every_field(message: Descriptor) -> list[FieldDescriptor]:
-    below = [field.message_type for field in message.fields if field.message_type and not is_event(field)]
+    below = [field.message_type for field in message.fields if field.message_type and not is_as_bytes(field)]
     return [*message.fields, *(inner for each in below for inner in every_field(each))]
 
 
-def is_event(field: FieldDescriptor) -> bool:
-    return field.message_type is not None and field.message_type.full_name == "certes.v1.Event"
+def is_as_bytes(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.full_name in AS_BYTES

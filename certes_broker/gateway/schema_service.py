@@ -1,0 +1,158 @@
+"""`certes.v1.SchemaService`: registers schemas and shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+from google.protobuf.message import DecodeError
+
+from certes.v1 import event_pb2
+from certes.v1 import schema_service_pb2 as pb
+from certes_broker.broker.broker import Broker
+from certes_broker.domain.errors import CertesError, Invalid, NotFound, Reason, Unimplemented
+from certes_broker.domain.schemas import Comparison
+from certes_broker.domain.uris import TypePattern, parse_pattern
+from certes_broker.gateway import overlay
+from certes_broker.gateway.convert.lists import read_page_size
+from certes_broker.gateway.convert.schemas import (
+    fill_comparison,
+    fill_descriptions,
+    fill_schema,
+    fill_version,
+    read_submission_message,
+)
+from certes_broker.gateway.errors import problem
+from certes_broker.gateway.faults import Faults
+from certes_broker.gateway.methods import Method, Unary, methods_of, unary
+from certes_broker.gateway.requests import decode
+from certes_broker.gateway.schema_pages import ANSWER_BYTES, Wanted, schema_page
+from certes_broker.schemas.descriptions import describe_messages
+from certes_broker.schemas.event_schema import EventSchema
+from certes_broker.schemas.schema_version import SchemaVersion
+from certes_broker.schemas.unknown_fields import unknown_fields
+
+MOST_UNKNOWN_FIELDS: Final = 100
+COMPARISON_BYTES: Final = 512 * 1024
+"""Of the changes in one answer."""
+
+
+def schema_methods(broker: Broker) -> tuple[Method, ...]:
+    """Returns the rpcs of `certes.v1.SchemaService`."""
+    service = _SchemaService(broker)
+    return methods_of(
+        pb.DESCRIPTOR.services_by_name["SchemaService"],
+        {
+            "RegisterSchemas": Unary(service.register),
+            "GetSchema": unary(pb.GetSchemaRequest, service.get),
+            "ListSchemas": unary(pb.ListSchemasRequest, service.list),
+            "CheckCompatibility": Unary(service.check),
+            "ValidateEvent": Unary(service.validate),
+            "DiscoverSchemas": unary(pb.DiscoverSchemasRequest, service.discover),
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _SchemaService:
+    broker: Broker
+
+    async def register(self, wire: bytes) -> bytes:
+        request: Any = decode(overlay.RegisterSchemasRequest, wire)
+        registered = await self.broker.schemas.register(read_submission_message(request), dry_run=request.dry_run)
+        answer = overlay.RegisterSchemasResponse()
+        self._fill_comparisons(answer.comparisons, registered.comparisons)
+        for version in registered.versions:
+            for event_type in version.event_types:
+                schema = version.schema(event_type.name)
+                assert schema is not None  # The version has just told of it.
+                fill_schema(answer.schemas.add(), schema, version)
+        room = ANSWER_BYTES - answer.ByteSize()
+        for version in registered.versions:
+            room -= sum(map(len, version.files.files))
+            fill_version(answer.versions.add(), version, with_descriptors=room > 0, with_sources=False)
+        return _bytes(answer)
+
+    async def get(self, request: pb.GetSchemaRequest) -> Any:
+        if not request.type:
+            raise Invalid.field(Reason.FIELD_REQUIRED, "type", "is required; it is an event URI")
+        schema, version = self._find(request.type)
+        answer = overlay.GetSchemaResponse()
+        fill_schema(answer.schema, schema, version)
+        fill_version(answer.version, version, with_descriptors=True, with_sources=True)
+        descriptions = describe_messages(schema, version.comments)
+        fill_descriptions(answer.messages, descriptions, ANSWER_BYTES - answer.ByteSize())
+        return answer
+
+    async def list(self, request: pb.ListSchemasRequest) -> Any:
+        faults = Faults()
+        page_size = read_page_size(faults, request)
+        pattern: TypePattern | None = None
+        if request.pattern:
+            with faults.at("pattern"):
+                pattern = parse_pattern(request.pattern)
+        if request.view not in pb.SchemaView.values():
+            faults.invalid("view", f"{request.view} is no SchemaView")
+        faults.check()
+        with_versions = request.view == pb.SCHEMA_VIEW_FULL
+        wanted = Wanted(request.domain.lower(), request.namespace, pattern, with_versions)
+        return schema_page(self.broker.registry, wanted, page_size, request.page_token)
+
+    async def check(self, wire: bytes) -> bytes:
+        request: Any = decode(overlay.CheckCompatibilityRequest, wire)
+        comparisons = await self.broker.schemas.check(read_submission_message(request))
+        answer = pb.CheckCompatibilityResponse(compatible=all(one.is_compatible for one in comparisons))
+        self._fill_comparisons(answer.comparisons, comparisons)
+        return _bytes(answer)
+
+    async def validate(self, wire: bytes) -> bytes:
+        request: Any = decode(overlay.ValidateEventRequest, wire)
+        if not request.event:
+            raise Invalid.field(Reason.FIELD_REQUIRED, "event", "is required")
+        answer = pb.ValidateEventResponse()
+        try:
+            self.broker.validator.read(request.event, self.broker.clock.now())
+        except CertesError as error:
+            answer.problem.CopyFrom(problem(error))
+        self._fill_findings(answer, request.event)
+        return _bytes(answer)
+
+    async def discover(self, request: pb.DiscoverSchemasRequest) -> pb.DiscoverSchemasResponse:
+        raise Unimplemented(Reason.NOT_BUILT, "This broker does not ask other gateways for their schemas yet.")
+
+    def _find(self, type_text: str) -> tuple[EventSchema, SchemaVersion]:
+        try:
+            schema = self.broker.registry.lookup(type_text)
+        except Invalid as error:
+            if error.reason is not Reason.UNKNOWN_EVENT_TYPE:
+                raise Invalid.field(error.reason, "type", error.message, **error.metadata) from error
+            raise NotFound(error.reason, error.message, metadata=error.metadata, hint=error.hint) from error
+        version = self.broker.registry.version_of(schema.type)
+        assert version is not None  # The schema is of it.
+        return schema, version
+
+    def _fill_findings(self, answer: pb.ValidateEventResponse, wire: bytes) -> None:
+        """Says what schema an event was held against, and what that does not know."""
+        try:
+            event = event_pb2.Event.FromString(wire)
+            schema, version = self._find(event.type)
+        except (DecodeError, CertesError):
+            return
+        fill_schema(answer.schema, schema, version)
+        try:
+            message = schema.parse(event.data.type_url, event.data.value)
+        except Invalid:
+            return
+        answer.unknown_fields.extend(found.path for found in islice(unknown_fields(message), MOST_UNKNOWN_FIELDS))
+
+    def _fill_comparisons(self, messages: Any, comparisons: Sequence[Comparison]) -> None:
+        room = COMPARISON_BYTES
+        for comparison in comparisons:
+            room = fill_comparison(messages.add(), comparison, room)
+
+
+def _bytes(answer: Any) -> bytes:
+    wire: bytes = answer.SerializeToString()
+    return wire
