@@ -55,7 +55,8 @@ def field_comment(one: Field) -> str:
         case "updated_at":
             return f"When the {thing} was last changed, in RFC 3339."
         case key if one.owner.endswith("Changes"):
-            return f"The {_words(key)} before. Absent where it stayed."
+            before = f"The {key}" if "_" not in key else f"What `{key}` was"
+            return f"{before} before. Absent where it stayed."
         case key if key.endswith("_url"):
             return f"The {thing}'s {_words(key.removesuffix('_url'))} in the REST API.{missing}"
         case key if key.endswith("_at"):

@@ -11,6 +11,7 @@ package github
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -27,7 +28,7 @@ const (
 type App struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The app's number.
-	Id int64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Id *int64 `protobuf:"varint,1,opt,name=id,proto3,oneof" json:"id,omitempty"`
 	// The app's name as it stands in URLs.
 	Slug *string `protobuf:"bytes,2,opt,name=slug,proto3,oneof" json:"slug,omitempty"`
 	// The app's id in the GraphQL API.
@@ -39,19 +40,23 @@ type App struct {
 	// What the app says about itself. Absent where it says nothing.
 	Description *string `protobuf:"bytes,6,opt,name=description,proto3,oneof" json:"description,omitempty"`
 	// The app's own site.
-	ExternalUrl string `protobuf:"bytes,7,opt,name=external_url,json=externalUrl,proto3" json:"external_url,omitempty"`
+	ExternalUrl *string `protobuf:"bytes,7,opt,name=external_url,json=externalUrl,proto3,oneof" json:"external_url,omitempty"`
 	// The app's page on GitHub.
 	HtmlUrl string `protobuf:"bytes,8,opt,name=html_url,json=htmlUrl,proto3" json:"html_url,omitempty"`
 	// When the app was registered, in RFC 3339.
-	CreatedAt string `protobuf:"bytes,9,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	CreatedAt *string `protobuf:"bytes,9,opt,name=created_at,json=createdAt,proto3,oneof" json:"created_at,omitempty"`
 	// When the app was last changed, in RFC 3339.
-	UpdatedAt string `protobuf:"bytes,10,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	UpdatedAt *string `protobuf:"bytes,10,opt,name=updated_at,json=updatedAt,proto3,oneof" json:"updated_at,omitempty"`
 	// What the app may do: the kind of resource (`issues`) to the access (`read`, `write`).
 	Permissions map[string]string `protobuf:"bytes,11,rep,name=permissions,proto3" json:"permissions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The names of the webhook events that the app receives.
-	Events        []string `protobuf:"bytes,12,rep,name=events,proto3" json:"events,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Events []string `protobuf:"bytes,12,rep,name=events,proto3" json:"events,omitempty"`
+	// The app's client id.
+	ClientId *string `protobuf:"bytes,13,opt,name=client_id,json=clientId,proto3,oneof" json:"client_id,omitempty"`
+	// How many installations there are. Only where the app itself asks.
+	InstallationsCount *int32 `protobuf:"varint,14,opt,name=installations_count,json=installationsCount,proto3,oneof" json:"installations_count,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *App) Reset() {
@@ -85,8 +90,8 @@ func (*App) Descriptor() ([]byte, []int) {
 }
 
 func (x *App) GetId() int64 {
-	if x != nil {
-		return x.Id
+	if x != nil && x.Id != nil {
+		return *x.Id
 	}
 	return 0
 }
@@ -127,8 +132,8 @@ func (x *App) GetDescription() string {
 }
 
 func (x *App) GetExternalUrl() string {
-	if x != nil {
-		return x.ExternalUrl
+	if x != nil && x.ExternalUrl != nil {
+		return *x.ExternalUrl
 	}
 	return ""
 }
@@ -141,15 +146,15 @@ func (x *App) GetHtmlUrl() string {
 }
 
 func (x *App) GetCreatedAt() string {
-	if x != nil {
-		return x.CreatedAt
+	if x != nil && x.CreatedAt != nil {
+		return *x.CreatedAt
 	}
 	return ""
 }
 
 func (x *App) GetUpdatedAt() string {
-	if x != nil {
-		return x.UpdatedAt
+	if x != nil && x.UpdatedAt != nil {
+		return *x.UpdatedAt
 	}
 	return ""
 }
@@ -168,13 +173,67 @@ func (x *App) GetEvents() []string {
 	return nil
 }
 
+func (x *App) GetClientId() string {
+	if x != nil && x.ClientId != nil {
+		return *x.ClientId
+	}
+	return ""
+}
+
+func (x *App) GetInstallationsCount() int32 {
+	if x != nil && x.InstallationsCount != nil {
+		return *x.InstallationsCount
+	}
+	return 0
+}
+
 // The installation of the GitHub App through which the event was sent.
 type Installation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The installation's number.
 	Id int64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
 	// The installation's id in the GraphQL API.
-	NodeId        string `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	NodeId *string `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3,oneof" json:"node_id,omitempty"`
+	// The account on which the app is installed.
+	Account *User `protobuf:"bytes,3,opt,name=account,proto3" json:"account,omitempty"`
+	// Which repositories it reaches: `all` or `selected`.
+	RepositorySelection *string `protobuf:"bytes,4,opt,name=repository_selection,json=repositorySelection,proto3,oneof" json:"repository_selection,omitempty"`
+	// Makes tokens to act with.
+	AccessTokensUrl *string `protobuf:"bytes,5,opt,name=access_tokens_url,json=accessTokensUrl,proto3,oneof" json:"access_tokens_url,omitempty"`
+	// Lists the repositories that it reaches.
+	RepositoriesUrl *string `protobuf:"bytes,6,opt,name=repositories_url,json=repositoriesUrl,proto3,oneof" json:"repositories_url,omitempty"`
+	// The installation's settings.
+	HtmlUrl *string `protobuf:"bytes,7,opt,name=html_url,json=htmlUrl,proto3,oneof" json:"html_url,omitempty"`
+	// The app's number.
+	AppId *int64 `protobuf:"varint,8,opt,name=app_id,json=appId,proto3,oneof" json:"app_id,omitempty"`
+	// The number of the account on which it is installed.
+	TargetId *int64 `protobuf:"varint,9,opt,name=target_id,json=targetId,proto3,oneof" json:"target_id,omitempty"`
+	// What that account is: `User` or `Organization`.
+	TargetType *string `protobuf:"bytes,10,opt,name=target_type,json=targetType,proto3,oneof" json:"target_type,omitempty"`
+	// What it may do: the kind of resource (`issues`) to the access (`read`, `write`).
+	Permissions map[string]string `protobuf:"bytes,11,rep,name=permissions,proto3" json:"permissions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The names of the webhook events that it receives.
+	Events []string `protobuf:"bytes,12,rep,name=events,proto3" json:"events,omitempty"`
+	// When it was made: a string in RFC 3339, or a number, the seconds since 1970. GitHub sends either.
+	CreatedAt *structpb.Value `protobuf:"bytes,13,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// When it was last changed: a string in RFC 3339, or a number, the seconds since 1970. GitHub sends either.
+	UpdatedAt *structpb.Value `protobuf:"bytes,14,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	// The one file that it may reach. Absent where there is no such file.
+	SingleFileName *string `protobuf:"bytes,15,opt,name=single_file_name,json=singleFileName,proto3,oneof" json:"single_file_name,omitempty"`
+	// When it was suspended, in RFC 3339. Absent while it is not.
+	SuspendedAt *string `protobuf:"bytes,16,opt,name=suspended_at,json=suspendedAt,proto3,oneof" json:"suspended_at,omitempty"`
+	// Who suspended it. Absent while it is not suspended.
+	SuspendedBy *User `protobuf:"bytes,17,opt,name=suspended_by,json=suspendedBy,proto3" json:"suspended_by,omitempty"`
+	// The app's name as it stands in URLs.
+	AppSlug *string `protobuf:"bytes,18,opt,name=app_slug,json=appSlug,proto3,oneof" json:"app_slug,omitempty"`
+	// Whether it may reach several single files.
+	HasMultipleSingleFiles *bool `protobuf:"varint,19,opt,name=has_multiple_single_files,json=hasMultipleSingleFiles,proto3,oneof" json:"has_multiple_single_files,omitempty"`
+	// The single files that it may reach.
+	SingleFilePaths []string `protobuf:"bytes,20,rep,name=single_file_paths,json=singleFilePaths,proto3" json:"single_file_paths,omitempty"`
+	// The app's client id.
+	ClientId *string `protobuf:"bytes,21,opt,name=client_id,json=clientId,proto3,oneof" json:"client_id,omitempty"`
+	// Whom to write to. Absent where GitHub does not say.
+	ContactEmail  *string `protobuf:"bytes,22,opt,name=contact_email,json=contactEmail,proto3,oneof" json:"contact_email,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -217,8 +276,148 @@ func (x *Installation) GetId() int64 {
 }
 
 func (x *Installation) GetNodeId() string {
+	if x != nil && x.NodeId != nil {
+		return *x.NodeId
+	}
+	return ""
+}
+
+func (x *Installation) GetAccount() *User {
 	if x != nil {
-		return x.NodeId
+		return x.Account
+	}
+	return nil
+}
+
+func (x *Installation) GetRepositorySelection() string {
+	if x != nil && x.RepositorySelection != nil {
+		return *x.RepositorySelection
+	}
+	return ""
+}
+
+func (x *Installation) GetAccessTokensUrl() string {
+	if x != nil && x.AccessTokensUrl != nil {
+		return *x.AccessTokensUrl
+	}
+	return ""
+}
+
+func (x *Installation) GetRepositoriesUrl() string {
+	if x != nil && x.RepositoriesUrl != nil {
+		return *x.RepositoriesUrl
+	}
+	return ""
+}
+
+func (x *Installation) GetHtmlUrl() string {
+	if x != nil && x.HtmlUrl != nil {
+		return *x.HtmlUrl
+	}
+	return ""
+}
+
+func (x *Installation) GetAppId() int64 {
+	if x != nil && x.AppId != nil {
+		return *x.AppId
+	}
+	return 0
+}
+
+func (x *Installation) GetTargetId() int64 {
+	if x != nil && x.TargetId != nil {
+		return *x.TargetId
+	}
+	return 0
+}
+
+func (x *Installation) GetTargetType() string {
+	if x != nil && x.TargetType != nil {
+		return *x.TargetType
+	}
+	return ""
+}
+
+func (x *Installation) GetPermissions() map[string]string {
+	if x != nil {
+		return x.Permissions
+	}
+	return nil
+}
+
+func (x *Installation) GetEvents() []string {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *Installation) GetCreatedAt() *structpb.Value {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *Installation) GetUpdatedAt() *structpb.Value {
+	if x != nil {
+		return x.UpdatedAt
+	}
+	return nil
+}
+
+func (x *Installation) GetSingleFileName() string {
+	if x != nil && x.SingleFileName != nil {
+		return *x.SingleFileName
+	}
+	return ""
+}
+
+func (x *Installation) GetSuspendedAt() string {
+	if x != nil && x.SuspendedAt != nil {
+		return *x.SuspendedAt
+	}
+	return ""
+}
+
+func (x *Installation) GetSuspendedBy() *User {
+	if x != nil {
+		return x.SuspendedBy
+	}
+	return nil
+}
+
+func (x *Installation) GetAppSlug() string {
+	if x != nil && x.AppSlug != nil {
+		return *x.AppSlug
+	}
+	return ""
+}
+
+func (x *Installation) GetHasMultipleSingleFiles() bool {
+	if x != nil && x.HasMultipleSingleFiles != nil {
+		return *x.HasMultipleSingleFiles
+	}
+	return false
+}
+
+func (x *Installation) GetSingleFilePaths() []string {
+	if x != nil {
+		return x.SingleFilePaths
+	}
+	return nil
+}
+
+func (x *Installation) GetClientId() string {
+	if x != nil && x.ClientId != nil {
+		return *x.ClientId
+	}
+	return ""
+}
+
+func (x *Installation) GetContactEmail() string {
+	if x != nil && x.ContactEmail != nil {
+		return *x.ContactEmail
 	}
 	return ""
 }
@@ -227,31 +426,86 @@ var File_certes_community_github_v1_app_proto protoreflect.FileDescriptor
 
 const file_certes_community_github_v1_app_proto_rawDesc = "" +
 	"\n" +
-	"$certes/community/github/v1/app.proto\x12\x1acertes.community.github.v1\x1a%certes/community/github/v1/user.proto\"\xfb\x03\n" +
-	"\x03App\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x17\n" +
-	"\x04slug\x18\x02 \x01(\tH\x00R\x04slug\x88\x01\x01\x12\x17\n" +
+	"$certes/community/github/v1/app.proto\x12\x1acertes.community.github.v1\x1a%certes/community/github/v1/user.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xc3\x05\n" +
+	"\x03App\x12\x13\n" +
+	"\x02id\x18\x01 \x01(\x03H\x00R\x02id\x88\x01\x01\x12\x17\n" +
+	"\x04slug\x18\x02 \x01(\tH\x01R\x04slug\x88\x01\x01\x12\x17\n" +
 	"\anode_id\x18\x03 \x01(\tR\x06nodeId\x126\n" +
 	"\x05owner\x18\x04 \x01(\v2 .certes.community.github.v1.UserR\x05owner\x12\x12\n" +
 	"\x04name\x18\x05 \x01(\tR\x04name\x12%\n" +
-	"\vdescription\x18\x06 \x01(\tH\x01R\vdescription\x88\x01\x01\x12!\n" +
-	"\fexternal_url\x18\a \x01(\tR\vexternalUrl\x12\x19\n" +
-	"\bhtml_url\x18\b \x01(\tR\ahtmlUrl\x12\x1d\n" +
+	"\vdescription\x18\x06 \x01(\tH\x02R\vdescription\x88\x01\x01\x12&\n" +
+	"\fexternal_url\x18\a \x01(\tH\x03R\vexternalUrl\x88\x01\x01\x12\x19\n" +
+	"\bhtml_url\x18\b \x01(\tR\ahtmlUrl\x12\"\n" +
 	"\n" +
-	"created_at\x18\t \x01(\tR\tcreatedAt\x12\x1d\n" +
+	"created_at\x18\t \x01(\tH\x04R\tcreatedAt\x88\x01\x01\x12\"\n" +
 	"\n" +
 	"updated_at\x18\n" +
-	" \x01(\tR\tupdatedAt\x12R\n" +
+	" \x01(\tH\x05R\tupdatedAt\x88\x01\x01\x12R\n" +
 	"\vpermissions\x18\v \x03(\v20.certes.community.github.v1.App.PermissionsEntryR\vpermissions\x12\x16\n" +
-	"\x06events\x18\f \x03(\tR\x06events\x1a>\n" +
+	"\x06events\x18\f \x03(\tR\x06events\x12 \n" +
+	"\tclient_id\x18\r \x01(\tH\x06R\bclientId\x88\x01\x01\x124\n" +
+	"\x13installations_count\x18\x0e \x01(\x05H\aR\x12installationsCount\x88\x01\x01\x1a>\n" +
 	"\x10PermissionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\a\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x05\n" +
+	"\x03_idB\a\n" +
 	"\x05_slugB\x0e\n" +
-	"\f_description\"7\n" +
+	"\f_descriptionB\x0f\n" +
+	"\r_external_urlB\r\n" +
+	"\v_created_atB\r\n" +
+	"\v_updated_atB\f\n" +
+	"\n" +
+	"_client_idB\x16\n" +
+	"\x14_installations_count\"\xa3\n" +
+	"\n" +
 	"\fInstallation\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x17\n" +
-	"\anode_id\x18\x02 \x01(\tR\x06nodeIdB\xea\x01\n" +
+	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x1c\n" +
+	"\anode_id\x18\x02 \x01(\tH\x00R\x06nodeId\x88\x01\x01\x12:\n" +
+	"\aaccount\x18\x03 \x01(\v2 .certes.community.github.v1.UserR\aaccount\x126\n" +
+	"\x14repository_selection\x18\x04 \x01(\tH\x01R\x13repositorySelection\x88\x01\x01\x12/\n" +
+	"\x11access_tokens_url\x18\x05 \x01(\tH\x02R\x0faccessTokensUrl\x88\x01\x01\x12.\n" +
+	"\x10repositories_url\x18\x06 \x01(\tH\x03R\x0frepositoriesUrl\x88\x01\x01\x12\x1e\n" +
+	"\bhtml_url\x18\a \x01(\tH\x04R\ahtmlUrl\x88\x01\x01\x12\x1a\n" +
+	"\x06app_id\x18\b \x01(\x03H\x05R\x05appId\x88\x01\x01\x12 \n" +
+	"\ttarget_id\x18\t \x01(\x03H\x06R\btargetId\x88\x01\x01\x12$\n" +
+	"\vtarget_type\x18\n" +
+	" \x01(\tH\aR\n" +
+	"targetType\x88\x01\x01\x12[\n" +
+	"\vpermissions\x18\v \x03(\v29.certes.community.github.v1.Installation.PermissionsEntryR\vpermissions\x12\x16\n" +
+	"\x06events\x18\f \x03(\tR\x06events\x125\n" +
+	"\n" +
+	"created_at\x18\r \x01(\v2\x16.google.protobuf.ValueR\tcreatedAt\x125\n" +
+	"\n" +
+	"updated_at\x18\x0e \x01(\v2\x16.google.protobuf.ValueR\tupdatedAt\x12-\n" +
+	"\x10single_file_name\x18\x0f \x01(\tH\bR\x0esingleFileName\x88\x01\x01\x12&\n" +
+	"\fsuspended_at\x18\x10 \x01(\tH\tR\vsuspendedAt\x88\x01\x01\x12C\n" +
+	"\fsuspended_by\x18\x11 \x01(\v2 .certes.community.github.v1.UserR\vsuspendedBy\x12\x1e\n" +
+	"\bapp_slug\x18\x12 \x01(\tH\n" +
+	"R\aappSlug\x88\x01\x01\x12>\n" +
+	"\x19has_multiple_single_files\x18\x13 \x01(\bH\vR\x16hasMultipleSingleFiles\x88\x01\x01\x12*\n" +
+	"\x11single_file_paths\x18\x14 \x03(\tR\x0fsingleFilePaths\x12 \n" +
+	"\tclient_id\x18\x15 \x01(\tH\fR\bclientId\x88\x01\x01\x12(\n" +
+	"\rcontact_email\x18\x16 \x01(\tH\rR\fcontactEmail\x88\x01\x01\x1a>\n" +
+	"\x10PermissionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\n" +
+	"\n" +
+	"\b_node_idB\x17\n" +
+	"\x15_repository_selectionB\x14\n" +
+	"\x12_access_tokens_urlB\x13\n" +
+	"\x11_repositories_urlB\v\n" +
+	"\t_html_urlB\t\n" +
+	"\a_app_idB\f\n" +
+	"\n" +
+	"_target_idB\x0e\n" +
+	"\f_target_typeB\x13\n" +
+	"\x11_single_file_nameB\x0f\n" +
+	"\r_suspended_atB\v\n" +
+	"\t_app_slugB\x1c\n" +
+	"\x1a_has_multiple_single_filesB\f\n" +
+	"\n" +
+	"_client_idB\x10\n" +
+	"\x0e_contact_emailB\xea\x01\n" +
 	"\x1ecom.certes.community.github.v1B\bAppProtoP\x01Z3github.com/hookactions/certes-contrib/github;github\xa2\x02\x03CCG\xaa\x02\x1aCertes.Community.Github.V1\xca\x02\x1aCertes\\Community\\Github\\V1\xe2\x02&Certes\\Community\\Github\\V1\\GPBMetadata\xea\x02\x1dCertes::Community::Github::V1b\x06proto3"
 
 var (
@@ -266,21 +520,28 @@ func file_certes_community_github_v1_app_proto_rawDescGZIP() []byte {
 	return file_certes_community_github_v1_app_proto_rawDescData
 }
 
-var file_certes_community_github_v1_app_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_certes_community_github_v1_app_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_certes_community_github_v1_app_proto_goTypes = []any{
-	(*App)(nil),          // 0: certes.community.github.v1.App
-	(*Installation)(nil), // 1: certes.community.github.v1.Installation
-	nil,                  // 2: certes.community.github.v1.App.PermissionsEntry
-	(*User)(nil),         // 3: certes.community.github.v1.User
+	(*App)(nil),            // 0: certes.community.github.v1.App
+	(*Installation)(nil),   // 1: certes.community.github.v1.Installation
+	nil,                    // 2: certes.community.github.v1.App.PermissionsEntry
+	nil,                    // 3: certes.community.github.v1.Installation.PermissionsEntry
+	(*User)(nil),           // 4: certes.community.github.v1.User
+	(*structpb.Value)(nil), // 5: google.protobuf.Value
 }
 var file_certes_community_github_v1_app_proto_depIdxs = []int32{
-	3, // 0: certes.community.github.v1.App.owner:type_name -> certes.community.github.v1.User
+	4, // 0: certes.community.github.v1.App.owner:type_name -> certes.community.github.v1.User
 	2, // 1: certes.community.github.v1.App.permissions:type_name -> certes.community.github.v1.App.PermissionsEntry
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	4, // 2: certes.community.github.v1.Installation.account:type_name -> certes.community.github.v1.User
+	3, // 3: certes.community.github.v1.Installation.permissions:type_name -> certes.community.github.v1.Installation.PermissionsEntry
+	5, // 4: certes.community.github.v1.Installation.created_at:type_name -> google.protobuf.Value
+	5, // 5: certes.community.github.v1.Installation.updated_at:type_name -> google.protobuf.Value
+	4, // 6: certes.community.github.v1.Installation.suspended_by:type_name -> certes.community.github.v1.User
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_certes_community_github_v1_app_proto_init() }
@@ -290,13 +551,14 @@ func file_certes_community_github_v1_app_proto_init() {
 	}
 	file_certes_community_github_v1_user_proto_init()
 	file_certes_community_github_v1_app_proto_msgTypes[0].OneofWrappers = []any{}
+	file_certes_community_github_v1_app_proto_msgTypes[1].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_certes_community_github_v1_app_proto_rawDesc), len(file_certes_community_github_v1_app_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -31,13 +31,13 @@ type Commit struct {
 	// The SHA of the tree it commits.
 	TreeId string `protobuf:"bytes,2,opt,name=tree_id,json=treeId,proto3" json:"tree_id,omitempty"`
 	// Whether the commit was never pushed before, to any branch.
-	Distinct bool `protobuf:"varint,3,opt,name=distinct,proto3" json:"distinct,omitempty"`
+	Distinct *bool `protobuf:"varint,3,opt,name=distinct,proto3,oneof" json:"distinct,omitempty"`
 	// The commit message, title and body.
 	Message string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
 	// When it was committed, in RFC 3339 with the committer's own offset.
 	Timestamp string `protobuf:"bytes,5,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
 	// The commit's page.
-	Url string `protobuf:"bytes,6,opt,name=url,proto3" json:"url,omitempty"`
+	Url *string `protobuf:"bytes,6,opt,name=url,proto3,oneof" json:"url,omitempty"`
 	// Who wrote the change.
 	Author *GitUser `protobuf:"bytes,7,opt,name=author,proto3" json:"author,omitempty"`
 	// Who committed it.
@@ -97,8 +97,8 @@ func (x *Commit) GetTreeId() string {
 }
 
 func (x *Commit) GetDistinct() bool {
-	if x != nil {
-		return x.Distinct
+	if x != nil && x.Distinct != nil {
+		return *x.Distinct
 	}
 	return false
 }
@@ -118,8 +118,8 @@ func (x *Commit) GetTimestamp() string {
 }
 
 func (x *Commit) GetUrl() string {
-	if x != nil {
-		return x.Url
+	if x != nil && x.Url != nil {
+		return *x.Url
 	}
 	return ""
 }
@@ -236,20 +236,22 @@ var File_certes_community_github_v1_commit_proto protoreflect.FileDescriptor
 
 const file_certes_community_github_v1_commit_proto_rawDesc = "" +
 	"\n" +
-	"'certes/community/github/v1/commit.proto\x12\x1acertes.community.github.v1\"\xe3\x02\n" +
+	"'certes/community/github/v1/commit.proto\x12\x1acertes.community.github.v1\"\x82\x03\n" +
 	"\x06Commit\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
-	"\atree_id\x18\x02 \x01(\tR\x06treeId\x12\x1a\n" +
-	"\bdistinct\x18\x03 \x01(\bR\bdistinct\x12\x18\n" +
+	"\atree_id\x18\x02 \x01(\tR\x06treeId\x12\x1f\n" +
+	"\bdistinct\x18\x03 \x01(\bH\x00R\bdistinct\x88\x01\x01\x12\x18\n" +
 	"\amessage\x18\x04 \x01(\tR\amessage\x12\x1c\n" +
-	"\ttimestamp\x18\x05 \x01(\tR\ttimestamp\x12\x10\n" +
-	"\x03url\x18\x06 \x01(\tR\x03url\x12;\n" +
+	"\ttimestamp\x18\x05 \x01(\tR\ttimestamp\x12\x15\n" +
+	"\x03url\x18\x06 \x01(\tH\x01R\x03url\x88\x01\x01\x12;\n" +
 	"\x06author\x18\a \x01(\v2#.certes.community.github.v1.GitUserR\x06author\x12A\n" +
 	"\tcommitter\x18\b \x01(\v2#.certes.community.github.v1.GitUserR\tcommitter\x12\x14\n" +
 	"\x05added\x18\t \x03(\tR\x05added\x12\x1a\n" +
 	"\bmodified\x18\n" +
 	" \x03(\tR\bmodified\x12\x18\n" +
-	"\aremoved\x18\v \x03(\tR\aremoved\"\x92\x01\n" +
+	"\aremoved\x18\v \x03(\tR\aremovedB\v\n" +
+	"\t_distinctB\x06\n" +
+	"\x04_url\"\x92\x01\n" +
 	"\aGitUser\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x19\n" +
 	"\x05email\x18\x02 \x01(\tH\x00R\x05email\x88\x01\x01\x12\x17\n" +
@@ -292,6 +294,7 @@ func file_certes_community_github_v1_commit_proto_init() {
 	if File_certes_community_github_v1_commit_proto != nil {
 		return
 	}
+	file_certes_community_github_v1_commit_proto_msgTypes[0].OneofWrappers = []any{}
 	file_certes_community_github_v1_commit_proto_msgTypes[1].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -11,6 +11,7 @@ package github
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -27,25 +28,25 @@ const (
 type Issue struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The issue in the REST API.
-	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	Url *string `protobuf:"bytes,1,opt,name=url,proto3,oneof" json:"url,omitempty"`
 	// The issue's repository in the REST API.
-	RepositoryUrl string `protobuf:"bytes,2,opt,name=repository_url,json=repositoryUrl,proto3" json:"repository_url,omitempty"`
+	RepositoryUrl *string `protobuf:"bytes,2,opt,name=repository_url,json=repositoryUrl,proto3,oneof" json:"repository_url,omitempty"`
 	// Lists the labels, or reads one. A URI template.
-	LabelsUrl string `protobuf:"bytes,3,opt,name=labels_url,json=labelsUrl,proto3" json:"labels_url,omitempty"`
+	LabelsUrl *string `protobuf:"bytes,3,opt,name=labels_url,json=labelsUrl,proto3,oneof" json:"labels_url,omitempty"`
 	// Lists the comments.
-	CommentsUrl string `protobuf:"bytes,4,opt,name=comments_url,json=commentsUrl,proto3" json:"comments_url,omitempty"`
+	CommentsUrl *string `protobuf:"bytes,4,opt,name=comments_url,json=commentsUrl,proto3,oneof" json:"comments_url,omitempty"`
 	// Lists what happened to the issue.
-	EventsUrl string `protobuf:"bytes,5,opt,name=events_url,json=eventsUrl,proto3" json:"events_url,omitempty"`
+	EventsUrl *string `protobuf:"bytes,5,opt,name=events_url,json=eventsUrl,proto3,oneof" json:"events_url,omitempty"`
 	// The issue's page.
-	HtmlUrl string `protobuf:"bytes,6,opt,name=html_url,json=htmlUrl,proto3" json:"html_url,omitempty"`
+	HtmlUrl *string `protobuf:"bytes,6,opt,name=html_url,json=htmlUrl,proto3,oneof" json:"html_url,omitempty"`
 	// The issue's number among all issues of GitHub.
 	Id int64 `protobuf:"varint,7,opt,name=id,proto3" json:"id,omitempty"`
 	// The issue's id in the GraphQL API.
-	NodeId string `protobuf:"bytes,8,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	NodeId *string `protobuf:"bytes,8,opt,name=node_id,json=nodeId,proto3,oneof" json:"node_id,omitempty"`
 	// The number by which the repository knows it, as in `#42`.
 	Number int32 `protobuf:"varint,9,opt,name=number,proto3" json:"number,omitempty"`
 	// The title.
-	Title string `protobuf:"bytes,10,opt,name=title,proto3" json:"title,omitempty"`
+	Title *string `protobuf:"bytes,10,opt,name=title,proto3,oneof" json:"title,omitempty"`
 	// Who opened it.
 	User *User `protobuf:"bytes,11,opt,name=user,proto3" json:"user,omitempty"`
 	// The labels it bears.
@@ -61,15 +62,15 @@ type Issue struct {
 	// The milestone it belongs to. Absent where it belongs to none.
 	Milestone *Milestone `protobuf:"bytes,17,opt,name=milestone,proto3" json:"milestone,omitempty"`
 	// How many comments there are.
-	Comments int32 `protobuf:"varint,18,opt,name=comments,proto3" json:"comments,omitempty"`
+	Comments *int32 `protobuf:"varint,18,opt,name=comments,proto3,oneof" json:"comments,omitempty"`
 	// When it was opened, in RFC 3339.
-	CreatedAt string `protobuf:"bytes,19,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	CreatedAt *string `protobuf:"bytes,19,opt,name=created_at,json=createdAt,proto3,oneof" json:"created_at,omitempty"`
 	// When it was last changed, in RFC 3339.
-	UpdatedAt string `protobuf:"bytes,20,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	UpdatedAt *string `protobuf:"bytes,20,opt,name=updated_at,json=updatedAt,proto3,oneof" json:"updated_at,omitempty"`
 	// When it was closed, in RFC 3339. Absent while it is open.
 	ClosedAt *string `protobuf:"bytes,21,opt,name=closed_at,json=closedAt,proto3,oneof" json:"closed_at,omitempty"`
 	// What its author is to the repository, for example `OWNER`, `MEMBER`, `CONTRIBUTOR` or `NONE`.
-	AuthorAssociation string `protobuf:"bytes,22,opt,name=author_association,json=authorAssociation,proto3" json:"author_association,omitempty"`
+	AuthorAssociation *string `protobuf:"bytes,22,opt,name=author_association,json=authorAssociation,proto3,oneof" json:"author_association,omitempty"`
 	// Why it is locked: `resolved`, `off-topic`, `too heated` or `spam`. Absent where no reason was given.
 	ActiveLockReason *string `protobuf:"bytes,23,opt,name=active_lock_reason,json=activeLockReason,proto3,oneof" json:"active_lock_reason,omitempty"`
 	// Whether the pull request is a draft. Absent for plain issues.
@@ -85,7 +86,27 @@ type Issue struct {
 	// Lists everything that happened to it, in order.
 	TimelineUrl *string `protobuf:"bytes,29,opt,name=timeline_url,json=timelineUrl,proto3,oneof" json:"timeline_url,omitempty"`
 	// Why it has its state: `completed`, `not_planned`, `reopened`. Absent where no reason was given.
-	StateReason   *string `protobuf:"bytes,30,opt,name=state_reason,json=stateReason,proto3,oneof" json:"state_reason,omitempty"`
+	StateReason *string `protobuf:"bytes,30,opt,name=state_reason,json=stateReason,proto3,oneof" json:"state_reason,omitempty"`
+	// How far the issues beneath it have come.
+	SubIssuesSummary *SubIssuesSummary `protobuf:"bytes,31,opt,name=sub_issues_summary,json=subIssuesSummary,proto3" json:"sub_issues_summary,omitempty"`
+	// How many issues it waits for, and how many wait for it.
+	IssueDependenciesSummary *IssueDependenciesSummary `protobuf:"bytes,32,opt,name=issue_dependencies_summary,json=issueDependenciesSummary,proto3" json:"issue_dependencies_summary,omitempty"`
+	// The type that the organization gave it. Absent where it has none.
+	Type *IssueType `protobuf:"bytes,33,opt,name=type,proto3" json:"type,omitempty"`
+	// Who closed it. Absent while it is open.
+	ClosedBy *User `protobuf:"bytes,34,opt,name=closed_by,json=closedBy,proto3" json:"closed_by,omitempty"`
+	// The text as HTML.
+	BodyHtml *string `protobuf:"bytes,35,opt,name=body_html,json=bodyHtml,proto3,oneof" json:"body_html,omitempty"`
+	// The text without any markup.
+	BodyText *string `protobuf:"bytes,36,opt,name=body_text,json=bodyText,proto3,oneof" json:"body_text,omitempty"`
+	// Its repository.
+	Repository *Repository `protobuf:"bytes,37,opt,name=repository,proto3" json:"repository,omitempty"`
+	// The issue above it in the REST API. Absent where there is none.
+	ParentIssueUrl *string `protobuf:"bytes,38,opt,name=parent_issue_url,json=parentIssueUrl,proto3,oneof" json:"parent_issue_url,omitempty"`
+	// What it has for the fields that the organization defines.
+	IssueFieldValues []*IssueFieldValue `protobuf:"bytes,39,rep,name=issue_field_values,json=issueFieldValues,proto3" json:"issue_field_values,omitempty"`
+	// The comment that is pinned to it. Absent where none is.
+	PinnedComment *IssueComment `protobuf:"bytes,40,opt,name=pinned_comment,json=pinnedComment,proto3" json:"pinned_comment,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -121,43 +142,43 @@ func (*Issue) Descriptor() ([]byte, []int) {
 }
 
 func (x *Issue) GetUrl() string {
-	if x != nil {
-		return x.Url
+	if x != nil && x.Url != nil {
+		return *x.Url
 	}
 	return ""
 }
 
 func (x *Issue) GetRepositoryUrl() string {
-	if x != nil {
-		return x.RepositoryUrl
+	if x != nil && x.RepositoryUrl != nil {
+		return *x.RepositoryUrl
 	}
 	return ""
 }
 
 func (x *Issue) GetLabelsUrl() string {
-	if x != nil {
-		return x.LabelsUrl
+	if x != nil && x.LabelsUrl != nil {
+		return *x.LabelsUrl
 	}
 	return ""
 }
 
 func (x *Issue) GetCommentsUrl() string {
-	if x != nil {
-		return x.CommentsUrl
+	if x != nil && x.CommentsUrl != nil {
+		return *x.CommentsUrl
 	}
 	return ""
 }
 
 func (x *Issue) GetEventsUrl() string {
-	if x != nil {
-		return x.EventsUrl
+	if x != nil && x.EventsUrl != nil {
+		return *x.EventsUrl
 	}
 	return ""
 }
 
 func (x *Issue) GetHtmlUrl() string {
-	if x != nil {
-		return x.HtmlUrl
+	if x != nil && x.HtmlUrl != nil {
+		return *x.HtmlUrl
 	}
 	return ""
 }
@@ -170,8 +191,8 @@ func (x *Issue) GetId() int64 {
 }
 
 func (x *Issue) GetNodeId() string {
-	if x != nil {
-		return x.NodeId
+	if x != nil && x.NodeId != nil {
+		return *x.NodeId
 	}
 	return ""
 }
@@ -184,8 +205,8 @@ func (x *Issue) GetNumber() int32 {
 }
 
 func (x *Issue) GetTitle() string {
-	if x != nil {
-		return x.Title
+	if x != nil && x.Title != nil {
+		return *x.Title
 	}
 	return ""
 }
@@ -240,22 +261,22 @@ func (x *Issue) GetMilestone() *Milestone {
 }
 
 func (x *Issue) GetComments() int32 {
-	if x != nil {
-		return x.Comments
+	if x != nil && x.Comments != nil {
+		return *x.Comments
 	}
 	return 0
 }
 
 func (x *Issue) GetCreatedAt() string {
-	if x != nil {
-		return x.CreatedAt
+	if x != nil && x.CreatedAt != nil {
+		return *x.CreatedAt
 	}
 	return ""
 }
 
 func (x *Issue) GetUpdatedAt() string {
-	if x != nil {
-		return x.UpdatedAt
+	if x != nil && x.UpdatedAt != nil {
+		return *x.UpdatedAt
 	}
 	return ""
 }
@@ -268,8 +289,8 @@ func (x *Issue) GetClosedAt() string {
 }
 
 func (x *Issue) GetAuthorAssociation() string {
-	if x != nil {
-		return x.AuthorAssociation
+	if x != nil && x.AuthorAssociation != nil {
+		return *x.AuthorAssociation
 	}
 	return ""
 }
@@ -328,6 +349,76 @@ func (x *Issue) GetStateReason() string {
 		return *x.StateReason
 	}
 	return ""
+}
+
+func (x *Issue) GetSubIssuesSummary() *SubIssuesSummary {
+	if x != nil {
+		return x.SubIssuesSummary
+	}
+	return nil
+}
+
+func (x *Issue) GetIssueDependenciesSummary() *IssueDependenciesSummary {
+	if x != nil {
+		return x.IssueDependenciesSummary
+	}
+	return nil
+}
+
+func (x *Issue) GetType() *IssueType {
+	if x != nil {
+		return x.Type
+	}
+	return nil
+}
+
+func (x *Issue) GetClosedBy() *User {
+	if x != nil {
+		return x.ClosedBy
+	}
+	return nil
+}
+
+func (x *Issue) GetBodyHtml() string {
+	if x != nil && x.BodyHtml != nil {
+		return *x.BodyHtml
+	}
+	return ""
+}
+
+func (x *Issue) GetBodyText() string {
+	if x != nil && x.BodyText != nil {
+		return *x.BodyText
+	}
+	return ""
+}
+
+func (x *Issue) GetRepository() *Repository {
+	if x != nil {
+		return x.Repository
+	}
+	return nil
+}
+
+func (x *Issue) GetParentIssueUrl() string {
+	if x != nil && x.ParentIssueUrl != nil {
+		return *x.ParentIssueUrl
+	}
+	return ""
+}
+
+func (x *Issue) GetIssueFieldValues() []*IssueFieldValue {
+	if x != nil {
+		return x.IssueFieldValues
+	}
+	return nil
+}
+
+func (x *Issue) GetPinnedComment() *IssueComment {
+	if x != nil {
+		return x.PinnedComment
+	}
+	return nil
 }
 
 // Where to find the pull request that an issue belongs to.
@@ -416,25 +507,25 @@ func (x *IssuePullRequest) GetMergedAt() string {
 type Reactions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Lists the reactions.
-	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	Url *string `protobuf:"bytes,1,opt,name=url,proto3,oneof" json:"url,omitempty"`
 	// All reactions together.
-	TotalCount int32 `protobuf:"varint,2,opt,name=total_count,json=totalCount,proto3" json:"total_count,omitempty"`
+	TotalCount *int32 `protobuf:"varint,2,opt,name=total_count,json=totalCount,proto3,oneof" json:"total_count,omitempty"`
 	// Thumbs up. The payload calls it `+1`.
-	PlusOne int32 `protobuf:"varint,3,opt,name=plus_one,json=+1,proto3" json:"plus_one,omitempty"`
+	PlusOne *int32 `protobuf:"varint,3,opt,name=plus_one,json=+1,proto3,oneof" json:"plus_one,omitempty"`
 	// Thumbs down. The payload calls it `-1`.
-	MinusOne int32 `protobuf:"varint,4,opt,name=minus_one,json=-1,proto3" json:"minus_one,omitempty"`
+	MinusOne *int32 `protobuf:"varint,4,opt,name=minus_one,json=-1,proto3,oneof" json:"minus_one,omitempty"`
 	// Laughing faces.
-	Laugh int32 `protobuf:"varint,5,opt,name=laugh,proto3" json:"laugh,omitempty"`
+	Laugh *int32 `protobuf:"varint,5,opt,name=laugh,proto3,oneof" json:"laugh,omitempty"`
 	// Party poppers.
-	Hooray int32 `protobuf:"varint,6,opt,name=hooray,proto3" json:"hooray,omitempty"`
+	Hooray *int32 `protobuf:"varint,6,opt,name=hooray,proto3,oneof" json:"hooray,omitempty"`
 	// Confused faces.
-	Confused int32 `protobuf:"varint,7,opt,name=confused,proto3" json:"confused,omitempty"`
+	Confused *int32 `protobuf:"varint,7,opt,name=confused,proto3,oneof" json:"confused,omitempty"`
 	// Hearts.
-	Heart int32 `protobuf:"varint,8,opt,name=heart,proto3" json:"heart,omitempty"`
+	Heart *int32 `protobuf:"varint,8,opt,name=heart,proto3,oneof" json:"heart,omitempty"`
 	// Rockets.
-	Rocket int32 `protobuf:"varint,9,opt,name=rocket,proto3" json:"rocket,omitempty"`
+	Rocket *int32 `protobuf:"varint,9,opt,name=rocket,proto3,oneof" json:"rocket,omitempty"`
 	// Pairs of eyes.
-	Eyes          int32 `protobuf:"varint,10,opt,name=eyes,proto3" json:"eyes,omitempty"`
+	Eyes          *int32 `protobuf:"varint,10,opt,name=eyes,proto3,oneof" json:"eyes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -470,71 +561,71 @@ func (*Reactions) Descriptor() ([]byte, []int) {
 }
 
 func (x *Reactions) GetUrl() string {
-	if x != nil {
-		return x.Url
+	if x != nil && x.Url != nil {
+		return *x.Url
 	}
 	return ""
 }
 
 func (x *Reactions) GetTotalCount() int32 {
-	if x != nil {
-		return x.TotalCount
+	if x != nil && x.TotalCount != nil {
+		return *x.TotalCount
 	}
 	return 0
 }
 
 func (x *Reactions) GetPlusOne() int32 {
-	if x != nil {
-		return x.PlusOne
+	if x != nil && x.PlusOne != nil {
+		return *x.PlusOne
 	}
 	return 0
 }
 
 func (x *Reactions) GetMinusOne() int32 {
-	if x != nil {
-		return x.MinusOne
+	if x != nil && x.MinusOne != nil {
+		return *x.MinusOne
 	}
 	return 0
 }
 
 func (x *Reactions) GetLaugh() int32 {
-	if x != nil {
-		return x.Laugh
+	if x != nil && x.Laugh != nil {
+		return *x.Laugh
 	}
 	return 0
 }
 
 func (x *Reactions) GetHooray() int32 {
-	if x != nil {
-		return x.Hooray
+	if x != nil && x.Hooray != nil {
+		return *x.Hooray
 	}
 	return 0
 }
 
 func (x *Reactions) GetConfused() int32 {
-	if x != nil {
-		return x.Confused
+	if x != nil && x.Confused != nil {
+		return *x.Confused
 	}
 	return 0
 }
 
 func (x *Reactions) GetHeart() int32 {
-	if x != nil {
-		return x.Heart
+	if x != nil && x.Heart != nil {
+		return *x.Heart
 	}
 	return 0
 }
 
 func (x *Reactions) GetRocket() int32 {
-	if x != nil {
-		return x.Rocket
+	if x != nil && x.Rocket != nil {
+		return *x.Rocket
 	}
 	return 0
 }
 
 func (x *Reactions) GetEyes() int32 {
-	if x != nil {
-		return x.Eyes
+	if x != nil && x.Eyes != nil {
+		return *x.Eyes
 	}
 	return 0
 }
@@ -543,19 +634,19 @@ func (x *Reactions) GetEyes() int32 {
 type Label struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The label's number.
-	Id int64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Id *int64 `protobuf:"varint,1,opt,name=id,proto3,oneof" json:"id,omitempty"`
 	// The label's id in the GraphQL API.
-	NodeId string `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	NodeId *string `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3,oneof" json:"node_id,omitempty"`
 	// The label in the REST API.
-	Url string `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`
+	Url *string `protobuf:"bytes,3,opt,name=url,proto3,oneof" json:"url,omitempty"`
 	// The label's text.
-	Name string `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	Name *string `protobuf:"bytes,4,opt,name=name,proto3,oneof" json:"name,omitempty"`
 	// What the label means. Absent where nobody said.
 	Description *string `protobuf:"bytes,5,opt,name=description,proto3,oneof" json:"description,omitempty"`
 	// The colour: six hexadecimal digits without `#`.
-	Color string `protobuf:"bytes,6,opt,name=color,proto3" json:"color,omitempty"`
+	Color *string `protobuf:"bytes,6,opt,name=color,proto3,oneof" json:"color,omitempty"`
 	// Whether GitHub gives the label to every new repository.
-	Default       bool `protobuf:"varint,7,opt,name=default,proto3" json:"default,omitempty"`
+	Default       *bool `protobuf:"varint,7,opt,name=default,proto3,oneof" json:"default,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -591,29 +682,29 @@ func (*Label) Descriptor() ([]byte, []int) {
 }
 
 func (x *Label) GetId() int64 {
-	if x != nil {
-		return x.Id
+	if x != nil && x.Id != nil {
+		return *x.Id
 	}
 	return 0
 }
 
 func (x *Label) GetNodeId() string {
-	if x != nil {
-		return x.NodeId
+	if x != nil && x.NodeId != nil {
+		return *x.NodeId
 	}
 	return ""
 }
 
 func (x *Label) GetUrl() string {
-	if x != nil {
-		return x.Url
+	if x != nil && x.Url != nil {
+		return *x.Url
 	}
 	return ""
 }
 
 func (x *Label) GetName() string {
-	if x != nil {
-		return x.Name
+	if x != nil && x.Name != nil {
+		return *x.Name
 	}
 	return ""
 }
@@ -626,15 +717,15 @@ func (x *Label) GetDescription() string {
 }
 
 func (x *Label) GetColor() string {
-	if x != nil {
-		return x.Color
+	if x != nil && x.Color != nil {
+		return *x.Color
 	}
 	return ""
 }
 
 func (x *Label) GetDefault() bool {
-	if x != nil {
-		return x.Default
+	if x != nil && x.Default != nil {
+		return *x.Default
 	}
 	return false
 }
@@ -820,29 +911,55 @@ func (x *Milestone) GetClosedAt() string {
 	return ""
 }
 
-// What a text was before it was edited; what it is now stands in the edited thing itself.
-type TextChange struct {
+// A comment in the conversation of an issue or a pull request.
+type IssueComment struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The text as it was. The payload calls it `from`, which is a keyword in too many languages.
-	Previous      string `protobuf:"bytes,1,opt,name=previous,json=from,proto3" json:"previous,omitempty"`
+	// The issue comment in the REST API.
+	Url *string `protobuf:"bytes,1,opt,name=url,proto3,oneof" json:"url,omitempty"`
+	// The issue comment's page.
+	HtmlUrl *string `protobuf:"bytes,2,opt,name=html_url,json=htmlUrl,proto3,oneof" json:"html_url,omitempty"`
+	// The issue in the REST API.
+	IssueUrl *string `protobuf:"bytes,3,opt,name=issue_url,json=issueUrl,proto3,oneof" json:"issue_url,omitempty"`
+	// The issue comment's number.
+	Id *int64 `protobuf:"varint,4,opt,name=id,proto3,oneof" json:"id,omitempty"`
+	// The issue comment's id in the GraphQL API.
+	NodeId *string `protobuf:"bytes,5,opt,name=node_id,json=nodeId,proto3,oneof" json:"node_id,omitempty"`
+	// Who wrote it. Absent where the account is gone.
+	User *User `protobuf:"bytes,6,opt,name=user,proto3" json:"user,omitempty"`
+	// When the issue comment was made, in RFC 3339.
+	CreatedAt *string `protobuf:"bytes,7,opt,name=created_at,json=createdAt,proto3,oneof" json:"created_at,omitempty"`
+	// When the issue comment was last changed, in RFC 3339.
+	UpdatedAt *string `protobuf:"bytes,8,opt,name=updated_at,json=updatedAt,proto3,oneof" json:"updated_at,omitempty"`
+	// What its author is to the repository, for example `OWNER`, `MEMBER`, `CONTRIBUTOR` or `NONE`.
+	AuthorAssociation *string `protobuf:"bytes,9,opt,name=author_association,json=authorAssociation,proto3,oneof" json:"author_association,omitempty"`
+	// The text, in Markdown.
+	Body *string `protobuf:"bytes,10,opt,name=body,proto3,oneof" json:"body,omitempty"`
+	// The app through which it was made. Absent where there was none.
+	PerformedViaGithubApp *App `protobuf:"bytes,11,opt,name=performed_via_github_app,json=performedViaGithubApp,proto3" json:"performed_via_github_app,omitempty"`
+	// How many reacted, and how.
+	Reactions *Reactions `protobuf:"bytes,12,opt,name=reactions,proto3" json:"reactions,omitempty"`
+	// Who pinned it, and when. Absent where nobody did.
+	Pin *PinnedComment `protobuf:"bytes,13,opt,name=pin,proto3" json:"pin,omitempty"`
+	// Why it is folded up. Absent where it is not.
+	Minimized     *MinimizedComment `protobuf:"bytes,14,opt,name=minimized,proto3" json:"minimized,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *TextChange) Reset() {
-	*x = TextChange{}
+func (x *IssueComment) Reset() {
+	*x = IssueComment{}
 	mi := &file_certes_community_github_v1_issue_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *TextChange) String() string {
+func (x *IssueComment) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*TextChange) ProtoMessage() {}
+func (*IssueComment) ProtoMessage() {}
 
-func (x *TextChange) ProtoReflect() protoreflect.Message {
+func (x *IssueComment) ProtoReflect() protoreflect.Message {
 	mi := &file_certes_community_github_v1_issue_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -854,14 +971,598 @@ func (x *TextChange) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use TextChange.ProtoReflect.Descriptor instead.
-func (*TextChange) Descriptor() ([]byte, []int) {
+// Deprecated: Use IssueComment.ProtoReflect.Descriptor instead.
+func (*IssueComment) Descriptor() ([]byte, []int) {
 	return file_certes_community_github_v1_issue_proto_rawDescGZIP(), []int{5}
 }
 
-func (x *TextChange) GetPrevious() string {
+func (x *IssueComment) GetUrl() string {
+	if x != nil && x.Url != nil {
+		return *x.Url
+	}
+	return ""
+}
+
+func (x *IssueComment) GetHtmlUrl() string {
+	if x != nil && x.HtmlUrl != nil {
+		return *x.HtmlUrl
+	}
+	return ""
+}
+
+func (x *IssueComment) GetIssueUrl() string {
+	if x != nil && x.IssueUrl != nil {
+		return *x.IssueUrl
+	}
+	return ""
+}
+
+func (x *IssueComment) GetId() int64 {
+	if x != nil && x.Id != nil {
+		return *x.Id
+	}
+	return 0
+}
+
+func (x *IssueComment) GetNodeId() string {
+	if x != nil && x.NodeId != nil {
+		return *x.NodeId
+	}
+	return ""
+}
+
+func (x *IssueComment) GetUser() *User {
 	if x != nil {
-		return x.Previous
+		return x.User
+	}
+	return nil
+}
+
+func (x *IssueComment) GetCreatedAt() string {
+	if x != nil && x.CreatedAt != nil {
+		return *x.CreatedAt
+	}
+	return ""
+}
+
+func (x *IssueComment) GetUpdatedAt() string {
+	if x != nil && x.UpdatedAt != nil {
+		return *x.UpdatedAt
+	}
+	return ""
+}
+
+func (x *IssueComment) GetAuthorAssociation() string {
+	if x != nil && x.AuthorAssociation != nil {
+		return *x.AuthorAssociation
+	}
+	return ""
+}
+
+func (x *IssueComment) GetBody() string {
+	if x != nil && x.Body != nil {
+		return *x.Body
+	}
+	return ""
+}
+
+func (x *IssueComment) GetPerformedViaGithubApp() *App {
+	if x != nil {
+		return x.PerformedViaGithubApp
+	}
+	return nil
+}
+
+func (x *IssueComment) GetReactions() *Reactions {
+	if x != nil {
+		return x.Reactions
+	}
+	return nil
+}
+
+func (x *IssueComment) GetPin() *PinnedComment {
+	if x != nil {
+		return x.Pin
+	}
+	return nil
+}
+
+func (x *IssueComment) GetMinimized() *MinimizedComment {
+	if x != nil {
+		return x.Minimized
+	}
+	return nil
+}
+
+// How far the issues beneath an issue have come.
+type SubIssuesSummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many there are.
+	Total *int32 `protobuf:"varint,1,opt,name=total,proto3,oneof" json:"total,omitempty"`
+	// How many of them are closed.
+	Completed *int32 `protobuf:"varint,2,opt,name=completed,proto3,oneof" json:"completed,omitempty"`
+	// The same as a share, from 0 to 100.
+	PercentCompleted *int32 `protobuf:"varint,3,opt,name=percent_completed,json=percentCompleted,proto3,oneof" json:"percent_completed,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *SubIssuesSummary) Reset() {
+	*x = SubIssuesSummary{}
+	mi := &file_certes_community_github_v1_issue_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubIssuesSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubIssuesSummary) ProtoMessage() {}
+
+func (x *SubIssuesSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_community_github_v1_issue_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubIssuesSummary.ProtoReflect.Descriptor instead.
+func (*SubIssuesSummary) Descriptor() ([]byte, []int) {
+	return file_certes_community_github_v1_issue_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *SubIssuesSummary) GetTotal() int32 {
+	if x != nil && x.Total != nil {
+		return *x.Total
+	}
+	return 0
+}
+
+func (x *SubIssuesSummary) GetCompleted() int32 {
+	if x != nil && x.Completed != nil {
+		return *x.Completed
+	}
+	return 0
+}
+
+func (x *SubIssuesSummary) GetPercentCompleted() int32 {
+	if x != nil && x.PercentCompleted != nil {
+		return *x.PercentCompleted
+	}
+	return 0
+}
+
+// How many issues an issue waits for, and how many wait for it.
+type IssueDependenciesSummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many open issues it waits for.
+	BlockedBy *int32 `protobuf:"varint,1,opt,name=blocked_by,json=blockedBy,proto3,oneof" json:"blocked_by,omitempty"`
+	// How many open issues wait for it.
+	Blocking *int32 `protobuf:"varint,2,opt,name=blocking,proto3,oneof" json:"blocking,omitempty"`
+	// How many issues it waits for, open or not.
+	TotalBlockedBy *int32 `protobuf:"varint,3,opt,name=total_blocked_by,json=totalBlockedBy,proto3,oneof" json:"total_blocked_by,omitempty"`
+	// How many issues wait for it, open or not.
+	TotalBlocking *int32 `protobuf:"varint,4,opt,name=total_blocking,json=totalBlocking,proto3,oneof" json:"total_blocking,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueDependenciesSummary) Reset() {
+	*x = IssueDependenciesSummary{}
+	mi := &file_certes_community_github_v1_issue_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueDependenciesSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueDependenciesSummary) ProtoMessage() {}
+
+func (x *IssueDependenciesSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_community_github_v1_issue_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueDependenciesSummary.ProtoReflect.Descriptor instead.
+func (*IssueDependenciesSummary) Descriptor() ([]byte, []int) {
+	return file_certes_community_github_v1_issue_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *IssueDependenciesSummary) GetBlockedBy() int32 {
+	if x != nil && x.BlockedBy != nil {
+		return *x.BlockedBy
+	}
+	return 0
+}
+
+func (x *IssueDependenciesSummary) GetBlocking() int32 {
+	if x != nil && x.Blocking != nil {
+		return *x.Blocking
+	}
+	return 0
+}
+
+func (x *IssueDependenciesSummary) GetTotalBlockedBy() int32 {
+	if x != nil && x.TotalBlockedBy != nil {
+		return *x.TotalBlockedBy
+	}
+	return 0
+}
+
+func (x *IssueDependenciesSummary) GetTotalBlocking() int32 {
+	if x != nil && x.TotalBlocking != nil {
+		return *x.TotalBlocking
+	}
+	return 0
+}
+
+// A type of issues, as an organization defines it.
+type IssueType struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The issue type's number.
+	Id *int64 `protobuf:"varint,1,opt,name=id,proto3,oneof" json:"id,omitempty"`
+	// The issue type's id in the GraphQL API.
+	NodeId *string `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3,oneof" json:"node_id,omitempty"`
+	// The type's name, for example `Bug`.
+	Name *string `protobuf:"bytes,3,opt,name=name,proto3,oneof" json:"name,omitempty"`
+	// What the type means. Absent where nobody said.
+	Description *string `protobuf:"bytes,4,opt,name=description,proto3,oneof" json:"description,omitempty"`
+	// The colour, by name. Absent where it has none.
+	Color *string `protobuf:"bytes,5,opt,name=color,proto3,oneof" json:"color,omitempty"`
+	// When the issue type was made, in RFC 3339.
+	CreatedAt *string `protobuf:"bytes,6,opt,name=created_at,json=createdAt,proto3,oneof" json:"created_at,omitempty"`
+	// When the issue type was last changed, in RFC 3339.
+	UpdatedAt *string `protobuf:"bytes,7,opt,name=updated_at,json=updatedAt,proto3,oneof" json:"updated_at,omitempty"`
+	// Whether it can be given to issues.
+	IsEnabled     *bool `protobuf:"varint,8,opt,name=is_enabled,json=isEnabled,proto3,oneof" json:"is_enabled,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueType) Reset() {
+	*x = IssueType{}
+	mi := &file_certes_community_github_v1_issue_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueType) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueType) ProtoMessage() {}
+
+func (x *IssueType) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_community_github_v1_issue_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueType.ProtoReflect.Descriptor instead.
+func (*IssueType) Descriptor() ([]byte, []int) {
+	return file_certes_community_github_v1_issue_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *IssueType) GetId() int64 {
+	if x != nil && x.Id != nil {
+		return *x.Id
+	}
+	return 0
+}
+
+func (x *IssueType) GetNodeId() string {
+	if x != nil && x.NodeId != nil {
+		return *x.NodeId
+	}
+	return ""
+}
+
+func (x *IssueType) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
+func (x *IssueType) GetDescription() string {
+	if x != nil && x.Description != nil {
+		return *x.Description
+	}
+	return ""
+}
+
+func (x *IssueType) GetColor() string {
+	if x != nil && x.Color != nil {
+		return *x.Color
+	}
+	return ""
+}
+
+func (x *IssueType) GetCreatedAt() string {
+	if x != nil && x.CreatedAt != nil {
+		return *x.CreatedAt
+	}
+	return ""
+}
+
+func (x *IssueType) GetUpdatedAt() string {
+	if x != nil && x.UpdatedAt != nil {
+		return *x.UpdatedAt
+	}
+	return ""
+}
+
+func (x *IssueType) GetIsEnabled() bool {
+	if x != nil && x.IsEnabled != nil {
+		return *x.IsEnabled
+	}
+	return false
+}
+
+// What an issue has for a field that its organization defines.
+type IssueFieldValue struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The field's number.
+	IssueFieldId *int64 `protobuf:"varint,1,opt,name=issue_field_id,json=issueFieldId,proto3,oneof" json:"issue_field_id,omitempty"`
+	// The issue field value's id in the GraphQL API.
+	NodeId *string `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3,oneof" json:"node_id,omitempty"`
+	// What the field holds: `text`, `single_select`, `number` or `date`.
+	DataType *string `protobuf:"bytes,3,opt,name=data_type,json=dataType,proto3,oneof" json:"data_type,omitempty"`
+	// The value: a text or a number, or null where there is none.
+	Value *structpb.Value `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`
+	// What was chosen. Absent where the field is not for choosing.
+	SingleSelectOption *IssueFieldOption `protobuf:"bytes,5,opt,name=single_select_option,json=singleSelectOption,proto3" json:"single_select_option,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *IssueFieldValue) Reset() {
+	*x = IssueFieldValue{}
+	mi := &file_certes_community_github_v1_issue_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueFieldValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueFieldValue) ProtoMessage() {}
+
+func (x *IssueFieldValue) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_community_github_v1_issue_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueFieldValue.ProtoReflect.Descriptor instead.
+func (*IssueFieldValue) Descriptor() ([]byte, []int) {
+	return file_certes_community_github_v1_issue_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *IssueFieldValue) GetIssueFieldId() int64 {
+	if x != nil && x.IssueFieldId != nil {
+		return *x.IssueFieldId
+	}
+	return 0
+}
+
+func (x *IssueFieldValue) GetNodeId() string {
+	if x != nil && x.NodeId != nil {
+		return *x.NodeId
+	}
+	return ""
+}
+
+func (x *IssueFieldValue) GetDataType() string {
+	if x != nil && x.DataType != nil {
+		return *x.DataType
+	}
+	return ""
+}
+
+func (x *IssueFieldValue) GetValue() *structpb.Value {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *IssueFieldValue) GetSingleSelectOption() *IssueFieldOption {
+	if x != nil {
+		return x.SingleSelectOption
+	}
+	return nil
+}
+
+// What was chosen for a field of an issue.
+type IssueFieldOption struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The issue field option's number.
+	Id *int64 `protobuf:"varint,1,opt,name=id,proto3,oneof" json:"id,omitempty"`
+	// The name.
+	Name *string `protobuf:"bytes,2,opt,name=name,proto3,oneof" json:"name,omitempty"`
+	// The colour, by name.
+	Color         *string `protobuf:"bytes,3,opt,name=color,proto3,oneof" json:"color,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueFieldOption) Reset() {
+	*x = IssueFieldOption{}
+	mi := &file_certes_community_github_v1_issue_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueFieldOption) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueFieldOption) ProtoMessage() {}
+
+func (x *IssueFieldOption) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_community_github_v1_issue_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueFieldOption.ProtoReflect.Descriptor instead.
+func (*IssueFieldOption) Descriptor() ([]byte, []int) {
+	return file_certes_community_github_v1_issue_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *IssueFieldOption) GetId() int64 {
+	if x != nil && x.Id != nil {
+		return *x.Id
+	}
+	return 0
+}
+
+func (x *IssueFieldOption) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
+func (x *IssueFieldOption) GetColor() string {
+	if x != nil && x.Color != nil {
+		return *x.Color
+	}
+	return ""
+}
+
+// How a comment was pinned.
+type PinnedComment struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When, in RFC 3339.
+	PinnedAt *string `protobuf:"bytes,1,opt,name=pinned_at,json=pinnedAt,proto3,oneof" json:"pinned_at,omitempty"`
+	// By whom.
+	PinnedBy      *User `protobuf:"bytes,2,opt,name=pinned_by,json=pinnedBy,proto3" json:"pinned_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PinnedComment) Reset() {
+	*x = PinnedComment{}
+	mi := &file_certes_community_github_v1_issue_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PinnedComment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PinnedComment) ProtoMessage() {}
+
+func (x *PinnedComment) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_community_github_v1_issue_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PinnedComment.ProtoReflect.Descriptor instead.
+func (*PinnedComment) Descriptor() ([]byte, []int) {
+	return file_certes_community_github_v1_issue_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *PinnedComment) GetPinnedAt() string {
+	if x != nil && x.PinnedAt != nil {
+		return *x.PinnedAt
+	}
+	return ""
+}
+
+func (x *PinnedComment) GetPinnedBy() *User {
+	if x != nil {
+		return x.PinnedBy
+	}
+	return nil
+}
+
+// How a comment was folded up.
+type MinimizedComment struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why, for example `outdated` or `resolved`.
+	Reason        *string `protobuf:"bytes,1,opt,name=reason,proto3,oneof" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MinimizedComment) Reset() {
+	*x = MinimizedComment{}
+	mi := &file_certes_community_github_v1_issue_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MinimizedComment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MinimizedComment) ProtoMessage() {}
+
+func (x *MinimizedComment) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_community_github_v1_issue_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MinimizedComment.ProtoReflect.Descriptor instead.
+func (*MinimizedComment) Descriptor() ([]byte, []int) {
+	return file_certes_community_github_v1_issue_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *MinimizedComment) GetReason() string {
+	if x != nil && x.Reason != nil {
+		return *x.Reason
 	}
 	return ""
 }
@@ -870,53 +1571,83 @@ var File_certes_community_github_v1_issue_proto protoreflect.FileDescriptor
 
 const file_certes_community_github_v1_issue_proto_rawDesc = "" +
 	"\n" +
-	"&certes/community/github/v1/issue.proto\x12\x1acertes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a%certes/community/github/v1/user.proto\"\xc0\n" +
+	"&certes/community/github/v1/issue.proto\x12\x1acertes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/user.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x8d\x12\n" +
+	"\x05Issue\x12\x15\n" +
+	"\x03url\x18\x01 \x01(\tH\x00R\x03url\x88\x01\x01\x12*\n" +
+	"\x0erepository_url\x18\x02 \x01(\tH\x01R\rrepositoryUrl\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"\x05Issue\x12\x10\n" +
-	"\x03url\x18\x01 \x01(\tR\x03url\x12%\n" +
-	"\x0erepository_url\x18\x02 \x01(\tR\rrepositoryUrl\x12\x1d\n" +
+	"labels_url\x18\x03 \x01(\tH\x02R\tlabelsUrl\x88\x01\x01\x12&\n" +
+	"\fcomments_url\x18\x04 \x01(\tH\x03R\vcommentsUrl\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"labels_url\x18\x03 \x01(\tR\tlabelsUrl\x12!\n" +
-	"\fcomments_url\x18\x04 \x01(\tR\vcommentsUrl\x12\x1d\n" +
-	"\n" +
-	"events_url\x18\x05 \x01(\tR\teventsUrl\x12\x19\n" +
-	"\bhtml_url\x18\x06 \x01(\tR\ahtmlUrl\x12\x0e\n" +
-	"\x02id\x18\a \x01(\x03R\x02id\x12\x17\n" +
-	"\anode_id\x18\b \x01(\tR\x06nodeId\x12\x16\n" +
-	"\x06number\x18\t \x01(\x05R\x06number\x12\x14\n" +
+	"events_url\x18\x05 \x01(\tH\x04R\teventsUrl\x88\x01\x01\x12\x1e\n" +
+	"\bhtml_url\x18\x06 \x01(\tH\x05R\ahtmlUrl\x88\x01\x01\x12\x0e\n" +
+	"\x02id\x18\a \x01(\x03R\x02id\x12\x1c\n" +
+	"\anode_id\x18\b \x01(\tH\x06R\x06nodeId\x88\x01\x01\x12\x16\n" +
+	"\x06number\x18\t \x01(\x05R\x06number\x12\x19\n" +
 	"\x05title\x18\n" +
-	" \x01(\tR\x05title\x124\n" +
+	" \x01(\tH\aR\x05title\x88\x01\x01\x124\n" +
 	"\x04user\x18\v \x01(\v2 .certes.community.github.v1.UserR\x04user\x129\n" +
 	"\x06labels\x18\f \x03(\v2!.certes.community.github.v1.LabelR\x06labels\x12\x19\n" +
-	"\x05state\x18\r \x01(\tH\x00R\x05state\x88\x01\x01\x12\x1b\n" +
-	"\x06locked\x18\x0e \x01(\bH\x01R\x06locked\x88\x01\x01\x12<\n" +
+	"\x05state\x18\r \x01(\tH\bR\x05state\x88\x01\x01\x12\x1b\n" +
+	"\x06locked\x18\x0e \x01(\bH\tR\x06locked\x88\x01\x01\x12<\n" +
 	"\bassignee\x18\x0f \x01(\v2 .certes.community.github.v1.UserR\bassignee\x12>\n" +
 	"\tassignees\x18\x10 \x03(\v2 .certes.community.github.v1.UserR\tassignees\x12C\n" +
-	"\tmilestone\x18\x11 \x01(\v2%.certes.community.github.v1.MilestoneR\tmilestone\x12\x1a\n" +
-	"\bcomments\x18\x12 \x01(\x05R\bcomments\x12\x1d\n" +
+	"\tmilestone\x18\x11 \x01(\v2%.certes.community.github.v1.MilestoneR\tmilestone\x12\x1f\n" +
+	"\bcomments\x18\x12 \x01(\x05H\n" +
+	"R\bcomments\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"created_at\x18\x13 \x01(\tR\tcreatedAt\x12\x1d\n" +
+	"created_at\x18\x13 \x01(\tH\vR\tcreatedAt\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"updated_at\x18\x14 \x01(\tR\tupdatedAt\x12 \n" +
-	"\tclosed_at\x18\x15 \x01(\tH\x02R\bclosedAt\x88\x01\x01\x12-\n" +
-	"\x12author_association\x18\x16 \x01(\tR\x11authorAssociation\x121\n" +
-	"\x12active_lock_reason\x18\x17 \x01(\tH\x03R\x10activeLockReason\x88\x01\x01\x12\x19\n" +
-	"\x05draft\x18\x18 \x01(\bH\x04R\x05draft\x88\x01\x01\x12X\n" +
+	"updated_at\x18\x14 \x01(\tH\fR\tupdatedAt\x88\x01\x01\x12 \n" +
+	"\tclosed_at\x18\x15 \x01(\tH\rR\bclosedAt\x88\x01\x01\x122\n" +
+	"\x12author_association\x18\x16 \x01(\tH\x0eR\x11authorAssociation\x88\x01\x01\x121\n" +
+	"\x12active_lock_reason\x18\x17 \x01(\tH\x0fR\x10activeLockReason\x88\x01\x01\x12\x19\n" +
+	"\x05draft\x18\x18 \x01(\bH\x10R\x05draft\x88\x01\x01\x12X\n" +
 	"\x18performed_via_github_app\x18\x19 \x01(\v2\x1f.certes.community.github.v1.AppR\x15performedViaGithubApp\x12O\n" +
 	"\fpull_request\x18\x1a \x01(\v2,.certes.community.github.v1.IssuePullRequestR\vpullRequest\x12\x17\n" +
-	"\x04body\x18\x1b \x01(\tH\x05R\x04body\x88\x01\x01\x12C\n" +
+	"\x04body\x18\x1b \x01(\tH\x11R\x04body\x88\x01\x01\x12C\n" +
 	"\treactions\x18\x1c \x01(\v2%.certes.community.github.v1.ReactionsR\treactions\x12&\n" +
-	"\ftimeline_url\x18\x1d \x01(\tH\x06R\vtimelineUrl\x88\x01\x01\x12&\n" +
-	"\fstate_reason\x18\x1e \x01(\tH\aR\vstateReason\x88\x01\x01B\b\n" +
+	"\ftimeline_url\x18\x1d \x01(\tH\x12R\vtimelineUrl\x88\x01\x01\x12&\n" +
+	"\fstate_reason\x18\x1e \x01(\tH\x13R\vstateReason\x88\x01\x01\x12Z\n" +
+	"\x12sub_issues_summary\x18\x1f \x01(\v2,.certes.community.github.v1.SubIssuesSummaryR\x10subIssuesSummary\x12r\n" +
+	"\x1aissue_dependencies_summary\x18  \x01(\v24.certes.community.github.v1.IssueDependenciesSummaryR\x18issueDependenciesSummary\x129\n" +
+	"\x04type\x18! \x01(\v2%.certes.community.github.v1.IssueTypeR\x04type\x12=\n" +
+	"\tclosed_by\x18\" \x01(\v2 .certes.community.github.v1.UserR\bclosedBy\x12 \n" +
+	"\tbody_html\x18# \x01(\tH\x14R\bbodyHtml\x88\x01\x01\x12 \n" +
+	"\tbody_text\x18$ \x01(\tH\x15R\bbodyText\x88\x01\x01\x12F\n" +
+	"\n" +
+	"repository\x18% \x01(\v2&.certes.community.github.v1.RepositoryR\n" +
+	"repository\x12-\n" +
+	"\x10parent_issue_url\x18& \x01(\tH\x16R\x0eparentIssueUrl\x88\x01\x01\x12Y\n" +
+	"\x12issue_field_values\x18' \x03(\v2+.certes.community.github.v1.IssueFieldValueR\x10issueFieldValues\x12O\n" +
+	"\x0epinned_comment\x18( \x01(\v2(.certes.community.github.v1.IssueCommentR\rpinnedCommentB\x06\n" +
+	"\x04_urlB\x11\n" +
+	"\x0f_repository_urlB\r\n" +
+	"\v_labels_urlB\x0f\n" +
+	"\r_comments_urlB\r\n" +
+	"\v_events_urlB\v\n" +
+	"\t_html_urlB\n" +
+	"\n" +
+	"\b_node_idB\b\n" +
+	"\x06_titleB\b\n" +
 	"\x06_stateB\t\n" +
-	"\a_lockedB\f\n" +
+	"\a_lockedB\v\n" +
+	"\t_commentsB\r\n" +
+	"\v_created_atB\r\n" +
+	"\v_updated_atB\f\n" +
 	"\n" +
 	"_closed_atB\x15\n" +
+	"\x13_author_associationB\x15\n" +
 	"\x13_active_lock_reasonB\b\n" +
 	"\x06_draftB\a\n" +
 	"\x05_bodyB\x0f\n" +
 	"\r_timeline_urlB\x0f\n" +
-	"\r_state_reason\"\xeb\x01\n" +
+	"\r_state_reasonB\f\n" +
+	"\n" +
+	"_body_htmlB\f\n" +
+	"\n" +
+	"_body_textB\x13\n" +
+	"\x11_parent_issue_url\"\xeb\x01\n" +
 	"\x10IssuePullRequest\x12\x15\n" +
 	"\x03url\x18\x01 \x01(\tH\x00R\x03url\x88\x01\x01\x12\x1e\n" +
 	"\bhtml_url\x18\x02 \x01(\tH\x01R\ahtmlUrl\x88\x01\x01\x12\x1e\n" +
@@ -929,29 +1660,48 @@ const file_certes_community_github_v1_issue_proto_rawDesc = "" +
 	"\n" +
 	"_patch_urlB\f\n" +
 	"\n" +
-	"_merged_at\"\xf7\x01\n" +
-	"\tReactions\x12\x10\n" +
-	"\x03url\x18\x01 \x01(\tR\x03url\x12\x1f\n" +
-	"\vtotal_count\x18\x02 \x01(\x05R\n" +
-	"totalCount\x12\x14\n" +
-	"\bplus_one\x18\x03 \x01(\x05R\x02+1\x12\x15\n" +
-	"\tminus_one\x18\x04 \x01(\x05R\x02-1\x12\x14\n" +
-	"\x05laugh\x18\x05 \x01(\x05R\x05laugh\x12\x16\n" +
-	"\x06hooray\x18\x06 \x01(\x05R\x06hooray\x12\x1a\n" +
-	"\bconfused\x18\a \x01(\x05R\bconfused\x12\x14\n" +
-	"\x05heart\x18\b \x01(\x05R\x05heart\x12\x16\n" +
-	"\x06rocket\x18\t \x01(\x05R\x06rocket\x12\x12\n" +
+	"_merged_at\"\x9c\x03\n" +
+	"\tReactions\x12\x15\n" +
+	"\x03url\x18\x01 \x01(\tH\x00R\x03url\x88\x01\x01\x12$\n" +
+	"\vtotal_count\x18\x02 \x01(\x05H\x01R\n" +
+	"totalCount\x88\x01\x01\x12\x19\n" +
+	"\bplus_one\x18\x03 \x01(\x05H\x02R\x02+1\x88\x01\x01\x12\x1a\n" +
+	"\tminus_one\x18\x04 \x01(\x05H\x03R\x02-1\x88\x01\x01\x12\x19\n" +
+	"\x05laugh\x18\x05 \x01(\x05H\x04R\x05laugh\x88\x01\x01\x12\x1b\n" +
+	"\x06hooray\x18\x06 \x01(\x05H\x05R\x06hooray\x88\x01\x01\x12\x1f\n" +
+	"\bconfused\x18\a \x01(\x05H\x06R\bconfused\x88\x01\x01\x12\x19\n" +
+	"\x05heart\x18\b \x01(\x05H\aR\x05heart\x88\x01\x01\x12\x1b\n" +
+	"\x06rocket\x18\t \x01(\x05H\bR\x06rocket\x88\x01\x01\x12\x17\n" +
 	"\x04eyes\x18\n" +
-	" \x01(\x05R\x04eyes\"\xbd\x01\n" +
-	"\x05Label\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x17\n" +
-	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x10\n" +
-	"\x03url\x18\x03 \x01(\tR\x03url\x12\x12\n" +
-	"\x04name\x18\x04 \x01(\tR\x04name\x12%\n" +
-	"\vdescription\x18\x05 \x01(\tH\x00R\vdescription\x88\x01\x01\x12\x14\n" +
-	"\x05color\x18\x06 \x01(\tR\x05color\x12\x18\n" +
-	"\adefault\x18\a \x01(\bR\adefaultB\x0e\n" +
-	"\f_description\"\x92\x04\n" +
+	" \x01(\x05H\tR\x04eyes\x88\x01\x01B\x06\n" +
+	"\x04_urlB\x0e\n" +
+	"\f_total_countB\v\n" +
+	"\t_plus_oneB\f\n" +
+	"\n" +
+	"_minus_oneB\b\n" +
+	"\x06_laughB\t\n" +
+	"\a_hoorayB\v\n" +
+	"\t_confusedB\b\n" +
+	"\x06_heartB\t\n" +
+	"\a_rocketB\a\n" +
+	"\x05_eyes\"\x95\x02\n" +
+	"\x05Label\x12\x13\n" +
+	"\x02id\x18\x01 \x01(\x03H\x00R\x02id\x88\x01\x01\x12\x1c\n" +
+	"\anode_id\x18\x02 \x01(\tH\x01R\x06nodeId\x88\x01\x01\x12\x15\n" +
+	"\x03url\x18\x03 \x01(\tH\x02R\x03url\x88\x01\x01\x12\x17\n" +
+	"\x04name\x18\x04 \x01(\tH\x03R\x04name\x88\x01\x01\x12%\n" +
+	"\vdescription\x18\x05 \x01(\tH\x04R\vdescription\x88\x01\x01\x12\x19\n" +
+	"\x05color\x18\x06 \x01(\tH\x05R\x05color\x88\x01\x01\x12\x1d\n" +
+	"\adefault\x18\a \x01(\bH\x06R\adefault\x88\x01\x01B\x05\n" +
+	"\x03_idB\n" +
+	"\n" +
+	"\b_node_idB\x06\n" +
+	"\x04_urlB\a\n" +
+	"\x05_nameB\x0e\n" +
+	"\f_descriptionB\b\n" +
+	"\x06_colorB\n" +
+	"\n" +
+	"\b_default\"\x92\x04\n" +
 	"\tMilestone\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12\x19\n" +
 	"\bhtml_url\x18\x02 \x01(\tR\ahtmlUrl\x12\x1d\n" +
@@ -977,10 +1727,101 @@ const file_certes_community_github_v1_issue_proto_rawDesc = "" +
 	"\f_descriptionB\t\n" +
 	"\a_due_onB\f\n" +
 	"\n" +
-	"_closed_at\"$\n" +
+	"_closed_at\"\x81\x06\n" +
+	"\fIssueComment\x12\x15\n" +
+	"\x03url\x18\x01 \x01(\tH\x00R\x03url\x88\x01\x01\x12\x1e\n" +
+	"\bhtml_url\x18\x02 \x01(\tH\x01R\ahtmlUrl\x88\x01\x01\x12 \n" +
+	"\tissue_url\x18\x03 \x01(\tH\x02R\bissueUrl\x88\x01\x01\x12\x13\n" +
+	"\x02id\x18\x04 \x01(\x03H\x03R\x02id\x88\x01\x01\x12\x1c\n" +
+	"\anode_id\x18\x05 \x01(\tH\x04R\x06nodeId\x88\x01\x01\x124\n" +
+	"\x04user\x18\x06 \x01(\v2 .certes.community.github.v1.UserR\x04user\x12\"\n" +
 	"\n" +
-	"TextChange\x12\x16\n" +
-	"\bprevious\x18\x01 \x01(\tR\x04fromB\xec\x01\n" +
+	"created_at\x18\a \x01(\tH\x05R\tcreatedAt\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"updated_at\x18\b \x01(\tH\x06R\tupdatedAt\x88\x01\x01\x122\n" +
+	"\x12author_association\x18\t \x01(\tH\aR\x11authorAssociation\x88\x01\x01\x12\x17\n" +
+	"\x04body\x18\n" +
+	" \x01(\tH\bR\x04body\x88\x01\x01\x12X\n" +
+	"\x18performed_via_github_app\x18\v \x01(\v2\x1f.certes.community.github.v1.AppR\x15performedViaGithubApp\x12C\n" +
+	"\treactions\x18\f \x01(\v2%.certes.community.github.v1.ReactionsR\treactions\x12;\n" +
+	"\x03pin\x18\r \x01(\v2).certes.community.github.v1.PinnedCommentR\x03pin\x12J\n" +
+	"\tminimized\x18\x0e \x01(\v2,.certes.community.github.v1.MinimizedCommentR\tminimizedB\x06\n" +
+	"\x04_urlB\v\n" +
+	"\t_html_urlB\f\n" +
+	"\n" +
+	"_issue_urlB\x05\n" +
+	"\x03_idB\n" +
+	"\n" +
+	"\b_node_idB\r\n" +
+	"\v_created_atB\r\n" +
+	"\v_updated_atB\x15\n" +
+	"\x13_author_associationB\a\n" +
+	"\x05_body\"\xb0\x01\n" +
+	"\x10SubIssuesSummary\x12\x19\n" +
+	"\x05total\x18\x01 \x01(\x05H\x00R\x05total\x88\x01\x01\x12!\n" +
+	"\tcompleted\x18\x02 \x01(\x05H\x01R\tcompleted\x88\x01\x01\x120\n" +
+	"\x11percent_completed\x18\x03 \x01(\x05H\x02R\x10percentCompleted\x88\x01\x01B\b\n" +
+	"\x06_totalB\f\n" +
+	"\n" +
+	"_completedB\x14\n" +
+	"\x12_percent_completed\"\xfe\x01\n" +
+	"\x18IssueDependenciesSummary\x12\"\n" +
+	"\n" +
+	"blocked_by\x18\x01 \x01(\x05H\x00R\tblockedBy\x88\x01\x01\x12\x1f\n" +
+	"\bblocking\x18\x02 \x01(\x05H\x01R\bblocking\x88\x01\x01\x12-\n" +
+	"\x10total_blocked_by\x18\x03 \x01(\x05H\x02R\x0etotalBlockedBy\x88\x01\x01\x12*\n" +
+	"\x0etotal_blocking\x18\x04 \x01(\x05H\x03R\rtotalBlocking\x88\x01\x01B\r\n" +
+	"\v_blocked_byB\v\n" +
+	"\t_blockingB\x13\n" +
+	"\x11_total_blocked_byB\x11\n" +
+	"\x0f_total_blocking\"\xe8\x02\n" +
+	"\tIssueType\x12\x13\n" +
+	"\x02id\x18\x01 \x01(\x03H\x00R\x02id\x88\x01\x01\x12\x1c\n" +
+	"\anode_id\x18\x02 \x01(\tH\x01R\x06nodeId\x88\x01\x01\x12\x17\n" +
+	"\x04name\x18\x03 \x01(\tH\x02R\x04name\x88\x01\x01\x12%\n" +
+	"\vdescription\x18\x04 \x01(\tH\x03R\vdescription\x88\x01\x01\x12\x19\n" +
+	"\x05color\x18\x05 \x01(\tH\x04R\x05color\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"created_at\x18\x06 \x01(\tH\x05R\tcreatedAt\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"updated_at\x18\a \x01(\tH\x06R\tupdatedAt\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"is_enabled\x18\b \x01(\bH\aR\tisEnabled\x88\x01\x01B\x05\n" +
+	"\x03_idB\n" +
+	"\n" +
+	"\b_node_idB\a\n" +
+	"\x05_nameB\x0e\n" +
+	"\f_descriptionB\b\n" +
+	"\x06_colorB\r\n" +
+	"\v_created_atB\r\n" +
+	"\v_updated_atB\r\n" +
+	"\v_is_enabled\"\xb7\x02\n" +
+	"\x0fIssueFieldValue\x12)\n" +
+	"\x0eissue_field_id\x18\x01 \x01(\x03H\x00R\fissueFieldId\x88\x01\x01\x12\x1c\n" +
+	"\anode_id\x18\x02 \x01(\tH\x01R\x06nodeId\x88\x01\x01\x12 \n" +
+	"\tdata_type\x18\x03 \x01(\tH\x02R\bdataType\x88\x01\x01\x12,\n" +
+	"\x05value\x18\x04 \x01(\v2\x16.google.protobuf.ValueR\x05value\x12^\n" +
+	"\x14single_select_option\x18\x05 \x01(\v2,.certes.community.github.v1.IssueFieldOptionR\x12singleSelectOptionB\x11\n" +
+	"\x0f_issue_field_idB\n" +
+	"\n" +
+	"\b_node_idB\f\n" +
+	"\n" +
+	"_data_type\"u\n" +
+	"\x10IssueFieldOption\x12\x13\n" +
+	"\x02id\x18\x01 \x01(\x03H\x00R\x02id\x88\x01\x01\x12\x17\n" +
+	"\x04name\x18\x02 \x01(\tH\x01R\x04name\x88\x01\x01\x12\x19\n" +
+	"\x05color\x18\x03 \x01(\tH\x02R\x05color\x88\x01\x01B\x05\n" +
+	"\x03_idB\a\n" +
+	"\x05_nameB\b\n" +
+	"\x06_color\"~\n" +
+	"\rPinnedComment\x12 \n" +
+	"\tpinned_at\x18\x01 \x01(\tH\x00R\bpinnedAt\x88\x01\x01\x12=\n" +
+	"\tpinned_by\x18\x02 \x01(\v2 .certes.community.github.v1.UserR\bpinnedByB\f\n" +
+	"\n" +
+	"_pinned_at\":\n" +
+	"\x10MinimizedComment\x12\x1b\n" +
+	"\x06reason\x18\x01 \x01(\tH\x00R\x06reason\x88\x01\x01B\t\n" +
+	"\a_reasonB\xec\x01\n" +
 	"\x1ecom.certes.community.github.v1B\n" +
 	"IssueProtoP\x01Z3github.com/hookactions/certes-contrib/github;github\xa2\x02\x03CCG\xaa\x02\x1aCertes.Community.Github.V1\xca\x02\x1aCertes\\Community\\Github\\V1\xe2\x02&Certes\\Community\\Github\\V1\\GPBMetadata\xea\x02\x1dCertes::Community::Github::V1b\x06proto3"
 
@@ -996,32 +1837,56 @@ func file_certes_community_github_v1_issue_proto_rawDescGZIP() []byte {
 	return file_certes_community_github_v1_issue_proto_rawDescData
 }
 
-var file_certes_community_github_v1_issue_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_certes_community_github_v1_issue_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_certes_community_github_v1_issue_proto_goTypes = []any{
-	(*Issue)(nil),            // 0: certes.community.github.v1.Issue
-	(*IssuePullRequest)(nil), // 1: certes.community.github.v1.IssuePullRequest
-	(*Reactions)(nil),        // 2: certes.community.github.v1.Reactions
-	(*Label)(nil),            // 3: certes.community.github.v1.Label
-	(*Milestone)(nil),        // 4: certes.community.github.v1.Milestone
-	(*TextChange)(nil),       // 5: certes.community.github.v1.TextChange
-	(*User)(nil),             // 6: certes.community.github.v1.User
-	(*App)(nil),              // 7: certes.community.github.v1.App
+	(*Issue)(nil),                    // 0: certes.community.github.v1.Issue
+	(*IssuePullRequest)(nil),         // 1: certes.community.github.v1.IssuePullRequest
+	(*Reactions)(nil),                // 2: certes.community.github.v1.Reactions
+	(*Label)(nil),                    // 3: certes.community.github.v1.Label
+	(*Milestone)(nil),                // 4: certes.community.github.v1.Milestone
+	(*IssueComment)(nil),             // 5: certes.community.github.v1.IssueComment
+	(*SubIssuesSummary)(nil),         // 6: certes.community.github.v1.SubIssuesSummary
+	(*IssueDependenciesSummary)(nil), // 7: certes.community.github.v1.IssueDependenciesSummary
+	(*IssueType)(nil),                // 8: certes.community.github.v1.IssueType
+	(*IssueFieldValue)(nil),          // 9: certes.community.github.v1.IssueFieldValue
+	(*IssueFieldOption)(nil),         // 10: certes.community.github.v1.IssueFieldOption
+	(*PinnedComment)(nil),            // 11: certes.community.github.v1.PinnedComment
+	(*MinimizedComment)(nil),         // 12: certes.community.github.v1.MinimizedComment
+	(*User)(nil),                     // 13: certes.community.github.v1.User
+	(*App)(nil),                      // 14: certes.community.github.v1.App
+	(*Repository)(nil),               // 15: certes.community.github.v1.Repository
+	(*structpb.Value)(nil),           // 16: google.protobuf.Value
 }
 var file_certes_community_github_v1_issue_proto_depIdxs = []int32{
-	6, // 0: certes.community.github.v1.Issue.user:type_name -> certes.community.github.v1.User
-	3, // 1: certes.community.github.v1.Issue.labels:type_name -> certes.community.github.v1.Label
-	6, // 2: certes.community.github.v1.Issue.assignee:type_name -> certes.community.github.v1.User
-	6, // 3: certes.community.github.v1.Issue.assignees:type_name -> certes.community.github.v1.User
-	4, // 4: certes.community.github.v1.Issue.milestone:type_name -> certes.community.github.v1.Milestone
-	7, // 5: certes.community.github.v1.Issue.performed_via_github_app:type_name -> certes.community.github.v1.App
-	1, // 6: certes.community.github.v1.Issue.pull_request:type_name -> certes.community.github.v1.IssuePullRequest
-	2, // 7: certes.community.github.v1.Issue.reactions:type_name -> certes.community.github.v1.Reactions
-	6, // 8: certes.community.github.v1.Milestone.creator:type_name -> certes.community.github.v1.User
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	13, // 0: certes.community.github.v1.Issue.user:type_name -> certes.community.github.v1.User
+	3,  // 1: certes.community.github.v1.Issue.labels:type_name -> certes.community.github.v1.Label
+	13, // 2: certes.community.github.v1.Issue.assignee:type_name -> certes.community.github.v1.User
+	13, // 3: certes.community.github.v1.Issue.assignees:type_name -> certes.community.github.v1.User
+	4,  // 4: certes.community.github.v1.Issue.milestone:type_name -> certes.community.github.v1.Milestone
+	14, // 5: certes.community.github.v1.Issue.performed_via_github_app:type_name -> certes.community.github.v1.App
+	1,  // 6: certes.community.github.v1.Issue.pull_request:type_name -> certes.community.github.v1.IssuePullRequest
+	2,  // 7: certes.community.github.v1.Issue.reactions:type_name -> certes.community.github.v1.Reactions
+	6,  // 8: certes.community.github.v1.Issue.sub_issues_summary:type_name -> certes.community.github.v1.SubIssuesSummary
+	7,  // 9: certes.community.github.v1.Issue.issue_dependencies_summary:type_name -> certes.community.github.v1.IssueDependenciesSummary
+	8,  // 10: certes.community.github.v1.Issue.type:type_name -> certes.community.github.v1.IssueType
+	13, // 11: certes.community.github.v1.Issue.closed_by:type_name -> certes.community.github.v1.User
+	15, // 12: certes.community.github.v1.Issue.repository:type_name -> certes.community.github.v1.Repository
+	9,  // 13: certes.community.github.v1.Issue.issue_field_values:type_name -> certes.community.github.v1.IssueFieldValue
+	5,  // 14: certes.community.github.v1.Issue.pinned_comment:type_name -> certes.community.github.v1.IssueComment
+	13, // 15: certes.community.github.v1.Milestone.creator:type_name -> certes.community.github.v1.User
+	13, // 16: certes.community.github.v1.IssueComment.user:type_name -> certes.community.github.v1.User
+	14, // 17: certes.community.github.v1.IssueComment.performed_via_github_app:type_name -> certes.community.github.v1.App
+	2,  // 18: certes.community.github.v1.IssueComment.reactions:type_name -> certes.community.github.v1.Reactions
+	11, // 19: certes.community.github.v1.IssueComment.pin:type_name -> certes.community.github.v1.PinnedComment
+	12, // 20: certes.community.github.v1.IssueComment.minimized:type_name -> certes.community.github.v1.MinimizedComment
+	16, // 21: certes.community.github.v1.IssueFieldValue.value:type_name -> google.protobuf.Value
+	10, // 22: certes.community.github.v1.IssueFieldValue.single_select_option:type_name -> certes.community.github.v1.IssueFieldOption
+	13, // 23: certes.community.github.v1.PinnedComment.pinned_by:type_name -> certes.community.github.v1.User
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_certes_community_github_v1_issue_proto_init() }
@@ -1030,18 +1895,28 @@ func file_certes_community_github_v1_issue_proto_init() {
 		return
 	}
 	file_certes_community_github_v1_app_proto_init()
+	file_certes_community_github_v1_repository_proto_init()
 	file_certes_community_github_v1_user_proto_init()
 	file_certes_community_github_v1_issue_proto_msgTypes[0].OneofWrappers = []any{}
 	file_certes_community_github_v1_issue_proto_msgTypes[1].OneofWrappers = []any{}
+	file_certes_community_github_v1_issue_proto_msgTypes[2].OneofWrappers = []any{}
 	file_certes_community_github_v1_issue_proto_msgTypes[3].OneofWrappers = []any{}
 	file_certes_community_github_v1_issue_proto_msgTypes[4].OneofWrappers = []any{}
+	file_certes_community_github_v1_issue_proto_msgTypes[5].OneofWrappers = []any{}
+	file_certes_community_github_v1_issue_proto_msgTypes[6].OneofWrappers = []any{}
+	file_certes_community_github_v1_issue_proto_msgTypes[7].OneofWrappers = []any{}
+	file_certes_community_github_v1_issue_proto_msgTypes[8].OneofWrappers = []any{}
+	file_certes_community_github_v1_issue_proto_msgTypes[9].OneofWrappers = []any{}
+	file_certes_community_github_v1_issue_proto_msgTypes[10].OneofWrappers = []any{}
+	file_certes_community_github_v1_issue_proto_msgTypes[11].OneofWrappers = []any{}
+	file_certes_community_github_v1_issue_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_certes_community_github_v1_issue_proto_rawDesc), len(file_certes_community_github_v1_issue_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -48,7 +48,11 @@ type IssuesEvent struct {
 	Label *Label `protobuf:"bytes,9,opt,name=label,proto3" json:"label,omitempty"`
 	// What was changed, and what it was before. With the actions `edited`, `opened` (out of a transfer) and
 	// `transferred` only.
-	Changes       *IssueChanges `protobuf:"bytes,10,opt,name=changes,proto3" json:"changes,omitempty"`
+	Changes *IssueChanges `protobuf:"bytes,10,opt,name=changes,proto3" json:"changes,omitempty"`
+	// The enterprise to which the organization belongs. Absent where it belongs to none.
+	Enterprise *Enterprise `protobuf:"bytes,11,opt,name=enterprise,proto3" json:"enterprise,omitempty"`
+	// The type that was set or taken away. With the actions `typed` and `untyped` only.
+	Type          *IssueType `protobuf:"bytes,12,opt,name=type,proto3" json:"type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -153,6 +157,20 @@ func (x *IssuesEvent) GetChanges() *IssueChanges {
 	return nil
 }
 
+func (x *IssuesEvent) GetEnterprise() *Enterprise {
+	if x != nil {
+		return x.Enterprise
+	}
+	return nil
+}
+
+func (x *IssuesEvent) GetType() *IssueType {
+	if x != nil {
+		return x.Type
+	}
+	return nil
+}
+
 // What an action changed on an issue.
 type IssueChanges struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -248,7 +266,7 @@ var File_certes_community_github_v1_issues_event_proto protoreflect.FileDescript
 
 const file_certes_community_github_v1_issues_event_proto_rawDesc = "" +
 	"\n" +
-	"-certes/community/github/v1/issues_event.proto\x12\x1acertes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a&certes/community/github/v1/issue.proto\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/user.proto\x1a\x17certes/v1/options.proto\"\xc3\x05\n" +
+	"-certes/community/github/v1/issues_event.proto\x12\x1acertes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a'certes/community/github/v1/change.proto\x1a+certes/community/github/v1/enterprise.proto\x1a&certes/community/github/v1/issue.proto\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/user.proto\x1a\x17certes/v1/options.proto\"\x87\a\n" +
 	"\vIssuesEvent\x12\x16\n" +
 	"\x06action\x18\x01 \x01(\tR\x06action\x127\n" +
 	"\x05issue\x18\x02 \x01(\v2!.certes.community.github.v1.IssueR\x05issue\x12<\n" +
@@ -262,10 +280,18 @@ const file_certes_community_github_v1_issues_event_proto_rawDesc = "" +
 	"\tmilestone\x18\b \x01(\v2%.certes.community.github.v1.MilestoneR\tmilestone\x127\n" +
 	"\x05label\x18\t \x01(\v2!.certes.community.github.v1.LabelR\x05label\x12B\n" +
 	"\achanges\x18\n" +
-	" \x01(\v2(.certes.community.github.v1.IssueChangesR\achanges:E\x82\x8d\x1dA\n" +
+	" \x01(\v2(.certes.community.github.v1.IssueChangesR\achanges\x12F\n" +
+	"\n" +
+	"enterprise\x18\v \x01(\v2&.certes.community.github.v1.EnterpriseR\n" +
+	"enterprise\x129\n" +
+	"\x04type\x18\f \x01(\v2%.certes.community.github.v1.IssueTypeR\x04type:\x85\x01\x82\x8d\x1d\x80\x01\n" +
 	"\x06issues\x12\x1c\n" +
 	"\x04repo\x12\x14repository.full_name\x12\x19\n" +
-	"\x03org\x12\x12organization.login\"\xa6\x03\n" +
+	"\x03org\x12\x12organization.login\x12\x10\n" +
+	"\x06action\x12\x06action\x12\x16\n" +
+	"\x06sender\x12\fsender.login\x12\x13\n" +
+	"\x05label\x12\n" +
+	"label.name\"\xa6\x03\n" +
 	"\fIssueChanges\x12:\n" +
 	"\x04body\x18\x01 \x01(\v2&.certes.community.github.v1.TextChangeR\x04body\x12<\n" +
 	"\x05title\x18\x02 \x01(\v2&.certes.community.github.v1.TextChangeR\x05title\x12>\n" +
@@ -299,7 +325,9 @@ var file_certes_community_github_v1_issues_event_proto_goTypes = []any{
 	(*Organization)(nil), // 6: certes.community.github.v1.Organization
 	(*Milestone)(nil),    // 7: certes.community.github.v1.Milestone
 	(*Label)(nil),        // 8: certes.community.github.v1.Label
-	(*TextChange)(nil),   // 9: certes.community.github.v1.TextChange
+	(*Enterprise)(nil),   // 9: certes.community.github.v1.Enterprise
+	(*IssueType)(nil),    // 10: certes.community.github.v1.IssueType
+	(*TextChange)(nil),   // 11: certes.community.github.v1.TextChange
 }
 var file_certes_community_github_v1_issues_event_proto_depIdxs = []int32{
 	2,  // 0: certes.community.github.v1.IssuesEvent.issue:type_name -> certes.community.github.v1.Issue
@@ -311,17 +339,19 @@ var file_certes_community_github_v1_issues_event_proto_depIdxs = []int32{
 	7,  // 6: certes.community.github.v1.IssuesEvent.milestone:type_name -> certes.community.github.v1.Milestone
 	8,  // 7: certes.community.github.v1.IssuesEvent.label:type_name -> certes.community.github.v1.Label
 	1,  // 8: certes.community.github.v1.IssuesEvent.changes:type_name -> certes.community.github.v1.IssueChanges
-	9,  // 9: certes.community.github.v1.IssueChanges.body:type_name -> certes.community.github.v1.TextChange
-	9,  // 10: certes.community.github.v1.IssueChanges.title:type_name -> certes.community.github.v1.TextChange
-	2,  // 11: certes.community.github.v1.IssueChanges.old_issue:type_name -> certes.community.github.v1.Issue
-	4,  // 12: certes.community.github.v1.IssueChanges.old_repository:type_name -> certes.community.github.v1.Repository
-	2,  // 13: certes.community.github.v1.IssueChanges.new_issue:type_name -> certes.community.github.v1.Issue
-	4,  // 14: certes.community.github.v1.IssueChanges.new_repository:type_name -> certes.community.github.v1.Repository
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	9,  // 9: certes.community.github.v1.IssuesEvent.enterprise:type_name -> certes.community.github.v1.Enterprise
+	10, // 10: certes.community.github.v1.IssuesEvent.type:type_name -> certes.community.github.v1.IssueType
+	11, // 11: certes.community.github.v1.IssueChanges.body:type_name -> certes.community.github.v1.TextChange
+	11, // 12: certes.community.github.v1.IssueChanges.title:type_name -> certes.community.github.v1.TextChange
+	2,  // 13: certes.community.github.v1.IssueChanges.old_issue:type_name -> certes.community.github.v1.Issue
+	4,  // 14: certes.community.github.v1.IssueChanges.old_repository:type_name -> certes.community.github.v1.Repository
+	2,  // 15: certes.community.github.v1.IssueChanges.new_issue:type_name -> certes.community.github.v1.Issue
+	4,  // 16: certes.community.github.v1.IssueChanges.new_repository:type_name -> certes.community.github.v1.Repository
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_certes_community_github_v1_issues_event_proto_init() }
@@ -330,6 +360,8 @@ func file_certes_community_github_v1_issues_event_proto_init() {
 		return
 	}
 	file_certes_community_github_v1_app_proto_init()
+	file_certes_community_github_v1_change_proto_init()
+	file_certes_community_github_v1_enterprise_proto_init()
 	file_certes_community_github_v1_issue_proto_init()
 	file_certes_community_github_v1_repository_proto_init()
 	file_certes_community_github_v1_user_proto_init()

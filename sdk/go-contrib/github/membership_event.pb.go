@@ -40,7 +40,11 @@ type MembershipEvent struct {
 	// The organization to which the team belongs.
 	Organization *Organization `protobuf:"bytes,6,opt,name=organization,proto3" json:"organization,omitempty"`
 	// The app installation to which the event was sent. Absent where the webhook is no app's.
-	Installation  *Installation `protobuf:"bytes,7,opt,name=installation,proto3" json:"installation,omitempty"`
+	Installation *Installation `protobuf:"bytes,7,opt,name=installation,proto3" json:"installation,omitempty"`
+	// The enterprise to which the organization belongs. Absent where it belongs to none.
+	Enterprise *Enterprise `protobuf:"bytes,8,opt,name=enterprise,proto3" json:"enterprise,omitempty"`
+	// The repository in which it happened. Absent where it happened in none.
+	Repository    *Repository `protobuf:"bytes,9,opt,name=repository,proto3" json:"repository,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -124,11 +128,25 @@ func (x *MembershipEvent) GetInstallation() *Installation {
 	return nil
 }
 
+func (x *MembershipEvent) GetEnterprise() *Enterprise {
+	if x != nil {
+		return x.Enterprise
+	}
+	return nil
+}
+
+func (x *MembershipEvent) GetRepository() *Repository {
+	if x != nil {
+		return x.Repository
+	}
+	return nil
+}
+
 var File_certes_community_github_v1_membership_event_proto protoreflect.FileDescriptor
 
 const file_certes_community_github_v1_membership_event_proto_rawDesc = "" +
 	"\n" +
-	"1certes/community/github/v1/membership_event.proto\x12\x1acertes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a%certes/community/github/v1/team.proto\x1a%certes/community/github/v1/user.proto\x1a\x17certes/v1/options.proto\"\xb2\x03\n" +
+	"1certes/community/github/v1/membership_event.proto\x12\x1acertes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a+certes/community/github/v1/enterprise.proto\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/team.proto\x1a%certes/community/github/v1/user.proto\x1a\x17certes/v1/options.proto\"\xff\x04\n" +
 	"\x0fMembershipEvent\x12\x16\n" +
 	"\x06action\x18\x01 \x01(\tR\x06action\x12\x14\n" +
 	"\x05scope\x18\x02 \x01(\tR\x05scope\x128\n" +
@@ -136,10 +154,19 @@ const file_certes_community_github_v1_membership_event_proto_rawDesc = "" +
 	"\x06sender\x18\x04 \x01(\v2 .certes.community.github.v1.UserR\x06sender\x124\n" +
 	"\x04team\x18\x05 \x01(\v2 .certes.community.github.v1.TeamR\x04team\x12L\n" +
 	"\forganization\x18\x06 \x01(\v2(.certes.community.github.v1.OrganizationR\forganization\x12L\n" +
-	"\finstallation\x18\a \x01(\v2(.certes.community.github.v1.InstallationR\finstallation:+\x82\x8d\x1d'\n" +
+	"\finstallation\x18\a \x01(\v2(.certes.community.github.v1.InstallationR\finstallation\x12F\n" +
+	"\n" +
+	"enterprise\x18\b \x01(\v2&.certes.community.github.v1.EnterpriseR\n" +
+	"enterprise\x12F\n" +
+	"\n" +
+	"repository\x18\t \x01(\v2&.certes.community.github.v1.RepositoryR\n" +
+	"repository:h\x82\x8d\x1dd\n" +
 	"\n" +
 	"membership\x12\x19\n" +
-	"\x03org\x12\x12organization.loginB\x9a\x02\x82\x8d\x1d \n" +
+	"\x03org\x12\x12organization.login\x12\x10\n" +
+	"\x06action\x12\x06action\x12\x16\n" +
+	"\x06sender\x12\fsender.login\x12\x11\n" +
+	"\x04team\x12\tteam.slugB\x9a\x02\x82\x8d\x1d \n" +
 	"\x14community.certes.dev\x12\x06github\x18\x01\n" +
 	"\x1ecom.certes.community.github.v1B\x14MembershipEventProtoP\x01Z3github.com/hookactions/certes-contrib/github;github\xa2\x02\x03CCG\xaa\x02\x1aCertes.Community.Github.V1\xca\x02\x1aCertes\\Community\\Github\\V1\xe2\x02&Certes\\Community\\Github\\V1\\GPBMetadata\xea\x02\x1dCertes::Community::Github::V1b\x06proto3"
 
@@ -162,6 +189,8 @@ var file_certes_community_github_v1_membership_event_proto_goTypes = []any{
 	(*Team)(nil),            // 2: certes.community.github.v1.Team
 	(*Organization)(nil),    // 3: certes.community.github.v1.Organization
 	(*Installation)(nil),    // 4: certes.community.github.v1.Installation
+	(*Enterprise)(nil),      // 5: certes.community.github.v1.Enterprise
+	(*Repository)(nil),      // 6: certes.community.github.v1.Repository
 }
 var file_certes_community_github_v1_membership_event_proto_depIdxs = []int32{
 	1, // 0: certes.community.github.v1.MembershipEvent.member:type_name -> certes.community.github.v1.User
@@ -169,11 +198,13 @@ var file_certes_community_github_v1_membership_event_proto_depIdxs = []int32{
 	2, // 2: certes.community.github.v1.MembershipEvent.team:type_name -> certes.community.github.v1.Team
 	3, // 3: certes.community.github.v1.MembershipEvent.organization:type_name -> certes.community.github.v1.Organization
 	4, // 4: certes.community.github.v1.MembershipEvent.installation:type_name -> certes.community.github.v1.Installation
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	5, // 5: certes.community.github.v1.MembershipEvent.enterprise:type_name -> certes.community.github.v1.Enterprise
+	6, // 6: certes.community.github.v1.MembershipEvent.repository:type_name -> certes.community.github.v1.Repository
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_certes_community_github_v1_membership_event_proto_init() }
@@ -182,6 +213,8 @@ func file_certes_community_github_v1_membership_event_proto_init() {
 		return
 	}
 	file_certes_community_github_v1_app_proto_init()
+	file_certes_community_github_v1_enterprise_proto_init()
+	file_certes_community_github_v1_repository_proto_init()
 	file_certes_community_github_v1_team_proto_init()
 	file_certes_community_github_v1_user_proto_init()
 	type x struct{}

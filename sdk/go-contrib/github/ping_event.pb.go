@@ -28,9 +28,9 @@ const (
 type PingEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A saying of GitHub's.
-	Zen string `protobuf:"bytes,1,opt,name=zen,proto3" json:"zen,omitempty"`
+	Zen *string `protobuf:"bytes,1,opt,name=zen,proto3,oneof" json:"zen,omitempty"`
 	// The webhook's number.
-	HookId int64 `protobuf:"varint,2,opt,name=hook_id,json=hookId,proto3" json:"hook_id,omitempty"`
+	HookId *int64 `protobuf:"varint,2,opt,name=hook_id,json=hookId,proto3,oneof" json:"hook_id,omitempty"`
 	// The webhook.
 	Hook *Hook `protobuf:"bytes,3,opt,name=hook,proto3" json:"hook,omitempty"`
 	// The repository for which it was set up. Absent where that is an organization or an app.
@@ -74,15 +74,15 @@ func (*PingEvent) Descriptor() ([]byte, []int) {
 }
 
 func (x *PingEvent) GetZen() string {
-	if x != nil {
-		return x.Zen
+	if x != nil && x.Zen != nil {
+		return *x.Zen
 	}
 	return ""
 }
 
 func (x *PingEvent) GetHookId() int64 {
-	if x != nil {
-		return x.HookId
+	if x != nil && x.HookId != nil {
+		return *x.HookId
 	}
 	return 0
 }
@@ -282,13 +282,13 @@ func (x *Hook) GetLastResponse() *HookResponse {
 type HookConfig struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How the body is written: `json` or `form`.
-	ContentType string `protobuf:"bytes,1,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	ContentType *string `protobuf:"bytes,1,opt,name=content_type,json=contentType,proto3,oneof" json:"content_type,omitempty"`
 	// Stands for the secret, masked. Absent where none is set.
 	Secret *string `protobuf:"bytes,2,opt,name=secret,proto3,oneof" json:"secret,omitempty"`
 	// Where it is sent.
-	Url string `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`
+	Url *string `protobuf:"bytes,3,opt,name=url,proto3,oneof" json:"url,omitempty"`
 	// Whether the certificate of a TLS server goes unchecked: `0` or `1`.
-	InsecureSsl   string `protobuf:"bytes,4,opt,name=insecure_ssl,json=insecureSsl,proto3" json:"insecure_ssl,omitempty"`
+	InsecureSsl   *string `protobuf:"bytes,4,opt,name=insecure_ssl,json=insecureSsl,proto3,oneof" json:"insecure_ssl,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -324,8 +324,8 @@ func (*HookConfig) Descriptor() ([]byte, []int) {
 }
 
 func (x *HookConfig) GetContentType() string {
-	if x != nil {
-		return x.ContentType
+	if x != nil && x.ContentType != nil {
+		return *x.ContentType
 	}
 	return ""
 }
@@ -338,15 +338,15 @@ func (x *HookConfig) GetSecret() string {
 }
 
 func (x *HookConfig) GetUrl() string {
-	if x != nil {
-		return x.Url
+	if x != nil && x.Url != nil {
+		return *x.Url
 	}
 	return ""
 }
 
 func (x *HookConfig) GetInsecureSsl() string {
-	if x != nil {
-		return x.InsecureSsl
+	if x != nil && x.InsecureSsl != nil {
+		return *x.InsecureSsl
 	}
 	return ""
 }
@@ -419,19 +419,23 @@ var File_certes_community_github_v1_ping_event_proto protoreflect.FileDescriptor
 
 const file_certes_community_github_v1_ping_event_proto_rawDesc = "" +
 	"\n" +
-	"+certes/community/github/v1/ping_event.proto\x12\x1acertes.community.github.v1\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/user.proto\x1a\x17certes/v1/options.proto\"\x81\x03\n" +
-	"\tPingEvent\x12\x10\n" +
-	"\x03zen\x18\x01 \x01(\tR\x03zen\x12\x17\n" +
-	"\ahook_id\x18\x02 \x01(\x03R\x06hookId\x124\n" +
+	"+certes/community/github/v1/ping_event.proto\x12\x1acertes.community.github.v1\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/user.proto\x1a\x17certes/v1/options.proto\"\xb7\x03\n" +
+	"\tPingEvent\x12\x15\n" +
+	"\x03zen\x18\x01 \x01(\tH\x00R\x03zen\x88\x01\x01\x12\x1c\n" +
+	"\ahook_id\x18\x02 \x01(\x03H\x01R\x06hookId\x88\x01\x01\x124\n" +
 	"\x04hook\x18\x03 \x01(\v2 .certes.community.github.v1.HookR\x04hook\x12F\n" +
 	"\n" +
 	"repository\x18\x04 \x01(\v2&.certes.community.github.v1.RepositoryR\n" +
 	"repository\x128\n" +
 	"\x06sender\x18\x05 \x01(\v2 .certes.community.github.v1.UserR\x06sender\x12L\n" +
-	"\forganization\x18\x06 \x01(\v2(.certes.community.github.v1.OrganizationR\forganization:C\x82\x8d\x1d?\n" +
+	"\forganization\x18\x06 \x01(\v2(.certes.community.github.v1.OrganizationR\forganization:[\x82\x8d\x1dW\n" +
 	"\x04ping\x12\x1c\n" +
 	"\x04repo\x12\x14repository.full_name\x12\x19\n" +
-	"\x03org\x12\x12organization.login\"\x9a\x04\n" +
+	"\x03org\x12\x12organization.login\x12\x16\n" +
+	"\x06sender\x12\fsender.loginB\x06\n" +
+	"\x04_zenB\n" +
+	"\n" +
+	"\b_hook_id\"\x9a\x04\n" +
 	"\x04Hook\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x03R\x02id\x12\x12\n" +
@@ -454,14 +458,17 @@ const file_certes_community_github_v1_ping_event_proto_rawDesc = "" +
 	"\x04_urlB\v\n" +
 	"\t_test_urlB\v\n" +
 	"\t_ping_urlB\x11\n" +
-	"\x0f_deliveries_url\"\x8c\x01\n" +
+	"\x0f_deliveries_url\"\xc5\x01\n" +
 	"\n" +
-	"HookConfig\x12!\n" +
-	"\fcontent_type\x18\x01 \x01(\tR\vcontentType\x12\x1b\n" +
-	"\x06secret\x18\x02 \x01(\tH\x00R\x06secret\x88\x01\x01\x12\x10\n" +
-	"\x03url\x18\x03 \x01(\tR\x03url\x12!\n" +
-	"\finsecure_ssl\x18\x04 \x01(\tR\vinsecureSslB\t\n" +
-	"\a_secret\"\x83\x01\n" +
+	"HookConfig\x12&\n" +
+	"\fcontent_type\x18\x01 \x01(\tH\x00R\vcontentType\x88\x01\x01\x12\x1b\n" +
+	"\x06secret\x18\x02 \x01(\tH\x01R\x06secret\x88\x01\x01\x12\x15\n" +
+	"\x03url\x18\x03 \x01(\tH\x02R\x03url\x88\x01\x01\x12&\n" +
+	"\finsecure_ssl\x18\x04 \x01(\tH\x03R\vinsecureSsl\x88\x01\x01B\x0f\n" +
+	"\r_content_typeB\t\n" +
+	"\a_secretB\x06\n" +
+	"\x04_urlB\x0f\n" +
+	"\r_insecure_ssl\"\x83\x01\n" +
 	"\fHookResponse\x12\x17\n" +
 	"\x04code\x18\x01 \x01(\x05H\x00R\x04code\x88\x01\x01\x12\x1b\n" +
 	"\x06status\x18\x02 \x01(\tH\x01R\x06status\x88\x01\x01\x12\x1d\n" +
@@ -516,6 +523,7 @@ func file_certes_community_github_v1_ping_event_proto_init() {
 	}
 	file_certes_community_github_v1_repository_proto_init()
 	file_certes_community_github_v1_user_proto_init()
+	file_certes_community_github_v1_ping_event_proto_msgTypes[0].OneofWrappers = []any{}
 	file_certes_community_github_v1_ping_event_proto_msgTypes[1].OneofWrappers = []any{}
 	file_certes_community_github_v1_ping_event_proto_msgTypes[2].OneofWrappers = []any{}
 	file_certes_community_github_v1_ping_event_proto_msgTypes[3].OneofWrappers = []any{}

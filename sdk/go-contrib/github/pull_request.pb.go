@@ -31,31 +31,31 @@ type PullRequest struct {
 	// The pull request's number among all pull requests of GitHub.
 	Id int64 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
 	// The pull request's id in the GraphQL API.
-	NodeId string `protobuf:"bytes,3,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	NodeId *string `protobuf:"bytes,3,opt,name=node_id,json=nodeId,proto3,oneof" json:"node_id,omitempty"`
 	// The pull request's page.
-	HtmlUrl string `protobuf:"bytes,4,opt,name=html_url,json=htmlUrl,proto3" json:"html_url,omitempty"`
+	HtmlUrl *string `protobuf:"bytes,4,opt,name=html_url,json=htmlUrl,proto3,oneof" json:"html_url,omitempty"`
 	// The change as a diff.
-	DiffUrl string `protobuf:"bytes,5,opt,name=diff_url,json=diffUrl,proto3" json:"diff_url,omitempty"`
+	DiffUrl *string `protobuf:"bytes,5,opt,name=diff_url,json=diffUrl,proto3,oneof" json:"diff_url,omitempty"`
 	// The change as a patch.
-	PatchUrl string `protobuf:"bytes,6,opt,name=patch_url,json=patchUrl,proto3" json:"patch_url,omitempty"`
+	PatchUrl *string `protobuf:"bytes,6,opt,name=patch_url,json=patchUrl,proto3,oneof" json:"patch_url,omitempty"`
 	// Its issue side in the REST API.
-	IssueUrl string `protobuf:"bytes,7,opt,name=issue_url,json=issueUrl,proto3" json:"issue_url,omitempty"`
+	IssueUrl *string `protobuf:"bytes,7,opt,name=issue_url,json=issueUrl,proto3,oneof" json:"issue_url,omitempty"`
 	// The number by which the repository knows it, as in `#42`.
 	Number int32 `protobuf:"varint,8,opt,name=number,proto3" json:"number,omitempty"`
 	// Whether it is `open` or `closed`.
-	State string `protobuf:"bytes,9,opt,name=state,proto3" json:"state,omitempty"`
+	State *string `protobuf:"bytes,9,opt,name=state,proto3,oneof" json:"state,omitempty"`
 	// Whether only collaborators may comment.
-	Locked bool `protobuf:"varint,10,opt,name=locked,proto3" json:"locked,omitempty"`
+	Locked *bool `protobuf:"varint,10,opt,name=locked,proto3,oneof" json:"locked,omitempty"`
 	// The title.
-	Title string `protobuf:"bytes,11,opt,name=title,proto3" json:"title,omitempty"`
+	Title *string `protobuf:"bytes,11,opt,name=title,proto3,oneof" json:"title,omitempty"`
 	// Who opened it.
 	User *User `protobuf:"bytes,12,opt,name=user,proto3" json:"user,omitempty"`
 	// The text. Absent where there is none.
 	Body *string `protobuf:"bytes,13,opt,name=body,proto3,oneof" json:"body,omitempty"`
 	// When it was opened, in RFC 3339.
-	CreatedAt string `protobuf:"bytes,14,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	CreatedAt *string `protobuf:"bytes,14,opt,name=created_at,json=createdAt,proto3,oneof" json:"created_at,omitempty"`
 	// When it was last changed, in RFC 3339.
-	UpdatedAt string `protobuf:"bytes,15,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	UpdatedAt *string `protobuf:"bytes,15,opt,name=updated_at,json=updatedAt,proto3,oneof" json:"updated_at,omitempty"`
 	// When it was closed, in RFC 3339. Absent while it is open.
 	ClosedAt *string `protobuf:"bytes,16,opt,name=closed_at,json=closedAt,proto3,oneof" json:"closed_at,omitempty"`
 	// When it was merged, in RFC 3339. Absent while it is not.
@@ -76,15 +76,15 @@ type PullRequest struct {
 	// The milestone it belongs to. Absent where it belongs to none.
 	Milestone *Milestone `protobuf:"bytes,24,opt,name=milestone,proto3" json:"milestone,omitempty"`
 	// Lists its commits.
-	CommitsUrl string `protobuf:"bytes,25,opt,name=commits_url,json=commitsUrl,proto3" json:"commits_url,omitempty"`
+	CommitsUrl *string `protobuf:"bytes,25,opt,name=commits_url,json=commitsUrl,proto3,oneof" json:"commits_url,omitempty"`
 	// Lists the comments on its code.
-	ReviewCommentsUrl string `protobuf:"bytes,26,opt,name=review_comments_url,json=reviewCommentsUrl,proto3" json:"review_comments_url,omitempty"`
+	ReviewCommentsUrl *string `protobuf:"bytes,26,opt,name=review_comments_url,json=reviewCommentsUrl,proto3,oneof" json:"review_comments_url,omitempty"`
 	// Reads one comment on its code. A URI template.
-	ReviewCommentUrl string `protobuf:"bytes,27,opt,name=review_comment_url,json=reviewCommentUrl,proto3" json:"review_comment_url,omitempty"`
+	ReviewCommentUrl *string `protobuf:"bytes,27,opt,name=review_comment_url,json=reviewCommentUrl,proto3,oneof" json:"review_comment_url,omitempty"`
 	// Lists the comments in its conversation.
-	CommentsUrl string `protobuf:"bytes,28,opt,name=comments_url,json=commentsUrl,proto3" json:"comments_url,omitempty"`
+	CommentsUrl *string `protobuf:"bytes,28,opt,name=comments_url,json=commentsUrl,proto3,oneof" json:"comments_url,omitempty"`
 	// Lists the statuses of its newest commit.
-	StatusesUrl string `protobuf:"bytes,29,opt,name=statuses_url,json=statusesUrl,proto3" json:"statuses_url,omitempty"`
+	StatusesUrl *string `protobuf:"bytes,29,opt,name=statuses_url,json=statusesUrl,proto3,oneof" json:"statuses_url,omitempty"`
 	// The branch that is to be merged.
 	Head *PullRequestBranch `protobuf:"bytes,30,opt,name=head,proto3" json:"head,omitempty"`
 	// The branch into which it is to be merged.
@@ -92,13 +92,13 @@ type PullRequest struct {
 	// The resources around it. The payload calls it `_links`.
 	Links *PullRequestLinks `protobuf:"bytes,32,opt,name=links,json=_links,proto3" json:"links,omitempty"`
 	// What its author is to the repository, for example `OWNER`, `MEMBER`, `CONTRIBUTOR` or `NONE`.
-	AuthorAssociation string `protobuf:"bytes,33,opt,name=author_association,json=authorAssociation,proto3" json:"author_association,omitempty"`
+	AuthorAssociation *string `protobuf:"bytes,33,opt,name=author_association,json=authorAssociation,proto3,oneof" json:"author_association,omitempty"`
 	// How it will be merged by itself once all is well. Absent where it will not.
 	AutoMerge *AutoMerge `protobuf:"bytes,34,opt,name=auto_merge,json=autoMerge,proto3" json:"auto_merge,omitempty"`
 	// Why it is locked: `resolved`, `off-topic`, `too heated` or `spam`. Absent where no reason was given.
 	ActiveLockReason *string `protobuf:"bytes,35,opt,name=active_lock_reason,json=activeLockReason,proto3,oneof" json:"active_lock_reason,omitempty"`
 	// Whether it is a draft.
-	Draft bool `protobuf:"varint,36,opt,name=draft,proto3" json:"draft,omitempty"`
+	Draft *bool `protobuf:"varint,36,opt,name=draft,proto3,oneof" json:"draft,omitempty"`
 	// Whether it was merged. Absent where GitHub does not say.
 	Merged *bool `protobuf:"varint,37,opt,name=merged,proto3,oneof" json:"merged,omitempty"`
 	// Whether it can be merged. Absent while GitHub is still finding out.
@@ -106,23 +106,41 @@ type PullRequest struct {
 	// Whether it can be merged by rebasing. Absent while GitHub is still finding out.
 	Rebaseable *bool `protobuf:"varint,39,opt,name=rebaseable,proto3,oneof" json:"rebaseable,omitempty"`
 	// What stands between it and the merge, for example `clean`, `blocked`, `dirty` or `unknown`.
-	MergeableState string `protobuf:"bytes,40,opt,name=mergeable_state,json=mergeableState,proto3" json:"mergeable_state,omitempty"`
+	MergeableState *string `protobuf:"bytes,40,opt,name=mergeable_state,json=mergeableState,proto3,oneof" json:"mergeable_state,omitempty"`
 	// Who merged it. Absent while it is not merged.
 	MergedBy *User `protobuf:"bytes,41,opt,name=merged_by,json=mergedBy,proto3" json:"merged_by,omitempty"`
 	// How many comments its conversation has.
-	Comments int32 `protobuf:"varint,42,opt,name=comments,proto3" json:"comments,omitempty"`
+	Comments *int32 `protobuf:"varint,42,opt,name=comments,proto3,oneof" json:"comments,omitempty"`
 	// How many comments its code has.
-	ReviewComments int32 `protobuf:"varint,43,opt,name=review_comments,json=reviewComments,proto3" json:"review_comments,omitempty"`
+	ReviewComments *int32 `protobuf:"varint,43,opt,name=review_comments,json=reviewComments,proto3,oneof" json:"review_comments,omitempty"`
 	// Whether those who maintain the base may push to its branch.
-	MaintainerCanModify bool `protobuf:"varint,44,opt,name=maintainer_can_modify,json=maintainerCanModify,proto3" json:"maintainer_can_modify,omitempty"`
+	MaintainerCanModify *bool `protobuf:"varint,44,opt,name=maintainer_can_modify,json=maintainerCanModify,proto3,oneof" json:"maintainer_can_modify,omitempty"`
 	// How many commits it has.
-	Commits int32 `protobuf:"varint,45,opt,name=commits,proto3" json:"commits,omitempty"`
+	Commits *int32 `protobuf:"varint,45,opt,name=commits,proto3,oneof" json:"commits,omitempty"`
 	// How many lines it adds.
-	Additions int32 `protobuf:"varint,46,opt,name=additions,proto3" json:"additions,omitempty"`
+	Additions *int32 `protobuf:"varint,46,opt,name=additions,proto3,oneof" json:"additions,omitempty"`
 	// How many lines it removes.
-	Deletions int32 `protobuf:"varint,47,opt,name=deletions,proto3" json:"deletions,omitempty"`
+	Deletions *int32 `protobuf:"varint,47,opt,name=deletions,proto3,oneof" json:"deletions,omitempty"`
 	// How many files it touches.
-	ChangedFiles  int32 `protobuf:"varint,48,opt,name=changed_files,json=changedFiles,proto3" json:"changed_files,omitempty"`
+	ChangedFiles *int32 `protobuf:"varint,48,opt,name=changed_files,json=changedFiles,proto3,oneof" json:"changed_files,omitempty"`
+	// Whether pull requests may be set to merge by themselves once all is well.
+	AllowAutoMerge *bool `protobuf:"varint,49,opt,name=allow_auto_merge,json=allowAutoMerge,proto3,oneof" json:"allow_auto_merge,omitempty"`
+	// Whether its branch may be updated although it need not be to merge.
+	AllowUpdateBranch *bool `protobuf:"varint,50,opt,name=allow_update_branch,json=allowUpdateBranch,proto3,oneof" json:"allow_update_branch,omitempty"`
+	// Whether its branch is deleted once merged.
+	DeleteBranchOnMerge *bool `protobuf:"varint,51,opt,name=delete_branch_on_merge,json=deleteBranchOnMerge,proto3,oneof" json:"delete_branch_on_merge,omitempty"`
+	// What a merge commit's message is made of: `PR_BODY`, `PR_TITLE` or `BLANK`.
+	MergeCommitMessage *string `protobuf:"bytes,52,opt,name=merge_commit_message,json=mergeCommitMessage,proto3,oneof" json:"merge_commit_message,omitempty"`
+	// What a merge commit's title is made of: `PR_TITLE` or `MERGE_MESSAGE`.
+	MergeCommitTitle *string `protobuf:"bytes,53,opt,name=merge_commit_title,json=mergeCommitTitle,proto3,oneof" json:"merge_commit_title,omitempty"`
+	// What a squashed commit's message is made of: `PR_BODY`, `COMMIT_MESSAGES` or `BLANK`.
+	SquashMergeCommitMessage *string `protobuf:"bytes,54,opt,name=squash_merge_commit_message,json=squashMergeCommitMessage,proto3,oneof" json:"squash_merge_commit_message,omitempty"`
+	// What a squashed commit's title is made of: `PR_TITLE` or `COMMIT_OR_PR_TITLE`.
+	SquashMergeCommitTitle *string `protobuf:"bytes,55,opt,name=squash_merge_commit_title,json=squashMergeCommitTitle,proto3,oneof" json:"squash_merge_commit_title,omitempty"`
+	// Whether a squashed commit takes its title.
+	UseSquashPrTitleAsDefault *bool `protobuf:"varint,56,opt,name=use_squash_pr_title_as_default,json=useSquashPrTitleAsDefault,proto3,oneof" json:"use_squash_pr_title_as_default,omitempty"`
+	// The stack of pull requests that it is in. Absent where it is in none.
+	Stack         *PullRequestStack `protobuf:"bytes,57,opt,name=stack,proto3" json:"stack,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -172,36 +190,36 @@ func (x *PullRequest) GetId() int64 {
 }
 
 func (x *PullRequest) GetNodeId() string {
-	if x != nil {
-		return x.NodeId
+	if x != nil && x.NodeId != nil {
+		return *x.NodeId
 	}
 	return ""
 }
 
 func (x *PullRequest) GetHtmlUrl() string {
-	if x != nil {
-		return x.HtmlUrl
+	if x != nil && x.HtmlUrl != nil {
+		return *x.HtmlUrl
 	}
 	return ""
 }
 
 func (x *PullRequest) GetDiffUrl() string {
-	if x != nil {
-		return x.DiffUrl
+	if x != nil && x.DiffUrl != nil {
+		return *x.DiffUrl
 	}
 	return ""
 }
 
 func (x *PullRequest) GetPatchUrl() string {
-	if x != nil {
-		return x.PatchUrl
+	if x != nil && x.PatchUrl != nil {
+		return *x.PatchUrl
 	}
 	return ""
 }
 
 func (x *PullRequest) GetIssueUrl() string {
-	if x != nil {
-		return x.IssueUrl
+	if x != nil && x.IssueUrl != nil {
+		return *x.IssueUrl
 	}
 	return ""
 }
@@ -214,22 +232,22 @@ func (x *PullRequest) GetNumber() int32 {
 }
 
 func (x *PullRequest) GetState() string {
-	if x != nil {
-		return x.State
+	if x != nil && x.State != nil {
+		return *x.State
 	}
 	return ""
 }
 
 func (x *PullRequest) GetLocked() bool {
-	if x != nil {
-		return x.Locked
+	if x != nil && x.Locked != nil {
+		return *x.Locked
 	}
 	return false
 }
 
 func (x *PullRequest) GetTitle() string {
-	if x != nil {
-		return x.Title
+	if x != nil && x.Title != nil {
+		return *x.Title
 	}
 	return ""
 }
@@ -249,15 +267,15 @@ func (x *PullRequest) GetBody() string {
 }
 
 func (x *PullRequest) GetCreatedAt() string {
-	if x != nil {
-		return x.CreatedAt
+	if x != nil && x.CreatedAt != nil {
+		return *x.CreatedAt
 	}
 	return ""
 }
 
 func (x *PullRequest) GetUpdatedAt() string {
-	if x != nil {
-		return x.UpdatedAt
+	if x != nil && x.UpdatedAt != nil {
+		return *x.UpdatedAt
 	}
 	return ""
 }
@@ -326,36 +344,36 @@ func (x *PullRequest) GetMilestone() *Milestone {
 }
 
 func (x *PullRequest) GetCommitsUrl() string {
-	if x != nil {
-		return x.CommitsUrl
+	if x != nil && x.CommitsUrl != nil {
+		return *x.CommitsUrl
 	}
 	return ""
 }
 
 func (x *PullRequest) GetReviewCommentsUrl() string {
-	if x != nil {
-		return x.ReviewCommentsUrl
+	if x != nil && x.ReviewCommentsUrl != nil {
+		return *x.ReviewCommentsUrl
 	}
 	return ""
 }
 
 func (x *PullRequest) GetReviewCommentUrl() string {
-	if x != nil {
-		return x.ReviewCommentUrl
+	if x != nil && x.ReviewCommentUrl != nil {
+		return *x.ReviewCommentUrl
 	}
 	return ""
 }
 
 func (x *PullRequest) GetCommentsUrl() string {
-	if x != nil {
-		return x.CommentsUrl
+	if x != nil && x.CommentsUrl != nil {
+		return *x.CommentsUrl
 	}
 	return ""
 }
 
 func (x *PullRequest) GetStatusesUrl() string {
-	if x != nil {
-		return x.StatusesUrl
+	if x != nil && x.StatusesUrl != nil {
+		return *x.StatusesUrl
 	}
 	return ""
 }
@@ -382,8 +400,8 @@ func (x *PullRequest) GetLinks() *PullRequestLinks {
 }
 
 func (x *PullRequest) GetAuthorAssociation() string {
-	if x != nil {
-		return x.AuthorAssociation
+	if x != nil && x.AuthorAssociation != nil {
+		return *x.AuthorAssociation
 	}
 	return ""
 }
@@ -403,8 +421,8 @@ func (x *PullRequest) GetActiveLockReason() string {
 }
 
 func (x *PullRequest) GetDraft() bool {
-	if x != nil {
-		return x.Draft
+	if x != nil && x.Draft != nil {
+		return *x.Draft
 	}
 	return false
 }
@@ -431,8 +449,8 @@ func (x *PullRequest) GetRebaseable() bool {
 }
 
 func (x *PullRequest) GetMergeableState() string {
-	if x != nil {
-		return x.MergeableState
+	if x != nil && x.MergeableState != nil {
+		return *x.MergeableState
 	}
 	return ""
 }
@@ -445,59 +463,122 @@ func (x *PullRequest) GetMergedBy() *User {
 }
 
 func (x *PullRequest) GetComments() int32 {
-	if x != nil {
-		return x.Comments
+	if x != nil && x.Comments != nil {
+		return *x.Comments
 	}
 	return 0
 }
 
 func (x *PullRequest) GetReviewComments() int32 {
-	if x != nil {
-		return x.ReviewComments
+	if x != nil && x.ReviewComments != nil {
+		return *x.ReviewComments
 	}
 	return 0
 }
 
 func (x *PullRequest) GetMaintainerCanModify() bool {
-	if x != nil {
-		return x.MaintainerCanModify
+	if x != nil && x.MaintainerCanModify != nil {
+		return *x.MaintainerCanModify
 	}
 	return false
 }
 
 func (x *PullRequest) GetCommits() int32 {
-	if x != nil {
-		return x.Commits
+	if x != nil && x.Commits != nil {
+		return *x.Commits
 	}
 	return 0
 }
 
 func (x *PullRequest) GetAdditions() int32 {
-	if x != nil {
-		return x.Additions
+	if x != nil && x.Additions != nil {
+		return *x.Additions
 	}
 	return 0
 }
 
 func (x *PullRequest) GetDeletions() int32 {
-	if x != nil {
-		return x.Deletions
+	if x != nil && x.Deletions != nil {
+		return *x.Deletions
 	}
 	return 0
 }
 
 func (x *PullRequest) GetChangedFiles() int32 {
-	if x != nil {
-		return x.ChangedFiles
+	if x != nil && x.ChangedFiles != nil {
+		return *x.ChangedFiles
 	}
 	return 0
+}
+
+func (x *PullRequest) GetAllowAutoMerge() bool {
+	if x != nil && x.AllowAutoMerge != nil {
+		return *x.AllowAutoMerge
+	}
+	return false
+}
+
+func (x *PullRequest) GetAllowUpdateBranch() bool {
+	if x != nil && x.AllowUpdateBranch != nil {
+		return *x.AllowUpdateBranch
+	}
+	return false
+}
+
+func (x *PullRequest) GetDeleteBranchOnMerge() bool {
+	if x != nil && x.DeleteBranchOnMerge != nil {
+		return *x.DeleteBranchOnMerge
+	}
+	return false
+}
+
+func (x *PullRequest) GetMergeCommitMessage() string {
+	if x != nil && x.MergeCommitMessage != nil {
+		return *x.MergeCommitMessage
+	}
+	return ""
+}
+
+func (x *PullRequest) GetMergeCommitTitle() string {
+	if x != nil && x.MergeCommitTitle != nil {
+		return *x.MergeCommitTitle
+	}
+	return ""
+}
+
+func (x *PullRequest) GetSquashMergeCommitMessage() string {
+	if x != nil && x.SquashMergeCommitMessage != nil {
+		return *x.SquashMergeCommitMessage
+	}
+	return ""
+}
+
+func (x *PullRequest) GetSquashMergeCommitTitle() string {
+	if x != nil && x.SquashMergeCommitTitle != nil {
+		return *x.SquashMergeCommitTitle
+	}
+	return ""
+}
+
+func (x *PullRequest) GetUseSquashPrTitleAsDefault() bool {
+	if x != nil && x.UseSquashPrTitleAsDefault != nil {
+		return *x.UseSquashPrTitleAsDefault
+	}
+	return false
+}
+
+func (x *PullRequest) GetStack() *PullRequestStack {
+	if x != nil {
+		return x.Stack
+	}
+	return nil
 }
 
 // One side of a pull request: a branch and the commit it was at.
 type PullRequestBranch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The owner's handle and the branch, for example `meetly:main`.
-	Label string `protobuf:"bytes,1,opt,name=label,proto3" json:"label,omitempty"`
+	Label *string `protobuf:"bytes,1,opt,name=label,proto3,oneof" json:"label,omitempty"`
 	// The branch.
 	Ref string `protobuf:"bytes,2,opt,name=ref,proto3" json:"ref,omitempty"`
 	// The SHA of the commit at its tip.
@@ -541,8 +622,8 @@ func (*PullRequestBranch) Descriptor() ([]byte, []int) {
 }
 
 func (x *PullRequestBranch) GetLabel() string {
-	if x != nil {
-		return x.Label
+	if x != nil && x.Label != nil {
+		return *x.Label
 	}
 	return ""
 }
@@ -688,7 +769,7 @@ func (x *PullRequestLinks) GetStatuses() *Link {
 type Link struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Where the resource is in the REST API.
-	Href          string `protobuf:"bytes,1,opt,name=href,proto3" json:"href,omitempty"`
+	Href          *string `protobuf:"bytes,1,opt,name=href,proto3,oneof" json:"href,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -724,8 +805,8 @@ func (*Link) Descriptor() ([]byte, []int) {
 }
 
 func (x *Link) GetHref() string {
-	if x != nil {
-		return x.Href
+	if x != nil && x.Href != nil {
+		return *x.Href
 	}
 	return ""
 }
@@ -809,11 +890,11 @@ type RequestedReviewer struct {
 	// The number of the account or team.
 	Id int64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Its id in the GraphQL API.
-	NodeId string `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	NodeId *string `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3,oneof" json:"node_id,omitempty"`
 	// It in the REST API.
-	Url string `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`
+	Url *string `protobuf:"bytes,3,opt,name=url,proto3,oneof" json:"url,omitempty"`
 	// Its page.
-	HtmlUrl string `protobuf:"bytes,4,opt,name=html_url,json=htmlUrl,proto3" json:"html_url,omitempty"`
+	HtmlUrl *string `protobuf:"bytes,4,opt,name=html_url,json=htmlUrl,proto3,oneof" json:"html_url,omitempty"`
 	// The display name of the account, or the team's name.
 	Name *string `protobuf:"bytes,5,opt,name=name,proto3,oneof" json:"name,omitempty"`
 	// The account's handle. Absent for a team.
@@ -863,7 +944,11 @@ type RequestedReviewer struct {
 	// The team in which this one is nested. Absent for an account, and for a team at the top.
 	Parent *Team `protobuf:"bytes,28,opt,name=parent,proto3" json:"parent,omitempty"`
 	// True where the team no longer exists. Absent for an account.
-	Deleted       *bool `protobuf:"varint,29,opt,name=deleted,proto3,oneof" json:"deleted,omitempty"`
+	Deleted *bool `protobuf:"varint,29,opt,name=deleted,proto3,oneof" json:"deleted,omitempty"`
+	// When the account starred something, in RFC 3339. Absent for a team.
+	StarredAt *string `protobuf:"bytes,30,opt,name=starred_at,json=starredAt,proto3,oneof" json:"starred_at,omitempty"`
+	// How much of the account the payload tells, for example `public`. Absent for a team.
+	UserViewType  *string `protobuf:"bytes,31,opt,name=user_view_type,json=userViewType,proto3,oneof" json:"user_view_type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -906,22 +991,22 @@ func (x *RequestedReviewer) GetId() int64 {
 }
 
 func (x *RequestedReviewer) GetNodeId() string {
-	if x != nil {
-		return x.NodeId
+	if x != nil && x.NodeId != nil {
+		return *x.NodeId
 	}
 	return ""
 }
 
 func (x *RequestedReviewer) GetUrl() string {
-	if x != nil {
-		return x.Url
+	if x != nil && x.Url != nil {
+		return *x.Url
 	}
 	return ""
 }
 
 func (x *RequestedReviewer) GetHtmlUrl() string {
-	if x != nil {
-		return x.HtmlUrl
+	if x != nil && x.HtmlUrl != nil {
+		return *x.HtmlUrl
 	}
 	return ""
 }
@@ -1101,84 +1186,629 @@ func (x *RequestedReviewer) GetDeleted() bool {
 	return false
 }
 
+func (x *RequestedReviewer) GetStarredAt() string {
+	if x != nil && x.StarredAt != nil {
+		return *x.StarredAt
+	}
+	return ""
+}
+
+func (x *RequestedReviewer) GetUserViewType() string {
+	if x != nil && x.UserViewType != nil {
+		return *x.UserViewType
+	}
+	return ""
+}
+
+// A comment on the code of a pull request.
+type PullRequestReviewComment struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The pull request review comment in the REST API.
+	Url *string `protobuf:"bytes,1,opt,name=url,proto3,oneof" json:"url,omitempty"`
+	// The number of the review it belongs to. Absent where it belongs to none.
+	PullRequestReviewId *int64 `protobuf:"varint,2,opt,name=pull_request_review_id,json=pullRequestReviewId,proto3,oneof" json:"pull_request_review_id,omitempty"`
+	// The pull request review comment's number.
+	Id *int64 `protobuf:"varint,3,opt,name=id,proto3,oneof" json:"id,omitempty"`
+	// The pull request review comment's id in the GraphQL API.
+	NodeId *string `protobuf:"bytes,4,opt,name=node_id,json=nodeId,proto3,oneof" json:"node_id,omitempty"`
+	// The part of the diff that it is about.
+	DiffHunk *string `protobuf:"bytes,5,opt,name=diff_hunk,json=diffHunk,proto3,oneof" json:"diff_hunk,omitempty"`
+	// The file.
+	Path *string `protobuf:"bytes,6,opt,name=path,proto3,oneof" json:"path,omitempty"`
+	// The line of the diff. Absent where the code has changed since.
+	Position *int32 `protobuf:"varint,7,opt,name=position,proto3,oneof" json:"position,omitempty"`
+	// The line of the diff, as it was when the comment was written.
+	OriginalPosition *int32 `protobuf:"varint,8,opt,name=original_position,json=originalPosition,proto3,oneof" json:"original_position,omitempty"`
+	// The SHA of the newest commit that it applies to.
+	CommitId *string `protobuf:"bytes,9,opt,name=commit_id,json=commitId,proto3,oneof" json:"commit_id,omitempty"`
+	// The SHA of the commit that it was written on.
+	OriginalCommitId *string `protobuf:"bytes,10,opt,name=original_commit_id,json=originalCommitId,proto3,oneof" json:"original_commit_id,omitempty"`
+	// Who wrote it. Absent where the account is gone.
+	User *User `protobuf:"bytes,11,opt,name=user,proto3" json:"user,omitempty"`
+	// The text, in Markdown.
+	Body *string `protobuf:"bytes,12,opt,name=body,proto3,oneof" json:"body,omitempty"`
+	// When the pull request review comment was made, in RFC 3339.
+	CreatedAt *string `protobuf:"bytes,13,opt,name=created_at,json=createdAt,proto3,oneof" json:"created_at,omitempty"`
+	// When the pull request review comment was last changed, in RFC 3339.
+	UpdatedAt *string `protobuf:"bytes,14,opt,name=updated_at,json=updatedAt,proto3,oneof" json:"updated_at,omitempty"`
+	// The pull request review comment's page.
+	HtmlUrl *string `protobuf:"bytes,15,opt,name=html_url,json=htmlUrl,proto3,oneof" json:"html_url,omitempty"`
+	// The pull request in the REST API.
+	PullRequestUrl *string `protobuf:"bytes,16,opt,name=pull_request_url,json=pullRequestUrl,proto3,oneof" json:"pull_request_url,omitempty"`
+	// What its author is to the repository, for example `OWNER`, `MEMBER`, `CONTRIBUTOR` or `NONE`.
+	AuthorAssociation *string `protobuf:"bytes,17,opt,name=author_association,json=authorAssociation,proto3,oneof" json:"author_association,omitempty"`
+	// The resources around it. The payload calls it `_links`.
+	Links *PullRequestReviewCommentLinks `protobuf:"bytes,18,opt,name=links,json=_links,proto3" json:"links,omitempty"`
+	// How many reacted, and how.
+	Reactions *Reactions `protobuf:"bytes,19,opt,name=reactions,proto3" json:"reactions,omitempty"`
+	// The first line. Absent where it is about one line only.
+	StartLine *int32 `protobuf:"varint,20,opt,name=start_line,json=startLine,proto3,oneof" json:"start_line,omitempty"`
+	// The first line, as it was when the comment was written. Absent where it is about one line only.
+	OriginalStartLine *int32 `protobuf:"varint,21,opt,name=original_start_line,json=originalStartLine,proto3,oneof" json:"original_start_line,omitempty"`
+	// The side of the diff on which the first line is: `LEFT` or `RIGHT`. Absent where it is about one line only.
+	StartSide *string `protobuf:"bytes,22,opt,name=start_side,json=startSide,proto3,oneof" json:"start_side,omitempty"`
+	// The line, or the last one. Absent where the code has changed since, or where it is about the file.
+	Line *int32 `protobuf:"varint,23,opt,name=line,proto3,oneof" json:"line,omitempty"`
+	// The line, or the last one, as it was when the comment was written. Absent where it is about the file.
+	OriginalLine *int32 `protobuf:"varint,24,opt,name=original_line,json=originalLine,proto3,oneof" json:"original_line,omitempty"`
+	// The side of the diff on which the line is: `LEFT` is before, `RIGHT` after.
+	Side *string `protobuf:"bytes,25,opt,name=side,proto3,oneof" json:"side,omitempty"`
+	// The number of the comment that it answers. Absent where it answers none.
+	InReplyToId *int64 `protobuf:"varint,26,opt,name=in_reply_to_id,json=inReplyToId,proto3,oneof" json:"in_reply_to_id,omitempty"`
+	// What it is about: `line` or `file`.
+	SubjectType   *string `protobuf:"bytes,27,opt,name=subject_type,json=subjectType,proto3,oneof" json:"subject_type,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PullRequestReviewComment) Reset() {
+	*x = PullRequestReviewComment{}
+	mi := &file_certes_community_github_v1_pull_request_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PullRequestReviewComment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PullRequestReviewComment) ProtoMessage() {}
+
+func (x *PullRequestReviewComment) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_community_github_v1_pull_request_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PullRequestReviewComment.ProtoReflect.Descriptor instead.
+func (*PullRequestReviewComment) Descriptor() ([]byte, []int) {
+	return file_certes_community_github_v1_pull_request_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *PullRequestReviewComment) GetUrl() string {
+	if x != nil && x.Url != nil {
+		return *x.Url
+	}
+	return ""
+}
+
+func (x *PullRequestReviewComment) GetPullRequestReviewId() int64 {
+	if x != nil && x.PullRequestReviewId != nil {
+		return *x.PullRequestReviewId
+	}
+	return 0
+}
+
+func (x *PullRequestReviewComment) GetId() int64 {
+	if x != nil && x.Id != nil {
+		return *x.Id
+	}
+	return 0
+}
+
+func (x *PullRequestReviewComment) GetNodeId() string {
+	if x != nil && x.NodeId != nil {
+		return *x.NodeId
+	}
+	return ""
+}
+
+func (x *PullRequestReviewComment) GetDiffHunk() string {
+	if x != nil && x.DiffHunk != nil {
+		return *x.DiffHunk
+	}
+	return ""
+}
+
+func (x *PullRequestReviewComment) GetPath() string {
+	if x != nil && x.Path != nil {
+		return *x.Path
+	}
+	return ""
+}
+
+func (x *PullRequestReviewComment) GetPosition() int32 {
+	if x != nil && x.Position != nil {
+		return *x.Position
+	}
+	return 0
+}
+
+func (x *PullRequestReviewComment) GetOriginalPosition() int32 {
+	if x != nil && x.OriginalPosition != nil {
+		return *x.OriginalPosition
+	}
+	return 0
+}
+
+func (x *PullRequestReviewComment) GetCommitId() string {
+	if x != nil && x.CommitId != nil {
+		return *x.CommitId
+	}
+	return ""
+}
+
+func (x *PullRequestReviewComment) GetOriginalCommitId() string {
+	if x != nil && x.OriginalCommitId != nil {
+		return *x.OriginalCommitId
+	}
+	return ""
+}
+
+func (x *PullRequestReviewComment) GetUser() *User {
+	if x != nil {
+		return x.User
+	}
+	return nil
+}
+
+func (x *PullRequestReviewComment) GetBody() string {
+	if x != nil && x.Body != nil {
+		return *x.Body
+	}
+	return ""
+}
+
+func (x *PullRequestReviewComment) GetCreatedAt() string {
+	if x != nil && x.CreatedAt != nil {
+		return *x.CreatedAt
+	}
+	return ""
+}
+
+func (x *PullRequestReviewComment) GetUpdatedAt() string {
+	if x != nil && x.UpdatedAt != nil {
+		return *x.UpdatedAt
+	}
+	return ""
+}
+
+func (x *PullRequestReviewComment) GetHtmlUrl() string {
+	if x != nil && x.HtmlUrl != nil {
+		return *x.HtmlUrl
+	}
+	return ""
+}
+
+func (x *PullRequestReviewComment) GetPullRequestUrl() string {
+	if x != nil && x.PullRequestUrl != nil {
+		return *x.PullRequestUrl
+	}
+	return ""
+}
+
+func (x *PullRequestReviewComment) GetAuthorAssociation() string {
+	if x != nil && x.AuthorAssociation != nil {
+		return *x.AuthorAssociation
+	}
+	return ""
+}
+
+func (x *PullRequestReviewComment) GetLinks() *PullRequestReviewCommentLinks {
+	if x != nil {
+		return x.Links
+	}
+	return nil
+}
+
+func (x *PullRequestReviewComment) GetReactions() *Reactions {
+	if x != nil {
+		return x.Reactions
+	}
+	return nil
+}
+
+func (x *PullRequestReviewComment) GetStartLine() int32 {
+	if x != nil && x.StartLine != nil {
+		return *x.StartLine
+	}
+	return 0
+}
+
+func (x *PullRequestReviewComment) GetOriginalStartLine() int32 {
+	if x != nil && x.OriginalStartLine != nil {
+		return *x.OriginalStartLine
+	}
+	return 0
+}
+
+func (x *PullRequestReviewComment) GetStartSide() string {
+	if x != nil && x.StartSide != nil {
+		return *x.StartSide
+	}
+	return ""
+}
+
+func (x *PullRequestReviewComment) GetLine() int32 {
+	if x != nil && x.Line != nil {
+		return *x.Line
+	}
+	return 0
+}
+
+func (x *PullRequestReviewComment) GetOriginalLine() int32 {
+	if x != nil && x.OriginalLine != nil {
+		return *x.OriginalLine
+	}
+	return 0
+}
+
+func (x *PullRequestReviewComment) GetSide() string {
+	if x != nil && x.Side != nil {
+		return *x.Side
+	}
+	return ""
+}
+
+func (x *PullRequestReviewComment) GetInReplyToId() int64 {
+	if x != nil && x.InReplyToId != nil {
+		return *x.InReplyToId
+	}
+	return 0
+}
+
+func (x *PullRequestReviewComment) GetSubjectType() string {
+	if x != nil && x.SubjectType != nil {
+		return *x.SubjectType
+	}
+	return ""
+}
+
+// The resources around a comment, as links.
+type PullRequestReviewCommentLinks struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// It itself.
+	Self *Link `protobuf:"bytes,1,opt,name=self,proto3" json:"self,omitempty"`
+	// Its page.
+	Html *Link `protobuf:"bytes,2,opt,name=html,proto3" json:"html,omitempty"`
+	// The pull request.
+	PullRequest   *Link `protobuf:"bytes,3,opt,name=pull_request,json=pullRequest,proto3" json:"pull_request,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PullRequestReviewCommentLinks) Reset() {
+	*x = PullRequestReviewCommentLinks{}
+	mi := &file_certes_community_github_v1_pull_request_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PullRequestReviewCommentLinks) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PullRequestReviewCommentLinks) ProtoMessage() {}
+
+func (x *PullRequestReviewCommentLinks) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_community_github_v1_pull_request_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PullRequestReviewCommentLinks.ProtoReflect.Descriptor instead.
+func (*PullRequestReviewCommentLinks) Descriptor() ([]byte, []int) {
+	return file_certes_community_github_v1_pull_request_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *PullRequestReviewCommentLinks) GetSelf() *Link {
+	if x != nil {
+		return x.Self
+	}
+	return nil
+}
+
+func (x *PullRequestReviewCommentLinks) GetHtml() *Link {
+	if x != nil {
+		return x.Html
+	}
+	return nil
+}
+
+func (x *PullRequestReviewCommentLinks) GetPullRequest() *Link {
+	if x != nil {
+		return x.PullRequest
+	}
+	return nil
+}
+
+// A stack of pull requests, each into the branch of the one beneath.
+type PullRequestStack struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The stack's number among all stacks of GitHub.
+	Id *int64 `protobuf:"varint,1,opt,name=id,proto3,oneof" json:"id,omitempty"`
+	// The number by which the repository knows it.
+	Number *int32 `protobuf:"varint,2,opt,name=number,proto3,oneof" json:"number,omitempty"`
+	// How many pull requests are in it.
+	Size *int32 `protobuf:"varint,3,opt,name=size,proto3,oneof" json:"size,omitempty"`
+	// Which of them this is, counted from 1 at the bottom.
+	Position *int32 `protobuf:"varint,4,opt,name=position,proto3,oneof" json:"position,omitempty"`
+	// The branch into which all of it is to go.
+	Base          *PullRequestStackBase `protobuf:"bytes,5,opt,name=base,proto3" json:"base,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PullRequestStack) Reset() {
+	*x = PullRequestStack{}
+	mi := &file_certes_community_github_v1_pull_request_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PullRequestStack) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PullRequestStack) ProtoMessage() {}
+
+func (x *PullRequestStack) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_community_github_v1_pull_request_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PullRequestStack.ProtoReflect.Descriptor instead.
+func (*PullRequestStack) Descriptor() ([]byte, []int) {
+	return file_certes_community_github_v1_pull_request_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *PullRequestStack) GetId() int64 {
+	if x != nil && x.Id != nil {
+		return *x.Id
+	}
+	return 0
+}
+
+func (x *PullRequestStack) GetNumber() int32 {
+	if x != nil && x.Number != nil {
+		return *x.Number
+	}
+	return 0
+}
+
+func (x *PullRequestStack) GetSize() int32 {
+	if x != nil && x.Size != nil {
+		return *x.Size
+	}
+	return 0
+}
+
+func (x *PullRequestStack) GetPosition() int32 {
+	if x != nil && x.Position != nil {
+		return *x.Position
+	}
+	return 0
+}
+
+func (x *PullRequestStack) GetBase() *PullRequestStackBase {
+	if x != nil {
+		return x.Base
+	}
+	return nil
+}
+
+// The branch into which a stack is to go.
+type PullRequestStackBase struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The branch.
+	Ref *string `protobuf:"bytes,1,opt,name=ref,proto3,oneof" json:"ref,omitempty"`
+	// The SHA of the commit at its tip.
+	Sha           *string `protobuf:"bytes,2,opt,name=sha,proto3,oneof" json:"sha,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PullRequestStackBase) Reset() {
+	*x = PullRequestStackBase{}
+	mi := &file_certes_community_github_v1_pull_request_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PullRequestStackBase) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PullRequestStackBase) ProtoMessage() {}
+
+func (x *PullRequestStackBase) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_community_github_v1_pull_request_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PullRequestStackBase.ProtoReflect.Descriptor instead.
+func (*PullRequestStackBase) Descriptor() ([]byte, []int) {
+	return file_certes_community_github_v1_pull_request_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *PullRequestStackBase) GetRef() string {
+	if x != nil && x.Ref != nil {
+		return *x.Ref
+	}
+	return ""
+}
+
+func (x *PullRequestStackBase) GetSha() string {
+	if x != nil && x.Sha != nil {
+		return *x.Sha
+	}
+	return ""
+}
+
 var File_certes_community_github_v1_pull_request_proto protoreflect.FileDescriptor
 
 const file_certes_community_github_v1_pull_request_proto_rawDesc = "" +
 	"\n" +
-	"-certes/community/github/v1/pull_request.proto\x12\x1acertes.community.github.v1\x1a&certes/community/github/v1/issue.proto\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/team.proto\x1a%certes/community/github/v1/user.proto\"\xc5\x10\n" +
+	"-certes/community/github/v1/pull_request.proto\x12\x1acertes.community.github.v1\x1a&certes/community/github/v1/issue.proto\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/team.proto\x1a%certes/community/github/v1/user.proto\"\xbd\x1a\n" +
 	"\vPullRequest\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\x03R\x02id\x12\x17\n" +
-	"\anode_id\x18\x03 \x01(\tR\x06nodeId\x12\x19\n" +
-	"\bhtml_url\x18\x04 \x01(\tR\ahtmlUrl\x12\x19\n" +
-	"\bdiff_url\x18\x05 \x01(\tR\adiffUrl\x12\x1b\n" +
-	"\tpatch_url\x18\x06 \x01(\tR\bpatchUrl\x12\x1b\n" +
-	"\tissue_url\x18\a \x01(\tR\bissueUrl\x12\x16\n" +
-	"\x06number\x18\b \x01(\x05R\x06number\x12\x14\n" +
-	"\x05state\x18\t \x01(\tR\x05state\x12\x16\n" +
+	"\x02id\x18\x02 \x01(\x03R\x02id\x12\x1c\n" +
+	"\anode_id\x18\x03 \x01(\tH\x00R\x06nodeId\x88\x01\x01\x12\x1e\n" +
+	"\bhtml_url\x18\x04 \x01(\tH\x01R\ahtmlUrl\x88\x01\x01\x12\x1e\n" +
+	"\bdiff_url\x18\x05 \x01(\tH\x02R\adiffUrl\x88\x01\x01\x12 \n" +
+	"\tpatch_url\x18\x06 \x01(\tH\x03R\bpatchUrl\x88\x01\x01\x12 \n" +
+	"\tissue_url\x18\a \x01(\tH\x04R\bissueUrl\x88\x01\x01\x12\x16\n" +
+	"\x06number\x18\b \x01(\x05R\x06number\x12\x19\n" +
+	"\x05state\x18\t \x01(\tH\x05R\x05state\x88\x01\x01\x12\x1b\n" +
 	"\x06locked\x18\n" +
-	" \x01(\bR\x06locked\x12\x14\n" +
-	"\x05title\x18\v \x01(\tR\x05title\x124\n" +
+	" \x01(\bH\x06R\x06locked\x88\x01\x01\x12\x19\n" +
+	"\x05title\x18\v \x01(\tH\aR\x05title\x88\x01\x01\x124\n" +
 	"\x04user\x18\f \x01(\v2 .certes.community.github.v1.UserR\x04user\x12\x17\n" +
-	"\x04body\x18\r \x01(\tH\x00R\x04body\x88\x01\x01\x12\x1d\n" +
+	"\x04body\x18\r \x01(\tH\bR\x04body\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"created_at\x18\x0e \x01(\tR\tcreatedAt\x12\x1d\n" +
+	"created_at\x18\x0e \x01(\tH\tR\tcreatedAt\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"updated_at\x18\x0f \x01(\tR\tupdatedAt\x12 \n" +
-	"\tclosed_at\x18\x10 \x01(\tH\x01R\bclosedAt\x88\x01\x01\x12 \n" +
-	"\tmerged_at\x18\x11 \x01(\tH\x02R\bmergedAt\x88\x01\x01\x12-\n" +
-	"\x10merge_commit_sha\x18\x12 \x01(\tH\x03R\x0emergeCommitSha\x88\x01\x01\x12<\n" +
+	"updated_at\x18\x0f \x01(\tH\n" +
+	"R\tupdatedAt\x88\x01\x01\x12 \n" +
+	"\tclosed_at\x18\x10 \x01(\tH\vR\bclosedAt\x88\x01\x01\x12 \n" +
+	"\tmerged_at\x18\x11 \x01(\tH\fR\bmergedAt\x88\x01\x01\x12-\n" +
+	"\x10merge_commit_sha\x18\x12 \x01(\tH\rR\x0emergeCommitSha\x88\x01\x01\x12<\n" +
 	"\bassignee\x18\x13 \x01(\v2 .certes.community.github.v1.UserR\bassignee\x12>\n" +
 	"\tassignees\x18\x14 \x03(\v2 .certes.community.github.v1.UserR\tassignees\x12^\n" +
 	"\x13requested_reviewers\x18\x15 \x03(\v2-.certes.community.github.v1.RequestedReviewerR\x12requestedReviewers\x12I\n" +
 	"\x0frequested_teams\x18\x16 \x03(\v2 .certes.community.github.v1.TeamR\x0erequestedTeams\x129\n" +
 	"\x06labels\x18\x17 \x03(\v2!.certes.community.github.v1.LabelR\x06labels\x12C\n" +
-	"\tmilestone\x18\x18 \x01(\v2%.certes.community.github.v1.MilestoneR\tmilestone\x12\x1f\n" +
-	"\vcommits_url\x18\x19 \x01(\tR\n" +
-	"commitsUrl\x12.\n" +
-	"\x13review_comments_url\x18\x1a \x01(\tR\x11reviewCommentsUrl\x12,\n" +
-	"\x12review_comment_url\x18\x1b \x01(\tR\x10reviewCommentUrl\x12!\n" +
-	"\fcomments_url\x18\x1c \x01(\tR\vcommentsUrl\x12!\n" +
-	"\fstatuses_url\x18\x1d \x01(\tR\vstatusesUrl\x12A\n" +
+	"\tmilestone\x18\x18 \x01(\v2%.certes.community.github.v1.MilestoneR\tmilestone\x12$\n" +
+	"\vcommits_url\x18\x19 \x01(\tH\x0eR\n" +
+	"commitsUrl\x88\x01\x01\x123\n" +
+	"\x13review_comments_url\x18\x1a \x01(\tH\x0fR\x11reviewCommentsUrl\x88\x01\x01\x121\n" +
+	"\x12review_comment_url\x18\x1b \x01(\tH\x10R\x10reviewCommentUrl\x88\x01\x01\x12&\n" +
+	"\fcomments_url\x18\x1c \x01(\tH\x11R\vcommentsUrl\x88\x01\x01\x12&\n" +
+	"\fstatuses_url\x18\x1d \x01(\tH\x12R\vstatusesUrl\x88\x01\x01\x12A\n" +
 	"\x04head\x18\x1e \x01(\v2-.certes.community.github.v1.PullRequestBranchR\x04head\x12A\n" +
 	"\x04base\x18\x1f \x01(\v2-.certes.community.github.v1.PullRequestBranchR\x04base\x12C\n" +
-	"\x05links\x18  \x01(\v2,.certes.community.github.v1.PullRequestLinksR\x06_links\x12-\n" +
-	"\x12author_association\x18! \x01(\tR\x11authorAssociation\x12D\n" +
+	"\x05links\x18  \x01(\v2,.certes.community.github.v1.PullRequestLinksR\x06_links\x122\n" +
+	"\x12author_association\x18! \x01(\tH\x13R\x11authorAssociation\x88\x01\x01\x12D\n" +
 	"\n" +
 	"auto_merge\x18\" \x01(\v2%.certes.community.github.v1.AutoMergeR\tautoMerge\x121\n" +
-	"\x12active_lock_reason\x18# \x01(\tH\x04R\x10activeLockReason\x88\x01\x01\x12\x14\n" +
-	"\x05draft\x18$ \x01(\bR\x05draft\x12\x1b\n" +
-	"\x06merged\x18% \x01(\bH\x05R\x06merged\x88\x01\x01\x12!\n" +
-	"\tmergeable\x18& \x01(\bH\x06R\tmergeable\x88\x01\x01\x12#\n" +
+	"\x12active_lock_reason\x18# \x01(\tH\x14R\x10activeLockReason\x88\x01\x01\x12\x19\n" +
+	"\x05draft\x18$ \x01(\bH\x15R\x05draft\x88\x01\x01\x12\x1b\n" +
+	"\x06merged\x18% \x01(\bH\x16R\x06merged\x88\x01\x01\x12!\n" +
+	"\tmergeable\x18& \x01(\bH\x17R\tmergeable\x88\x01\x01\x12#\n" +
 	"\n" +
-	"rebaseable\x18' \x01(\bH\aR\n" +
-	"rebaseable\x88\x01\x01\x12'\n" +
-	"\x0fmergeable_state\x18( \x01(\tR\x0emergeableState\x12=\n" +
-	"\tmerged_by\x18) \x01(\v2 .certes.community.github.v1.UserR\bmergedBy\x12\x1a\n" +
-	"\bcomments\x18* \x01(\x05R\bcomments\x12'\n" +
-	"\x0freview_comments\x18+ \x01(\x05R\x0ereviewComments\x122\n" +
-	"\x15maintainer_can_modify\x18, \x01(\bR\x13maintainerCanModify\x12\x18\n" +
-	"\acommits\x18- \x01(\x05R\acommits\x12\x1c\n" +
-	"\tadditions\x18. \x01(\x05R\tadditions\x12\x1c\n" +
-	"\tdeletions\x18/ \x01(\x05R\tdeletions\x12#\n" +
-	"\rchanged_files\x180 \x01(\x05R\fchangedFilesB\a\n" +
-	"\x05_bodyB\f\n" +
+	"rebaseable\x18' \x01(\bH\x18R\n" +
+	"rebaseable\x88\x01\x01\x12,\n" +
+	"\x0fmergeable_state\x18( \x01(\tH\x19R\x0emergeableState\x88\x01\x01\x12=\n" +
+	"\tmerged_by\x18) \x01(\v2 .certes.community.github.v1.UserR\bmergedBy\x12\x1f\n" +
+	"\bcomments\x18* \x01(\x05H\x1aR\bcomments\x88\x01\x01\x12,\n" +
+	"\x0freview_comments\x18+ \x01(\x05H\x1bR\x0ereviewComments\x88\x01\x01\x127\n" +
+	"\x15maintainer_can_modify\x18, \x01(\bH\x1cR\x13maintainerCanModify\x88\x01\x01\x12\x1d\n" +
+	"\acommits\x18- \x01(\x05H\x1dR\acommits\x88\x01\x01\x12!\n" +
+	"\tadditions\x18. \x01(\x05H\x1eR\tadditions\x88\x01\x01\x12!\n" +
+	"\tdeletions\x18/ \x01(\x05H\x1fR\tdeletions\x88\x01\x01\x12(\n" +
+	"\rchanged_files\x180 \x01(\x05H R\fchangedFiles\x88\x01\x01\x12-\n" +
+	"\x10allow_auto_merge\x181 \x01(\bH!R\x0eallowAutoMerge\x88\x01\x01\x123\n" +
+	"\x13allow_update_branch\x182 \x01(\bH\"R\x11allowUpdateBranch\x88\x01\x01\x128\n" +
+	"\x16delete_branch_on_merge\x183 \x01(\bH#R\x13deleteBranchOnMerge\x88\x01\x01\x125\n" +
+	"\x14merge_commit_message\x184 \x01(\tH$R\x12mergeCommitMessage\x88\x01\x01\x121\n" +
+	"\x12merge_commit_title\x185 \x01(\tH%R\x10mergeCommitTitle\x88\x01\x01\x12B\n" +
+	"\x1bsquash_merge_commit_message\x186 \x01(\tH&R\x18squashMergeCommitMessage\x88\x01\x01\x12>\n" +
+	"\x19squash_merge_commit_title\x187 \x01(\tH'R\x16squashMergeCommitTitle\x88\x01\x01\x12F\n" +
+	"\x1euse_squash_pr_title_as_default\x188 \x01(\bH(R\x19useSquashPrTitleAsDefault\x88\x01\x01\x12B\n" +
+	"\x05stack\x189 \x01(\v2,.certes.community.github.v1.PullRequestStackR\x05stackB\n" +
+	"\n" +
+	"\b_node_idB\v\n" +
+	"\t_html_urlB\v\n" +
+	"\t_diff_urlB\f\n" +
+	"\n" +
+	"_patch_urlB\f\n" +
+	"\n" +
+	"_issue_urlB\b\n" +
+	"\x06_stateB\t\n" +
+	"\a_lockedB\b\n" +
+	"\x06_titleB\a\n" +
+	"\x05_bodyB\r\n" +
+	"\v_created_atB\r\n" +
+	"\v_updated_atB\f\n" +
 	"\n" +
 	"_closed_atB\f\n" +
 	"\n" +
 	"_merged_atB\x13\n" +
-	"\x11_merge_commit_shaB\x15\n" +
-	"\x13_active_lock_reasonB\t\n" +
+	"\x11_merge_commit_shaB\x0e\n" +
+	"\f_commits_urlB\x16\n" +
+	"\x14_review_comments_urlB\x15\n" +
+	"\x13_review_comment_urlB\x0f\n" +
+	"\r_comments_urlB\x0f\n" +
+	"\r_statuses_urlB\x15\n" +
+	"\x13_author_associationB\x15\n" +
+	"\x13_active_lock_reasonB\b\n" +
+	"\x06_draftB\t\n" +
 	"\a_mergedB\f\n" +
 	"\n" +
 	"_mergeableB\r\n" +
-	"\v_rebaseable\"\xbf\x01\n" +
-	"\x11PullRequestBranch\x12\x14\n" +
-	"\x05label\x18\x01 \x01(\tR\x05label\x12\x10\n" +
+	"\v_rebaseableB\x12\n" +
+	"\x10_mergeable_stateB\v\n" +
+	"\t_commentsB\x12\n" +
+	"\x10_review_commentsB\x18\n" +
+	"\x16_maintainer_can_modifyB\n" +
+	"\n" +
+	"\b_commitsB\f\n" +
+	"\n" +
+	"_additionsB\f\n" +
+	"\n" +
+	"_deletionsB\x10\n" +
+	"\x0e_changed_filesB\x13\n" +
+	"\x11_allow_auto_mergeB\x16\n" +
+	"\x14_allow_update_branchB\x19\n" +
+	"\x17_delete_branch_on_mergeB\x17\n" +
+	"\x15_merge_commit_messageB\x15\n" +
+	"\x13_merge_commit_titleB\x1e\n" +
+	"\x1c_squash_merge_commit_messageB\x1c\n" +
+	"\x1a_squash_merge_commit_titleB!\n" +
+	"\x1f_use_squash_pr_title_as_default\"\xce\x01\n" +
+	"\x11PullRequestBranch\x12\x19\n" +
+	"\x05label\x18\x01 \x01(\tH\x00R\x05label\x88\x01\x01\x12\x10\n" +
 	"\x03ref\x18\x02 \x01(\tR\x03ref\x12\x10\n" +
 	"\x03sha\x18\x03 \x01(\tR\x03sha\x124\n" +
 	"\x04user\x18\x04 \x01(\v2 .certes.community.github.v1.UserR\x04user\x12:\n" +
-	"\x04repo\x18\x05 \x01(\v2&.certes.community.github.v1.RepositoryR\x04repo\"\x82\x04\n" +
+	"\x04repo\x18\x05 \x01(\v2&.certes.community.github.v1.RepositoryR\x04repoB\b\n" +
+	"\x06_label\"\x82\x04\n" +
 	"\x10PullRequestLinks\x124\n" +
 	"\x04self\x18\x01 \x01(\v2 .certes.community.github.v1.LinkR\x04self\x124\n" +
 	"\x04html\x18\x02 \x01(\v2 .certes.community.github.v1.LinkR\x04html\x126\n" +
@@ -1187,9 +1817,10 @@ const file_certes_community_github_v1_pull_request_proto_rawDesc = "" +
 	"\x0freview_comments\x18\x05 \x01(\v2 .certes.community.github.v1.LinkR\x0ereviewComments\x12G\n" +
 	"\x0ereview_comment\x18\x06 \x01(\v2 .certes.community.github.v1.LinkR\rreviewComment\x12:\n" +
 	"\acommits\x18\a \x01(\v2 .certes.community.github.v1.LinkR\acommits\x12<\n" +
-	"\bstatuses\x18\b \x01(\v2 .certes.community.github.v1.LinkR\bstatuses\"\x1a\n" +
-	"\x04Link\x12\x12\n" +
-	"\x04href\x18\x01 \x01(\tR\x04href\"\xe7\x01\n" +
+	"\bstatuses\x18\b \x01(\v2 .certes.community.github.v1.LinkR\bstatuses\"(\n" +
+	"\x04Link\x12\x17\n" +
+	"\x04href\x18\x01 \x01(\tH\x00R\x04href\x88\x01\x01B\a\n" +
+	"\x05_href\"\xe7\x01\n" +
 	"\tAutoMerge\x12?\n" +
 	"\n" +
 	"enabled_by\x18\x01 \x01(\v2 .certes.community.github.v1.UserR\tenabledBy\x12!\n" +
@@ -1197,47 +1828,54 @@ const file_certes_community_github_v1_pull_request_proto_rawDesc = "" +
 	"\fcommit_title\x18\x03 \x01(\tH\x00R\vcommitTitle\x88\x01\x01\x12*\n" +
 	"\x0ecommit_message\x18\x04 \x01(\tH\x01R\rcommitMessage\x88\x01\x01B\x0f\n" +
 	"\r_commit_titleB\x11\n" +
-	"\x0f_commit_message\"\x9a\v\n" +
+	"\x0f_commit_message\"\xbb\f\n" +
 	"\x11RequestedReviewer\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x17\n" +
-	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x10\n" +
-	"\x03url\x18\x03 \x01(\tR\x03url\x12\x19\n" +
-	"\bhtml_url\x18\x04 \x01(\tR\ahtmlUrl\x12\x17\n" +
-	"\x04name\x18\x05 \x01(\tH\x00R\x04name\x88\x01\x01\x12\x19\n" +
-	"\x05login\x18\x06 \x01(\tH\x01R\x05login\x88\x01\x01\x12\x19\n" +
-	"\x05email\x18\a \x01(\tH\x02R\x05email\x88\x01\x01\x12\"\n" +
+	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x1c\n" +
+	"\anode_id\x18\x02 \x01(\tH\x00R\x06nodeId\x88\x01\x01\x12\x15\n" +
+	"\x03url\x18\x03 \x01(\tH\x01R\x03url\x88\x01\x01\x12\x1e\n" +
+	"\bhtml_url\x18\x04 \x01(\tH\x02R\ahtmlUrl\x88\x01\x01\x12\x17\n" +
+	"\x04name\x18\x05 \x01(\tH\x03R\x04name\x88\x01\x01\x12\x19\n" +
+	"\x05login\x18\x06 \x01(\tH\x04R\x05login\x88\x01\x01\x12\x19\n" +
+	"\x05email\x18\a \x01(\tH\x05R\x05email\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"avatar_url\x18\b \x01(\tH\x03R\tavatarUrl\x88\x01\x01\x12$\n" +
-	"\vgravatar_id\x18\t \x01(\tH\x04R\n" +
+	"avatar_url\x18\b \x01(\tH\x06R\tavatarUrl\x88\x01\x01\x12$\n" +
+	"\vgravatar_id\x18\t \x01(\tH\aR\n" +
 	"gravatarId\x88\x01\x01\x12(\n" +
 	"\rfollowers_url\x18\n" +
-	" \x01(\tH\x05R\ffollowersUrl\x88\x01\x01\x12(\n" +
-	"\rfollowing_url\x18\v \x01(\tH\x06R\ffollowingUrl\x88\x01\x01\x12 \n" +
-	"\tgists_url\x18\f \x01(\tH\aR\bgistsUrl\x88\x01\x01\x12$\n" +
-	"\vstarred_url\x18\r \x01(\tH\bR\n" +
+	" \x01(\tH\bR\ffollowersUrl\x88\x01\x01\x12(\n" +
+	"\rfollowing_url\x18\v \x01(\tH\tR\ffollowingUrl\x88\x01\x01\x12 \n" +
+	"\tgists_url\x18\f \x01(\tH\n" +
+	"R\bgistsUrl\x88\x01\x01\x12$\n" +
+	"\vstarred_url\x18\r \x01(\tH\vR\n" +
 	"starredUrl\x88\x01\x01\x120\n" +
-	"\x11subscriptions_url\x18\x0e \x01(\tH\tR\x10subscriptionsUrl\x88\x01\x01\x120\n" +
-	"\x11organizations_url\x18\x0f \x01(\tH\n" +
-	"R\x10organizationsUrl\x88\x01\x01\x12 \n" +
-	"\trepos_url\x18\x10 \x01(\tH\vR\breposUrl\x88\x01\x01\x12\"\n" +
+	"\x11subscriptions_url\x18\x0e \x01(\tH\fR\x10subscriptionsUrl\x88\x01\x01\x120\n" +
+	"\x11organizations_url\x18\x0f \x01(\tH\rR\x10organizationsUrl\x88\x01\x01\x12 \n" +
+	"\trepos_url\x18\x10 \x01(\tH\x0eR\breposUrl\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"events_url\x18\x11 \x01(\tH\fR\teventsUrl\x88\x01\x01\x123\n" +
-	"\x13received_events_url\x18\x12 \x01(\tH\rR\x11receivedEventsUrl\x88\x01\x01\x12\x17\n" +
-	"\x04type\x18\x13 \x01(\tH\x0eR\x04type\x88\x01\x01\x12\"\n" +
+	"events_url\x18\x11 \x01(\tH\x0fR\teventsUrl\x88\x01\x01\x123\n" +
+	"\x13received_events_url\x18\x12 \x01(\tH\x10R\x11receivedEventsUrl\x88\x01\x01\x12\x17\n" +
+	"\x04type\x18\x13 \x01(\tH\x11R\x04type\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"site_admin\x18\x14 \x01(\bH\x0fR\tsiteAdmin\x88\x01\x01\x12\x17\n" +
-	"\x04slug\x18\x15 \x01(\tH\x10R\x04slug\x88\x01\x01\x12%\n" +
-	"\vdescription\x18\x16 \x01(\tH\x11R\vdescription\x88\x01\x01\x12\x1d\n" +
-	"\aprivacy\x18\x17 \x01(\tH\x12R\aprivacy\x88\x01\x01\x126\n" +
-	"\x14notification_setting\x18\x18 \x01(\tH\x13R\x13notificationSetting\x88\x01\x01\x12$\n" +
-	"\vmembers_url\x18\x19 \x01(\tH\x14R\n" +
+	"site_admin\x18\x14 \x01(\bH\x12R\tsiteAdmin\x88\x01\x01\x12\x17\n" +
+	"\x04slug\x18\x15 \x01(\tH\x13R\x04slug\x88\x01\x01\x12%\n" +
+	"\vdescription\x18\x16 \x01(\tH\x14R\vdescription\x88\x01\x01\x12\x1d\n" +
+	"\aprivacy\x18\x17 \x01(\tH\x15R\aprivacy\x88\x01\x01\x126\n" +
+	"\x14notification_setting\x18\x18 \x01(\tH\x16R\x13notificationSetting\x88\x01\x01\x12$\n" +
+	"\vmembers_url\x18\x19 \x01(\tH\x17R\n" +
 	"membersUrl\x88\x01\x01\x12.\n" +
-	"\x10repositories_url\x18\x1a \x01(\tH\x15R\x0frepositoriesUrl\x88\x01\x01\x12#\n" +
+	"\x10repositories_url\x18\x1a \x01(\tH\x18R\x0frepositoriesUrl\x88\x01\x01\x12#\n" +
 	"\n" +
-	"permission\x18\x1b \x01(\tH\x16R\n" +
+	"permission\x18\x1b \x01(\tH\x19R\n" +
 	"permission\x88\x01\x01\x128\n" +
 	"\x06parent\x18\x1c \x01(\v2 .certes.community.github.v1.TeamR\x06parent\x12\x1d\n" +
-	"\adeleted\x18\x1d \x01(\bH\x17R\adeleted\x88\x01\x01B\a\n" +
+	"\adeleted\x18\x1d \x01(\bH\x1aR\adeleted\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"starred_at\x18\x1e \x01(\tH\x1bR\tstarredAt\x88\x01\x01\x12)\n" +
+	"\x0euser_view_type\x18\x1f \x01(\tH\x1cR\fuserViewType\x88\x01\x01B\n" +
+	"\n" +
+	"\b_node_idB\x06\n" +
+	"\x04_urlB\v\n" +
+	"\t_html_urlB\a\n" +
 	"\x05_nameB\b\n" +
 	"\x06_loginB\b\n" +
 	"\x06_emailB\r\n" +
@@ -1265,7 +1903,89 @@ const file_certes_community_github_v1_pull_request_proto_rawDesc = "" +
 	"\x11_repositories_urlB\r\n" +
 	"\v_permissionB\n" +
 	"\n" +
-	"\b_deletedB\xf2\x01\n" +
+	"\b_deletedB\r\n" +
+	"\v_starred_atB\x11\n" +
+	"\x0f_user_view_type\"\xd0\v\n" +
+	"\x18PullRequestReviewComment\x12\x15\n" +
+	"\x03url\x18\x01 \x01(\tH\x00R\x03url\x88\x01\x01\x128\n" +
+	"\x16pull_request_review_id\x18\x02 \x01(\x03H\x01R\x13pullRequestReviewId\x88\x01\x01\x12\x13\n" +
+	"\x02id\x18\x03 \x01(\x03H\x02R\x02id\x88\x01\x01\x12\x1c\n" +
+	"\anode_id\x18\x04 \x01(\tH\x03R\x06nodeId\x88\x01\x01\x12 \n" +
+	"\tdiff_hunk\x18\x05 \x01(\tH\x04R\bdiffHunk\x88\x01\x01\x12\x17\n" +
+	"\x04path\x18\x06 \x01(\tH\x05R\x04path\x88\x01\x01\x12\x1f\n" +
+	"\bposition\x18\a \x01(\x05H\x06R\bposition\x88\x01\x01\x120\n" +
+	"\x11original_position\x18\b \x01(\x05H\aR\x10originalPosition\x88\x01\x01\x12 \n" +
+	"\tcommit_id\x18\t \x01(\tH\bR\bcommitId\x88\x01\x01\x121\n" +
+	"\x12original_commit_id\x18\n" +
+	" \x01(\tH\tR\x10originalCommitId\x88\x01\x01\x124\n" +
+	"\x04user\x18\v \x01(\v2 .certes.community.github.v1.UserR\x04user\x12\x17\n" +
+	"\x04body\x18\f \x01(\tH\n" +
+	"R\x04body\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"created_at\x18\r \x01(\tH\vR\tcreatedAt\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"updated_at\x18\x0e \x01(\tH\fR\tupdatedAt\x88\x01\x01\x12\x1e\n" +
+	"\bhtml_url\x18\x0f \x01(\tH\rR\ahtmlUrl\x88\x01\x01\x12-\n" +
+	"\x10pull_request_url\x18\x10 \x01(\tH\x0eR\x0epullRequestUrl\x88\x01\x01\x122\n" +
+	"\x12author_association\x18\x11 \x01(\tH\x0fR\x11authorAssociation\x88\x01\x01\x12P\n" +
+	"\x05links\x18\x12 \x01(\v29.certes.community.github.v1.PullRequestReviewCommentLinksR\x06_links\x12C\n" +
+	"\treactions\x18\x13 \x01(\v2%.certes.community.github.v1.ReactionsR\treactions\x12\"\n" +
+	"\n" +
+	"start_line\x18\x14 \x01(\x05H\x10R\tstartLine\x88\x01\x01\x123\n" +
+	"\x13original_start_line\x18\x15 \x01(\x05H\x11R\x11originalStartLine\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"start_side\x18\x16 \x01(\tH\x12R\tstartSide\x88\x01\x01\x12\x17\n" +
+	"\x04line\x18\x17 \x01(\x05H\x13R\x04line\x88\x01\x01\x12(\n" +
+	"\roriginal_line\x18\x18 \x01(\x05H\x14R\foriginalLine\x88\x01\x01\x12\x17\n" +
+	"\x04side\x18\x19 \x01(\tH\x15R\x04side\x88\x01\x01\x12(\n" +
+	"\x0ein_reply_to_id\x18\x1a \x01(\x03H\x16R\vinReplyToId\x88\x01\x01\x12&\n" +
+	"\fsubject_type\x18\x1b \x01(\tH\x17R\vsubjectType\x88\x01\x01B\x06\n" +
+	"\x04_urlB\x19\n" +
+	"\x17_pull_request_review_idB\x05\n" +
+	"\x03_idB\n" +
+	"\n" +
+	"\b_node_idB\f\n" +
+	"\n" +
+	"_diff_hunkB\a\n" +
+	"\x05_pathB\v\n" +
+	"\t_positionB\x14\n" +
+	"\x12_original_positionB\f\n" +
+	"\n" +
+	"_commit_idB\x15\n" +
+	"\x13_original_commit_idB\a\n" +
+	"\x05_bodyB\r\n" +
+	"\v_created_atB\r\n" +
+	"\v_updated_atB\v\n" +
+	"\t_html_urlB\x13\n" +
+	"\x11_pull_request_urlB\x15\n" +
+	"\x13_author_associationB\r\n" +
+	"\v_start_lineB\x16\n" +
+	"\x14_original_start_lineB\r\n" +
+	"\v_start_sideB\a\n" +
+	"\x05_lineB\x10\n" +
+	"\x0e_original_lineB\a\n" +
+	"\x05_sideB\x11\n" +
+	"\x0f_in_reply_to_idB\x0f\n" +
+	"\r_subject_type\"\xd0\x01\n" +
+	"\x1dPullRequestReviewCommentLinks\x124\n" +
+	"\x04self\x18\x01 \x01(\v2 .certes.community.github.v1.LinkR\x04self\x124\n" +
+	"\x04html\x18\x02 \x01(\v2 .certes.community.github.v1.LinkR\x04html\x12C\n" +
+	"\fpull_request\x18\x03 \x01(\v2 .certes.community.github.v1.LinkR\vpullRequest\"\xec\x01\n" +
+	"\x10PullRequestStack\x12\x13\n" +
+	"\x02id\x18\x01 \x01(\x03H\x00R\x02id\x88\x01\x01\x12\x1b\n" +
+	"\x06number\x18\x02 \x01(\x05H\x01R\x06number\x88\x01\x01\x12\x17\n" +
+	"\x04size\x18\x03 \x01(\x05H\x02R\x04size\x88\x01\x01\x12\x1f\n" +
+	"\bposition\x18\x04 \x01(\x05H\x03R\bposition\x88\x01\x01\x12D\n" +
+	"\x04base\x18\x05 \x01(\v20.certes.community.github.v1.PullRequestStackBaseR\x04baseB\x05\n" +
+	"\x03_idB\t\n" +
+	"\a_numberB\a\n" +
+	"\x05_sizeB\v\n" +
+	"\t_position\"T\n" +
+	"\x14PullRequestStackBase\x12\x15\n" +
+	"\x03ref\x18\x01 \x01(\tH\x00R\x03ref\x88\x01\x01\x12\x15\n" +
+	"\x03sha\x18\x02 \x01(\tH\x01R\x03sha\x88\x01\x01B\x06\n" +
+	"\x04_refB\x06\n" +
+	"\x04_shaB\xf2\x01\n" +
 	"\x1ecom.certes.community.github.v1B\x10PullRequestProtoP\x01Z3github.com/hookactions/certes-contrib/github;github\xa2\x02\x03CCG\xaa\x02\x1aCertes.Community.Github.V1\xca\x02\x1aCertes\\Community\\Github\\V1\xe2\x02&Certes\\Community\\Github\\V1\\GPBMetadata\xea\x02\x1dCertes::Community::Github::V1b\x06proto3"
 
 var (
@@ -1280,50 +2000,63 @@ func file_certes_community_github_v1_pull_request_proto_rawDescGZIP() []byte {
 	return file_certes_community_github_v1_pull_request_proto_rawDescData
 }
 
-var file_certes_community_github_v1_pull_request_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_certes_community_github_v1_pull_request_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_certes_community_github_v1_pull_request_proto_goTypes = []any{
-	(*PullRequest)(nil),       // 0: certes.community.github.v1.PullRequest
-	(*PullRequestBranch)(nil), // 1: certes.community.github.v1.PullRequestBranch
-	(*PullRequestLinks)(nil),  // 2: certes.community.github.v1.PullRequestLinks
-	(*Link)(nil),              // 3: certes.community.github.v1.Link
-	(*AutoMerge)(nil),         // 4: certes.community.github.v1.AutoMerge
-	(*RequestedReviewer)(nil), // 5: certes.community.github.v1.RequestedReviewer
-	(*User)(nil),              // 6: certes.community.github.v1.User
-	(*Team)(nil),              // 7: certes.community.github.v1.Team
-	(*Label)(nil),             // 8: certes.community.github.v1.Label
-	(*Milestone)(nil),         // 9: certes.community.github.v1.Milestone
-	(*Repository)(nil),        // 10: certes.community.github.v1.Repository
+	(*PullRequest)(nil),                   // 0: certes.community.github.v1.PullRequest
+	(*PullRequestBranch)(nil),             // 1: certes.community.github.v1.PullRequestBranch
+	(*PullRequestLinks)(nil),              // 2: certes.community.github.v1.PullRequestLinks
+	(*Link)(nil),                          // 3: certes.community.github.v1.Link
+	(*AutoMerge)(nil),                     // 4: certes.community.github.v1.AutoMerge
+	(*RequestedReviewer)(nil),             // 5: certes.community.github.v1.RequestedReviewer
+	(*PullRequestReviewComment)(nil),      // 6: certes.community.github.v1.PullRequestReviewComment
+	(*PullRequestReviewCommentLinks)(nil), // 7: certes.community.github.v1.PullRequestReviewCommentLinks
+	(*PullRequestStack)(nil),              // 8: certes.community.github.v1.PullRequestStack
+	(*PullRequestStackBase)(nil),          // 9: certes.community.github.v1.PullRequestStackBase
+	(*User)(nil),                          // 10: certes.community.github.v1.User
+	(*Team)(nil),                          // 11: certes.community.github.v1.Team
+	(*Label)(nil),                         // 12: certes.community.github.v1.Label
+	(*Milestone)(nil),                     // 13: certes.community.github.v1.Milestone
+	(*Repository)(nil),                    // 14: certes.community.github.v1.Repository
+	(*Reactions)(nil),                     // 15: certes.community.github.v1.Reactions
 }
 var file_certes_community_github_v1_pull_request_proto_depIdxs = []int32{
-	6,  // 0: certes.community.github.v1.PullRequest.user:type_name -> certes.community.github.v1.User
-	6,  // 1: certes.community.github.v1.PullRequest.assignee:type_name -> certes.community.github.v1.User
-	6,  // 2: certes.community.github.v1.PullRequest.assignees:type_name -> certes.community.github.v1.User
+	10, // 0: certes.community.github.v1.PullRequest.user:type_name -> certes.community.github.v1.User
+	10, // 1: certes.community.github.v1.PullRequest.assignee:type_name -> certes.community.github.v1.User
+	10, // 2: certes.community.github.v1.PullRequest.assignees:type_name -> certes.community.github.v1.User
 	5,  // 3: certes.community.github.v1.PullRequest.requested_reviewers:type_name -> certes.community.github.v1.RequestedReviewer
-	7,  // 4: certes.community.github.v1.PullRequest.requested_teams:type_name -> certes.community.github.v1.Team
-	8,  // 5: certes.community.github.v1.PullRequest.labels:type_name -> certes.community.github.v1.Label
-	9,  // 6: certes.community.github.v1.PullRequest.milestone:type_name -> certes.community.github.v1.Milestone
+	11, // 4: certes.community.github.v1.PullRequest.requested_teams:type_name -> certes.community.github.v1.Team
+	12, // 5: certes.community.github.v1.PullRequest.labels:type_name -> certes.community.github.v1.Label
+	13, // 6: certes.community.github.v1.PullRequest.milestone:type_name -> certes.community.github.v1.Milestone
 	1,  // 7: certes.community.github.v1.PullRequest.head:type_name -> certes.community.github.v1.PullRequestBranch
 	1,  // 8: certes.community.github.v1.PullRequest.base:type_name -> certes.community.github.v1.PullRequestBranch
 	2,  // 9: certes.community.github.v1.PullRequest.links:type_name -> certes.community.github.v1.PullRequestLinks
 	4,  // 10: certes.community.github.v1.PullRequest.auto_merge:type_name -> certes.community.github.v1.AutoMerge
-	6,  // 11: certes.community.github.v1.PullRequest.merged_by:type_name -> certes.community.github.v1.User
-	6,  // 12: certes.community.github.v1.PullRequestBranch.user:type_name -> certes.community.github.v1.User
-	10, // 13: certes.community.github.v1.PullRequestBranch.repo:type_name -> certes.community.github.v1.Repository
-	3,  // 14: certes.community.github.v1.PullRequestLinks.self:type_name -> certes.community.github.v1.Link
-	3,  // 15: certes.community.github.v1.PullRequestLinks.html:type_name -> certes.community.github.v1.Link
-	3,  // 16: certes.community.github.v1.PullRequestLinks.issue:type_name -> certes.community.github.v1.Link
-	3,  // 17: certes.community.github.v1.PullRequestLinks.comments:type_name -> certes.community.github.v1.Link
-	3,  // 18: certes.community.github.v1.PullRequestLinks.review_comments:type_name -> certes.community.github.v1.Link
-	3,  // 19: certes.community.github.v1.PullRequestLinks.review_comment:type_name -> certes.community.github.v1.Link
-	3,  // 20: certes.community.github.v1.PullRequestLinks.commits:type_name -> certes.community.github.v1.Link
-	3,  // 21: certes.community.github.v1.PullRequestLinks.statuses:type_name -> certes.community.github.v1.Link
-	6,  // 22: certes.community.github.v1.AutoMerge.enabled_by:type_name -> certes.community.github.v1.User
-	7,  // 23: certes.community.github.v1.RequestedReviewer.parent:type_name -> certes.community.github.v1.Team
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	10, // 11: certes.community.github.v1.PullRequest.merged_by:type_name -> certes.community.github.v1.User
+	8,  // 12: certes.community.github.v1.PullRequest.stack:type_name -> certes.community.github.v1.PullRequestStack
+	10, // 13: certes.community.github.v1.PullRequestBranch.user:type_name -> certes.community.github.v1.User
+	14, // 14: certes.community.github.v1.PullRequestBranch.repo:type_name -> certes.community.github.v1.Repository
+	3,  // 15: certes.community.github.v1.PullRequestLinks.self:type_name -> certes.community.github.v1.Link
+	3,  // 16: certes.community.github.v1.PullRequestLinks.html:type_name -> certes.community.github.v1.Link
+	3,  // 17: certes.community.github.v1.PullRequestLinks.issue:type_name -> certes.community.github.v1.Link
+	3,  // 18: certes.community.github.v1.PullRequestLinks.comments:type_name -> certes.community.github.v1.Link
+	3,  // 19: certes.community.github.v1.PullRequestLinks.review_comments:type_name -> certes.community.github.v1.Link
+	3,  // 20: certes.community.github.v1.PullRequestLinks.review_comment:type_name -> certes.community.github.v1.Link
+	3,  // 21: certes.community.github.v1.PullRequestLinks.commits:type_name -> certes.community.github.v1.Link
+	3,  // 22: certes.community.github.v1.PullRequestLinks.statuses:type_name -> certes.community.github.v1.Link
+	10, // 23: certes.community.github.v1.AutoMerge.enabled_by:type_name -> certes.community.github.v1.User
+	11, // 24: certes.community.github.v1.RequestedReviewer.parent:type_name -> certes.community.github.v1.Team
+	10, // 25: certes.community.github.v1.PullRequestReviewComment.user:type_name -> certes.community.github.v1.User
+	7,  // 26: certes.community.github.v1.PullRequestReviewComment.links:type_name -> certes.community.github.v1.PullRequestReviewCommentLinks
+	15, // 27: certes.community.github.v1.PullRequestReviewComment.reactions:type_name -> certes.community.github.v1.Reactions
+	3,  // 28: certes.community.github.v1.PullRequestReviewCommentLinks.self:type_name -> certes.community.github.v1.Link
+	3,  // 29: certes.community.github.v1.PullRequestReviewCommentLinks.html:type_name -> certes.community.github.v1.Link
+	3,  // 30: certes.community.github.v1.PullRequestReviewCommentLinks.pull_request:type_name -> certes.community.github.v1.Link
+	9,  // 31: certes.community.github.v1.PullRequestStack.base:type_name -> certes.community.github.v1.PullRequestStackBase
+	32, // [32:32] is the sub-list for method output_type
+	32, // [32:32] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_certes_community_github_v1_pull_request_proto_init() }
@@ -1336,15 +2069,20 @@ func file_certes_community_github_v1_pull_request_proto_init() {
 	file_certes_community_github_v1_team_proto_init()
 	file_certes_community_github_v1_user_proto_init()
 	file_certes_community_github_v1_pull_request_proto_msgTypes[0].OneofWrappers = []any{}
+	file_certes_community_github_v1_pull_request_proto_msgTypes[1].OneofWrappers = []any{}
+	file_certes_community_github_v1_pull_request_proto_msgTypes[3].OneofWrappers = []any{}
 	file_certes_community_github_v1_pull_request_proto_msgTypes[4].OneofWrappers = []any{}
 	file_certes_community_github_v1_pull_request_proto_msgTypes[5].OneofWrappers = []any{}
+	file_certes_community_github_v1_pull_request_proto_msgTypes[6].OneofWrappers = []any{}
+	file_certes_community_github_v1_pull_request_proto_msgTypes[8].OneofWrappers = []any{}
+	file_certes_community_github_v1_pull_request_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_certes_community_github_v1_pull_request_proto_rawDesc), len(file_certes_community_github_v1_pull_request_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -59,9 +59,13 @@ type PullRequestEvent struct {
 	// The SHA at which the branch was before. With the action `synchronize` only.
 	Before *string `protobuf:"bytes,15,opt,name=before,proto3,oneof" json:"before,omitempty"`
 	// The SHA at which the branch is now. With the action `synchronize` only.
-	After         *string `protobuf:"bytes,16,opt,name=after,proto3,oneof" json:"after,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	After *string `protobuf:"bytes,16,opt,name=after,proto3,oneof" json:"after,omitempty"`
+	// The enterprise to which the organization belongs. Absent where it belongs to none.
+	Enterprise *Enterprise `protobuf:"bytes,17,opt,name=enterprise,proto3" json:"enterprise,omitempty"`
+	// The app through which it was done. Absent where there was none.
+	PerformedViaGithubApp *App `protobuf:"bytes,18,opt,name=performed_via_github_app,json=performedViaGithubApp,proto3" json:"performed_via_github_app,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *PullRequestEvent) Reset() {
@@ -206,6 +210,20 @@ func (x *PullRequestEvent) GetAfter() string {
 	return ""
 }
 
+func (x *PullRequestEvent) GetEnterprise() *Enterprise {
+	if x != nil {
+		return x.Enterprise
+	}
+	return nil
+}
+
+func (x *PullRequestEvent) GetPerformedViaGithubApp() *App {
+	if x != nil {
+		return x.PerformedViaGithubApp
+	}
+	return nil
+}
+
 // What an edit changed on a pull request.
 type PullRequestChanges struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -329,7 +347,8 @@ var File_certes_community_github_v1_pull_request_event_proto protoreflect.FileDe
 
 const file_certes_community_github_v1_pull_request_event_proto_rawDesc = "" +
 	"\n" +
-	"3certes/community/github/v1/pull_request_event.proto\x12\x1acertes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a&certes/community/github/v1/issue.proto\x1a-certes/community/github/v1/pull_request.proto\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/team.proto\x1a%certes/community/github/v1/user.proto\x1a\x17certes/v1/options.proto\"\x8e\b\n" +
+	"3certes/community/github/v1/pull_request_event.proto\x12\x1acertes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a'certes/community/github/v1/change.proto\x1a+certes/community/github/v1/enterprise.proto\x1a&certes/community/github/v1/issue.proto\x1a-certes/community/github/v1/pull_request.proto\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/team.proto\x1a%certes/community/github/v1/user.proto\x1a\x17certes/v1/options.proto\"\x90\n" +
+	"\n" +
 	"\x10PullRequestEvent\x12\x16\n" +
 	"\x06action\x18\x01 \x01(\tR\x06action\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x05R\x06number\x12J\n" +
@@ -349,10 +368,19 @@ const file_certes_community_github_v1_pull_request_event_proto_rawDesc = "" +
 	"\x12requested_reviewer\x18\r \x01(\v2 .certes.community.github.v1.UserR\x11requestedReviewer\x12G\n" +
 	"\x0erequested_team\x18\x0e \x01(\v2 .certes.community.github.v1.TeamR\rrequestedTeam\x12\x1b\n" +
 	"\x06before\x18\x0f \x01(\tH\x01R\x06before\x88\x01\x01\x12\x19\n" +
-	"\x05after\x18\x10 \x01(\tH\x02R\x05after\x88\x01\x01:K\x82\x8d\x1dG\n" +
+	"\x05after\x18\x10 \x01(\tH\x02R\x05after\x88\x01\x01\x12F\n" +
+	"\n" +
+	"enterprise\x18\x11 \x01(\v2&.certes.community.github.v1.EnterpriseR\n" +
+	"enterprise\x12X\n" +
+	"\x18performed_via_github_app\x18\x12 \x01(\v2\x1f.certes.community.github.v1.AppR\x15performedViaGithubApp:\xaa\x01\x82\x8d\x1d\xa5\x01\n" +
 	"\fpull_request\x12\x1c\n" +
 	"\x04repo\x12\x14repository.full_name\x12\x19\n" +
-	"\x03org\x12\x12organization.loginB\t\n" +
+	"\x03org\x12\x12organization.login\x12\x10\n" +
+	"\x06action\x12\x06action\x12\x16\n" +
+	"\x06sender\x12\fsender.login\x12\x1d\n" +
+	"\x04base\x12\x15pull_request.base.ref\x12\x13\n" +
+	"\x05label\x12\n" +
+	"label.nameB\t\n" +
 	"\a_reasonB\t\n" +
 	"\a_beforeB\b\n" +
 	"\x06_after\"\xd5\x01\n" +
@@ -391,7 +419,9 @@ var file_certes_community_github_v1_pull_request_event_proto_goTypes = []any{
 	(*Milestone)(nil),             // 8: certes.community.github.v1.Milestone
 	(*Label)(nil),                 // 9: certes.community.github.v1.Label
 	(*Team)(nil),                  // 10: certes.community.github.v1.Team
-	(*TextChange)(nil),            // 11: certes.community.github.v1.TextChange
+	(*Enterprise)(nil),            // 11: certes.community.github.v1.Enterprise
+	(*App)(nil),                   // 12: certes.community.github.v1.App
+	(*TextChange)(nil),            // 13: certes.community.github.v1.TextChange
 }
 var file_certes_community_github_v1_pull_request_event_proto_depIdxs = []int32{
 	3,  // 0: certes.community.github.v1.PullRequestEvent.pull_request:type_name -> certes.community.github.v1.PullRequest
@@ -405,16 +435,18 @@ var file_certes_community_github_v1_pull_request_event_proto_depIdxs = []int32{
 	9,  // 8: certes.community.github.v1.PullRequestEvent.label:type_name -> certes.community.github.v1.Label
 	4,  // 9: certes.community.github.v1.PullRequestEvent.requested_reviewer:type_name -> certes.community.github.v1.User
 	10, // 10: certes.community.github.v1.PullRequestEvent.requested_team:type_name -> certes.community.github.v1.Team
-	11, // 11: certes.community.github.v1.PullRequestChanges.body:type_name -> certes.community.github.v1.TextChange
-	11, // 12: certes.community.github.v1.PullRequestChanges.title:type_name -> certes.community.github.v1.TextChange
-	2,  // 13: certes.community.github.v1.PullRequestChanges.base:type_name -> certes.community.github.v1.PullRequestBaseChange
-	11, // 14: certes.community.github.v1.PullRequestBaseChange.ref:type_name -> certes.community.github.v1.TextChange
-	11, // 15: certes.community.github.v1.PullRequestBaseChange.sha:type_name -> certes.community.github.v1.TextChange
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	11, // 11: certes.community.github.v1.PullRequestEvent.enterprise:type_name -> certes.community.github.v1.Enterprise
+	12, // 12: certes.community.github.v1.PullRequestEvent.performed_via_github_app:type_name -> certes.community.github.v1.App
+	13, // 13: certes.community.github.v1.PullRequestChanges.body:type_name -> certes.community.github.v1.TextChange
+	13, // 14: certes.community.github.v1.PullRequestChanges.title:type_name -> certes.community.github.v1.TextChange
+	2,  // 15: certes.community.github.v1.PullRequestChanges.base:type_name -> certes.community.github.v1.PullRequestBaseChange
+	13, // 16: certes.community.github.v1.PullRequestBaseChange.ref:type_name -> certes.community.github.v1.TextChange
+	13, // 17: certes.community.github.v1.PullRequestBaseChange.sha:type_name -> certes.community.github.v1.TextChange
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_certes_community_github_v1_pull_request_event_proto_init() }
@@ -423,6 +455,8 @@ func file_certes_community_github_v1_pull_request_event_proto_init() {
 		return
 	}
 	file_certes_community_github_v1_app_proto_init()
+	file_certes_community_github_v1_change_proto_init()
+	file_certes_community_github_v1_enterprise_proto_init()
 	file_certes_community_github_v1_issue_proto_init()
 	file_certes_community_github_v1_pull_request_proto_init()
 	file_certes_community_github_v1_repository_proto_init()

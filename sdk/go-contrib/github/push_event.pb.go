@@ -56,7 +56,9 @@ type PushEvent struct {
 	// The app installation to which the event was sent. Absent where the webhook is no app's.
 	Installation *Installation `protobuf:"bytes,14,opt,name=installation,proto3" json:"installation,omitempty"`
 	// The organization that owns the repository. Absent where a person owns it.
-	Organization  *Organization `protobuf:"bytes,15,opt,name=organization,proto3" json:"organization,omitempty"`
+	Organization *Organization `protobuf:"bytes,15,opt,name=organization,proto3" json:"organization,omitempty"`
+	// The enterprise to which the organization belongs. Absent where it belongs to none.
+	Enterprise    *Enterprise `protobuf:"bytes,16,opt,name=enterprise,proto3" json:"enterprise,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -196,11 +198,18 @@ func (x *PushEvent) GetOrganization() *Organization {
 	return nil
 }
 
+func (x *PushEvent) GetEnterprise() *Enterprise {
+	if x != nil {
+		return x.Enterprise
+	}
+	return nil
+}
+
 var File_certes_community_github_v1_push_event_proto protoreflect.FileDescriptor
 
 const file_certes_community_github_v1_push_event_proto_rawDesc = "" +
 	"\n" +
-	"+certes/community/github/v1/push_event.proto\x12\x1acertes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a'certes/community/github/v1/commit.proto\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/user.proto\x1a\x17certes/v1/options.proto\"\x81\x06\n" +
+	"+certes/community/github/v1/push_event.proto\x12\x1acertes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a'certes/community/github/v1/commit.proto\x1a+certes/community/github/v1/enterprise.proto\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/user.proto\x1a\x17certes/v1/options.proto\"\xed\x06\n" +
 	"\tPushEvent\x12\x10\n" +
 	"\x03ref\x18\x01 \x01(\tR\x03ref\x12\x16\n" +
 	"\x06before\x18\x02 \x01(\tR\x06before\x12\x14\n" +
@@ -220,10 +229,16 @@ const file_certes_community_github_v1_push_event_proto_rawDesc = "" +
 	"\x06pusher\x18\f \x01(\v2#.certes.community.github.v1.GitUserR\x06pusher\x128\n" +
 	"\x06sender\x18\r \x01(\v2 .certes.community.github.v1.UserR\x06sender\x12L\n" +
 	"\finstallation\x18\x0e \x01(\v2(.certes.community.github.v1.InstallationR\finstallation\x12L\n" +
-	"\forganization\x18\x0f \x01(\v2(.certes.community.github.v1.OrganizationR\forganization:C\x82\x8d\x1d?\n" +
+	"\forganization\x18\x0f \x01(\v2(.certes.community.github.v1.OrganizationR\forganization\x12F\n" +
+	"\n" +
+	"enterprise\x18\x10 \x01(\v2&.certes.community.github.v1.EnterpriseR\n" +
+	"enterprise:g\x82\x8d\x1dc\n" +
 	"\x04push\x12\x1c\n" +
 	"\x04repo\x12\x14repository.full_name\x12\x19\n" +
-	"\x03org\x12\x12organization.loginB\v\n" +
+	"\x03org\x12\x12organization.login\x12\x16\n" +
+	"\x06sender\x12\fsender.login\x12\n" +
+	"\n" +
+	"\x03ref\x12\x03refB\v\n" +
 	"\t_base_refB\x94\x02\x82\x8d\x1d \n" +
 	"\x14community.certes.dev\x12\x06github\x18\x01\n" +
 	"\x1ecom.certes.community.github.v1B\x0ePushEventProtoP\x01Z3github.com/hookactions/certes-contrib/github;github\xa2\x02\x03CCG\xaa\x02\x1aCertes.Community.Github.V1\xca\x02\x1aCertes\\Community\\Github\\V1\xe2\x02&Certes\\Community\\Github\\V1\\GPBMetadata\xea\x02\x1dCertes::Community::Github::V1b\x06proto3"
@@ -249,6 +264,7 @@ var file_certes_community_github_v1_push_event_proto_goTypes = []any{
 	(*User)(nil),         // 4: certes.community.github.v1.User
 	(*Installation)(nil), // 5: certes.community.github.v1.Installation
 	(*Organization)(nil), // 6: certes.community.github.v1.Organization
+	(*Enterprise)(nil),   // 7: certes.community.github.v1.Enterprise
 }
 var file_certes_community_github_v1_push_event_proto_depIdxs = []int32{
 	1, // 0: certes.community.github.v1.PushEvent.commits:type_name -> certes.community.github.v1.Commit
@@ -258,11 +274,12 @@ var file_certes_community_github_v1_push_event_proto_depIdxs = []int32{
 	4, // 4: certes.community.github.v1.PushEvent.sender:type_name -> certes.community.github.v1.User
 	5, // 5: certes.community.github.v1.PushEvent.installation:type_name -> certes.community.github.v1.Installation
 	6, // 6: certes.community.github.v1.PushEvent.organization:type_name -> certes.community.github.v1.Organization
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	7, // 7: certes.community.github.v1.PushEvent.enterprise:type_name -> certes.community.github.v1.Enterprise
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_certes_community_github_v1_push_event_proto_init() }
@@ -272,6 +289,7 @@ func file_certes_community_github_v1_push_event_proto_init() {
 	}
 	file_certes_community_github_v1_app_proto_init()
 	file_certes_community_github_v1_commit_proto_init()
+	file_certes_community_github_v1_enterprise_proto_init()
 	file_certes_community_github_v1_repository_proto_init()
 	file_certes_community_github_v1_user_proto_init()
 	file_certes_community_github_v1_push_event_proto_msgTypes[0].OneofWrappers = []any{}

@@ -28,157 +28,157 @@ const (
 type Repository struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The repository's number, which survives renaming and transfer.
-	Id int64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Id *int64 `protobuf:"varint,1,opt,name=id,proto3,oneof" json:"id,omitempty"`
 	// The repository's id in the GraphQL API.
-	NodeId string `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	NodeId *string `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3,oneof" json:"node_id,omitempty"`
 	// The name without the owner.
-	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Name *string `protobuf:"bytes,3,opt,name=name,proto3,oneof" json:"name,omitempty"`
 	// The owner's handle and the name, for example `meetly/app`.
-	FullName string `protobuf:"bytes,4,opt,name=full_name,json=fullName,proto3" json:"full_name,omitempty"`
+	FullName *string `protobuf:"bytes,4,opt,name=full_name,json=fullName,proto3,oneof" json:"full_name,omitempty"`
 	// Whether only those who were given access can see the repository.
-	Private bool `protobuf:"varint,5,opt,name=private,proto3" json:"private,omitempty"`
+	Private *bool `protobuf:"varint,5,opt,name=private,proto3,oneof" json:"private,omitempty"`
 	// The account to which the repository belongs.
 	Owner *User `protobuf:"bytes,6,opt,name=owner,proto3" json:"owner,omitempty"`
 	// The repository's page.
-	HtmlUrl string `protobuf:"bytes,7,opt,name=html_url,json=htmlUrl,proto3" json:"html_url,omitempty"`
+	HtmlUrl *string `protobuf:"bytes,7,opt,name=html_url,json=htmlUrl,proto3,oneof" json:"html_url,omitempty"`
 	// What the repository says about itself. Absent where it says nothing.
 	Description *string `protobuf:"bytes,8,opt,name=description,proto3,oneof" json:"description,omitempty"`
 	// Whether the repository was forked from another.
-	Fork bool `protobuf:"varint,9,opt,name=fork,proto3" json:"fork,omitempty"`
+	Fork *bool `protobuf:"varint,9,opt,name=fork,proto3,oneof" json:"fork,omitempty"`
 	// The repository in the REST API; in push events, its page.
-	Url string `protobuf:"bytes,10,opt,name=url,proto3" json:"url,omitempty"`
+	Url *string `protobuf:"bytes,10,opt,name=url,proto3,oneof" json:"url,omitempty"`
 	// Lists the forks.
-	ForksUrl string `protobuf:"bytes,11,opt,name=forks_url,json=forksUrl,proto3" json:"forks_url,omitempty"`
+	ForksUrl *string `protobuf:"bytes,11,opt,name=forks_url,json=forksUrl,proto3,oneof" json:"forks_url,omitempty"`
 	// Lists the deploy keys, or reads one. A URI template.
-	KeysUrl string `protobuf:"bytes,12,opt,name=keys_url,json=keysUrl,proto3" json:"keys_url,omitempty"`
+	KeysUrl *string `protobuf:"bytes,12,opt,name=keys_url,json=keysUrl,proto3,oneof" json:"keys_url,omitempty"`
 	// Lists the collaborators, or asks about one. A URI template.
-	CollaboratorsUrl string `protobuf:"bytes,13,opt,name=collaborators_url,json=collaboratorsUrl,proto3" json:"collaborators_url,omitempty"`
+	CollaboratorsUrl *string `protobuf:"bytes,13,opt,name=collaborators_url,json=collaboratorsUrl,proto3,oneof" json:"collaborators_url,omitempty"`
 	// Lists the teams with access.
-	TeamsUrl string `protobuf:"bytes,14,opt,name=teams_url,json=teamsUrl,proto3" json:"teams_url,omitempty"`
+	TeamsUrl *string `protobuf:"bytes,14,opt,name=teams_url,json=teamsUrl,proto3,oneof" json:"teams_url,omitempty"`
 	// Lists the webhooks.
-	HooksUrl string `protobuf:"bytes,15,opt,name=hooks_url,json=hooksUrl,proto3" json:"hooks_url,omitempty"`
+	HooksUrl *string `protobuf:"bytes,15,opt,name=hooks_url,json=hooksUrl,proto3,oneof" json:"hooks_url,omitempty"`
 	// Lists what happened to issues, or reads one such event. A URI template.
-	IssueEventsUrl string `protobuf:"bytes,16,opt,name=issue_events_url,json=issueEventsUrl,proto3" json:"issue_events_url,omitempty"`
+	IssueEventsUrl *string `protobuf:"bytes,16,opt,name=issue_events_url,json=issueEventsUrl,proto3,oneof" json:"issue_events_url,omitempty"`
 	// Lists the repository's events.
-	EventsUrl string `protobuf:"bytes,17,opt,name=events_url,json=eventsUrl,proto3" json:"events_url,omitempty"`
+	EventsUrl *string `protobuf:"bytes,17,opt,name=events_url,json=eventsUrl,proto3,oneof" json:"events_url,omitempty"`
 	// Lists who can be assigned to issues, or asks about one. A URI template.
-	AssigneesUrl string `protobuf:"bytes,18,opt,name=assignees_url,json=assigneesUrl,proto3" json:"assignees_url,omitempty"`
+	AssigneesUrl *string `protobuf:"bytes,18,opt,name=assignees_url,json=assigneesUrl,proto3,oneof" json:"assignees_url,omitempty"`
 	// Lists the branches, or reads one. A URI template.
-	BranchesUrl string `protobuf:"bytes,19,opt,name=branches_url,json=branchesUrl,proto3" json:"branches_url,omitempty"`
+	BranchesUrl *string `protobuf:"bytes,19,opt,name=branches_url,json=branchesUrl,proto3,oneof" json:"branches_url,omitempty"`
 	// Lists the tags.
-	TagsUrl string `protobuf:"bytes,20,opt,name=tags_url,json=tagsUrl,proto3" json:"tags_url,omitempty"`
+	TagsUrl *string `protobuf:"bytes,20,opt,name=tags_url,json=tagsUrl,proto3,oneof" json:"tags_url,omitempty"`
 	// Reads or writes Git blobs. A URI template.
-	BlobsUrl string `protobuf:"bytes,21,opt,name=blobs_url,json=blobsUrl,proto3" json:"blobs_url,omitempty"`
+	BlobsUrl *string `protobuf:"bytes,21,opt,name=blobs_url,json=blobsUrl,proto3,oneof" json:"blobs_url,omitempty"`
 	// Reads or writes Git tag objects. A URI template.
-	GitTagsUrl string `protobuf:"bytes,22,opt,name=git_tags_url,json=gitTagsUrl,proto3" json:"git_tags_url,omitempty"`
+	GitTagsUrl *string `protobuf:"bytes,22,opt,name=git_tags_url,json=gitTagsUrl,proto3,oneof" json:"git_tags_url,omitempty"`
 	// Reads or writes Git references. A URI template.
-	GitRefsUrl string `protobuf:"bytes,23,opt,name=git_refs_url,json=gitRefsUrl,proto3" json:"git_refs_url,omitempty"`
+	GitRefsUrl *string `protobuf:"bytes,23,opt,name=git_refs_url,json=gitRefsUrl,proto3,oneof" json:"git_refs_url,omitempty"`
 	// Reads or writes Git trees. A URI template.
-	TreesUrl string `protobuf:"bytes,24,opt,name=trees_url,json=treesUrl,proto3" json:"trees_url,omitempty"`
+	TreesUrl *string `protobuf:"bytes,24,opt,name=trees_url,json=treesUrl,proto3,oneof" json:"trees_url,omitempty"`
 	// Lists the statuses of a commit. A URI template.
-	StatusesUrl string `protobuf:"bytes,25,opt,name=statuses_url,json=statusesUrl,proto3" json:"statuses_url,omitempty"`
+	StatusesUrl *string `protobuf:"bytes,25,opt,name=statuses_url,json=statusesUrl,proto3,oneof" json:"statuses_url,omitempty"`
 	// Counts the bytes of each programming language.
-	LanguagesUrl string `protobuf:"bytes,26,opt,name=languages_url,json=languagesUrl,proto3" json:"languages_url,omitempty"`
+	LanguagesUrl *string `protobuf:"bytes,26,opt,name=languages_url,json=languagesUrl,proto3,oneof" json:"languages_url,omitempty"`
 	// Lists who starred the repository.
-	StargazersUrl string `protobuf:"bytes,27,opt,name=stargazers_url,json=stargazersUrl,proto3" json:"stargazers_url,omitempty"`
+	StargazersUrl *string `protobuf:"bytes,27,opt,name=stargazers_url,json=stargazersUrl,proto3,oneof" json:"stargazers_url,omitempty"`
 	// Lists who contributed.
-	ContributorsUrl string `protobuf:"bytes,28,opt,name=contributors_url,json=contributorsUrl,proto3" json:"contributors_url,omitempty"`
+	ContributorsUrl *string `protobuf:"bytes,28,opt,name=contributors_url,json=contributorsUrl,proto3,oneof" json:"contributors_url,omitempty"`
 	// Lists who watches the repository.
-	SubscribersUrl string `protobuf:"bytes,29,opt,name=subscribers_url,json=subscribersUrl,proto3" json:"subscribers_url,omitempty"`
+	SubscribersUrl *string `protobuf:"bytes,29,opt,name=subscribers_url,json=subscribersUrl,proto3,oneof" json:"subscribers_url,omitempty"`
 	// The caller's own subscription to notifications.
-	SubscriptionUrl string `protobuf:"bytes,30,opt,name=subscription_url,json=subscriptionUrl,proto3" json:"subscription_url,omitempty"`
+	SubscriptionUrl *string `protobuf:"bytes,30,opt,name=subscription_url,json=subscriptionUrl,proto3,oneof" json:"subscription_url,omitempty"`
 	// Lists the commits, or reads one. A URI template.
-	CommitsUrl string `protobuf:"bytes,31,opt,name=commits_url,json=commitsUrl,proto3" json:"commits_url,omitempty"`
+	CommitsUrl *string `protobuf:"bytes,31,opt,name=commits_url,json=commitsUrl,proto3,oneof" json:"commits_url,omitempty"`
 	// Reads or writes Git commit objects. A URI template.
-	GitCommitsUrl string `protobuf:"bytes,32,opt,name=git_commits_url,json=gitCommitsUrl,proto3" json:"git_commits_url,omitempty"`
+	GitCommitsUrl *string `protobuf:"bytes,32,opt,name=git_commits_url,json=gitCommitsUrl,proto3,oneof" json:"git_commits_url,omitempty"`
 	// Lists the comments on commits, or reads one. A URI template.
-	CommentsUrl string `protobuf:"bytes,33,opt,name=comments_url,json=commentsUrl,proto3" json:"comments_url,omitempty"`
+	CommentsUrl *string `protobuf:"bytes,33,opt,name=comments_url,json=commentsUrl,proto3,oneof" json:"comments_url,omitempty"`
 	// Lists the comments on issues, or reads one. A URI template.
-	IssueCommentUrl string `protobuf:"bytes,34,opt,name=issue_comment_url,json=issueCommentUrl,proto3" json:"issue_comment_url,omitempty"`
+	IssueCommentUrl *string `protobuf:"bytes,34,opt,name=issue_comment_url,json=issueCommentUrl,proto3,oneof" json:"issue_comment_url,omitempty"`
 	// Reads a file or lists a directory. A URI template.
-	ContentsUrl string `protobuf:"bytes,35,opt,name=contents_url,json=contentsUrl,proto3" json:"contents_url,omitempty"`
+	ContentsUrl *string `protobuf:"bytes,35,opt,name=contents_url,json=contentsUrl,proto3,oneof" json:"contents_url,omitempty"`
 	// Compares two commits. A URI template.
-	CompareUrl string `protobuf:"bytes,36,opt,name=compare_url,json=compareUrl,proto3" json:"compare_url,omitempty"`
+	CompareUrl *string `protobuf:"bytes,36,opt,name=compare_url,json=compareUrl,proto3,oneof" json:"compare_url,omitempty"`
 	// Merges branches.
-	MergesUrl string `protobuf:"bytes,37,opt,name=merges_url,json=mergesUrl,proto3" json:"merges_url,omitempty"`
+	MergesUrl *string `protobuf:"bytes,37,opt,name=merges_url,json=mergesUrl,proto3,oneof" json:"merges_url,omitempty"`
 	// Downloads the source as an archive. A URI template.
-	ArchiveUrl string `protobuf:"bytes,38,opt,name=archive_url,json=archiveUrl,proto3" json:"archive_url,omitempty"`
+	ArchiveUrl *string `protobuf:"bytes,38,opt,name=archive_url,json=archiveUrl,proto3,oneof" json:"archive_url,omitempty"`
 	// Lists the downloads.
-	DownloadsUrl string `protobuf:"bytes,39,opt,name=downloads_url,json=downloadsUrl,proto3" json:"downloads_url,omitempty"`
+	DownloadsUrl *string `protobuf:"bytes,39,opt,name=downloads_url,json=downloadsUrl,proto3,oneof" json:"downloads_url,omitempty"`
 	// Lists the issues, or reads one. A URI template.
-	IssuesUrl string `protobuf:"bytes,40,opt,name=issues_url,json=issuesUrl,proto3" json:"issues_url,omitempty"`
+	IssuesUrl *string `protobuf:"bytes,40,opt,name=issues_url,json=issuesUrl,proto3,oneof" json:"issues_url,omitempty"`
 	// Lists the pull requests, or reads one. A URI template.
-	PullsUrl string `protobuf:"bytes,41,opt,name=pulls_url,json=pullsUrl,proto3" json:"pulls_url,omitempty"`
+	PullsUrl *string `protobuf:"bytes,41,opt,name=pulls_url,json=pullsUrl,proto3,oneof" json:"pulls_url,omitempty"`
 	// Lists the milestones, or reads one. A URI template.
-	MilestonesUrl string `protobuf:"bytes,42,opt,name=milestones_url,json=milestonesUrl,proto3" json:"milestones_url,omitempty"`
+	MilestonesUrl *string `protobuf:"bytes,42,opt,name=milestones_url,json=milestonesUrl,proto3,oneof" json:"milestones_url,omitempty"`
 	// Lists the caller's notifications. A URI template.
-	NotificationsUrl string `protobuf:"bytes,43,opt,name=notifications_url,json=notificationsUrl,proto3" json:"notifications_url,omitempty"`
+	NotificationsUrl *string `protobuf:"bytes,43,opt,name=notifications_url,json=notificationsUrl,proto3,oneof" json:"notifications_url,omitempty"`
 	// Lists the labels, or reads one. A URI template.
-	LabelsUrl string `protobuf:"bytes,44,opt,name=labels_url,json=labelsUrl,proto3" json:"labels_url,omitempty"`
+	LabelsUrl *string `protobuf:"bytes,44,opt,name=labels_url,json=labelsUrl,proto3,oneof" json:"labels_url,omitempty"`
 	// Lists the releases, or reads one. A URI template.
-	ReleasesUrl string `protobuf:"bytes,45,opt,name=releases_url,json=releasesUrl,proto3" json:"releases_url,omitempty"`
+	ReleasesUrl *string `protobuf:"bytes,45,opt,name=releases_url,json=releasesUrl,proto3,oneof" json:"releases_url,omitempty"`
 	// Lists the deployments.
-	DeploymentsUrl string `protobuf:"bytes,46,opt,name=deployments_url,json=deploymentsUrl,proto3" json:"deployments_url,omitempty"`
+	DeploymentsUrl *string `protobuf:"bytes,46,opt,name=deployments_url,json=deploymentsUrl,proto3,oneof" json:"deployments_url,omitempty"`
 	// When the repository was created: a string in RFC 3339, but in push events a number, the seconds since 1970. GitHub
 	// sends either, so the field keeps either.
 	CreatedAt *structpb.Value `protobuf:"bytes,47,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// When the repository itself (not its code) was last changed, in RFC 3339.
-	UpdatedAt string `protobuf:"bytes,48,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	UpdatedAt *string `protobuf:"bytes,48,opt,name=updated_at,json=updatedAt,proto3,oneof" json:"updated_at,omitempty"`
 	// When its code was last changed: a string in RFC 3339, but in push events a number, the seconds since 1970. Null
 	// where nothing was ever pushed.
 	PushedAt *structpb.Value `protobuf:"bytes,49,opt,name=pushed_at,json=pushedAt,proto3" json:"pushed_at,omitempty"`
 	// Where to clone over the Git protocol.
-	GitUrl string `protobuf:"bytes,50,opt,name=git_url,json=gitUrl,proto3" json:"git_url,omitempty"`
+	GitUrl *string `protobuf:"bytes,50,opt,name=git_url,json=gitUrl,proto3,oneof" json:"git_url,omitempty"`
 	// Where to clone over SSH.
-	SshUrl string `protobuf:"bytes,51,opt,name=ssh_url,json=sshUrl,proto3" json:"ssh_url,omitempty"`
+	SshUrl *string `protobuf:"bytes,51,opt,name=ssh_url,json=sshUrl,proto3,oneof" json:"ssh_url,omitempty"`
 	// Where to clone over HTTPS.
-	CloneUrl string `protobuf:"bytes,52,opt,name=clone_url,json=cloneUrl,proto3" json:"clone_url,omitempty"`
+	CloneUrl *string `protobuf:"bytes,52,opt,name=clone_url,json=cloneUrl,proto3,oneof" json:"clone_url,omitempty"`
 	// The repository's page, once its Subversion address.
-	SvnUrl string `protobuf:"bytes,53,opt,name=svn_url,json=svnUrl,proto3" json:"svn_url,omitempty"`
+	SvnUrl *string `protobuf:"bytes,53,opt,name=svn_url,json=svnUrl,proto3,oneof" json:"svn_url,omitempty"`
 	// The project's own site. Absent where there is none.
 	Homepage *string `protobuf:"bytes,54,opt,name=homepage,proto3,oneof" json:"homepage,omitempty"`
 	// The size in KiB, as GitHub last counted it.
-	Size int32 `protobuf:"varint,55,opt,name=size,proto3" json:"size,omitempty"`
+	Size *int32 `protobuf:"varint,55,opt,name=size,proto3,oneof" json:"size,omitempty"`
 	// How many accounts starred the repository.
-	StargazersCount int32 `protobuf:"varint,56,opt,name=stargazers_count,json=stargazersCount,proto3" json:"stargazers_count,omitempty"`
+	StargazersCount *int32 `protobuf:"varint,56,opt,name=stargazers_count,json=stargazersCount,proto3,oneof" json:"stargazers_count,omitempty"`
 	// The same number as `stargazers_count`, under its old name.
-	WatchersCount int32 `protobuf:"varint,57,opt,name=watchers_count,json=watchersCount,proto3" json:"watchers_count,omitempty"`
+	WatchersCount *int32 `protobuf:"varint,57,opt,name=watchers_count,json=watchersCount,proto3,oneof" json:"watchers_count,omitempty"`
 	// The programming language of most of the code. Absent where GitHub recognizes none.
 	Language *string `protobuf:"bytes,58,opt,name=language,proto3,oneof" json:"language,omitempty"`
 	// Whether issues are switched on.
-	HasIssues bool `protobuf:"varint,59,opt,name=has_issues,json=hasIssues,proto3" json:"has_issues,omitempty"`
+	HasIssues *bool `protobuf:"varint,59,opt,name=has_issues,json=hasIssues,proto3,oneof" json:"has_issues,omitempty"`
 	// Whether projects are switched on.
-	HasProjects bool `protobuf:"varint,60,opt,name=has_projects,json=hasProjects,proto3" json:"has_projects,omitempty"`
+	HasProjects *bool `protobuf:"varint,60,opt,name=has_projects,json=hasProjects,proto3,oneof" json:"has_projects,omitempty"`
 	// Whether downloads are switched on.
-	HasDownloads bool `protobuf:"varint,61,opt,name=has_downloads,json=hasDownloads,proto3" json:"has_downloads,omitempty"`
+	HasDownloads *bool `protobuf:"varint,61,opt,name=has_downloads,json=hasDownloads,proto3,oneof" json:"has_downloads,omitempty"`
 	// Whether the wiki is switched on.
-	HasWiki bool `protobuf:"varint,62,opt,name=has_wiki,json=hasWiki,proto3" json:"has_wiki,omitempty"`
+	HasWiki *bool `protobuf:"varint,62,opt,name=has_wiki,json=hasWiki,proto3,oneof" json:"has_wiki,omitempty"`
 	// Whether a GitHub Pages site is published from it.
-	HasPages bool `protobuf:"varint,63,opt,name=has_pages,json=hasPages,proto3" json:"has_pages,omitempty"`
+	HasPages *bool `protobuf:"varint,63,opt,name=has_pages,json=hasPages,proto3,oneof" json:"has_pages,omitempty"`
 	// Whether discussions are switched on.
 	HasDiscussions *bool `protobuf:"varint,64,opt,name=has_discussions,json=hasDiscussions,proto3,oneof" json:"has_discussions,omitempty"`
 	// How many forks there are.
-	ForksCount int32 `protobuf:"varint,65,opt,name=forks_count,json=forksCount,proto3" json:"forks_count,omitempty"`
+	ForksCount *int32 `protobuf:"varint,65,opt,name=forks_count,json=forksCount,proto3,oneof" json:"forks_count,omitempty"`
 	// The repository of which this one is a mirror. Absent where it is none.
 	MirrorUrl *string `protobuf:"bytes,66,opt,name=mirror_url,json=mirrorUrl,proto3,oneof" json:"mirror_url,omitempty"`
 	// Whether the repository is archived, that is, read-only.
-	Archived bool `protobuf:"varint,67,opt,name=archived,proto3" json:"archived,omitempty"`
+	Archived *bool `protobuf:"varint,67,opt,name=archived,proto3,oneof" json:"archived,omitempty"`
 	// Whether GitHub disabled the repository.
 	Disabled *bool `protobuf:"varint,68,opt,name=disabled,proto3,oneof" json:"disabled,omitempty"`
 	// How many issues and pull requests are open.
-	OpenIssuesCount int32 `protobuf:"varint,69,opt,name=open_issues_count,json=openIssuesCount,proto3" json:"open_issues_count,omitempty"`
+	OpenIssuesCount *int32 `protobuf:"varint,69,opt,name=open_issues_count,json=openIssuesCount,proto3,oneof" json:"open_issues_count,omitempty"`
 	// The licence that GitHub recognized. Absent where it recognized none.
 	License *License `protobuf:"bytes,70,opt,name=license,proto3" json:"license,omitempty"`
 	// The same number as `forks_count`, under its old name.
-	Forks int32 `protobuf:"varint,71,opt,name=forks,proto3" json:"forks,omitempty"`
+	Forks *int32 `protobuf:"varint,71,opt,name=forks,proto3,oneof" json:"forks,omitempty"`
 	// The same number as `open_issues_count`, under its old name.
-	OpenIssues int32 `protobuf:"varint,72,opt,name=open_issues,json=openIssues,proto3" json:"open_issues,omitempty"`
+	OpenIssues *int32 `protobuf:"varint,72,opt,name=open_issues,json=openIssues,proto3,oneof" json:"open_issues,omitempty"`
 	// The same number as `watchers_count`, under its old name.
-	Watchers int32 `protobuf:"varint,73,opt,name=watchers,proto3" json:"watchers,omitempty"`
+	Watchers *int32 `protobuf:"varint,73,opt,name=watchers,proto3,oneof" json:"watchers,omitempty"`
 	// The same number as `stargazers_count`. Push events only.
 	Stargazers *int32 `protobuf:"varint,74,opt,name=stargazers,proto3,oneof" json:"stargazers,omitempty"`
 	// The branch that is shown and cloned by default.
-	DefaultBranch string `protobuf:"bytes,75,opt,name=default_branch,json=defaultBranch,proto3" json:"default_branch,omitempty"`
+	DefaultBranch *string `protobuf:"bytes,75,opt,name=default_branch,json=defaultBranch,proto3,oneof" json:"default_branch,omitempty"`
 	// Whether pull requests may be merged as one squashed commit.
 	AllowSquashMerge *bool `protobuf:"varint,76,opt,name=allow_squash_merge,json=allowSquashMerge,proto3,oneof" json:"allow_squash_merge,omitempty"`
 	// Whether pull requests may be merged with a merge commit.
@@ -221,8 +221,36 @@ type Repository struct {
 	Organization *string `protobuf:"bytes,95,opt,name=organization,proto3,oneof" json:"organization,omitempty"`
 	// The properties that the organization defined for its repositories: a name to a string, a list of strings or null.
 	CustomProperties *structpb.Struct `protobuf:"bytes,96,opt,name=custom_properties,json=customProperties,proto3" json:"custom_properties,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// The repository that it was made from. Absent where there was none.
+	TemplateRepository *Repository `protobuf:"bytes,97,opt,name=template_repository,json=templateRepository,proto3" json:"template_repository,omitempty"`
+	// A token to clone it with. Absent where there is none.
+	TempCloneToken *string `protobuf:"bytes,98,opt,name=temp_clone_token,json=tempCloneToken,proto3,oneof" json:"temp_clone_token,omitempty"`
+	// How many accounts watch it.
+	SubscribersCount *int32 `protobuf:"varint,99,opt,name=subscribers_count,json=subscribersCount,proto3,oneof" json:"subscribers_count,omitempty"`
+	// How many repositories share its history.
+	NetworkCount *int32 `protobuf:"varint,100,opt,name=network_count,json=networkCount,proto3,oneof" json:"network_count,omitempty"`
+	// When it was starred, in RFC 3339. Where the payload is about stars only.
+	StarredAt *string `protobuf:"bytes,101,opt,name=starred_at,json=starredAt,proto3,oneof" json:"starred_at,omitempty"`
+	// Whether it can be cloned without an account. GitHub Enterprise Server only.
+	AnonymousAccessEnabled *bool `protobuf:"varint,102,opt,name=anonymous_access_enabled,json=anonymousAccessEnabled,proto3,oneof" json:"anonymous_access_enabled,omitempty"`
+	// The caller's role here.
+	RoleName *string `protobuf:"bytes,103,opt,name=role_name,json=roleName,proto3,oneof" json:"role_name,omitempty"`
+	// The rules by which people are to behave.
+	CodeOfConduct *CodeOfConduct `protobuf:"bytes,104,opt,name=code_of_conduct,json=codeOfConduct,proto3" json:"code_of_conduct,omitempty"`
+	// Which security features are switched on. Absent where the receiver may not know.
+	SecurityAndAnalysis *SecurityAndAnalysis `protobuf:"bytes,105,opt,name=security_and_analysis,json=securityAndAnalysis,proto3" json:"security_and_analysis,omitempty"`
+	// How far code search has come with it.
+	CodeSearchIndexStatus *CodeSearchIndexStatus `protobuf:"bytes,106,opt,name=code_search_index_status,json=codeSearchIndexStatus,proto3" json:"code_search_index_status,omitempty"`
+	// The repository that it was forked from. Absent where it was not.
+	Parent *Repository `protobuf:"bytes,107,opt,name=parent,proto3" json:"parent,omitempty"`
+	// The first repository of all the forks. Absent where it is no fork.
+	Source *Repository `protobuf:"bytes,108,opt,name=source,proto3" json:"source,omitempty"`
+	// Whether pull requests are switched on.
+	HasPullRequests *bool `protobuf:"varint,109,opt,name=has_pull_requests,json=hasPullRequests,proto3,oneof" json:"has_pull_requests,omitempty"`
+	// Who may open pull requests: `all` or `collaborators_only`.
+	PullRequestCreationPolicy *string `protobuf:"bytes,110,opt,name=pull_request_creation_policy,json=pullRequestCreationPolicy,proto3,oneof" json:"pull_request_creation_policy,omitempty"`
+	unknownFields             protoimpl.UnknownFields
+	sizeCache                 protoimpl.SizeCache
 }
 
 func (x *Repository) Reset() {
@@ -256,36 +284,36 @@ func (*Repository) Descriptor() ([]byte, []int) {
 }
 
 func (x *Repository) GetId() int64 {
-	if x != nil {
-		return x.Id
+	if x != nil && x.Id != nil {
+		return *x.Id
 	}
 	return 0
 }
 
 func (x *Repository) GetNodeId() string {
-	if x != nil {
-		return x.NodeId
+	if x != nil && x.NodeId != nil {
+		return *x.NodeId
 	}
 	return ""
 }
 
 func (x *Repository) GetName() string {
-	if x != nil {
-		return x.Name
+	if x != nil && x.Name != nil {
+		return *x.Name
 	}
 	return ""
 }
 
 func (x *Repository) GetFullName() string {
-	if x != nil {
-		return x.FullName
+	if x != nil && x.FullName != nil {
+		return *x.FullName
 	}
 	return ""
 }
 
 func (x *Repository) GetPrivate() bool {
-	if x != nil {
-		return x.Private
+	if x != nil && x.Private != nil {
+		return *x.Private
 	}
 	return false
 }
@@ -298,8 +326,8 @@ func (x *Repository) GetOwner() *User {
 }
 
 func (x *Repository) GetHtmlUrl() string {
-	if x != nil {
-		return x.HtmlUrl
+	if x != nil && x.HtmlUrl != nil {
+		return *x.HtmlUrl
 	}
 	return ""
 }
@@ -312,267 +340,267 @@ func (x *Repository) GetDescription() string {
 }
 
 func (x *Repository) GetFork() bool {
-	if x != nil {
-		return x.Fork
+	if x != nil && x.Fork != nil {
+		return *x.Fork
 	}
 	return false
 }
 
 func (x *Repository) GetUrl() string {
-	if x != nil {
-		return x.Url
+	if x != nil && x.Url != nil {
+		return *x.Url
 	}
 	return ""
 }
 
 func (x *Repository) GetForksUrl() string {
-	if x != nil {
-		return x.ForksUrl
+	if x != nil && x.ForksUrl != nil {
+		return *x.ForksUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetKeysUrl() string {
-	if x != nil {
-		return x.KeysUrl
+	if x != nil && x.KeysUrl != nil {
+		return *x.KeysUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetCollaboratorsUrl() string {
-	if x != nil {
-		return x.CollaboratorsUrl
+	if x != nil && x.CollaboratorsUrl != nil {
+		return *x.CollaboratorsUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetTeamsUrl() string {
-	if x != nil {
-		return x.TeamsUrl
+	if x != nil && x.TeamsUrl != nil {
+		return *x.TeamsUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetHooksUrl() string {
-	if x != nil {
-		return x.HooksUrl
+	if x != nil && x.HooksUrl != nil {
+		return *x.HooksUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetIssueEventsUrl() string {
-	if x != nil {
-		return x.IssueEventsUrl
+	if x != nil && x.IssueEventsUrl != nil {
+		return *x.IssueEventsUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetEventsUrl() string {
-	if x != nil {
-		return x.EventsUrl
+	if x != nil && x.EventsUrl != nil {
+		return *x.EventsUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetAssigneesUrl() string {
-	if x != nil {
-		return x.AssigneesUrl
+	if x != nil && x.AssigneesUrl != nil {
+		return *x.AssigneesUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetBranchesUrl() string {
-	if x != nil {
-		return x.BranchesUrl
+	if x != nil && x.BranchesUrl != nil {
+		return *x.BranchesUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetTagsUrl() string {
-	if x != nil {
-		return x.TagsUrl
+	if x != nil && x.TagsUrl != nil {
+		return *x.TagsUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetBlobsUrl() string {
-	if x != nil {
-		return x.BlobsUrl
+	if x != nil && x.BlobsUrl != nil {
+		return *x.BlobsUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetGitTagsUrl() string {
-	if x != nil {
-		return x.GitTagsUrl
+	if x != nil && x.GitTagsUrl != nil {
+		return *x.GitTagsUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetGitRefsUrl() string {
-	if x != nil {
-		return x.GitRefsUrl
+	if x != nil && x.GitRefsUrl != nil {
+		return *x.GitRefsUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetTreesUrl() string {
-	if x != nil {
-		return x.TreesUrl
+	if x != nil && x.TreesUrl != nil {
+		return *x.TreesUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetStatusesUrl() string {
-	if x != nil {
-		return x.StatusesUrl
+	if x != nil && x.StatusesUrl != nil {
+		return *x.StatusesUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetLanguagesUrl() string {
-	if x != nil {
-		return x.LanguagesUrl
+	if x != nil && x.LanguagesUrl != nil {
+		return *x.LanguagesUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetStargazersUrl() string {
-	if x != nil {
-		return x.StargazersUrl
+	if x != nil && x.StargazersUrl != nil {
+		return *x.StargazersUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetContributorsUrl() string {
-	if x != nil {
-		return x.ContributorsUrl
+	if x != nil && x.ContributorsUrl != nil {
+		return *x.ContributorsUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetSubscribersUrl() string {
-	if x != nil {
-		return x.SubscribersUrl
+	if x != nil && x.SubscribersUrl != nil {
+		return *x.SubscribersUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetSubscriptionUrl() string {
-	if x != nil {
-		return x.SubscriptionUrl
+	if x != nil && x.SubscriptionUrl != nil {
+		return *x.SubscriptionUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetCommitsUrl() string {
-	if x != nil {
-		return x.CommitsUrl
+	if x != nil && x.CommitsUrl != nil {
+		return *x.CommitsUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetGitCommitsUrl() string {
-	if x != nil {
-		return x.GitCommitsUrl
+	if x != nil && x.GitCommitsUrl != nil {
+		return *x.GitCommitsUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetCommentsUrl() string {
-	if x != nil {
-		return x.CommentsUrl
+	if x != nil && x.CommentsUrl != nil {
+		return *x.CommentsUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetIssueCommentUrl() string {
-	if x != nil {
-		return x.IssueCommentUrl
+	if x != nil && x.IssueCommentUrl != nil {
+		return *x.IssueCommentUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetContentsUrl() string {
-	if x != nil {
-		return x.ContentsUrl
+	if x != nil && x.ContentsUrl != nil {
+		return *x.ContentsUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetCompareUrl() string {
-	if x != nil {
-		return x.CompareUrl
+	if x != nil && x.CompareUrl != nil {
+		return *x.CompareUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetMergesUrl() string {
-	if x != nil {
-		return x.MergesUrl
+	if x != nil && x.MergesUrl != nil {
+		return *x.MergesUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetArchiveUrl() string {
-	if x != nil {
-		return x.ArchiveUrl
+	if x != nil && x.ArchiveUrl != nil {
+		return *x.ArchiveUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetDownloadsUrl() string {
-	if x != nil {
-		return x.DownloadsUrl
+	if x != nil && x.DownloadsUrl != nil {
+		return *x.DownloadsUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetIssuesUrl() string {
-	if x != nil {
-		return x.IssuesUrl
+	if x != nil && x.IssuesUrl != nil {
+		return *x.IssuesUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetPullsUrl() string {
-	if x != nil {
-		return x.PullsUrl
+	if x != nil && x.PullsUrl != nil {
+		return *x.PullsUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetMilestonesUrl() string {
-	if x != nil {
-		return x.MilestonesUrl
+	if x != nil && x.MilestonesUrl != nil {
+		return *x.MilestonesUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetNotificationsUrl() string {
-	if x != nil {
-		return x.NotificationsUrl
+	if x != nil && x.NotificationsUrl != nil {
+		return *x.NotificationsUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetLabelsUrl() string {
-	if x != nil {
-		return x.LabelsUrl
+	if x != nil && x.LabelsUrl != nil {
+		return *x.LabelsUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetReleasesUrl() string {
-	if x != nil {
-		return x.ReleasesUrl
+	if x != nil && x.ReleasesUrl != nil {
+		return *x.ReleasesUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetDeploymentsUrl() string {
-	if x != nil {
-		return x.DeploymentsUrl
+	if x != nil && x.DeploymentsUrl != nil {
+		return *x.DeploymentsUrl
 	}
 	return ""
 }
@@ -585,8 +613,8 @@ func (x *Repository) GetCreatedAt() *structpb.Value {
 }
 
 func (x *Repository) GetUpdatedAt() string {
-	if x != nil {
-		return x.UpdatedAt
+	if x != nil && x.UpdatedAt != nil {
+		return *x.UpdatedAt
 	}
 	return ""
 }
@@ -599,29 +627,29 @@ func (x *Repository) GetPushedAt() *structpb.Value {
 }
 
 func (x *Repository) GetGitUrl() string {
-	if x != nil {
-		return x.GitUrl
+	if x != nil && x.GitUrl != nil {
+		return *x.GitUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetSshUrl() string {
-	if x != nil {
-		return x.SshUrl
+	if x != nil && x.SshUrl != nil {
+		return *x.SshUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetCloneUrl() string {
-	if x != nil {
-		return x.CloneUrl
+	if x != nil && x.CloneUrl != nil {
+		return *x.CloneUrl
 	}
 	return ""
 }
 
 func (x *Repository) GetSvnUrl() string {
-	if x != nil {
-		return x.SvnUrl
+	if x != nil && x.SvnUrl != nil {
+		return *x.SvnUrl
 	}
 	return ""
 }
@@ -634,22 +662,22 @@ func (x *Repository) GetHomepage() string {
 }
 
 func (x *Repository) GetSize() int32 {
-	if x != nil {
-		return x.Size
+	if x != nil && x.Size != nil {
+		return *x.Size
 	}
 	return 0
 }
 
 func (x *Repository) GetStargazersCount() int32 {
-	if x != nil {
-		return x.StargazersCount
+	if x != nil && x.StargazersCount != nil {
+		return *x.StargazersCount
 	}
 	return 0
 }
 
 func (x *Repository) GetWatchersCount() int32 {
-	if x != nil {
-		return x.WatchersCount
+	if x != nil && x.WatchersCount != nil {
+		return *x.WatchersCount
 	}
 	return 0
 }
@@ -662,36 +690,36 @@ func (x *Repository) GetLanguage() string {
 }
 
 func (x *Repository) GetHasIssues() bool {
-	if x != nil {
-		return x.HasIssues
+	if x != nil && x.HasIssues != nil {
+		return *x.HasIssues
 	}
 	return false
 }
 
 func (x *Repository) GetHasProjects() bool {
-	if x != nil {
-		return x.HasProjects
+	if x != nil && x.HasProjects != nil {
+		return *x.HasProjects
 	}
 	return false
 }
 
 func (x *Repository) GetHasDownloads() bool {
-	if x != nil {
-		return x.HasDownloads
+	if x != nil && x.HasDownloads != nil {
+		return *x.HasDownloads
 	}
 	return false
 }
 
 func (x *Repository) GetHasWiki() bool {
-	if x != nil {
-		return x.HasWiki
+	if x != nil && x.HasWiki != nil {
+		return *x.HasWiki
 	}
 	return false
 }
 
 func (x *Repository) GetHasPages() bool {
-	if x != nil {
-		return x.HasPages
+	if x != nil && x.HasPages != nil {
+		return *x.HasPages
 	}
 	return false
 }
@@ -704,8 +732,8 @@ func (x *Repository) GetHasDiscussions() bool {
 }
 
 func (x *Repository) GetForksCount() int32 {
-	if x != nil {
-		return x.ForksCount
+	if x != nil && x.ForksCount != nil {
+		return *x.ForksCount
 	}
 	return 0
 }
@@ -718,8 +746,8 @@ func (x *Repository) GetMirrorUrl() string {
 }
 
 func (x *Repository) GetArchived() bool {
-	if x != nil {
-		return x.Archived
+	if x != nil && x.Archived != nil {
+		return *x.Archived
 	}
 	return false
 }
@@ -732,8 +760,8 @@ func (x *Repository) GetDisabled() bool {
 }
 
 func (x *Repository) GetOpenIssuesCount() int32 {
-	if x != nil {
-		return x.OpenIssuesCount
+	if x != nil && x.OpenIssuesCount != nil {
+		return *x.OpenIssuesCount
 	}
 	return 0
 }
@@ -746,22 +774,22 @@ func (x *Repository) GetLicense() *License {
 }
 
 func (x *Repository) GetForks() int32 {
-	if x != nil {
-		return x.Forks
+	if x != nil && x.Forks != nil {
+		return *x.Forks
 	}
 	return 0
 }
 
 func (x *Repository) GetOpenIssues() int32 {
-	if x != nil {
-		return x.OpenIssues
+	if x != nil && x.OpenIssues != nil {
+		return *x.OpenIssues
 	}
 	return 0
 }
 
 func (x *Repository) GetWatchers() int32 {
-	if x != nil {
-		return x.Watchers
+	if x != nil && x.Watchers != nil {
+		return *x.Watchers
 	}
 	return 0
 }
@@ -774,8 +802,8 @@ func (x *Repository) GetStargazers() int32 {
 }
 
 func (x *Repository) GetDefaultBranch() string {
-	if x != nil {
-		return x.DefaultBranch
+	if x != nil && x.DefaultBranch != nil {
+		return *x.DefaultBranch
 	}
 	return ""
 }
@@ -927,15 +955,113 @@ func (x *Repository) GetCustomProperties() *structpb.Struct {
 	return nil
 }
 
+func (x *Repository) GetTemplateRepository() *Repository {
+	if x != nil {
+		return x.TemplateRepository
+	}
+	return nil
+}
+
+func (x *Repository) GetTempCloneToken() string {
+	if x != nil && x.TempCloneToken != nil {
+		return *x.TempCloneToken
+	}
+	return ""
+}
+
+func (x *Repository) GetSubscribersCount() int32 {
+	if x != nil && x.SubscribersCount != nil {
+		return *x.SubscribersCount
+	}
+	return 0
+}
+
+func (x *Repository) GetNetworkCount() int32 {
+	if x != nil && x.NetworkCount != nil {
+		return *x.NetworkCount
+	}
+	return 0
+}
+
+func (x *Repository) GetStarredAt() string {
+	if x != nil && x.StarredAt != nil {
+		return *x.StarredAt
+	}
+	return ""
+}
+
+func (x *Repository) GetAnonymousAccessEnabled() bool {
+	if x != nil && x.AnonymousAccessEnabled != nil {
+		return *x.AnonymousAccessEnabled
+	}
+	return false
+}
+
+func (x *Repository) GetRoleName() string {
+	if x != nil && x.RoleName != nil {
+		return *x.RoleName
+	}
+	return ""
+}
+
+func (x *Repository) GetCodeOfConduct() *CodeOfConduct {
+	if x != nil {
+		return x.CodeOfConduct
+	}
+	return nil
+}
+
+func (x *Repository) GetSecurityAndAnalysis() *SecurityAndAnalysis {
+	if x != nil {
+		return x.SecurityAndAnalysis
+	}
+	return nil
+}
+
+func (x *Repository) GetCodeSearchIndexStatus() *CodeSearchIndexStatus {
+	if x != nil {
+		return x.CodeSearchIndexStatus
+	}
+	return nil
+}
+
+func (x *Repository) GetParent() *Repository {
+	if x != nil {
+		return x.Parent
+	}
+	return nil
+}
+
+func (x *Repository) GetSource() *Repository {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+func (x *Repository) GetHasPullRequests() bool {
+	if x != nil && x.HasPullRequests != nil {
+		return *x.HasPullRequests
+	}
+	return false
+}
+
+func (x *Repository) GetPullRequestCreationPolicy() string {
+	if x != nil && x.PullRequestCreationPolicy != nil {
+		return *x.PullRequestCreationPolicy
+	}
+	return ""
+}
+
 // What an account may do in a repository.
 type RepositoryPermissions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// May read.
-	Pull bool `protobuf:"varint,1,opt,name=pull,proto3" json:"pull,omitempty"`
+	Pull *bool `protobuf:"varint,1,opt,name=pull,proto3,oneof" json:"pull,omitempty"`
 	// May write.
-	Push bool `protobuf:"varint,2,opt,name=push,proto3" json:"push,omitempty"`
+	Push *bool `protobuf:"varint,2,opt,name=push,proto3,oneof" json:"push,omitempty"`
 	// May change settings and give access.
-	Admin bool `protobuf:"varint,3,opt,name=admin,proto3" json:"admin,omitempty"`
+	Admin *bool `protobuf:"varint,3,opt,name=admin,proto3,oneof" json:"admin,omitempty"`
 	// May manage the repository short of what is dangerous.
 	Maintain *bool `protobuf:"varint,4,opt,name=maintain,proto3,oneof" json:"maintain,omitempty"`
 	// May manage issues and pull requests without writing code.
@@ -975,22 +1101,22 @@ func (*RepositoryPermissions) Descriptor() ([]byte, []int) {
 }
 
 func (x *RepositoryPermissions) GetPull() bool {
-	if x != nil {
-		return x.Pull
+	if x != nil && x.Pull != nil {
+		return *x.Pull
 	}
 	return false
 }
 
 func (x *RepositoryPermissions) GetPush() bool {
-	if x != nil {
-		return x.Push
+	if x != nil && x.Push != nil {
+		return *x.Push
 	}
 	return false
 }
 
 func (x *RepositoryPermissions) GetAdmin() bool {
-	if x != nil {
-		return x.Admin
+	if x != nil && x.Admin != nil {
+		return *x.Admin
 	}
 	return false
 }
@@ -1013,15 +1139,17 @@ func (x *RepositoryPermissions) GetTriage() bool {
 type License struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// GitHub's name for the licence, for example `apache-2.0`.
-	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Key *string `protobuf:"bytes,1,opt,name=key,proto3,oneof" json:"key,omitempty"`
 	// The licence's full name.
-	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Name *string `protobuf:"bytes,2,opt,name=name,proto3,oneof" json:"name,omitempty"`
 	// The licence's SPDX identifier; `NOASSERTION` where it has none.
-	SpdxId string `protobuf:"bytes,3,opt,name=spdx_id,json=spdxId,proto3" json:"spdx_id,omitempty"`
+	SpdxId *string `protobuf:"bytes,3,opt,name=spdx_id,json=spdxId,proto3,oneof" json:"spdx_id,omitempty"`
 	// The licence in the REST API. Absent for licences that it does not know.
 	Url *string `protobuf:"bytes,4,opt,name=url,proto3,oneof" json:"url,omitempty"`
 	// The licence's id in the GraphQL API.
-	NodeId        string `protobuf:"bytes,5,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	NodeId *string `protobuf:"bytes,5,opt,name=node_id,json=nodeId,proto3,oneof" json:"node_id,omitempty"`
+	// The licence's page.
+	HtmlUrl       *string `protobuf:"bytes,6,opt,name=html_url,json=htmlUrl,proto3,oneof" json:"html_url,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1057,22 +1185,22 @@ func (*License) Descriptor() ([]byte, []int) {
 }
 
 func (x *License) GetKey() string {
-	if x != nil {
-		return x.Key
+	if x != nil && x.Key != nil {
+		return *x.Key
 	}
 	return ""
 }
 
 func (x *License) GetName() string {
-	if x != nil {
-		return x.Name
+	if x != nil && x.Name != nil {
+		return *x.Name
 	}
 	return ""
 }
 
 func (x *License) GetSpdxId() string {
-	if x != nil {
-		return x.SpdxId
+	if x != nil && x.SpdxId != nil {
+		return *x.SpdxId
 	}
 	return ""
 }
@@ -1085,8 +1213,325 @@ func (x *License) GetUrl() string {
 }
 
 func (x *License) GetNodeId() string {
+	if x != nil && x.NodeId != nil {
+		return *x.NodeId
+	}
+	return ""
+}
+
+func (x *License) GetHtmlUrl() string {
+	if x != nil && x.HtmlUrl != nil {
+		return *x.HtmlUrl
+	}
+	return ""
+}
+
+// The rules by which people are to behave in a repository.
+type CodeOfConduct struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// GitHub's name for the rules, for example `contributor_covenant`.
+	Key *string `protobuf:"bytes,1,opt,name=key,proto3,oneof" json:"key,omitempty"`
+	// Their name.
+	Name *string `protobuf:"bytes,2,opt,name=name,proto3,oneof" json:"name,omitempty"`
+	// The checks together in the REST API.
+	Url *string `protobuf:"bytes,3,opt,name=url,proto3,oneof" json:"url,omitempty"`
+	// Their text.
+	Body *string `protobuf:"bytes,4,opt,name=body,proto3,oneof" json:"body,omitempty"`
+	// Their page. Absent where they have none.
+	HtmlUrl       *string `protobuf:"bytes,5,opt,name=html_url,json=htmlUrl,proto3,oneof" json:"html_url,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CodeOfConduct) Reset() {
+	*x = CodeOfConduct{}
+	mi := &file_certes_community_github_v1_repository_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CodeOfConduct) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CodeOfConduct) ProtoMessage() {}
+
+func (x *CodeOfConduct) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_community_github_v1_repository_proto_msgTypes[3]
 	if x != nil {
-		return x.NodeId
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CodeOfConduct.ProtoReflect.Descriptor instead.
+func (*CodeOfConduct) Descriptor() ([]byte, []int) {
+	return file_certes_community_github_v1_repository_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CodeOfConduct) GetKey() string {
+	if x != nil && x.Key != nil {
+		return *x.Key
+	}
+	return ""
+}
+
+func (x *CodeOfConduct) GetName() string {
+	if x != nil && x.Name != nil {
+		return *x.Name
+	}
+	return ""
+}
+
+func (x *CodeOfConduct) GetUrl() string {
+	if x != nil && x.Url != nil {
+		return *x.Url
+	}
+	return ""
+}
+
+func (x *CodeOfConduct) GetBody() string {
+	if x != nil && x.Body != nil {
+		return *x.Body
+	}
+	return ""
+}
+
+func (x *CodeOfConduct) GetHtmlUrl() string {
+	if x != nil && x.HtmlUrl != nil {
+		return *x.HtmlUrl
+	}
+	return ""
+}
+
+// Which security features are switched on.
+type SecurityAndAnalysis struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// GitHub Advanced Security.
+	AdvancedSecurity *SecurityFeature `protobuf:"bytes,1,opt,name=advanced_security,json=advancedSecurity,proto3" json:"advanced_security,omitempty"`
+	// GitHub Code Security.
+	CodeSecurity *SecurityFeature `protobuf:"bytes,2,opt,name=code_security,json=codeSecurity,proto3" json:"code_security,omitempty"`
+	// Pull requests that mend vulnerable dependencies.
+	DependabotSecurityUpdates *SecurityFeature `protobuf:"bytes,3,opt,name=dependabot_security_updates,json=dependabotSecurityUpdates,proto3" json:"dependabot_security_updates,omitempty"`
+	// The search for secrets.
+	SecretScanning *SecurityFeature `protobuf:"bytes,4,opt,name=secret_scanning,json=secretScanning,proto3" json:"secret_scanning,omitempty"`
+	// The refusal of pushes with secrets.
+	SecretScanningPushProtection *SecurityFeature `protobuf:"bytes,5,opt,name=secret_scanning_push_protection,json=secretScanningPushProtection,proto3" json:"secret_scanning_push_protection,omitempty"`
+	// The search for secrets that are no provider's.
+	SecretScanningNonProviderPatterns *SecurityFeature `protobuf:"bytes,6,opt,name=secret_scanning_non_provider_patterns,json=secretScanningNonProviderPatterns,proto3" json:"secret_scanning_non_provider_patterns,omitempty"`
+	// The search for passwords by a language model.
+	SecretScanningAiDetection *SecurityFeature `protobuf:"bytes,7,opt,name=secret_scanning_ai_detection,json=secretScanningAiDetection,proto3" json:"secret_scanning_ai_detection,omitempty"`
+	// The question whether secrets still work, asked of those who gave them out.
+	SecretScanningValidityChecks *SecurityFeature `protobuf:"bytes,8,opt,name=secret_scanning_validity_checks,json=secretScanningValidityChecks,proto3" json:"secret_scanning_validity_checks,omitempty"`
+	// The review of requests to dismiss alerts about secrets.
+	SecretScanningDelegatedAlertDismissal *SecurityFeature `protobuf:"bytes,9,opt,name=secret_scanning_delegated_alert_dismissal,json=secretScanningDelegatedAlertDismissal,proto3" json:"secret_scanning_delegated_alert_dismissal,omitempty"`
+	// The review of requests to push secrets all the same.
+	SecretScanningDelegatedBypass *SecurityFeature `protobuf:"bytes,10,opt,name=secret_scanning_delegated_bypass,json=secretScanningDelegatedBypass,proto3" json:"secret_scanning_delegated_bypass,omitempty"`
+	unknownFields                 protoimpl.UnknownFields
+	sizeCache                     protoimpl.SizeCache
+}
+
+func (x *SecurityAndAnalysis) Reset() {
+	*x = SecurityAndAnalysis{}
+	mi := &file_certes_community_github_v1_repository_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecurityAndAnalysis) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecurityAndAnalysis) ProtoMessage() {}
+
+func (x *SecurityAndAnalysis) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_community_github_v1_repository_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecurityAndAnalysis.ProtoReflect.Descriptor instead.
+func (*SecurityAndAnalysis) Descriptor() ([]byte, []int) {
+	return file_certes_community_github_v1_repository_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SecurityAndAnalysis) GetAdvancedSecurity() *SecurityFeature {
+	if x != nil {
+		return x.AdvancedSecurity
+	}
+	return nil
+}
+
+func (x *SecurityAndAnalysis) GetCodeSecurity() *SecurityFeature {
+	if x != nil {
+		return x.CodeSecurity
+	}
+	return nil
+}
+
+func (x *SecurityAndAnalysis) GetDependabotSecurityUpdates() *SecurityFeature {
+	if x != nil {
+		return x.DependabotSecurityUpdates
+	}
+	return nil
+}
+
+func (x *SecurityAndAnalysis) GetSecretScanning() *SecurityFeature {
+	if x != nil {
+		return x.SecretScanning
+	}
+	return nil
+}
+
+func (x *SecurityAndAnalysis) GetSecretScanningPushProtection() *SecurityFeature {
+	if x != nil {
+		return x.SecretScanningPushProtection
+	}
+	return nil
+}
+
+func (x *SecurityAndAnalysis) GetSecretScanningNonProviderPatterns() *SecurityFeature {
+	if x != nil {
+		return x.SecretScanningNonProviderPatterns
+	}
+	return nil
+}
+
+func (x *SecurityAndAnalysis) GetSecretScanningAiDetection() *SecurityFeature {
+	if x != nil {
+		return x.SecretScanningAiDetection
+	}
+	return nil
+}
+
+func (x *SecurityAndAnalysis) GetSecretScanningValidityChecks() *SecurityFeature {
+	if x != nil {
+		return x.SecretScanningValidityChecks
+	}
+	return nil
+}
+
+func (x *SecurityAndAnalysis) GetSecretScanningDelegatedAlertDismissal() *SecurityFeature {
+	if x != nil {
+		return x.SecretScanningDelegatedAlertDismissal
+	}
+	return nil
+}
+
+func (x *SecurityAndAnalysis) GetSecretScanningDelegatedBypass() *SecurityFeature {
+	if x != nil {
+		return x.SecretScanningDelegatedBypass
+	}
+	return nil
+}
+
+// Whether a security feature is switched on.
+type SecurityFeature struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `enabled` or `disabled`.
+	Status        *string `protobuf:"bytes,1,opt,name=status,proto3,oneof" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecurityFeature) Reset() {
+	*x = SecurityFeature{}
+	mi := &file_certes_community_github_v1_repository_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecurityFeature) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecurityFeature) ProtoMessage() {}
+
+func (x *SecurityFeature) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_community_github_v1_repository_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecurityFeature.ProtoReflect.Descriptor instead.
+func (*SecurityFeature) Descriptor() ([]byte, []int) {
+	return file_certes_community_github_v1_repository_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *SecurityFeature) GetStatus() string {
+	if x != nil && x.Status != nil {
+		return *x.Status
+	}
+	return ""
+}
+
+// How far code search has come with a repository.
+type CodeSearchIndexStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether its code can be searched.
+	LexicalSearchOk *bool `protobuf:"varint,1,opt,name=lexical_search_ok,json=lexicalSearchOk,proto3,oneof" json:"lexical_search_ok,omitempty"`
+	// The SHA of the commit that is searched.
+	LexicalCommitSha *string `protobuf:"bytes,2,opt,name=lexical_commit_sha,json=lexicalCommitSha,proto3,oneof" json:"lexical_commit_sha,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *CodeSearchIndexStatus) Reset() {
+	*x = CodeSearchIndexStatus{}
+	mi := &file_certes_community_github_v1_repository_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CodeSearchIndexStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CodeSearchIndexStatus) ProtoMessage() {}
+
+func (x *CodeSearchIndexStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_community_github_v1_repository_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CodeSearchIndexStatus.ProtoReflect.Descriptor instead.
+func (*CodeSearchIndexStatus) Descriptor() ([]byte, []int) {
+	return file_certes_community_github_v1_repository_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *CodeSearchIndexStatus) GetLexicalSearchOk() bool {
+	if x != nil && x.LexicalSearchOk != nil {
+		return *x.LexicalSearchOk
+	}
+	return false
+}
+
+func (x *CodeSearchIndexStatus) GetLexicalCommitSha() string {
+	if x != nil && x.LexicalCommitSha != nil {
+		return *x.LexicalCommitSha
 	}
 	return ""
 }
@@ -1095,134 +1540,227 @@ var File_certes_community_github_v1_repository_proto protoreflect.FileDescriptor
 
 const file_certes_community_github_v1_repository_proto_rawDesc = "" +
 	"\n" +
-	"+certes/community/github/v1/repository.proto\x12\x1acertes.community.github.v1\x1a%certes/community/github/v1/user.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xd6 \n" +
+	"+certes/community/github/v1/repository.proto\x12\x1acertes.community.github.v1\x1a%certes/community/github/v1/user.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xb23\n" +
 	"\n" +
-	"Repository\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x17\n" +
-	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x12\n" +
-	"\x04name\x18\x03 \x01(\tR\x04name\x12\x1b\n" +
-	"\tfull_name\x18\x04 \x01(\tR\bfullName\x12\x18\n" +
-	"\aprivate\x18\x05 \x01(\bR\aprivate\x126\n" +
-	"\x05owner\x18\x06 \x01(\v2 .certes.community.github.v1.UserR\x05owner\x12\x19\n" +
-	"\bhtml_url\x18\a \x01(\tR\ahtmlUrl\x12%\n" +
-	"\vdescription\x18\b \x01(\tH\x00R\vdescription\x88\x01\x01\x12\x12\n" +
-	"\x04fork\x18\t \x01(\bR\x04fork\x12\x10\n" +
+	"Repository\x12\x13\n" +
+	"\x02id\x18\x01 \x01(\x03H\x00R\x02id\x88\x01\x01\x12\x1c\n" +
+	"\anode_id\x18\x02 \x01(\tH\x01R\x06nodeId\x88\x01\x01\x12\x17\n" +
+	"\x04name\x18\x03 \x01(\tH\x02R\x04name\x88\x01\x01\x12 \n" +
+	"\tfull_name\x18\x04 \x01(\tH\x03R\bfullName\x88\x01\x01\x12\x1d\n" +
+	"\aprivate\x18\x05 \x01(\bH\x04R\aprivate\x88\x01\x01\x126\n" +
+	"\x05owner\x18\x06 \x01(\v2 .certes.community.github.v1.UserR\x05owner\x12\x1e\n" +
+	"\bhtml_url\x18\a \x01(\tH\x05R\ahtmlUrl\x88\x01\x01\x12%\n" +
+	"\vdescription\x18\b \x01(\tH\x06R\vdescription\x88\x01\x01\x12\x17\n" +
+	"\x04fork\x18\t \x01(\bH\aR\x04fork\x88\x01\x01\x12\x15\n" +
 	"\x03url\x18\n" +
-	" \x01(\tR\x03url\x12\x1b\n" +
-	"\tforks_url\x18\v \x01(\tR\bforksUrl\x12\x19\n" +
-	"\bkeys_url\x18\f \x01(\tR\akeysUrl\x12+\n" +
-	"\x11collaborators_url\x18\r \x01(\tR\x10collaboratorsUrl\x12\x1b\n" +
-	"\tteams_url\x18\x0e \x01(\tR\bteamsUrl\x12\x1b\n" +
-	"\thooks_url\x18\x0f \x01(\tR\bhooksUrl\x12(\n" +
-	"\x10issue_events_url\x18\x10 \x01(\tR\x0eissueEventsUrl\x12\x1d\n" +
+	" \x01(\tH\bR\x03url\x88\x01\x01\x12 \n" +
+	"\tforks_url\x18\v \x01(\tH\tR\bforksUrl\x88\x01\x01\x12\x1e\n" +
+	"\bkeys_url\x18\f \x01(\tH\n" +
+	"R\akeysUrl\x88\x01\x01\x120\n" +
+	"\x11collaborators_url\x18\r \x01(\tH\vR\x10collaboratorsUrl\x88\x01\x01\x12 \n" +
+	"\tteams_url\x18\x0e \x01(\tH\fR\bteamsUrl\x88\x01\x01\x12 \n" +
+	"\thooks_url\x18\x0f \x01(\tH\rR\bhooksUrl\x88\x01\x01\x12-\n" +
+	"\x10issue_events_url\x18\x10 \x01(\tH\x0eR\x0eissueEventsUrl\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"events_url\x18\x11 \x01(\tR\teventsUrl\x12#\n" +
-	"\rassignees_url\x18\x12 \x01(\tR\fassigneesUrl\x12!\n" +
-	"\fbranches_url\x18\x13 \x01(\tR\vbranchesUrl\x12\x19\n" +
-	"\btags_url\x18\x14 \x01(\tR\atagsUrl\x12\x1b\n" +
-	"\tblobs_url\x18\x15 \x01(\tR\bblobsUrl\x12 \n" +
-	"\fgit_tags_url\x18\x16 \x01(\tR\n" +
-	"gitTagsUrl\x12 \n" +
-	"\fgit_refs_url\x18\x17 \x01(\tR\n" +
-	"gitRefsUrl\x12\x1b\n" +
-	"\ttrees_url\x18\x18 \x01(\tR\btreesUrl\x12!\n" +
-	"\fstatuses_url\x18\x19 \x01(\tR\vstatusesUrl\x12#\n" +
-	"\rlanguages_url\x18\x1a \x01(\tR\flanguagesUrl\x12%\n" +
-	"\x0estargazers_url\x18\x1b \x01(\tR\rstargazersUrl\x12)\n" +
-	"\x10contributors_url\x18\x1c \x01(\tR\x0fcontributorsUrl\x12'\n" +
-	"\x0fsubscribers_url\x18\x1d \x01(\tR\x0esubscribersUrl\x12)\n" +
-	"\x10subscription_url\x18\x1e \x01(\tR\x0fsubscriptionUrl\x12\x1f\n" +
-	"\vcommits_url\x18\x1f \x01(\tR\n" +
-	"commitsUrl\x12&\n" +
-	"\x0fgit_commits_url\x18  \x01(\tR\rgitCommitsUrl\x12!\n" +
-	"\fcomments_url\x18! \x01(\tR\vcommentsUrl\x12*\n" +
-	"\x11issue_comment_url\x18\" \x01(\tR\x0fissueCommentUrl\x12!\n" +
-	"\fcontents_url\x18# \x01(\tR\vcontentsUrl\x12\x1f\n" +
-	"\vcompare_url\x18$ \x01(\tR\n" +
-	"compareUrl\x12\x1d\n" +
+	"events_url\x18\x11 \x01(\tH\x0fR\teventsUrl\x88\x01\x01\x12(\n" +
+	"\rassignees_url\x18\x12 \x01(\tH\x10R\fassigneesUrl\x88\x01\x01\x12&\n" +
+	"\fbranches_url\x18\x13 \x01(\tH\x11R\vbranchesUrl\x88\x01\x01\x12\x1e\n" +
+	"\btags_url\x18\x14 \x01(\tH\x12R\atagsUrl\x88\x01\x01\x12 \n" +
+	"\tblobs_url\x18\x15 \x01(\tH\x13R\bblobsUrl\x88\x01\x01\x12%\n" +
+	"\fgit_tags_url\x18\x16 \x01(\tH\x14R\n" +
+	"gitTagsUrl\x88\x01\x01\x12%\n" +
+	"\fgit_refs_url\x18\x17 \x01(\tH\x15R\n" +
+	"gitRefsUrl\x88\x01\x01\x12 \n" +
+	"\ttrees_url\x18\x18 \x01(\tH\x16R\btreesUrl\x88\x01\x01\x12&\n" +
+	"\fstatuses_url\x18\x19 \x01(\tH\x17R\vstatusesUrl\x88\x01\x01\x12(\n" +
+	"\rlanguages_url\x18\x1a \x01(\tH\x18R\flanguagesUrl\x88\x01\x01\x12*\n" +
+	"\x0estargazers_url\x18\x1b \x01(\tH\x19R\rstargazersUrl\x88\x01\x01\x12.\n" +
+	"\x10contributors_url\x18\x1c \x01(\tH\x1aR\x0fcontributorsUrl\x88\x01\x01\x12,\n" +
+	"\x0fsubscribers_url\x18\x1d \x01(\tH\x1bR\x0esubscribersUrl\x88\x01\x01\x12.\n" +
+	"\x10subscription_url\x18\x1e \x01(\tH\x1cR\x0fsubscriptionUrl\x88\x01\x01\x12$\n" +
+	"\vcommits_url\x18\x1f \x01(\tH\x1dR\n" +
+	"commitsUrl\x88\x01\x01\x12+\n" +
+	"\x0fgit_commits_url\x18  \x01(\tH\x1eR\rgitCommitsUrl\x88\x01\x01\x12&\n" +
+	"\fcomments_url\x18! \x01(\tH\x1fR\vcommentsUrl\x88\x01\x01\x12/\n" +
+	"\x11issue_comment_url\x18\" \x01(\tH R\x0fissueCommentUrl\x88\x01\x01\x12&\n" +
+	"\fcontents_url\x18# \x01(\tH!R\vcontentsUrl\x88\x01\x01\x12$\n" +
+	"\vcompare_url\x18$ \x01(\tH\"R\n" +
+	"compareUrl\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"merges_url\x18% \x01(\tR\tmergesUrl\x12\x1f\n" +
-	"\varchive_url\x18& \x01(\tR\n" +
-	"archiveUrl\x12#\n" +
-	"\rdownloads_url\x18' \x01(\tR\fdownloadsUrl\x12\x1d\n" +
+	"merges_url\x18% \x01(\tH#R\tmergesUrl\x88\x01\x01\x12$\n" +
+	"\varchive_url\x18& \x01(\tH$R\n" +
+	"archiveUrl\x88\x01\x01\x12(\n" +
+	"\rdownloads_url\x18' \x01(\tH%R\fdownloadsUrl\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"issues_url\x18( \x01(\tR\tissuesUrl\x12\x1b\n" +
-	"\tpulls_url\x18) \x01(\tR\bpullsUrl\x12%\n" +
-	"\x0emilestones_url\x18* \x01(\tR\rmilestonesUrl\x12+\n" +
-	"\x11notifications_url\x18+ \x01(\tR\x10notificationsUrl\x12\x1d\n" +
+	"issues_url\x18( \x01(\tH&R\tissuesUrl\x88\x01\x01\x12 \n" +
+	"\tpulls_url\x18) \x01(\tH'R\bpullsUrl\x88\x01\x01\x12*\n" +
+	"\x0emilestones_url\x18* \x01(\tH(R\rmilestonesUrl\x88\x01\x01\x120\n" +
+	"\x11notifications_url\x18+ \x01(\tH)R\x10notificationsUrl\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"labels_url\x18, \x01(\tR\tlabelsUrl\x12!\n" +
-	"\freleases_url\x18- \x01(\tR\vreleasesUrl\x12'\n" +
-	"\x0fdeployments_url\x18. \x01(\tR\x0edeploymentsUrl\x125\n" +
+	"labels_url\x18, \x01(\tH*R\tlabelsUrl\x88\x01\x01\x12&\n" +
+	"\freleases_url\x18- \x01(\tH+R\vreleasesUrl\x88\x01\x01\x12,\n" +
+	"\x0fdeployments_url\x18. \x01(\tH,R\x0edeploymentsUrl\x88\x01\x01\x125\n" +
 	"\n" +
-	"created_at\x18/ \x01(\v2\x16.google.protobuf.ValueR\tcreatedAt\x12\x1d\n" +
+	"created_at\x18/ \x01(\v2\x16.google.protobuf.ValueR\tcreatedAt\x12\"\n" +
 	"\n" +
-	"updated_at\x180 \x01(\tR\tupdatedAt\x123\n" +
-	"\tpushed_at\x181 \x01(\v2\x16.google.protobuf.ValueR\bpushedAt\x12\x17\n" +
-	"\agit_url\x182 \x01(\tR\x06gitUrl\x12\x17\n" +
-	"\assh_url\x183 \x01(\tR\x06sshUrl\x12\x1b\n" +
-	"\tclone_url\x184 \x01(\tR\bcloneUrl\x12\x17\n" +
-	"\asvn_url\x185 \x01(\tR\x06svnUrl\x12\x1f\n" +
-	"\bhomepage\x186 \x01(\tH\x01R\bhomepage\x88\x01\x01\x12\x12\n" +
-	"\x04size\x187 \x01(\x05R\x04size\x12)\n" +
-	"\x10stargazers_count\x188 \x01(\x05R\x0fstargazersCount\x12%\n" +
-	"\x0ewatchers_count\x189 \x01(\x05R\rwatchersCount\x12\x1f\n" +
-	"\blanguage\x18: \x01(\tH\x02R\blanguage\x88\x01\x01\x12\x1d\n" +
+	"updated_at\x180 \x01(\tH-R\tupdatedAt\x88\x01\x01\x123\n" +
+	"\tpushed_at\x181 \x01(\v2\x16.google.protobuf.ValueR\bpushedAt\x12\x1c\n" +
+	"\agit_url\x182 \x01(\tH.R\x06gitUrl\x88\x01\x01\x12\x1c\n" +
+	"\assh_url\x183 \x01(\tH/R\x06sshUrl\x88\x01\x01\x12 \n" +
+	"\tclone_url\x184 \x01(\tH0R\bcloneUrl\x88\x01\x01\x12\x1c\n" +
+	"\asvn_url\x185 \x01(\tH1R\x06svnUrl\x88\x01\x01\x12\x1f\n" +
+	"\bhomepage\x186 \x01(\tH2R\bhomepage\x88\x01\x01\x12\x17\n" +
+	"\x04size\x187 \x01(\x05H3R\x04size\x88\x01\x01\x12.\n" +
+	"\x10stargazers_count\x188 \x01(\x05H4R\x0fstargazersCount\x88\x01\x01\x12*\n" +
+	"\x0ewatchers_count\x189 \x01(\x05H5R\rwatchersCount\x88\x01\x01\x12\x1f\n" +
+	"\blanguage\x18: \x01(\tH6R\blanguage\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"has_issues\x18; \x01(\bR\thasIssues\x12!\n" +
-	"\fhas_projects\x18< \x01(\bR\vhasProjects\x12#\n" +
-	"\rhas_downloads\x18= \x01(\bR\fhasDownloads\x12\x19\n" +
-	"\bhas_wiki\x18> \x01(\bR\ahasWiki\x12\x1b\n" +
-	"\thas_pages\x18? \x01(\bR\bhasPages\x12,\n" +
-	"\x0fhas_discussions\x18@ \x01(\bH\x03R\x0ehasDiscussions\x88\x01\x01\x12\x1f\n" +
-	"\vforks_count\x18A \x01(\x05R\n" +
-	"forksCount\x12\"\n" +
+	"has_issues\x18; \x01(\bH7R\thasIssues\x88\x01\x01\x12&\n" +
+	"\fhas_projects\x18< \x01(\bH8R\vhasProjects\x88\x01\x01\x12(\n" +
+	"\rhas_downloads\x18= \x01(\bH9R\fhasDownloads\x88\x01\x01\x12\x1e\n" +
+	"\bhas_wiki\x18> \x01(\bH:R\ahasWiki\x88\x01\x01\x12 \n" +
+	"\thas_pages\x18? \x01(\bH;R\bhasPages\x88\x01\x01\x12,\n" +
+	"\x0fhas_discussions\x18@ \x01(\bH<R\x0ehasDiscussions\x88\x01\x01\x12$\n" +
+	"\vforks_count\x18A \x01(\x05H=R\n" +
+	"forksCount\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"mirror_url\x18B \x01(\tH\x04R\tmirrorUrl\x88\x01\x01\x12\x1a\n" +
-	"\barchived\x18C \x01(\bR\barchived\x12\x1f\n" +
-	"\bdisabled\x18D \x01(\bH\x05R\bdisabled\x88\x01\x01\x12*\n" +
-	"\x11open_issues_count\x18E \x01(\x05R\x0fopenIssuesCount\x12=\n" +
-	"\alicense\x18F \x01(\v2#.certes.community.github.v1.LicenseR\alicense\x12\x14\n" +
-	"\x05forks\x18G \x01(\x05R\x05forks\x12\x1f\n" +
-	"\vopen_issues\x18H \x01(\x05R\n" +
-	"openIssues\x12\x1a\n" +
-	"\bwatchers\x18I \x01(\x05R\bwatchers\x12#\n" +
+	"mirror_url\x18B \x01(\tH>R\tmirrorUrl\x88\x01\x01\x12\x1f\n" +
+	"\barchived\x18C \x01(\bH?R\barchived\x88\x01\x01\x12\x1f\n" +
+	"\bdisabled\x18D \x01(\bH@R\bdisabled\x88\x01\x01\x12/\n" +
+	"\x11open_issues_count\x18E \x01(\x05HAR\x0fopenIssuesCount\x88\x01\x01\x12=\n" +
+	"\alicense\x18F \x01(\v2#.certes.community.github.v1.LicenseR\alicense\x12\x19\n" +
+	"\x05forks\x18G \x01(\x05HBR\x05forks\x88\x01\x01\x12$\n" +
+	"\vopen_issues\x18H \x01(\x05HCR\n" +
+	"openIssues\x88\x01\x01\x12\x1f\n" +
+	"\bwatchers\x18I \x01(\x05HDR\bwatchers\x88\x01\x01\x12#\n" +
 	"\n" +
-	"stargazers\x18J \x01(\x05H\x06R\n" +
-	"stargazers\x88\x01\x01\x12%\n" +
-	"\x0edefault_branch\x18K \x01(\tR\rdefaultBranch\x121\n" +
-	"\x12allow_squash_merge\x18L \x01(\bH\aR\x10allowSquashMerge\x88\x01\x01\x121\n" +
-	"\x12allow_merge_commit\x18M \x01(\bH\bR\x10allowMergeCommit\x88\x01\x01\x121\n" +
-	"\x12allow_rebase_merge\x18N \x01(\bH\tR\x10allowRebaseMerge\x88\x01\x01\x12-\n" +
-	"\x10allow_auto_merge\x18O \x01(\bH\n" +
-	"R\x0eallowAutoMerge\x88\x01\x01\x12(\n" +
-	"\rallow_forking\x18P \x01(\bH\vR\fallowForking\x88\x01\x01\x123\n" +
-	"\x13allow_update_branch\x18Q \x01(\bH\fR\x11allowUpdateBranch\x88\x01\x01\x12F\n" +
-	"\x1euse_squash_pr_title_as_default\x18R \x01(\bH\rR\x19useSquashPrTitleAsDefault\x88\x01\x01\x12B\n" +
-	"\x1bsquash_merge_commit_message\x18S \x01(\tH\x0eR\x18squashMergeCommitMessage\x88\x01\x01\x12>\n" +
-	"\x19squash_merge_commit_title\x18T \x01(\tH\x0fR\x16squashMergeCommitTitle\x88\x01\x01\x125\n" +
-	"\x14merge_commit_message\x18U \x01(\tH\x10R\x12mergeCommitMessage\x88\x01\x01\x121\n" +
-	"\x12merge_commit_title\x18V \x01(\tH\x11R\x10mergeCommitTitle\x88\x01\x01\x12$\n" +
-	"\vis_template\x18W \x01(\bH\x12R\n" +
+	"stargazers\x18J \x01(\x05HER\n" +
+	"stargazers\x88\x01\x01\x12*\n" +
+	"\x0edefault_branch\x18K \x01(\tHFR\rdefaultBranch\x88\x01\x01\x121\n" +
+	"\x12allow_squash_merge\x18L \x01(\bHGR\x10allowSquashMerge\x88\x01\x01\x121\n" +
+	"\x12allow_merge_commit\x18M \x01(\bHHR\x10allowMergeCommit\x88\x01\x01\x121\n" +
+	"\x12allow_rebase_merge\x18N \x01(\bHIR\x10allowRebaseMerge\x88\x01\x01\x12-\n" +
+	"\x10allow_auto_merge\x18O \x01(\bHJR\x0eallowAutoMerge\x88\x01\x01\x12(\n" +
+	"\rallow_forking\x18P \x01(\bHKR\fallowForking\x88\x01\x01\x123\n" +
+	"\x13allow_update_branch\x18Q \x01(\bHLR\x11allowUpdateBranch\x88\x01\x01\x12F\n" +
+	"\x1euse_squash_pr_title_as_default\x18R \x01(\bHMR\x19useSquashPrTitleAsDefault\x88\x01\x01\x12B\n" +
+	"\x1bsquash_merge_commit_message\x18S \x01(\tHNR\x18squashMergeCommitMessage\x88\x01\x01\x12>\n" +
+	"\x19squash_merge_commit_title\x18T \x01(\tHOR\x16squashMergeCommitTitle\x88\x01\x01\x125\n" +
+	"\x14merge_commit_message\x18U \x01(\tHPR\x12mergeCommitMessage\x88\x01\x01\x121\n" +
+	"\x12merge_commit_title\x18V \x01(\tHQR\x10mergeCommitTitle\x88\x01\x01\x12$\n" +
+	"\vis_template\x18W \x01(\bHRR\n" +
 	"isTemplate\x88\x01\x01\x12B\n" +
-	"\x1bweb_commit_signoff_required\x18X \x01(\bH\x13R\x18webCommitSignoffRequired\x88\x01\x01\x12\x16\n" +
+	"\x1bweb_commit_signoff_required\x18X \x01(\bHSR\x18webCommitSignoffRequired\x88\x01\x01\x12\x16\n" +
 	"\x06topics\x18Y \x03(\tR\x06topics\x12#\n" +
 	"\n" +
-	"visibility\x18Z \x01(\tH\x14R\n" +
+	"visibility\x18Z \x01(\tHTR\n" +
 	"visibility\x88\x01\x01\x128\n" +
-	"\x16delete_branch_on_merge\x18[ \x01(\bH\x15R\x13deleteBranchOnMerge\x88\x01\x01\x12(\n" +
-	"\rmaster_branch\x18\\ \x01(\tH\x16R\fmasterBranch\x88\x01\x01\x12S\n" +
+	"\x16delete_branch_on_merge\x18[ \x01(\bHUR\x13deleteBranchOnMerge\x88\x01\x01\x12(\n" +
+	"\rmaster_branch\x18\\ \x01(\tHVR\fmasterBranch\x88\x01\x01\x12S\n" +
 	"\vpermissions\x18] \x01(\v21.certes.community.github.v1.RepositoryPermissionsR\vpermissions\x12\x1b\n" +
-	"\x06public\x18^ \x01(\bH\x17R\x06public\x88\x01\x01\x12'\n" +
-	"\forganization\x18_ \x01(\tH\x18R\forganization\x88\x01\x01\x12D\n" +
-	"\x11custom_properties\x18` \x01(\v2\x17.google.protobuf.StructR\x10customPropertiesB\x0e\n" +
-	"\f_descriptionB\v\n" +
-	"\t_homepageB\v\n" +
-	"\t_languageB\x12\n" +
-	"\x10_has_discussionsB\r\n" +
+	"\x06public\x18^ \x01(\bHWR\x06public\x88\x01\x01\x12'\n" +
+	"\forganization\x18_ \x01(\tHXR\forganization\x88\x01\x01\x12D\n" +
+	"\x11custom_properties\x18` \x01(\v2\x17.google.protobuf.StructR\x10customProperties\x12W\n" +
+	"\x13template_repository\x18a \x01(\v2&.certes.community.github.v1.RepositoryR\x12templateRepository\x12-\n" +
+	"\x10temp_clone_token\x18b \x01(\tHYR\x0etempCloneToken\x88\x01\x01\x120\n" +
+	"\x11subscribers_count\x18c \x01(\x05HZR\x10subscribersCount\x88\x01\x01\x12(\n" +
+	"\rnetwork_count\x18d \x01(\x05H[R\fnetworkCount\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"starred_at\x18e \x01(\tH\\R\tstarredAt\x88\x01\x01\x12=\n" +
+	"\x18anonymous_access_enabled\x18f \x01(\bH]R\x16anonymousAccessEnabled\x88\x01\x01\x12 \n" +
+	"\trole_name\x18g \x01(\tH^R\broleName\x88\x01\x01\x12Q\n" +
+	"\x0fcode_of_conduct\x18h \x01(\v2).certes.community.github.v1.CodeOfConductR\rcodeOfConduct\x12c\n" +
+	"\x15security_and_analysis\x18i \x01(\v2/.certes.community.github.v1.SecurityAndAnalysisR\x13securityAndAnalysis\x12j\n" +
+	"\x18code_search_index_status\x18j \x01(\v21.certes.community.github.v1.CodeSearchIndexStatusR\x15codeSearchIndexStatus\x12>\n" +
+	"\x06parent\x18k \x01(\v2&.certes.community.github.v1.RepositoryR\x06parent\x12>\n" +
+	"\x06source\x18l \x01(\v2&.certes.community.github.v1.RepositoryR\x06source\x12/\n" +
+	"\x11has_pull_requests\x18m \x01(\bH_R\x0fhasPullRequests\x88\x01\x01\x12D\n" +
+	"\x1cpull_request_creation_policy\x18n \x01(\tH`R\x19pullRequestCreationPolicy\x88\x01\x01B\x05\n" +
+	"\x03_idB\n" +
+	"\n" +
+	"\b_node_idB\a\n" +
+	"\x05_nameB\f\n" +
+	"\n" +
+	"_full_nameB\n" +
+	"\n" +
+	"\b_privateB\v\n" +
+	"\t_html_urlB\x0e\n" +
+	"\f_descriptionB\a\n" +
+	"\x05_forkB\x06\n" +
+	"\x04_urlB\f\n" +
+	"\n" +
+	"_forks_urlB\v\n" +
+	"\t_keys_urlB\x14\n" +
+	"\x12_collaborators_urlB\f\n" +
+	"\n" +
+	"_teams_urlB\f\n" +
+	"\n" +
+	"_hooks_urlB\x13\n" +
+	"\x11_issue_events_urlB\r\n" +
+	"\v_events_urlB\x10\n" +
+	"\x0e_assignees_urlB\x0f\n" +
+	"\r_branches_urlB\v\n" +
+	"\t_tags_urlB\f\n" +
+	"\n" +
+	"_blobs_urlB\x0f\n" +
+	"\r_git_tags_urlB\x0f\n" +
+	"\r_git_refs_urlB\f\n" +
+	"\n" +
+	"_trees_urlB\x0f\n" +
+	"\r_statuses_urlB\x10\n" +
+	"\x0e_languages_urlB\x11\n" +
+	"\x0f_stargazers_urlB\x13\n" +
+	"\x11_contributors_urlB\x12\n" +
+	"\x10_subscribers_urlB\x13\n" +
+	"\x11_subscription_urlB\x0e\n" +
+	"\f_commits_urlB\x12\n" +
+	"\x10_git_commits_urlB\x0f\n" +
+	"\r_comments_urlB\x14\n" +
+	"\x12_issue_comment_urlB\x0f\n" +
+	"\r_contents_urlB\x0e\n" +
+	"\f_compare_urlB\r\n" +
+	"\v_merges_urlB\x0e\n" +
+	"\f_archive_urlB\x10\n" +
+	"\x0e_downloads_urlB\r\n" +
+	"\v_issues_urlB\f\n" +
+	"\n" +
+	"_pulls_urlB\x11\n" +
+	"\x0f_milestones_urlB\x14\n" +
+	"\x12_notifications_urlB\r\n" +
+	"\v_labels_urlB\x0f\n" +
+	"\r_releases_urlB\x12\n" +
+	"\x10_deployments_urlB\r\n" +
+	"\v_updated_atB\n" +
+	"\n" +
+	"\b_git_urlB\n" +
+	"\n" +
+	"\b_ssh_urlB\f\n" +
+	"\n" +
+	"_clone_urlB\n" +
+	"\n" +
+	"\b_svn_urlB\v\n" +
+	"\t_homepageB\a\n" +
+	"\x05_sizeB\x13\n" +
+	"\x11_stargazers_countB\x11\n" +
+	"\x0f_watchers_countB\v\n" +
+	"\t_languageB\r\n" +
+	"\v_has_issuesB\x0f\n" +
+	"\r_has_projectsB\x10\n" +
+	"\x0e_has_downloadsB\v\n" +
+	"\t_has_wikiB\f\n" +
+	"\n" +
+	"_has_pagesB\x12\n" +
+	"\x10_has_discussionsB\x0e\n" +
+	"\f_forks_countB\r\n" +
 	"\v_mirror_urlB\v\n" +
-	"\t_disabledB\r\n" +
-	"\v_stargazersB\x15\n" +
+	"\t_archivedB\v\n" +
+	"\t_disabledB\x14\n" +
+	"\x12_open_issues_countB\b\n" +
+	"\x06_forksB\x0e\n" +
+	"\f_open_issuesB\v\n" +
+	"\t_watchersB\r\n" +
+	"\v_stargazersB\x11\n" +
+	"\x0f_default_branchB\x15\n" +
 	"\x13_allow_squash_mergeB\x15\n" +
 	"\x13_allow_merge_commitB\x15\n" +
 	"\x13_allow_rebase_mergeB\x13\n" +
@@ -1240,22 +1778,73 @@ const file_certes_community_github_v1_repository_proto_rawDesc = "" +
 	"\x17_delete_branch_on_mergeB\x10\n" +
 	"\x0e_master_branchB\t\n" +
 	"\a_publicB\x0f\n" +
-	"\r_organization\"\xab\x01\n" +
-	"\x15RepositoryPermissions\x12\x12\n" +
-	"\x04pull\x18\x01 \x01(\bR\x04pull\x12\x12\n" +
-	"\x04push\x18\x02 \x01(\bR\x04push\x12\x14\n" +
-	"\x05admin\x18\x03 \x01(\bR\x05admin\x12\x1f\n" +
-	"\bmaintain\x18\x04 \x01(\bH\x00R\bmaintain\x88\x01\x01\x12\x1b\n" +
-	"\x06triage\x18\x05 \x01(\bH\x01R\x06triage\x88\x01\x01B\v\n" +
+	"\r_organizationB\x13\n" +
+	"\x11_temp_clone_tokenB\x14\n" +
+	"\x12_subscribers_countB\x10\n" +
+	"\x0e_network_countB\r\n" +
+	"\v_starred_atB\x1b\n" +
+	"\x19_anonymous_access_enabledB\f\n" +
+	"\n" +
+	"_role_nameB\x14\n" +
+	"\x12_has_pull_requestsB\x1f\n" +
+	"\x1d_pull_request_creation_policy\"\xd6\x01\n" +
+	"\x15RepositoryPermissions\x12\x17\n" +
+	"\x04pull\x18\x01 \x01(\bH\x00R\x04pull\x88\x01\x01\x12\x17\n" +
+	"\x04push\x18\x02 \x01(\bH\x01R\x04push\x88\x01\x01\x12\x19\n" +
+	"\x05admin\x18\x03 \x01(\bH\x02R\x05admin\x88\x01\x01\x12\x1f\n" +
+	"\bmaintain\x18\x04 \x01(\bH\x03R\bmaintain\x88\x01\x01\x12\x1b\n" +
+	"\x06triage\x18\x05 \x01(\bH\x04R\x06triage\x88\x01\x01B\a\n" +
+	"\x05_pullB\a\n" +
+	"\x05_pushB\b\n" +
+	"\x06_adminB\v\n" +
 	"\t_maintainB\t\n" +
-	"\a_triage\"\x80\x01\n" +
-	"\aLicense\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\x12\x17\n" +
-	"\aspdx_id\x18\x03 \x01(\tR\x06spdxId\x12\x15\n" +
-	"\x03url\x18\x04 \x01(\tH\x00R\x03url\x88\x01\x01\x12\x17\n" +
-	"\anode_id\x18\x05 \x01(\tR\x06nodeIdB\x06\n" +
-	"\x04_urlB\xf1\x01\n" +
+	"\a_triage\"\xea\x01\n" +
+	"\aLicense\x12\x15\n" +
+	"\x03key\x18\x01 \x01(\tH\x00R\x03key\x88\x01\x01\x12\x17\n" +
+	"\x04name\x18\x02 \x01(\tH\x01R\x04name\x88\x01\x01\x12\x1c\n" +
+	"\aspdx_id\x18\x03 \x01(\tH\x02R\x06spdxId\x88\x01\x01\x12\x15\n" +
+	"\x03url\x18\x04 \x01(\tH\x03R\x03url\x88\x01\x01\x12\x1c\n" +
+	"\anode_id\x18\x05 \x01(\tH\x04R\x06nodeId\x88\x01\x01\x12\x1e\n" +
+	"\bhtml_url\x18\x06 \x01(\tH\x05R\ahtmlUrl\x88\x01\x01B\x06\n" +
+	"\x04_keyB\a\n" +
+	"\x05_nameB\n" +
+	"\n" +
+	"\b_spdx_idB\x06\n" +
+	"\x04_urlB\n" +
+	"\n" +
+	"\b_node_idB\v\n" +
+	"\t_html_url\"\xbe\x01\n" +
+	"\rCodeOfConduct\x12\x15\n" +
+	"\x03key\x18\x01 \x01(\tH\x00R\x03key\x88\x01\x01\x12\x17\n" +
+	"\x04name\x18\x02 \x01(\tH\x01R\x04name\x88\x01\x01\x12\x15\n" +
+	"\x03url\x18\x03 \x01(\tH\x02R\x03url\x88\x01\x01\x12\x17\n" +
+	"\x04body\x18\x04 \x01(\tH\x03R\x04body\x88\x01\x01\x12\x1e\n" +
+	"\bhtml_url\x18\x05 \x01(\tH\x04R\ahtmlUrl\x88\x01\x01B\x06\n" +
+	"\x04_keyB\a\n" +
+	"\x05_nameB\x06\n" +
+	"\x04_urlB\a\n" +
+	"\x05_bodyB\v\n" +
+	"\t_html_url\"\xd7\b\n" +
+	"\x13SecurityAndAnalysis\x12X\n" +
+	"\x11advanced_security\x18\x01 \x01(\v2+.certes.community.github.v1.SecurityFeatureR\x10advancedSecurity\x12P\n" +
+	"\rcode_security\x18\x02 \x01(\v2+.certes.community.github.v1.SecurityFeatureR\fcodeSecurity\x12k\n" +
+	"\x1bdependabot_security_updates\x18\x03 \x01(\v2+.certes.community.github.v1.SecurityFeatureR\x19dependabotSecurityUpdates\x12T\n" +
+	"\x0fsecret_scanning\x18\x04 \x01(\v2+.certes.community.github.v1.SecurityFeatureR\x0esecretScanning\x12r\n" +
+	"\x1fsecret_scanning_push_protection\x18\x05 \x01(\v2+.certes.community.github.v1.SecurityFeatureR\x1csecretScanningPushProtection\x12}\n" +
+	"%secret_scanning_non_provider_patterns\x18\x06 \x01(\v2+.certes.community.github.v1.SecurityFeatureR!secretScanningNonProviderPatterns\x12l\n" +
+	"\x1csecret_scanning_ai_detection\x18\a \x01(\v2+.certes.community.github.v1.SecurityFeatureR\x19secretScanningAiDetection\x12r\n" +
+	"\x1fsecret_scanning_validity_checks\x18\b \x01(\v2+.certes.community.github.v1.SecurityFeatureR\x1csecretScanningValidityChecks\x12\x85\x01\n" +
+	")secret_scanning_delegated_alert_dismissal\x18\t \x01(\v2+.certes.community.github.v1.SecurityFeatureR%secretScanningDelegatedAlertDismissal\x12t\n" +
+	" secret_scanning_delegated_bypass\x18\n" +
+	" \x01(\v2+.certes.community.github.v1.SecurityFeatureR\x1dsecretScanningDelegatedBypass\"9\n" +
+	"\x0fSecurityFeature\x12\x1b\n" +
+	"\x06status\x18\x01 \x01(\tH\x00R\x06status\x88\x01\x01B\t\n" +
+	"\a_status\"\xa8\x01\n" +
+	"\x15CodeSearchIndexStatus\x12/\n" +
+	"\x11lexical_search_ok\x18\x01 \x01(\bH\x00R\x0flexicalSearchOk\x88\x01\x01\x121\n" +
+	"\x12lexical_commit_sha\x18\x02 \x01(\tH\x01R\x10lexicalCommitSha\x88\x01\x01B\x14\n" +
+	"\x12_lexical_search_okB\x15\n" +
+	"\x13_lexical_commit_shaB\xf1\x01\n" +
 	"\x1ecom.certes.community.github.v1B\x0fRepositoryProtoP\x01Z3github.com/hookactions/certes-contrib/github;github\xa2\x02\x03CCG\xaa\x02\x1aCertes.Community.Github.V1\xca\x02\x1aCertes\\Community\\Github\\V1\xe2\x02&Certes\\Community\\Github\\V1\\GPBMetadata\xea\x02\x1dCertes::Community::Github::V1b\x06proto3"
 
 var (
@@ -1270,27 +1859,47 @@ func file_certes_community_github_v1_repository_proto_rawDescGZIP() []byte {
 	return file_certes_community_github_v1_repository_proto_rawDescData
 }
 
-var file_certes_community_github_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_certes_community_github_v1_repository_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_certes_community_github_v1_repository_proto_goTypes = []any{
 	(*Repository)(nil),            // 0: certes.community.github.v1.Repository
 	(*RepositoryPermissions)(nil), // 1: certes.community.github.v1.RepositoryPermissions
 	(*License)(nil),               // 2: certes.community.github.v1.License
-	(*User)(nil),                  // 3: certes.community.github.v1.User
-	(*structpb.Value)(nil),        // 4: google.protobuf.Value
-	(*structpb.Struct)(nil),       // 5: google.protobuf.Struct
+	(*CodeOfConduct)(nil),         // 3: certes.community.github.v1.CodeOfConduct
+	(*SecurityAndAnalysis)(nil),   // 4: certes.community.github.v1.SecurityAndAnalysis
+	(*SecurityFeature)(nil),       // 5: certes.community.github.v1.SecurityFeature
+	(*CodeSearchIndexStatus)(nil), // 6: certes.community.github.v1.CodeSearchIndexStatus
+	(*User)(nil),                  // 7: certes.community.github.v1.User
+	(*structpb.Value)(nil),        // 8: google.protobuf.Value
+	(*structpb.Struct)(nil),       // 9: google.protobuf.Struct
 }
 var file_certes_community_github_v1_repository_proto_depIdxs = []int32{
-	3, // 0: certes.community.github.v1.Repository.owner:type_name -> certes.community.github.v1.User
-	4, // 1: certes.community.github.v1.Repository.created_at:type_name -> google.protobuf.Value
-	4, // 2: certes.community.github.v1.Repository.pushed_at:type_name -> google.protobuf.Value
-	2, // 3: certes.community.github.v1.Repository.license:type_name -> certes.community.github.v1.License
-	1, // 4: certes.community.github.v1.Repository.permissions:type_name -> certes.community.github.v1.RepositoryPermissions
-	5, // 5: certes.community.github.v1.Repository.custom_properties:type_name -> google.protobuf.Struct
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	7,  // 0: certes.community.github.v1.Repository.owner:type_name -> certes.community.github.v1.User
+	8,  // 1: certes.community.github.v1.Repository.created_at:type_name -> google.protobuf.Value
+	8,  // 2: certes.community.github.v1.Repository.pushed_at:type_name -> google.protobuf.Value
+	2,  // 3: certes.community.github.v1.Repository.license:type_name -> certes.community.github.v1.License
+	1,  // 4: certes.community.github.v1.Repository.permissions:type_name -> certes.community.github.v1.RepositoryPermissions
+	9,  // 5: certes.community.github.v1.Repository.custom_properties:type_name -> google.protobuf.Struct
+	0,  // 6: certes.community.github.v1.Repository.template_repository:type_name -> certes.community.github.v1.Repository
+	3,  // 7: certes.community.github.v1.Repository.code_of_conduct:type_name -> certes.community.github.v1.CodeOfConduct
+	4,  // 8: certes.community.github.v1.Repository.security_and_analysis:type_name -> certes.community.github.v1.SecurityAndAnalysis
+	6,  // 9: certes.community.github.v1.Repository.code_search_index_status:type_name -> certes.community.github.v1.CodeSearchIndexStatus
+	0,  // 10: certes.community.github.v1.Repository.parent:type_name -> certes.community.github.v1.Repository
+	0,  // 11: certes.community.github.v1.Repository.source:type_name -> certes.community.github.v1.Repository
+	5,  // 12: certes.community.github.v1.SecurityAndAnalysis.advanced_security:type_name -> certes.community.github.v1.SecurityFeature
+	5,  // 13: certes.community.github.v1.SecurityAndAnalysis.code_security:type_name -> certes.community.github.v1.SecurityFeature
+	5,  // 14: certes.community.github.v1.SecurityAndAnalysis.dependabot_security_updates:type_name -> certes.community.github.v1.SecurityFeature
+	5,  // 15: certes.community.github.v1.SecurityAndAnalysis.secret_scanning:type_name -> certes.community.github.v1.SecurityFeature
+	5,  // 16: certes.community.github.v1.SecurityAndAnalysis.secret_scanning_push_protection:type_name -> certes.community.github.v1.SecurityFeature
+	5,  // 17: certes.community.github.v1.SecurityAndAnalysis.secret_scanning_non_provider_patterns:type_name -> certes.community.github.v1.SecurityFeature
+	5,  // 18: certes.community.github.v1.SecurityAndAnalysis.secret_scanning_ai_detection:type_name -> certes.community.github.v1.SecurityFeature
+	5,  // 19: certes.community.github.v1.SecurityAndAnalysis.secret_scanning_validity_checks:type_name -> certes.community.github.v1.SecurityFeature
+	5,  // 20: certes.community.github.v1.SecurityAndAnalysis.secret_scanning_delegated_alert_dismissal:type_name -> certes.community.github.v1.SecurityFeature
+	5,  // 21: certes.community.github.v1.SecurityAndAnalysis.secret_scanning_delegated_bypass:type_name -> certes.community.github.v1.SecurityFeature
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_certes_community_github_v1_repository_proto_init() }
@@ -1302,13 +1911,16 @@ func file_certes_community_github_v1_repository_proto_init() {
 	file_certes_community_github_v1_repository_proto_msgTypes[0].OneofWrappers = []any{}
 	file_certes_community_github_v1_repository_proto_msgTypes[1].OneofWrappers = []any{}
 	file_certes_community_github_v1_repository_proto_msgTypes[2].OneofWrappers = []any{}
+	file_certes_community_github_v1_repository_proto_msgTypes[3].OneofWrappers = []any{}
+	file_certes_community_github_v1_repository_proto_msgTypes[5].OneofWrappers = []any{}
+	file_certes_community_github_v1_repository_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_certes_community_github_v1_repository_proto_rawDesc), len(file_certes_community_github_v1_repository_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -53,7 +53,17 @@ type Team struct {
 	// Whether a mention of the team notifies its members: `notifications_enabled` or `notifications_disabled`.
 	NotificationSetting *string `protobuf:"bytes,13,opt,name=notification_setting,json=notificationSetting,proto3,oneof" json:"notification_setting,omitempty"`
 	// True where the team no longer exists.
-	Deleted       *bool `protobuf:"varint,14,opt,name=deleted,proto3,oneof" json:"deleted,omitempty"`
+	Deleted *bool `protobuf:"varint,14,opt,name=deleted,proto3,oneof" json:"deleted,omitempty"`
+	// Its name in the directory that it follows. GitHub Enterprise Server only.
+	LdapDn *string `protobuf:"bytes,15,opt,name=ldap_dn,json=ldapDn,proto3,oneof" json:"ldap_dn,omitempty"`
+	// Whose team it is: `organization` or `enterprise`.
+	Type *string `protobuf:"bytes,16,opt,name=type,proto3,oneof" json:"type,omitempty"`
+	// The number of the organization to which it belongs. Absent where it is an enterprise's.
+	OrganizationId *int64 `protobuf:"varint,17,opt,name=organization_id,json=organizationId,proto3,oneof" json:"organization_id,omitempty"`
+	// The number of the enterprise to which it belongs. Absent where it is an organization's.
+	EnterpriseId *int64 `protobuf:"varint,18,opt,name=enterprise_id,json=enterpriseId,proto3,oneof" json:"enterprise_id,omitempty"`
+	// What its members may do in the repository.
+	Permissions   *RepositoryPermissions `protobuf:"bytes,19,opt,name=permissions,proto3" json:"permissions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -186,11 +196,46 @@ func (x *Team) GetDeleted() bool {
 	return false
 }
 
+func (x *Team) GetLdapDn() string {
+	if x != nil && x.LdapDn != nil {
+		return *x.LdapDn
+	}
+	return ""
+}
+
+func (x *Team) GetType() string {
+	if x != nil && x.Type != nil {
+		return *x.Type
+	}
+	return ""
+}
+
+func (x *Team) GetOrganizationId() int64 {
+	if x != nil && x.OrganizationId != nil {
+		return *x.OrganizationId
+	}
+	return 0
+}
+
+func (x *Team) GetEnterpriseId() int64 {
+	if x != nil && x.EnterpriseId != nil {
+		return *x.EnterpriseId
+	}
+	return 0
+}
+
+func (x *Team) GetPermissions() *RepositoryPermissions {
+	if x != nil {
+		return x.Permissions
+	}
+	return nil
+}
+
 var File_certes_community_github_v1_team_proto protoreflect.FileDescriptor
 
 const file_certes_community_github_v1_team_proto_rawDesc = "" +
 	"\n" +
-	"%certes/community/github/v1/team.proto\x12\x1acertes.community.github.v1\"\x97\x05\n" +
+	"%certes/community/github/v1/team.proto\x12\x1acertes.community.github.v1\x1a+certes/community/github/v1/repository.proto\"\xb6\a\n" +
 	"\x04Team\x12\x17\n" +
 	"\x04name\x18\x01 \x01(\tH\x00R\x04name\x88\x01\x01\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x03R\x02id\x12\x1c\n" +
@@ -210,7 +255,12 @@ const file_certes_community_github_v1_team_proto_rawDesc = "" +
 	"\x06parent\x18\f \x01(\v2 .certes.community.github.v1.TeamR\x06parent\x126\n" +
 	"\x14notification_setting\x18\r \x01(\tH\n" +
 	"R\x13notificationSetting\x88\x01\x01\x12\x1d\n" +
-	"\adeleted\x18\x0e \x01(\bH\vR\adeleted\x88\x01\x01B\a\n" +
+	"\adeleted\x18\x0e \x01(\bH\vR\adeleted\x88\x01\x01\x12\x1c\n" +
+	"\aldap_dn\x18\x0f \x01(\tH\fR\x06ldapDn\x88\x01\x01\x12\x17\n" +
+	"\x04type\x18\x10 \x01(\tH\rR\x04type\x88\x01\x01\x12,\n" +
+	"\x0forganization_id\x18\x11 \x01(\x03H\x0eR\x0eorganizationId\x88\x01\x01\x12(\n" +
+	"\renterprise_id\x18\x12 \x01(\x03H\x0fR\fenterpriseId\x88\x01\x01\x12S\n" +
+	"\vpermissions\x18\x13 \x01(\v21.certes.community.github.v1.RepositoryPermissionsR\vpermissionsB\a\n" +
 	"\x05_nameB\n" +
 	"\n" +
 	"\b_node_idB\a\n" +
@@ -225,7 +275,12 @@ const file_certes_community_github_v1_team_proto_rawDesc = "" +
 	"\v_permissionB\x17\n" +
 	"\x15_notification_settingB\n" +
 	"\n" +
-	"\b_deletedB\xeb\x01\n" +
+	"\b_deletedB\n" +
+	"\n" +
+	"\b_ldap_dnB\a\n" +
+	"\x05_typeB\x12\n" +
+	"\x10_organization_idB\x10\n" +
+	"\x0e_enterprise_idB\xeb\x01\n" +
 	"\x1ecom.certes.community.github.v1B\tTeamProtoP\x01Z3github.com/hookactions/certes-contrib/github;github\xa2\x02\x03CCG\xaa\x02\x1aCertes.Community.Github.V1\xca\x02\x1aCertes\\Community\\Github\\V1\xe2\x02&Certes\\Community\\Github\\V1\\GPBMetadata\xea\x02\x1dCertes::Community::Github::V1b\x06proto3"
 
 var (
@@ -242,15 +297,17 @@ func file_certes_community_github_v1_team_proto_rawDescGZIP() []byte {
 
 var file_certes_community_github_v1_team_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
 var file_certes_community_github_v1_team_proto_goTypes = []any{
-	(*Team)(nil), // 0: certes.community.github.v1.Team
+	(*Team)(nil),                  // 0: certes.community.github.v1.Team
+	(*RepositoryPermissions)(nil), // 1: certes.community.github.v1.RepositoryPermissions
 }
 var file_certes_community_github_v1_team_proto_depIdxs = []int32{
 	0, // 0: certes.community.github.v1.Team.parent:type_name -> certes.community.github.v1.Team
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	1, // 1: certes.community.github.v1.Team.permissions:type_name -> certes.community.github.v1.RepositoryPermissions
+	2, // [2:2] is the sub-list for method output_type
+	2, // [2:2] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_certes_community_github_v1_team_proto_init() }
@@ -258,6 +315,7 @@ func file_certes_community_github_v1_team_proto_init() {
 	if File_certes_community_github_v1_team_proto != nil {
 		return
 	}
+	file_certes_community_github_v1_repository_proto_init()
 	file_certes_community_github_v1_team_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -27,45 +27,61 @@ const (
 type User struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The account's handle.
-	Login string `protobuf:"bytes,1,opt,name=login,proto3" json:"login,omitempty"`
+	Login *string `protobuf:"bytes,1,opt,name=login,proto3,oneof" json:"login,omitempty"`
 	// The account's number, which survives a change of handle.
-	Id int64 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
+	Id *int64 `protobuf:"varint,2,opt,name=id,proto3,oneof" json:"id,omitempty"`
 	// The account's id in the GraphQL API.
-	NodeId string `protobuf:"bytes,3,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	NodeId *string `protobuf:"bytes,3,opt,name=node_id,json=nodeId,proto3,oneof" json:"node_id,omitempty"`
 	// The display name. Present where GitHub describes the owner of a pushed repository.
 	Name *string `protobuf:"bytes,4,opt,name=name,proto3,oneof" json:"name,omitempty"`
 	// The public address. Absent where the account shows none.
 	Email *string `protobuf:"bytes,5,opt,name=email,proto3,oneof" json:"email,omitempty"`
 	// Where the account's picture is.
-	AvatarUrl string `protobuf:"bytes,6,opt,name=avatar_url,json=avatarUrl,proto3" json:"avatar_url,omitempty"`
+	AvatarUrl *string `protobuf:"bytes,6,opt,name=avatar_url,json=avatarUrl,proto3,oneof" json:"avatar_url,omitempty"`
 	// The account's Gravatar id; empty where it has none.
-	GravatarId string `protobuf:"bytes,7,opt,name=gravatar_id,json=gravatarId,proto3" json:"gravatar_id,omitempty"`
+	GravatarId *string `protobuf:"bytes,7,opt,name=gravatar_id,json=gravatarId,proto3,oneof" json:"gravatar_id,omitempty"`
 	// The account in the REST API.
-	Url string `protobuf:"bytes,8,opt,name=url,proto3" json:"url,omitempty"`
+	Url *string `protobuf:"bytes,8,opt,name=url,proto3,oneof" json:"url,omitempty"`
 	// The account's page.
-	HtmlUrl string `protobuf:"bytes,9,opt,name=html_url,json=htmlUrl,proto3" json:"html_url,omitempty"`
+	HtmlUrl *string `protobuf:"bytes,9,opt,name=html_url,json=htmlUrl,proto3,oneof" json:"html_url,omitempty"`
 	// Lists who follows the account.
-	FollowersUrl string `protobuf:"bytes,10,opt,name=followers_url,json=followersUrl,proto3" json:"followers_url,omitempty"`
+	FollowersUrl *string `protobuf:"bytes,10,opt,name=followers_url,json=followersUrl,proto3,oneof" json:"followers_url,omitempty"`
 	// Lists whom the account follows. A URI template.
-	FollowingUrl string `protobuf:"bytes,11,opt,name=following_url,json=followingUrl,proto3" json:"following_url,omitempty"`
+	FollowingUrl *string `protobuf:"bytes,11,opt,name=following_url,json=followingUrl,proto3,oneof" json:"following_url,omitempty"`
 	// Lists the account's gists. A URI template.
-	GistsUrl string `protobuf:"bytes,12,opt,name=gists_url,json=gistsUrl,proto3" json:"gists_url,omitempty"`
+	GistsUrl *string `protobuf:"bytes,12,opt,name=gists_url,json=gistsUrl,proto3,oneof" json:"gists_url,omitempty"`
 	// Lists what the account starred. A URI template.
-	StarredUrl string `protobuf:"bytes,13,opt,name=starred_url,json=starredUrl,proto3" json:"starred_url,omitempty"`
+	StarredUrl *string `protobuf:"bytes,13,opt,name=starred_url,json=starredUrl,proto3,oneof" json:"starred_url,omitempty"`
 	// Lists the repositories that the account watches.
-	SubscriptionsUrl string `protobuf:"bytes,14,opt,name=subscriptions_url,json=subscriptionsUrl,proto3" json:"subscriptions_url,omitempty"`
+	SubscriptionsUrl *string `protobuf:"bytes,14,opt,name=subscriptions_url,json=subscriptionsUrl,proto3,oneof" json:"subscriptions_url,omitempty"`
 	// Lists the organizations that the account belongs to.
-	OrganizationsUrl string `protobuf:"bytes,15,opt,name=organizations_url,json=organizationsUrl,proto3" json:"organizations_url,omitempty"`
+	OrganizationsUrl *string `protobuf:"bytes,15,opt,name=organizations_url,json=organizationsUrl,proto3,oneof" json:"organizations_url,omitempty"`
 	// Lists the account's repositories.
-	ReposUrl string `protobuf:"bytes,16,opt,name=repos_url,json=reposUrl,proto3" json:"repos_url,omitempty"`
+	ReposUrl *string `protobuf:"bytes,16,opt,name=repos_url,json=reposUrl,proto3,oneof" json:"repos_url,omitempty"`
 	// Lists the account's events. A URI template.
-	EventsUrl string `protobuf:"bytes,17,opt,name=events_url,json=eventsUrl,proto3" json:"events_url,omitempty"`
+	EventsUrl *string `protobuf:"bytes,17,opt,name=events_url,json=eventsUrl,proto3,oneof" json:"events_url,omitempty"`
 	// Lists the events that reach the account.
-	ReceivedEventsUrl string `protobuf:"bytes,18,opt,name=received_events_url,json=receivedEventsUrl,proto3" json:"received_events_url,omitempty"`
+	ReceivedEventsUrl *string `protobuf:"bytes,18,opt,name=received_events_url,json=receivedEventsUrl,proto3,oneof" json:"received_events_url,omitempty"`
 	// The kind of account: `User`, `Bot` or `Organization`.
-	Type string `protobuf:"bytes,19,opt,name=type,proto3" json:"type,omitempty"`
+	Type *string `protobuf:"bytes,19,opt,name=type,proto3,oneof" json:"type,omitempty"`
 	// Whether the account administers the GitHub instance.
-	SiteAdmin     bool `protobuf:"varint,20,opt,name=site_admin,json=siteAdmin,proto3" json:"site_admin,omitempty"`
+	SiteAdmin *bool `protobuf:"varint,20,opt,name=site_admin,json=siteAdmin,proto3,oneof" json:"site_admin,omitempty"`
+	// When the account starred something, in RFC 3339. Where the payload is about stars only.
+	StarredAt *string `protobuf:"bytes,21,opt,name=starred_at,json=starredAt,proto3,oneof" json:"starred_at,omitempty"`
+	// How much of the account the payload tells, for example `public`.
+	UserViewType *string `protobuf:"bytes,22,opt,name=user_view_type,json=userViewType,proto3,oneof" json:"user_view_type,omitempty"`
+	// What an enterprise says about itself. Where an enterprise stands in place of an account.
+	Description *string `protobuf:"bytes,23,opt,name=description,proto3,oneof" json:"description,omitempty"`
+	// An enterprise's own site. Where an enterprise stands in place of an account.
+	WebsiteUrl *string `protobuf:"bytes,24,opt,name=website_url,json=websiteUrl,proto3,oneof" json:"website_url,omitempty"`
+	// An enterprise's name as it stands in URLs. Where an enterprise stands in place of an account.
+	Slug *string `protobuf:"bytes,25,opt,name=slug,proto3,oneof" json:"slug,omitempty"`
+	// When the account was made, in RFC 3339. Absent where GitHub does not say.
+	CreatedAt *string `protobuf:"bytes,26,opt,name=created_at,json=createdAt,proto3,oneof" json:"created_at,omitempty"`
+	// When the account was last changed, in RFC 3339. Absent where GitHub does not say.
+	UpdatedAt *string `protobuf:"bytes,27,opt,name=updated_at,json=updatedAt,proto3,oneof" json:"updated_at,omitempty"`
+	// True where the account no longer exists.
+	Deleted       *bool `protobuf:"varint,28,opt,name=deleted,proto3,oneof" json:"deleted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -101,22 +117,22 @@ func (*User) Descriptor() ([]byte, []int) {
 }
 
 func (x *User) GetLogin() string {
-	if x != nil {
-		return x.Login
+	if x != nil && x.Login != nil {
+		return *x.Login
 	}
 	return ""
 }
 
 func (x *User) GetId() int64 {
-	if x != nil {
-		return x.Id
+	if x != nil && x.Id != nil {
+		return *x.Id
 	}
 	return 0
 }
 
 func (x *User) GetNodeId() string {
-	if x != nil {
-		return x.NodeId
+	if x != nil && x.NodeId != nil {
+		return *x.NodeId
 	}
 	return ""
 }
@@ -136,106 +152,162 @@ func (x *User) GetEmail() string {
 }
 
 func (x *User) GetAvatarUrl() string {
-	if x != nil {
-		return x.AvatarUrl
+	if x != nil && x.AvatarUrl != nil {
+		return *x.AvatarUrl
 	}
 	return ""
 }
 
 func (x *User) GetGravatarId() string {
-	if x != nil {
-		return x.GravatarId
+	if x != nil && x.GravatarId != nil {
+		return *x.GravatarId
 	}
 	return ""
 }
 
 func (x *User) GetUrl() string {
-	if x != nil {
-		return x.Url
+	if x != nil && x.Url != nil {
+		return *x.Url
 	}
 	return ""
 }
 
 func (x *User) GetHtmlUrl() string {
-	if x != nil {
-		return x.HtmlUrl
+	if x != nil && x.HtmlUrl != nil {
+		return *x.HtmlUrl
 	}
 	return ""
 }
 
 func (x *User) GetFollowersUrl() string {
-	if x != nil {
-		return x.FollowersUrl
+	if x != nil && x.FollowersUrl != nil {
+		return *x.FollowersUrl
 	}
 	return ""
 }
 
 func (x *User) GetFollowingUrl() string {
-	if x != nil {
-		return x.FollowingUrl
+	if x != nil && x.FollowingUrl != nil {
+		return *x.FollowingUrl
 	}
 	return ""
 }
 
 func (x *User) GetGistsUrl() string {
-	if x != nil {
-		return x.GistsUrl
+	if x != nil && x.GistsUrl != nil {
+		return *x.GistsUrl
 	}
 	return ""
 }
 
 func (x *User) GetStarredUrl() string {
-	if x != nil {
-		return x.StarredUrl
+	if x != nil && x.StarredUrl != nil {
+		return *x.StarredUrl
 	}
 	return ""
 }
 
 func (x *User) GetSubscriptionsUrl() string {
-	if x != nil {
-		return x.SubscriptionsUrl
+	if x != nil && x.SubscriptionsUrl != nil {
+		return *x.SubscriptionsUrl
 	}
 	return ""
 }
 
 func (x *User) GetOrganizationsUrl() string {
-	if x != nil {
-		return x.OrganizationsUrl
+	if x != nil && x.OrganizationsUrl != nil {
+		return *x.OrganizationsUrl
 	}
 	return ""
 }
 
 func (x *User) GetReposUrl() string {
-	if x != nil {
-		return x.ReposUrl
+	if x != nil && x.ReposUrl != nil {
+		return *x.ReposUrl
 	}
 	return ""
 }
 
 func (x *User) GetEventsUrl() string {
-	if x != nil {
-		return x.EventsUrl
+	if x != nil && x.EventsUrl != nil {
+		return *x.EventsUrl
 	}
 	return ""
 }
 
 func (x *User) GetReceivedEventsUrl() string {
-	if x != nil {
-		return x.ReceivedEventsUrl
+	if x != nil && x.ReceivedEventsUrl != nil {
+		return *x.ReceivedEventsUrl
 	}
 	return ""
 }
 
 func (x *User) GetType() string {
-	if x != nil {
-		return x.Type
+	if x != nil && x.Type != nil {
+		return *x.Type
 	}
 	return ""
 }
 
 func (x *User) GetSiteAdmin() bool {
-	if x != nil {
-		return x.SiteAdmin
+	if x != nil && x.SiteAdmin != nil {
+		return *x.SiteAdmin
+	}
+	return false
+}
+
+func (x *User) GetStarredAt() string {
+	if x != nil && x.StarredAt != nil {
+		return *x.StarredAt
+	}
+	return ""
+}
+
+func (x *User) GetUserViewType() string {
+	if x != nil && x.UserViewType != nil {
+		return *x.UserViewType
+	}
+	return ""
+}
+
+func (x *User) GetDescription() string {
+	if x != nil && x.Description != nil {
+		return *x.Description
+	}
+	return ""
+}
+
+func (x *User) GetWebsiteUrl() string {
+	if x != nil && x.WebsiteUrl != nil {
+		return *x.WebsiteUrl
+	}
+	return ""
+}
+
+func (x *User) GetSlug() string {
+	if x != nil && x.Slug != nil {
+		return *x.Slug
+	}
+	return ""
+}
+
+func (x *User) GetCreatedAt() string {
+	if x != nil && x.CreatedAt != nil {
+		return *x.CreatedAt
+	}
+	return ""
+}
+
+func (x *User) GetUpdatedAt() string {
+	if x != nil && x.UpdatedAt != nil {
+		return *x.UpdatedAt
+	}
+	return ""
+}
+
+func (x *User) GetDeleted() bool {
+	if x != nil && x.Deleted != nil {
+		return *x.Deleted
 	}
 	return false
 }
@@ -244,29 +316,29 @@ func (x *User) GetSiteAdmin() bool {
 type Organization struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The organization's handle.
-	Login string `protobuf:"bytes,1,opt,name=login,proto3" json:"login,omitempty"`
+	Login *string `protobuf:"bytes,1,opt,name=login,proto3,oneof" json:"login,omitempty"`
 	// The organization's number, which survives a change of handle.
-	Id int64 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
+	Id *int64 `protobuf:"varint,2,opt,name=id,proto3,oneof" json:"id,omitempty"`
 	// The organization's id in the GraphQL API.
-	NodeId string `protobuf:"bytes,3,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	NodeId *string `protobuf:"bytes,3,opt,name=node_id,json=nodeId,proto3,oneof" json:"node_id,omitempty"`
 	// The organization in the REST API.
-	Url string `protobuf:"bytes,4,opt,name=url,proto3" json:"url,omitempty"`
+	Url *string `protobuf:"bytes,4,opt,name=url,proto3,oneof" json:"url,omitempty"`
 	// The organization's page.
 	HtmlUrl *string `protobuf:"bytes,5,opt,name=html_url,json=htmlUrl,proto3,oneof" json:"html_url,omitempty"`
 	// Lists the organization's repositories.
-	ReposUrl string `protobuf:"bytes,6,opt,name=repos_url,json=reposUrl,proto3" json:"repos_url,omitempty"`
+	ReposUrl *string `protobuf:"bytes,6,opt,name=repos_url,json=reposUrl,proto3,oneof" json:"repos_url,omitempty"`
 	// Lists the organization's events.
-	EventsUrl string `protobuf:"bytes,7,opt,name=events_url,json=eventsUrl,proto3" json:"events_url,omitempty"`
+	EventsUrl *string `protobuf:"bytes,7,opt,name=events_url,json=eventsUrl,proto3,oneof" json:"events_url,omitempty"`
 	// Lists the organization's webhooks.
-	HooksUrl string `protobuf:"bytes,8,opt,name=hooks_url,json=hooksUrl,proto3" json:"hooks_url,omitempty"`
+	HooksUrl *string `protobuf:"bytes,8,opt,name=hooks_url,json=hooksUrl,proto3,oneof" json:"hooks_url,omitempty"`
 	// Lists the organization's issues.
-	IssuesUrl string `protobuf:"bytes,9,opt,name=issues_url,json=issuesUrl,proto3" json:"issues_url,omitempty"`
+	IssuesUrl *string `protobuf:"bytes,9,opt,name=issues_url,json=issuesUrl,proto3,oneof" json:"issues_url,omitempty"`
 	// Lists the members, or asks about one. A URI template.
-	MembersUrl string `protobuf:"bytes,10,opt,name=members_url,json=membersUrl,proto3" json:"members_url,omitempty"`
+	MembersUrl *string `protobuf:"bytes,10,opt,name=members_url,json=membersUrl,proto3,oneof" json:"members_url,omitempty"`
 	// Lists the members who show their membership, or asks about one. A URI template.
-	PublicMembersUrl string `protobuf:"bytes,11,opt,name=public_members_url,json=publicMembersUrl,proto3" json:"public_members_url,omitempty"`
+	PublicMembersUrl *string `protobuf:"bytes,11,opt,name=public_members_url,json=publicMembersUrl,proto3,oneof" json:"public_members_url,omitempty"`
 	// Where the organization's picture is.
-	AvatarUrl string `protobuf:"bytes,12,opt,name=avatar_url,json=avatarUrl,proto3" json:"avatar_url,omitempty"`
+	AvatarUrl *string `protobuf:"bytes,12,opt,name=avatar_url,json=avatarUrl,proto3,oneof" json:"avatar_url,omitempty"`
 	// What the organization says about itself. Absent where it says nothing.
 	Description   *string `protobuf:"bytes,13,opt,name=description,proto3,oneof" json:"description,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -304,29 +376,29 @@ func (*Organization) Descriptor() ([]byte, []int) {
 }
 
 func (x *Organization) GetLogin() string {
-	if x != nil {
-		return x.Login
+	if x != nil && x.Login != nil {
+		return *x.Login
 	}
 	return ""
 }
 
 func (x *Organization) GetId() int64 {
-	if x != nil {
-		return x.Id
+	if x != nil && x.Id != nil {
+		return *x.Id
 	}
 	return 0
 }
 
 func (x *Organization) GetNodeId() string {
-	if x != nil {
-		return x.NodeId
+	if x != nil && x.NodeId != nil {
+		return *x.NodeId
 	}
 	return ""
 }
 
 func (x *Organization) GetUrl() string {
-	if x != nil {
-		return x.Url
+	if x != nil && x.Url != nil {
+		return *x.Url
 	}
 	return ""
 }
@@ -339,50 +411,50 @@ func (x *Organization) GetHtmlUrl() string {
 }
 
 func (x *Organization) GetReposUrl() string {
-	if x != nil {
-		return x.ReposUrl
+	if x != nil && x.ReposUrl != nil {
+		return *x.ReposUrl
 	}
 	return ""
 }
 
 func (x *Organization) GetEventsUrl() string {
-	if x != nil {
-		return x.EventsUrl
+	if x != nil && x.EventsUrl != nil {
+		return *x.EventsUrl
 	}
 	return ""
 }
 
 func (x *Organization) GetHooksUrl() string {
-	if x != nil {
-		return x.HooksUrl
+	if x != nil && x.HooksUrl != nil {
+		return *x.HooksUrl
 	}
 	return ""
 }
 
 func (x *Organization) GetIssuesUrl() string {
-	if x != nil {
-		return x.IssuesUrl
+	if x != nil && x.IssuesUrl != nil {
+		return *x.IssuesUrl
 	}
 	return ""
 }
 
 func (x *Organization) GetMembersUrl() string {
-	if x != nil {
-		return x.MembersUrl
+	if x != nil && x.MembersUrl != nil {
+		return *x.MembersUrl
 	}
 	return ""
 }
 
 func (x *Organization) GetPublicMembersUrl() string {
-	if x != nil {
-		return x.PublicMembersUrl
+	if x != nil && x.PublicMembersUrl != nil {
+		return *x.PublicMembersUrl
 	}
 	return ""
 }
 
 func (x *Organization) GetAvatarUrl() string {
-	if x != nil {
-		return x.AvatarUrl
+	if x != nil && x.AvatarUrl != nil {
+		return *x.AvatarUrl
 	}
 	return ""
 }
@@ -398,56 +470,115 @@ var File_certes_community_github_v1_user_proto protoreflect.FileDescriptor
 
 const file_certes_community_github_v1_user_proto_rawDesc = "" +
 	"\n" +
-	"%certes/community/github/v1/user.proto\x12\x1acertes.community.github.v1\"\xfa\x04\n" +
-	"\x04User\x12\x14\n" +
-	"\x05login\x18\x01 \x01(\tR\x05login\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\x03R\x02id\x12\x17\n" +
-	"\anode_id\x18\x03 \x01(\tR\x06nodeId\x12\x17\n" +
-	"\x04name\x18\x04 \x01(\tH\x00R\x04name\x88\x01\x01\x12\x19\n" +
-	"\x05email\x18\x05 \x01(\tH\x01R\x05email\x88\x01\x01\x12\x1d\n" +
+	"%certes/community/github/v1/user.proto\x12\x1acertes.community.github.v1\"\xf1\n" +
 	"\n" +
-	"avatar_url\x18\x06 \x01(\tR\tavatarUrl\x12\x1f\n" +
-	"\vgravatar_id\x18\a \x01(\tR\n" +
-	"gravatarId\x12\x10\n" +
-	"\x03url\x18\b \x01(\tR\x03url\x12\x19\n" +
-	"\bhtml_url\x18\t \x01(\tR\ahtmlUrl\x12#\n" +
+	"\x04User\x12\x19\n" +
+	"\x05login\x18\x01 \x01(\tH\x00R\x05login\x88\x01\x01\x12\x13\n" +
+	"\x02id\x18\x02 \x01(\x03H\x01R\x02id\x88\x01\x01\x12\x1c\n" +
+	"\anode_id\x18\x03 \x01(\tH\x02R\x06nodeId\x88\x01\x01\x12\x17\n" +
+	"\x04name\x18\x04 \x01(\tH\x03R\x04name\x88\x01\x01\x12\x19\n" +
+	"\x05email\x18\x05 \x01(\tH\x04R\x05email\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"avatar_url\x18\x06 \x01(\tH\x05R\tavatarUrl\x88\x01\x01\x12$\n" +
+	"\vgravatar_id\x18\a \x01(\tH\x06R\n" +
+	"gravatarId\x88\x01\x01\x12\x15\n" +
+	"\x03url\x18\b \x01(\tH\aR\x03url\x88\x01\x01\x12\x1e\n" +
+	"\bhtml_url\x18\t \x01(\tH\bR\ahtmlUrl\x88\x01\x01\x12(\n" +
 	"\rfollowers_url\x18\n" +
-	" \x01(\tR\ffollowersUrl\x12#\n" +
-	"\rfollowing_url\x18\v \x01(\tR\ffollowingUrl\x12\x1b\n" +
-	"\tgists_url\x18\f \x01(\tR\bgistsUrl\x12\x1f\n" +
-	"\vstarred_url\x18\r \x01(\tR\n" +
-	"starredUrl\x12+\n" +
-	"\x11subscriptions_url\x18\x0e \x01(\tR\x10subscriptionsUrl\x12+\n" +
-	"\x11organizations_url\x18\x0f \x01(\tR\x10organizationsUrl\x12\x1b\n" +
-	"\trepos_url\x18\x10 \x01(\tR\breposUrl\x12\x1d\n" +
+	" \x01(\tH\tR\ffollowersUrl\x88\x01\x01\x12(\n" +
+	"\rfollowing_url\x18\v \x01(\tH\n" +
+	"R\ffollowingUrl\x88\x01\x01\x12 \n" +
+	"\tgists_url\x18\f \x01(\tH\vR\bgistsUrl\x88\x01\x01\x12$\n" +
+	"\vstarred_url\x18\r \x01(\tH\fR\n" +
+	"starredUrl\x88\x01\x01\x120\n" +
+	"\x11subscriptions_url\x18\x0e \x01(\tH\rR\x10subscriptionsUrl\x88\x01\x01\x120\n" +
+	"\x11organizations_url\x18\x0f \x01(\tH\x0eR\x10organizationsUrl\x88\x01\x01\x12 \n" +
+	"\trepos_url\x18\x10 \x01(\tH\x0fR\breposUrl\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"events_url\x18\x11 \x01(\tR\teventsUrl\x12.\n" +
-	"\x13received_events_url\x18\x12 \x01(\tR\x11receivedEventsUrl\x12\x12\n" +
-	"\x04type\x18\x13 \x01(\tR\x04type\x12\x1d\n" +
+	"events_url\x18\x11 \x01(\tH\x10R\teventsUrl\x88\x01\x01\x123\n" +
+	"\x13received_events_url\x18\x12 \x01(\tH\x11R\x11receivedEventsUrl\x88\x01\x01\x12\x17\n" +
+	"\x04type\x18\x13 \x01(\tH\x12R\x04type\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"site_admin\x18\x14 \x01(\bR\tsiteAdminB\a\n" +
+	"site_admin\x18\x14 \x01(\bH\x13R\tsiteAdmin\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"starred_at\x18\x15 \x01(\tH\x14R\tstarredAt\x88\x01\x01\x12)\n" +
+	"\x0euser_view_type\x18\x16 \x01(\tH\x15R\fuserViewType\x88\x01\x01\x12%\n" +
+	"\vdescription\x18\x17 \x01(\tH\x16R\vdescription\x88\x01\x01\x12$\n" +
+	"\vwebsite_url\x18\x18 \x01(\tH\x17R\n" +
+	"websiteUrl\x88\x01\x01\x12\x17\n" +
+	"\x04slug\x18\x19 \x01(\tH\x18R\x04slug\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"created_at\x18\x1a \x01(\tH\x19R\tcreatedAt\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"updated_at\x18\x1b \x01(\tH\x1aR\tupdatedAt\x88\x01\x01\x12\x1d\n" +
+	"\adeleted\x18\x1c \x01(\bH\x1bR\adeleted\x88\x01\x01B\b\n" +
+	"\x06_loginB\x05\n" +
+	"\x03_idB\n" +
+	"\n" +
+	"\b_node_idB\a\n" +
 	"\x05_nameB\b\n" +
-	"\x06_email\"\xa9\x03\n" +
-	"\fOrganization\x12\x14\n" +
-	"\x05login\x18\x01 \x01(\tR\x05login\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\x03R\x02id\x12\x17\n" +
-	"\anode_id\x18\x03 \x01(\tR\x06nodeId\x12\x10\n" +
-	"\x03url\x18\x04 \x01(\tR\x03url\x12\x1e\n" +
-	"\bhtml_url\x18\x05 \x01(\tH\x00R\ahtmlUrl\x88\x01\x01\x12\x1b\n" +
-	"\trepos_url\x18\x06 \x01(\tR\breposUrl\x12\x1d\n" +
+	"\x06_emailB\r\n" +
+	"\v_avatar_urlB\x0e\n" +
+	"\f_gravatar_idB\x06\n" +
+	"\x04_urlB\v\n" +
+	"\t_html_urlB\x10\n" +
+	"\x0e_followers_urlB\x10\n" +
+	"\x0e_following_urlB\f\n" +
 	"\n" +
-	"events_url\x18\a \x01(\tR\teventsUrl\x12\x1b\n" +
-	"\thooks_url\x18\b \x01(\tR\bhooksUrl\x12\x1d\n" +
+	"_gists_urlB\x0e\n" +
+	"\f_starred_urlB\x14\n" +
+	"\x12_subscriptions_urlB\x14\n" +
+	"\x12_organizations_urlB\f\n" +
 	"\n" +
-	"issues_url\x18\t \x01(\tR\tissuesUrl\x12\x1f\n" +
+	"_repos_urlB\r\n" +
+	"\v_events_urlB\x16\n" +
+	"\x14_received_events_urlB\a\n" +
+	"\x05_typeB\r\n" +
+	"\v_site_adminB\r\n" +
+	"\v_starred_atB\x11\n" +
+	"\x0f_user_view_typeB\x0e\n" +
+	"\f_descriptionB\x0e\n" +
+	"\f_website_urlB\a\n" +
+	"\x05_slugB\r\n" +
+	"\v_created_atB\r\n" +
+	"\v_updated_atB\n" +
+	"\n" +
+	"\b_deleted\"\xf5\x04\n" +
+	"\fOrganization\x12\x19\n" +
+	"\x05login\x18\x01 \x01(\tH\x00R\x05login\x88\x01\x01\x12\x13\n" +
+	"\x02id\x18\x02 \x01(\x03H\x01R\x02id\x88\x01\x01\x12\x1c\n" +
+	"\anode_id\x18\x03 \x01(\tH\x02R\x06nodeId\x88\x01\x01\x12\x15\n" +
+	"\x03url\x18\x04 \x01(\tH\x03R\x03url\x88\x01\x01\x12\x1e\n" +
+	"\bhtml_url\x18\x05 \x01(\tH\x04R\ahtmlUrl\x88\x01\x01\x12 \n" +
+	"\trepos_url\x18\x06 \x01(\tH\x05R\breposUrl\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"events_url\x18\a \x01(\tH\x06R\teventsUrl\x88\x01\x01\x12 \n" +
+	"\thooks_url\x18\b \x01(\tH\aR\bhooksUrl\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"issues_url\x18\t \x01(\tH\bR\tissuesUrl\x88\x01\x01\x12$\n" +
 	"\vmembers_url\x18\n" +
-	" \x01(\tR\n" +
-	"membersUrl\x12,\n" +
-	"\x12public_members_url\x18\v \x01(\tR\x10publicMembersUrl\x12\x1d\n" +
+	" \x01(\tH\tR\n" +
+	"membersUrl\x88\x01\x01\x121\n" +
+	"\x12public_members_url\x18\v \x01(\tH\n" +
+	"R\x10publicMembersUrl\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"avatar_url\x18\f \x01(\tR\tavatarUrl\x12%\n" +
-	"\vdescription\x18\r \x01(\tH\x01R\vdescription\x88\x01\x01B\v\n" +
-	"\t_html_urlB\x0e\n" +
+	"avatar_url\x18\f \x01(\tH\vR\tavatarUrl\x88\x01\x01\x12%\n" +
+	"\vdescription\x18\r \x01(\tH\fR\vdescription\x88\x01\x01B\b\n" +
+	"\x06_loginB\x05\n" +
+	"\x03_idB\n" +
+	"\n" +
+	"\b_node_idB\x06\n" +
+	"\x04_urlB\v\n" +
+	"\t_html_urlB\f\n" +
+	"\n" +
+	"_repos_urlB\r\n" +
+	"\v_events_urlB\f\n" +
+	"\n" +
+	"_hooks_urlB\r\n" +
+	"\v_issues_urlB\x0e\n" +
+	"\f_members_urlB\x15\n" +
+	"\x13_public_members_urlB\r\n" +
+	"\v_avatar_urlB\x0e\n" +
 	"\f_descriptionB\xeb\x01\n" +
 	"\x1ecom.certes.community.github.v1B\tUserProtoP\x01Z3github.com/hookactions/certes-contrib/github;github\xa2\x02\x03CCG\xaa\x02\x1aCertes.Community.Github.V1\xca\x02\x1aCertes\\Community\\Github\\V1\xe2\x02&Certes\\Community\\Github\\V1\\GPBMetadata\xea\x02\x1dCertes::Community::Github::V1b\x06proto3"
 

@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from certes.community.github.v1 import user_pb2 as certes_dot_community_dot_github_dot_v1_dot_user__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$certes/community/github/v1/app.proto\x12\x1a\x63\x65rtes.community.github.v1\x1a%certes/community/github/v1/user.proto\"\x82\x03\n\x03\x41pp\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x11\n\x04slug\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x0f\n\x07node_id\x18\x03 \x01(\t\x12/\n\x05owner\x18\x04 \x01(\x0b\x32 .certes.community.github.v1.User\x12\x0c\n\x04name\x18\x05 \x01(\t\x12\x18\n\x0b\x64\x65scription\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\x14\n\x0c\x65xternal_url\x18\x07 \x01(\t\x12\x10\n\x08html_url\x18\x08 \x01(\t\x12\x12\n\ncreated_at\x18\t \x01(\t\x12\x12\n\nupdated_at\x18\n \x01(\t\x12\x45\n\x0bpermissions\x18\x0b \x03(\x0b\x32\x30.certes.community.github.v1.App.PermissionsEntry\x12\x0e\n\x06\x65vents\x18\x0c \x03(\t\x1a\x32\n\x10PermissionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x07\n\x05_slugB\x0e\n\x0c_description\"+\n\x0cInstallation\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0f\n\x07node_id\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$certes/community/github/v1/app.proto\x12\x1a\x63\x65rtes.community.github.v1\x1a%certes/community/github/v1/user.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xac\x04\n\x03\x41pp\x12\x0f\n\x02id\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\x04slug\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x0f\n\x07node_id\x18\x03 \x01(\t\x12/\n\x05owner\x18\x04 \x01(\x0b\x32 .certes.community.github.v1.User\x12\x0c\n\x04name\x18\x05 \x01(\t\x12\x18\n\x0b\x64\x65scription\x18\x06 \x01(\tH\x02\x88\x01\x01\x12\x19\n\x0c\x65xternal_url\x18\x07 \x01(\tH\x03\x88\x01\x01\x12\x10\n\x08html_url\x18\x08 \x01(\t\x12\x17\n\ncreated_at\x18\t \x01(\tH\x04\x88\x01\x01\x12\x17\n\nupdated_at\x18\n \x01(\tH\x05\x88\x01\x01\x12\x45\n\x0bpermissions\x18\x0b \x03(\x0b\x32\x30.certes.community.github.v1.App.PermissionsEntry\x12\x0e\n\x06\x65vents\x18\x0c \x03(\t\x12\x16\n\tclient_id\x18\r \x01(\tH\x06\x88\x01\x01\x12 \n\x13installations_count\x18\x0e \x01(\x05H\x07\x88\x01\x01\x1a\x32\n\x10PermissionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x05\n\x03_idB\x07\n\x05_slugB\x0e\n\x0c_descriptionB\x0f\n\r_external_urlB\r\n\x0b_created_atB\r\n\x0b_updated_atB\x0c\n\n_client_idB\x16\n\x14_installations_count\"\x86\x08\n\x0cInstallation\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x14\n\x07node_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x31\n\x07\x61\x63\x63ount\x18\x03 \x01(\x0b\x32 .certes.community.github.v1.User\x12!\n\x14repository_selection\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x1e\n\x11\x61\x63\x63\x65ss_tokens_url\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x1d\n\x10repositories_url\x18\x06 \x01(\tH\x03\x88\x01\x01\x12\x15\n\x08html_url\x18\x07 \x01(\tH\x04\x88\x01\x01\x12\x13\n\x06\x61pp_id\x18\x08 \x01(\x03H\x05\x88\x01\x01\x12\x16\n\ttarget_id\x18\t \x01(\x03H\x06\x88\x01\x01\x12\x18\n\x0btarget_type\x18\n \x01(\tH\x07\x88\x01\x01\x12N\n\x0bpermissions\x18\x0b \x03(\x0b\x32\x39.certes.community.github.v1.Installation.PermissionsEntry\x12\x0e\n\x06\x65vents\x18\x0c \x03(\t\x12*\n\ncreated_at\x18\r \x01(\x0b\x32\x16.google.protobuf.Value\x12*\n\nupdated_at\x18\x0e \x01(\x0b\x32\x16.google.protobuf.Value\x12\x1d\n\x10single_file_name\x18\x0f \x01(\tH\x08\x88\x01\x01\x12\x19\n\x0csuspended_at\x18\x10 \x01(\tH\t\x88\x01\x01\x12\x36\n\x0csuspended_by\x18\x11 \x01(\x0b\x32 .certes.community.github.v1.User\x12\x15\n\x08\x61pp_slug\x18\x12 \x01(\tH\n\x88\x01\x01\x12&\n\x19has_multiple_single_files\x18\x13 \x01(\x08H\x0b\x88\x01\x01\x12\x19\n\x11single_file_paths\x18\x14 \x03(\t\x12\x16\n\tclient_id\x18\x15 \x01(\tH\x0c\x88\x01\x01\x12\x1a\n\rcontact_email\x18\x16 \x01(\tH\r\x88\x01\x01\x1a\x32\n\x10PermissionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\n\n\x08_node_idB\x17\n\x15_repository_selectionB\x14\n\x12_access_tokens_urlB\x13\n\x11_repositories_urlB\x0b\n\t_html_urlB\t\n\x07_app_idB\x0c\n\n_target_idB\x0e\n\x0c_target_typeB\x13\n\x11_single_file_nameB\x0f\n\r_suspended_atB\x0b\n\t_app_slugB\x1c\n\x1a_has_multiple_single_filesB\x0c\n\n_client_idB\x10\n\x0e_contact_emailb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +35,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_APP_PERMISSIONSENTRY']._loaded_options = None
   _globals['_APP_PERMISSIONSENTRY']._serialized_options = b'8\001'
-  _globals['_APP']._serialized_start=108
-  _globals['_APP']._serialized_end=494
-  _globals['_APP_PERMISSIONSENTRY']._serialized_start=419
-  _globals['_APP_PERMISSIONSENTRY']._serialized_end=469
-  _globals['_INSTALLATION']._serialized_start=496
-  _globals['_INSTALLATION']._serialized_end=539
+  _globals['_INSTALLATION_PERMISSIONSENTRY']._loaded_options = None
+  _globals['_INSTALLATION_PERMISSIONSENTRY']._serialized_options = b'8\001'
+  _globals['_APP']._serialized_start=138
+  _globals['_APP']._serialized_end=694
+  _globals['_APP_PERMISSIONSENTRY']._serialized_start=527
+  _globals['_APP_PERMISSIONSENTRY']._serialized_end=577
+  _globals['_INSTALLATION']._serialized_start=697
+  _globals['_INSTALLATION']._serialized_end=1727
+  _globals['_INSTALLATION_PERMISSIONSENTRY']._serialized_start=527
+  _globals['_INSTALLATION_PERMISSIONSENTRY']._serialized_end=577
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from certes.community.github.v1 import user_pb2 as _user_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
@@ -57,6 +58,8 @@ class App(_message.Message):
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     PERMISSIONS_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
+    INSTALLATIONS_COUNT_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """The app's number."""
     slug: _builtins.str
@@ -75,6 +78,10 @@ class App(_message.Message):
     """When the app was registered, in RFC 3339."""
     updated_at: _builtins.str
     """When the app was last changed, in RFC 3339."""
+    client_id: _builtins.str
+    """The app's client id."""
+    installations_count: _builtins.int
+    """How many installations there are. Only where the app itself asks."""
     @_builtins.property
     def owner(self) -> _user_pb2.User:
         """The account to which the app belongs."""
@@ -90,31 +97,57 @@ class App(_message.Message):
     def __init__(
         self,
         *,
-        id: _builtins.int = ...,
+        id: _builtins.int | None = ...,
         slug: _builtins.str | None = ...,
         node_id: _builtins.str = ...,
         owner: _user_pb2.User | None = ...,
         name: _builtins.str = ...,
         description: _builtins.str | None = ...,
-        external_url: _builtins.str = ...,
+        external_url: _builtins.str | None = ...,
         html_url: _builtins.str = ...,
-        created_at: _builtins.str = ...,
-        updated_at: _builtins.str = ...,
+        created_at: _builtins.str | None = ...,
+        updated_at: _builtins.str | None = ...,
         permissions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         events: _abc.Iterable[_builtins.str] | None = ...,
+        client_id: _builtins.str | None = ...,
+        installations_count: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_slug", b"_slug", "description", b"description", "owner", b"owner", "slug", b"slug"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_client_id", b"_client_id", "_created_at", b"_created_at", "_description", b"_description", "_external_url", b"_external_url", "_id", b"_id", "_installations_count", b"_installations_count", "_slug", b"_slug", "_updated_at", b"_updated_at", "client_id", b"client_id", "created_at", b"created_at", "description", b"description", "external_url", b"external_url", "id", b"id", "installations_count", b"installations_count", "owner", b"owner", "slug", b"slug", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_slug", b"_slug", "created_at", b"created_at", "description", b"description", "events", b"events", "external_url", b"external_url", "html_url", b"html_url", "id", b"id", "name", b"name", "node_id", b"node_id", "owner", b"owner", "permissions", b"permissions", "slug", b"slug", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_client_id", b"_client_id", "_created_at", b"_created_at", "_description", b"_description", "_external_url", b"_external_url", "_id", b"_id", "_installations_count", b"_installations_count", "_slug", b"_slug", "_updated_at", b"_updated_at", "client_id", b"client_id", "created_at", b"created_at", "description", b"description", "events", b"events", "external_url", b"external_url", "html_url", b"html_url", "id", b"id", "installations_count", b"installations_count", "name", b"name", "node_id", b"node_id", "owner", b"owner", "permissions", b"permissions", "slug", b"slug", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__client_id: _TypeAlias = _typing.Literal["client_id"]  # noqa: Y015
+    _WhichOneofArgType__client_id: _TypeAlias = _typing.Literal["_client_id", b"_client_id"]  # noqa: Y015
+    _WhichOneofReturnType__created_at: _TypeAlias = _typing.Literal["created_at"]  # noqa: Y015
+    _WhichOneofArgType__created_at: _TypeAlias = _typing.Literal["_created_at", b"_created_at"]  # noqa: Y015
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
+    _WhichOneofReturnType__external_url: _TypeAlias = _typing.Literal["external_url"]  # noqa: Y015
+    _WhichOneofArgType__external_url: _TypeAlias = _typing.Literal["_external_url", b"_external_url"]  # noqa: Y015
+    _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
+    _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
+    _WhichOneofReturnType__installations_count: _TypeAlias = _typing.Literal["installations_count"]  # noqa: Y015
+    _WhichOneofArgType__installations_count: _TypeAlias = _typing.Literal["_installations_count", b"_installations_count"]  # noqa: Y015
     _WhichOneofReturnType__slug: _TypeAlias = _typing.Literal["slug"]  # noqa: Y015
     _WhichOneofArgType__slug: _TypeAlias = _typing.Literal["_slug", b"_slug"]  # noqa: Y015
+    _WhichOneofReturnType__updated_at: _TypeAlias = _typing.Literal["updated_at"]  # noqa: Y015
+    _WhichOneofArgType__updated_at: _TypeAlias = _typing.Literal["_updated_at", b"_updated_at"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__client_id) -> _WhichOneofReturnType__client_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_at) -> _WhichOneofReturnType__created_at | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__external_url) -> _WhichOneofReturnType__external_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__installations_count) -> _WhichOneofReturnType__installations_count | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__slug) -> _WhichOneofReturnType__slug | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__updated_at) -> _WhichOneofReturnType__updated_at | None: ...
 
 Global___App: _TypeAlias = App  # noqa: Y015
 
@@ -124,22 +157,191 @@ class Installation(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class PermissionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ID_FIELD_NUMBER: _builtins.int
     NODE_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    REPOSITORY_SELECTION_FIELD_NUMBER: _builtins.int
+    ACCESS_TOKENS_URL_FIELD_NUMBER: _builtins.int
+    REPOSITORIES_URL_FIELD_NUMBER: _builtins.int
+    HTML_URL_FIELD_NUMBER: _builtins.int
+    APP_ID_FIELD_NUMBER: _builtins.int
+    TARGET_ID_FIELD_NUMBER: _builtins.int
+    TARGET_TYPE_FIELD_NUMBER: _builtins.int
+    PERMISSIONS_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    UPDATED_AT_FIELD_NUMBER: _builtins.int
+    SINGLE_FILE_NAME_FIELD_NUMBER: _builtins.int
+    SUSPENDED_AT_FIELD_NUMBER: _builtins.int
+    SUSPENDED_BY_FIELD_NUMBER: _builtins.int
+    APP_SLUG_FIELD_NUMBER: _builtins.int
+    HAS_MULTIPLE_SINGLE_FILES_FIELD_NUMBER: _builtins.int
+    SINGLE_FILE_PATHS_FIELD_NUMBER: _builtins.int
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
+    CONTACT_EMAIL_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """The installation's number."""
     node_id: _builtins.str
     """The installation's id in the GraphQL API."""
+    repository_selection: _builtins.str
+    """Which repositories it reaches: `all` or `selected`."""
+    access_tokens_url: _builtins.str
+    """Makes tokens to act with."""
+    repositories_url: _builtins.str
+    """Lists the repositories that it reaches."""
+    html_url: _builtins.str
+    """The installation's settings."""
+    app_id: _builtins.int
+    """The app's number."""
+    target_id: _builtins.int
+    """The number of the account on which it is installed."""
+    target_type: _builtins.str
+    """What that account is: `User` or `Organization`."""
+    single_file_name: _builtins.str
+    """The one file that it may reach. Absent where there is no such file."""
+    suspended_at: _builtins.str
+    """When it was suspended, in RFC 3339. Absent while it is not."""
+    app_slug: _builtins.str
+    """The app's name as it stands in URLs."""
+    has_multiple_single_files: _builtins.bool
+    """Whether it may reach several single files."""
+    client_id: _builtins.str
+    """The app's client id."""
+    contact_email: _builtins.str
+    """Whom to write to. Absent where GitHub does not say."""
+    @_builtins.property
+    def account(self) -> _user_pb2.User:
+        """The account on which the app is installed."""
+
+    @_builtins.property
+    def permissions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What it may do: the kind of resource (`issues`) to the access (`read`, `write`)."""
+
+    @_builtins.property
+    def events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The names of the webhook events that it receives."""
+
+    @_builtins.property
+    def created_at(self) -> _struct_pb2.Value:
+        """When it was made: a string in RFC 3339, or a number, the seconds since 1970. GitHub sends either."""
+
+    @_builtins.property
+    def updated_at(self) -> _struct_pb2.Value:
+        """When it was last changed: a string in RFC 3339, or a number, the seconds since 1970. GitHub sends either."""
+
+    @_builtins.property
+    def suspended_by(self) -> _user_pb2.User:
+        """Who suspended it. Absent while it is not suspended."""
+
+    @_builtins.property
+    def single_file_paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The single files that it may reach."""
+
     def __init__(
         self,
         *,
         id: _builtins.int = ...,
-        node_id: _builtins.str = ...,
+        node_id: _builtins.str | None = ...,
+        account: _user_pb2.User | None = ...,
+        repository_selection: _builtins.str | None = ...,
+        access_tokens_url: _builtins.str | None = ...,
+        repositories_url: _builtins.str | None = ...,
+        html_url: _builtins.str | None = ...,
+        app_id: _builtins.int | None = ...,
+        target_id: _builtins.int | None = ...,
+        target_type: _builtins.str | None = ...,
+        permissions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        events: _abc.Iterable[_builtins.str] | None = ...,
+        created_at: _struct_pb2.Value | None = ...,
+        updated_at: _struct_pb2.Value | None = ...,
+        single_file_name: _builtins.str | None = ...,
+        suspended_at: _builtins.str | None = ...,
+        suspended_by: _user_pb2.User | None = ...,
+        app_slug: _builtins.str | None = ...,
+        has_multiple_single_files: _builtins.bool | None = ...,
+        single_file_paths: _abc.Iterable[_builtins.str] | None = ...,
+        client_id: _builtins.str | None = ...,
+        contact_email: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_access_tokens_url", b"_access_tokens_url", "_app_id", b"_app_id", "_app_slug", b"_app_slug", "_client_id", b"_client_id", "_contact_email", b"_contact_email", "_has_multiple_single_files", b"_has_multiple_single_files", "_html_url", b"_html_url", "_node_id", b"_node_id", "_repositories_url", b"_repositories_url", "_repository_selection", b"_repository_selection", "_single_file_name", b"_single_file_name", "_suspended_at", b"_suspended_at", "_target_id", b"_target_id", "_target_type", b"_target_type", "access_tokens_url", b"access_tokens_url", "account", b"account", "app_id", b"app_id", "app_slug", b"app_slug", "client_id", b"client_id", "contact_email", b"contact_email", "created_at", b"created_at", "has_multiple_single_files", b"has_multiple_single_files", "html_url", b"html_url", "node_id", b"node_id", "repositories_url", b"repositories_url", "repository_selection", b"repository_selection", "single_file_name", b"single_file_name", "suspended_at", b"suspended_at", "suspended_by", b"suspended_by", "target_id", b"target_id", "target_type", b"target_type", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "node_id", b"node_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_access_tokens_url", b"_access_tokens_url", "_app_id", b"_app_id", "_app_slug", b"_app_slug", "_client_id", b"_client_id", "_contact_email", b"_contact_email", "_has_multiple_single_files", b"_has_multiple_single_files", "_html_url", b"_html_url", "_node_id", b"_node_id", "_repositories_url", b"_repositories_url", "_repository_selection", b"_repository_selection", "_single_file_name", b"_single_file_name", "_suspended_at", b"_suspended_at", "_target_id", b"_target_id", "_target_type", b"_target_type", "access_tokens_url", b"access_tokens_url", "account", b"account", "app_id", b"app_id", "app_slug", b"app_slug", "client_id", b"client_id", "contact_email", b"contact_email", "created_at", b"created_at", "events", b"events", "has_multiple_single_files", b"has_multiple_single_files", "html_url", b"html_url", "id", b"id", "node_id", b"node_id", "permissions", b"permissions", "repositories_url", b"repositories_url", "repository_selection", b"repository_selection", "single_file_name", b"single_file_name", "single_file_paths", b"single_file_paths", "suspended_at", b"suspended_at", "suspended_by", b"suspended_by", "target_id", b"target_id", "target_type", b"target_type", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__access_tokens_url: _TypeAlias = _typing.Literal["access_tokens_url"]  # noqa: Y015
+    _WhichOneofArgType__access_tokens_url: _TypeAlias = _typing.Literal["_access_tokens_url", b"_access_tokens_url"]  # noqa: Y015
+    _WhichOneofReturnType__app_id: _TypeAlias = _typing.Literal["app_id"]  # noqa: Y015
+    _WhichOneofArgType__app_id: _TypeAlias = _typing.Literal["_app_id", b"_app_id"]  # noqa: Y015
+    _WhichOneofReturnType__app_slug: _TypeAlias = _typing.Literal["app_slug"]  # noqa: Y015
+    _WhichOneofArgType__app_slug: _TypeAlias = _typing.Literal["_app_slug", b"_app_slug"]  # noqa: Y015
+    _WhichOneofReturnType__client_id: _TypeAlias = _typing.Literal["client_id"]  # noqa: Y015
+    _WhichOneofArgType__client_id: _TypeAlias = _typing.Literal["_client_id", b"_client_id"]  # noqa: Y015
+    _WhichOneofReturnType__contact_email: _TypeAlias = _typing.Literal["contact_email"]  # noqa: Y015
+    _WhichOneofArgType__contact_email: _TypeAlias = _typing.Literal["_contact_email", b"_contact_email"]  # noqa: Y015
+    _WhichOneofReturnType__has_multiple_single_files: _TypeAlias = _typing.Literal["has_multiple_single_files"]  # noqa: Y015
+    _WhichOneofArgType__has_multiple_single_files: _TypeAlias = _typing.Literal["_has_multiple_single_files", b"_has_multiple_single_files"]  # noqa: Y015
+    _WhichOneofReturnType__html_url: _TypeAlias = _typing.Literal["html_url"]  # noqa: Y015
+    _WhichOneofArgType__html_url: _TypeAlias = _typing.Literal["_html_url", b"_html_url"]  # noqa: Y015
+    _WhichOneofReturnType__node_id: _TypeAlias = _typing.Literal["node_id"]  # noqa: Y015
+    _WhichOneofArgType__node_id: _TypeAlias = _typing.Literal["_node_id", b"_node_id"]  # noqa: Y015
+    _WhichOneofReturnType__repositories_url: _TypeAlias = _typing.Literal["repositories_url"]  # noqa: Y015
+    _WhichOneofArgType__repositories_url: _TypeAlias = _typing.Literal["_repositories_url", b"_repositories_url"]  # noqa: Y015
+    _WhichOneofReturnType__repository_selection: _TypeAlias = _typing.Literal["repository_selection"]  # noqa: Y015
+    _WhichOneofArgType__repository_selection: _TypeAlias = _typing.Literal["_repository_selection", b"_repository_selection"]  # noqa: Y015
+    _WhichOneofReturnType__single_file_name: _TypeAlias = _typing.Literal["single_file_name"]  # noqa: Y015
+    _WhichOneofArgType__single_file_name: _TypeAlias = _typing.Literal["_single_file_name", b"_single_file_name"]  # noqa: Y015
+    _WhichOneofReturnType__suspended_at: _TypeAlias = _typing.Literal["suspended_at"]  # noqa: Y015
+    _WhichOneofArgType__suspended_at: _TypeAlias = _typing.Literal["_suspended_at", b"_suspended_at"]  # noqa: Y015
+    _WhichOneofReturnType__target_id: _TypeAlias = _typing.Literal["target_id"]  # noqa: Y015
+    _WhichOneofArgType__target_id: _TypeAlias = _typing.Literal["_target_id", b"_target_id"]  # noqa: Y015
+    _WhichOneofReturnType__target_type: _TypeAlias = _typing.Literal["target_type"]  # noqa: Y015
+    _WhichOneofArgType__target_type: _TypeAlias = _typing.Literal["_target_type", b"_target_type"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__access_tokens_url) -> _WhichOneofReturnType__access_tokens_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__app_id) -> _WhichOneofReturnType__app_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__app_slug) -> _WhichOneofReturnType__app_slug | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__client_id) -> _WhichOneofReturnType__client_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__contact_email) -> _WhichOneofReturnType__contact_email | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__has_multiple_single_files) -> _WhichOneofReturnType__has_multiple_single_files | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__html_url) -> _WhichOneofReturnType__html_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__node_id) -> _WhichOneofReturnType__node_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__repositories_url) -> _WhichOneofReturnType__repositories_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__repository_selection) -> _WhichOneofReturnType__repository_selection | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__single_file_name) -> _WhichOneofReturnType__single_file_name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__suspended_at) -> _WhichOneofReturnType__suspended_at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__target_id) -> _WhichOneofReturnType__target_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__target_type) -> _WhichOneofReturnType__target_type | None: ...
 
 Global___Installation: _TypeAlias = Installation  # noqa: Y015

@@ -11,10 +11,10 @@ import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 11):
-    from typing import TypeAlias as _TypeAlias, Never as _Never
+if sys.version_info >= (3, 10):
+    from typing import TypeAlias as _TypeAlias
 else:
-    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+    from typing_extensions import TypeAlias as _TypeAlias
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -72,21 +72,28 @@ class Commit(_message.Message):
         *,
         id: _builtins.str = ...,
         tree_id: _builtins.str = ...,
-        distinct: _builtins.bool = ...,
+        distinct: _builtins.bool | None = ...,
         message: _builtins.str = ...,
         timestamp: _builtins.str = ...,
-        url: _builtins.str = ...,
+        url: _builtins.str | None = ...,
         author: Global___GitUser | None = ...,
         committer: Global___GitUser | None = ...,
         added: _abc.Iterable[_builtins.str] | None = ...,
         modified: _abc.Iterable[_builtins.str] | None = ...,
         removed: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "committer", b"committer"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_distinct", b"_distinct", "_url", b"_url", "author", b"author", "committer", b"committer", "distinct", b"distinct", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "author", b"author", "committer", b"committer", "distinct", b"distinct", "id", b"id", "message", b"message", "modified", b"modified", "removed", b"removed", "timestamp", b"timestamp", "tree_id", b"tree_id", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_distinct", b"_distinct", "_url", b"_url", "added", b"added", "author", b"author", "committer", b"committer", "distinct", b"distinct", "id", b"id", "message", b"message", "modified", b"modified", "removed", b"removed", "timestamp", b"timestamp", "tree_id", b"tree_id", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__distinct: _TypeAlias = _typing.Literal["distinct"]  # noqa: Y015
+    _WhichOneofArgType__distinct: _TypeAlias = _typing.Literal["_distinct", b"_distinct"]  # noqa: Y015
+    _WhichOneofReturnType__url: _TypeAlias = _typing.Literal["url"]  # noqa: Y015
+    _WhichOneofArgType__url: _TypeAlias = _typing.Literal["_url", b"_url"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__distinct) -> _WhichOneofReturnType__distinct | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__url) -> _WhichOneofReturnType__url | None: ...
 
 Global___Commit: _TypeAlias = Commit  # noqa: Y015
 

@@ -4,19 +4,21 @@ isort:skip_file
 Issues and what hangs on them."""
 
 from certes.community.github.v1 import app_pb2 as _app_pb2
+from certes.community.github.v1 import repository_pb2 as _repository_pb2
 from certes.community.github.v1 import user_pb2 as _user_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 11):
-    from typing import TypeAlias as _TypeAlias, Never as _Never
+if sys.version_info >= (3, 10):
+    from typing import TypeAlias as _TypeAlias
 else:
-    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+    from typing_extensions import TypeAlias as _TypeAlias
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -56,6 +58,16 @@ class Issue(_message.Message):
     REACTIONS_FIELD_NUMBER: _builtins.int
     TIMELINE_URL_FIELD_NUMBER: _builtins.int
     STATE_REASON_FIELD_NUMBER: _builtins.int
+    SUB_ISSUES_SUMMARY_FIELD_NUMBER: _builtins.int
+    ISSUE_DEPENDENCIES_SUMMARY_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    CLOSED_BY_FIELD_NUMBER: _builtins.int
+    BODY_HTML_FIELD_NUMBER: _builtins.int
+    BODY_TEXT_FIELD_NUMBER: _builtins.int
+    REPOSITORY_FIELD_NUMBER: _builtins.int
+    PARENT_ISSUE_URL_FIELD_NUMBER: _builtins.int
+    ISSUE_FIELD_VALUES_FIELD_NUMBER: _builtins.int
+    PINNED_COMMENT_FIELD_NUMBER: _builtins.int
     url: _builtins.str
     """The issue in the REST API."""
     repository_url: _builtins.str
@@ -100,6 +112,12 @@ class Issue(_message.Message):
     """Lists everything that happened to it, in order."""
     state_reason: _builtins.str
     """Why it has its state: `completed`, `not_planned`, `reopened`. Absent where no reason was given."""
+    body_html: _builtins.str
+    """The text as HTML."""
+    body_text: _builtins.str
+    """The text without any markup."""
+    parent_issue_url: _builtins.str
+    """The issue above it in the REST API. Absent where there is none."""
     @_builtins.property
     def user(self) -> _user_pb2.User:
         """Who opened it."""
@@ -132,19 +150,47 @@ class Issue(_message.Message):
     def reactions(self) -> Global___Reactions:
         """How many reacted, and how."""
 
+    @_builtins.property
+    def sub_issues_summary(self) -> Global___SubIssuesSummary:
+        """How far the issues beneath it have come."""
+
+    @_builtins.property
+    def issue_dependencies_summary(self) -> Global___IssueDependenciesSummary:
+        """How many issues it waits for, and how many wait for it."""
+
+    @_builtins.property
+    def type(self) -> Global___IssueType:
+        """The type that the organization gave it. Absent where it has none."""
+
+    @_builtins.property
+    def closed_by(self) -> _user_pb2.User:
+        """Who closed it. Absent while it is open."""
+
+    @_builtins.property
+    def repository(self) -> _repository_pb2.Repository:
+        """Its repository."""
+
+    @_builtins.property
+    def issue_field_values(self) -> _containers.RepeatedCompositeFieldContainer[Global___IssueFieldValue]:
+        """What it has for the fields that the organization defines."""
+
+    @_builtins.property
+    def pinned_comment(self) -> Global___IssueComment:
+        """The comment that is pinned to it. Absent where none is."""
+
     def __init__(
         self,
         *,
-        url: _builtins.str = ...,
-        repository_url: _builtins.str = ...,
-        labels_url: _builtins.str = ...,
-        comments_url: _builtins.str = ...,
-        events_url: _builtins.str = ...,
-        html_url: _builtins.str = ...,
+        url: _builtins.str | None = ...,
+        repository_url: _builtins.str | None = ...,
+        labels_url: _builtins.str | None = ...,
+        comments_url: _builtins.str | None = ...,
+        events_url: _builtins.str | None = ...,
+        html_url: _builtins.str | None = ...,
         id: _builtins.int = ...,
-        node_id: _builtins.str = ...,
+        node_id: _builtins.str | None = ...,
         number: _builtins.int = ...,
-        title: _builtins.str = ...,
+        title: _builtins.str | None = ...,
         user: _user_pb2.User | None = ...,
         labels: _abc.Iterable[Global___Label] | None = ...,
         state: _builtins.str | None = ...,
@@ -152,11 +198,11 @@ class Issue(_message.Message):
         assignee: _user_pb2.User | None = ...,
         assignees: _abc.Iterable[_user_pb2.User] | None = ...,
         milestone: Global___Milestone | None = ...,
-        comments: _builtins.int = ...,
-        created_at: _builtins.str = ...,
-        updated_at: _builtins.str = ...,
+        comments: _builtins.int | None = ...,
+        created_at: _builtins.str | None = ...,
+        updated_at: _builtins.str | None = ...,
         closed_at: _builtins.str | None = ...,
-        author_association: _builtins.str = ...,
+        author_association: _builtins.str | None = ...,
         active_lock_reason: _builtins.str | None = ...,
         draft: _builtins.bool | None = ...,
         performed_via_github_app: _app_pb2.App | None = ...,
@@ -165,43 +211,113 @@ class Issue(_message.Message):
         reactions: Global___Reactions | None = ...,
         timeline_url: _builtins.str | None = ...,
         state_reason: _builtins.str | None = ...,
+        sub_issues_summary: Global___SubIssuesSummary | None = ...,
+        issue_dependencies_summary: Global___IssueDependenciesSummary | None = ...,
+        type: Global___IssueType | None = ...,
+        closed_by: _user_pb2.User | None = ...,
+        body_html: _builtins.str | None = ...,
+        body_text: _builtins.str | None = ...,
+        repository: _repository_pb2.Repository | None = ...,
+        parent_issue_url: _builtins.str | None = ...,
+        issue_field_values: _abc.Iterable[Global___IssueFieldValue] | None = ...,
+        pinned_comment: Global___IssueComment | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_active_lock_reason", b"_active_lock_reason", "_body", b"_body", "_closed_at", b"_closed_at", "_draft", b"_draft", "_locked", b"_locked", "_state", b"_state", "_state_reason", b"_state_reason", "_timeline_url", b"_timeline_url", "active_lock_reason", b"active_lock_reason", "assignee", b"assignee", "body", b"body", "closed_at", b"closed_at", "draft", b"draft", "locked", b"locked", "milestone", b"milestone", "performed_via_github_app", b"performed_via_github_app", "pull_request", b"pull_request", "reactions", b"reactions", "state", b"state", "state_reason", b"state_reason", "timeline_url", b"timeline_url", "user", b"user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_active_lock_reason", b"_active_lock_reason", "_author_association", b"_author_association", "_body", b"_body", "_body_html", b"_body_html", "_body_text", b"_body_text", "_closed_at", b"_closed_at", "_comments", b"_comments", "_comments_url", b"_comments_url", "_created_at", b"_created_at", "_draft", b"_draft", "_events_url", b"_events_url", "_html_url", b"_html_url", "_labels_url", b"_labels_url", "_locked", b"_locked", "_node_id", b"_node_id", "_parent_issue_url", b"_parent_issue_url", "_repository_url", b"_repository_url", "_state", b"_state", "_state_reason", b"_state_reason", "_timeline_url", b"_timeline_url", "_title", b"_title", "_updated_at", b"_updated_at", "_url", b"_url", "active_lock_reason", b"active_lock_reason", "assignee", b"assignee", "author_association", b"author_association", "body", b"body", "body_html", b"body_html", "body_text", b"body_text", "closed_at", b"closed_at", "closed_by", b"closed_by", "comments", b"comments", "comments_url", b"comments_url", "created_at", b"created_at", "draft", b"draft", "events_url", b"events_url", "html_url", b"html_url", "issue_dependencies_summary", b"issue_dependencies_summary", "labels_url", b"labels_url", "locked", b"locked", "milestone", b"milestone", "node_id", b"node_id", "parent_issue_url", b"parent_issue_url", "performed_via_github_app", b"performed_via_github_app", "pinned_comment", b"pinned_comment", "pull_request", b"pull_request", "reactions", b"reactions", "repository", b"repository", "repository_url", b"repository_url", "state", b"state", "state_reason", b"state_reason", "sub_issues_summary", b"sub_issues_summary", "timeline_url", b"timeline_url", "title", b"title", "type", b"type", "updated_at", b"updated_at", "url", b"url", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_active_lock_reason", b"_active_lock_reason", "_body", b"_body", "_closed_at", b"_closed_at", "_draft", b"_draft", "_locked", b"_locked", "_state", b"_state", "_state_reason", b"_state_reason", "_timeline_url", b"_timeline_url", "active_lock_reason", b"active_lock_reason", "assignee", b"assignee", "assignees", b"assignees", "author_association", b"author_association", "body", b"body", "closed_at", b"closed_at", "comments", b"comments", "comments_url", b"comments_url", "created_at", b"created_at", "draft", b"draft", "events_url", b"events_url", "html_url", b"html_url", "id", b"id", "labels", b"labels", "labels_url", b"labels_url", "locked", b"locked", "milestone", b"milestone", "node_id", b"node_id", "number", b"number", "performed_via_github_app", b"performed_via_github_app", "pull_request", b"pull_request", "reactions", b"reactions", "repository_url", b"repository_url", "state", b"state", "state_reason", b"state_reason", "timeline_url", b"timeline_url", "title", b"title", "updated_at", b"updated_at", "url", b"url", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_active_lock_reason", b"_active_lock_reason", "_author_association", b"_author_association", "_body", b"_body", "_body_html", b"_body_html", "_body_text", b"_body_text", "_closed_at", b"_closed_at", "_comments", b"_comments", "_comments_url", b"_comments_url", "_created_at", b"_created_at", "_draft", b"_draft", "_events_url", b"_events_url", "_html_url", b"_html_url", "_labels_url", b"_labels_url", "_locked", b"_locked", "_node_id", b"_node_id", "_parent_issue_url", b"_parent_issue_url", "_repository_url", b"_repository_url", "_state", b"_state", "_state_reason", b"_state_reason", "_timeline_url", b"_timeline_url", "_title", b"_title", "_updated_at", b"_updated_at", "_url", b"_url", "active_lock_reason", b"active_lock_reason", "assignee", b"assignee", "assignees", b"assignees", "author_association", b"author_association", "body", b"body", "body_html", b"body_html", "body_text", b"body_text", "closed_at", b"closed_at", "closed_by", b"closed_by", "comments", b"comments", "comments_url", b"comments_url", "created_at", b"created_at", "draft", b"draft", "events_url", b"events_url", "html_url", b"html_url", "id", b"id", "issue_dependencies_summary", b"issue_dependencies_summary", "issue_field_values", b"issue_field_values", "labels", b"labels", "labels_url", b"labels_url", "locked", b"locked", "milestone", b"milestone", "node_id", b"node_id", "number", b"number", "parent_issue_url", b"parent_issue_url", "performed_via_github_app", b"performed_via_github_app", "pinned_comment", b"pinned_comment", "pull_request", b"pull_request", "reactions", b"reactions", "repository", b"repository", "repository_url", b"repository_url", "state", b"state", "state_reason", b"state_reason", "sub_issues_summary", b"sub_issues_summary", "timeline_url", b"timeline_url", "title", b"title", "type", b"type", "updated_at", b"updated_at", "url", b"url", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__active_lock_reason: _TypeAlias = _typing.Literal["active_lock_reason"]  # noqa: Y015
     _WhichOneofArgType__active_lock_reason: _TypeAlias = _typing.Literal["_active_lock_reason", b"_active_lock_reason"]  # noqa: Y015
+    _WhichOneofReturnType__author_association: _TypeAlias = _typing.Literal["author_association"]  # noqa: Y015
+    _WhichOneofArgType__author_association: _TypeAlias = _typing.Literal["_author_association", b"_author_association"]  # noqa: Y015
     _WhichOneofReturnType__body: _TypeAlias = _typing.Literal["body"]  # noqa: Y015
     _WhichOneofArgType__body: _TypeAlias = _typing.Literal["_body", b"_body"]  # noqa: Y015
+    _WhichOneofReturnType__body_html: _TypeAlias = _typing.Literal["body_html"]  # noqa: Y015
+    _WhichOneofArgType__body_html: _TypeAlias = _typing.Literal["_body_html", b"_body_html"]  # noqa: Y015
+    _WhichOneofReturnType__body_text: _TypeAlias = _typing.Literal["body_text"]  # noqa: Y015
+    _WhichOneofArgType__body_text: _TypeAlias = _typing.Literal["_body_text", b"_body_text"]  # noqa: Y015
     _WhichOneofReturnType__closed_at: _TypeAlias = _typing.Literal["closed_at"]  # noqa: Y015
     _WhichOneofArgType__closed_at: _TypeAlias = _typing.Literal["_closed_at", b"_closed_at"]  # noqa: Y015
+    _WhichOneofReturnType__comments: _TypeAlias = _typing.Literal["comments"]  # noqa: Y015
+    _WhichOneofArgType__comments: _TypeAlias = _typing.Literal["_comments", b"_comments"]  # noqa: Y015
+    _WhichOneofReturnType__comments_url: _TypeAlias = _typing.Literal["comments_url"]  # noqa: Y015
+    _WhichOneofArgType__comments_url: _TypeAlias = _typing.Literal["_comments_url", b"_comments_url"]  # noqa: Y015
+    _WhichOneofReturnType__created_at: _TypeAlias = _typing.Literal["created_at"]  # noqa: Y015
+    _WhichOneofArgType__created_at: _TypeAlias = _typing.Literal["_created_at", b"_created_at"]  # noqa: Y015
     _WhichOneofReturnType__draft: _TypeAlias = _typing.Literal["draft"]  # noqa: Y015
     _WhichOneofArgType__draft: _TypeAlias = _typing.Literal["_draft", b"_draft"]  # noqa: Y015
+    _WhichOneofReturnType__events_url: _TypeAlias = _typing.Literal["events_url"]  # noqa: Y015
+    _WhichOneofArgType__events_url: _TypeAlias = _typing.Literal["_events_url", b"_events_url"]  # noqa: Y015
+    _WhichOneofReturnType__html_url: _TypeAlias = _typing.Literal["html_url"]  # noqa: Y015
+    _WhichOneofArgType__html_url: _TypeAlias = _typing.Literal["_html_url", b"_html_url"]  # noqa: Y015
+    _WhichOneofReturnType__labels_url: _TypeAlias = _typing.Literal["labels_url"]  # noqa: Y015
+    _WhichOneofArgType__labels_url: _TypeAlias = _typing.Literal["_labels_url", b"_labels_url"]  # noqa: Y015
     _WhichOneofReturnType__locked: _TypeAlias = _typing.Literal["locked"]  # noqa: Y015
     _WhichOneofArgType__locked: _TypeAlias = _typing.Literal["_locked", b"_locked"]  # noqa: Y015
+    _WhichOneofReturnType__node_id: _TypeAlias = _typing.Literal["node_id"]  # noqa: Y015
+    _WhichOneofArgType__node_id: _TypeAlias = _typing.Literal["_node_id", b"_node_id"]  # noqa: Y015
+    _WhichOneofReturnType__parent_issue_url: _TypeAlias = _typing.Literal["parent_issue_url"]  # noqa: Y015
+    _WhichOneofArgType__parent_issue_url: _TypeAlias = _typing.Literal["_parent_issue_url", b"_parent_issue_url"]  # noqa: Y015
+    _WhichOneofReturnType__repository_url: _TypeAlias = _typing.Literal["repository_url"]  # noqa: Y015
+    _WhichOneofArgType__repository_url: _TypeAlias = _typing.Literal["_repository_url", b"_repository_url"]  # noqa: Y015
     _WhichOneofReturnType__state: _TypeAlias = _typing.Literal["state"]  # noqa: Y015
     _WhichOneofArgType__state: _TypeAlias = _typing.Literal["_state", b"_state"]  # noqa: Y015
     _WhichOneofReturnType__state_reason: _TypeAlias = _typing.Literal["state_reason"]  # noqa: Y015
     _WhichOneofArgType__state_reason: _TypeAlias = _typing.Literal["_state_reason", b"_state_reason"]  # noqa: Y015
     _WhichOneofReturnType__timeline_url: _TypeAlias = _typing.Literal["timeline_url"]  # noqa: Y015
     _WhichOneofArgType__timeline_url: _TypeAlias = _typing.Literal["_timeline_url", b"_timeline_url"]  # noqa: Y015
+    _WhichOneofReturnType__title: _TypeAlias = _typing.Literal["title"]  # noqa: Y015
+    _WhichOneofArgType__title: _TypeAlias = _typing.Literal["_title", b"_title"]  # noqa: Y015
+    _WhichOneofReturnType__updated_at: _TypeAlias = _typing.Literal["updated_at"]  # noqa: Y015
+    _WhichOneofArgType__updated_at: _TypeAlias = _typing.Literal["_updated_at", b"_updated_at"]  # noqa: Y015
+    _WhichOneofReturnType__url: _TypeAlias = _typing.Literal["url"]  # noqa: Y015
+    _WhichOneofArgType__url: _TypeAlias = _typing.Literal["_url", b"_url"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__active_lock_reason) -> _WhichOneofReturnType__active_lock_reason | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__author_association) -> _WhichOneofReturnType__author_association | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__body) -> _WhichOneofReturnType__body | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__body_html) -> _WhichOneofReturnType__body_html | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__body_text) -> _WhichOneofReturnType__body_text | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__closed_at) -> _WhichOneofReturnType__closed_at | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__comments) -> _WhichOneofReturnType__comments | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__comments_url) -> _WhichOneofReturnType__comments_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_at) -> _WhichOneofReturnType__created_at | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__draft) -> _WhichOneofReturnType__draft | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__events_url) -> _WhichOneofReturnType__events_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__html_url) -> _WhichOneofReturnType__html_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__labels_url) -> _WhichOneofReturnType__labels_url | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__locked) -> _WhichOneofReturnType__locked | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__node_id) -> _WhichOneofReturnType__node_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__parent_issue_url) -> _WhichOneofReturnType__parent_issue_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__repository_url) -> _WhichOneofReturnType__repository_url | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__state) -> _WhichOneofReturnType__state | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__state_reason) -> _WhichOneofReturnType__state_reason | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__timeline_url) -> _WhichOneofReturnType__timeline_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__title) -> _WhichOneofReturnType__title | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__updated_at) -> _WhichOneofReturnType__updated_at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__url) -> _WhichOneofReturnType__url | None: ...
 
 Global___Issue: _TypeAlias = Issue  # noqa: Y015
 
@@ -301,22 +417,61 @@ class Reactions(_message.Message):
     def __init__(
         self,
         *,
-        url: _builtins.str = ...,
-        total_count: _builtins.int = ...,
-        plus_one: _builtins.int = ...,
-        minus_one: _builtins.int = ...,
-        laugh: _builtins.int = ...,
-        hooray: _builtins.int = ...,
-        confused: _builtins.int = ...,
-        heart: _builtins.int = ...,
-        rocket: _builtins.int = ...,
-        eyes: _builtins.int = ...,
+        url: _builtins.str | None = ...,
+        total_count: _builtins.int | None = ...,
+        plus_one: _builtins.int | None = ...,
+        minus_one: _builtins.int | None = ...,
+        laugh: _builtins.int | None = ...,
+        hooray: _builtins.int | None = ...,
+        confused: _builtins.int | None = ...,
+        heart: _builtins.int | None = ...,
+        rocket: _builtins.int | None = ...,
+        eyes: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confused", b"_confused", "_eyes", b"_eyes", "_heart", b"_heart", "_hooray", b"_hooray", "_laugh", b"_laugh", "_minus_one", b"_minus_one", "_plus_one", b"_plus_one", "_rocket", b"_rocket", "_total_count", b"_total_count", "_url", b"_url", "confused", b"confused", "eyes", b"eyes", "heart", b"heart", "hooray", b"hooray", "laugh", b"laugh", "minus_one", b"minus_one", "plus_one", b"plus_one", "rocket", b"rocket", "total_count", b"total_count", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confused", b"confused", "eyes", b"eyes", "heart", b"heart", "hooray", b"hooray", "laugh", b"laugh", "minus_one", b"minus_one", "plus_one", b"plus_one", "rocket", b"rocket", "total_count", b"total_count", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confused", b"_confused", "_eyes", b"_eyes", "_heart", b"_heart", "_hooray", b"_hooray", "_laugh", b"_laugh", "_minus_one", b"_minus_one", "_plus_one", b"_plus_one", "_rocket", b"_rocket", "_total_count", b"_total_count", "_url", b"_url", "confused", b"confused", "eyes", b"eyes", "heart", b"heart", "hooray", b"hooray", "laugh", b"laugh", "minus_one", b"minus_one", "plus_one", b"plus_one", "rocket", b"rocket", "total_count", b"total_count", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__confused: _TypeAlias = _typing.Literal["confused"]  # noqa: Y015
+    _WhichOneofArgType__confused: _TypeAlias = _typing.Literal["_confused", b"_confused"]  # noqa: Y015
+    _WhichOneofReturnType__eyes: _TypeAlias = _typing.Literal["eyes"]  # noqa: Y015
+    _WhichOneofArgType__eyes: _TypeAlias = _typing.Literal["_eyes", b"_eyes"]  # noqa: Y015
+    _WhichOneofReturnType__heart: _TypeAlias = _typing.Literal["heart"]  # noqa: Y015
+    _WhichOneofArgType__heart: _TypeAlias = _typing.Literal["_heart", b"_heart"]  # noqa: Y015
+    _WhichOneofReturnType__hooray: _TypeAlias = _typing.Literal["hooray"]  # noqa: Y015
+    _WhichOneofArgType__hooray: _TypeAlias = _typing.Literal["_hooray", b"_hooray"]  # noqa: Y015
+    _WhichOneofReturnType__laugh: _TypeAlias = _typing.Literal["laugh"]  # noqa: Y015
+    _WhichOneofArgType__laugh: _TypeAlias = _typing.Literal["_laugh", b"_laugh"]  # noqa: Y015
+    _WhichOneofReturnType__minus_one: _TypeAlias = _typing.Literal["minus_one"]  # noqa: Y015
+    _WhichOneofArgType__minus_one: _TypeAlias = _typing.Literal["_minus_one", b"_minus_one"]  # noqa: Y015
+    _WhichOneofReturnType__plus_one: _TypeAlias = _typing.Literal["plus_one"]  # noqa: Y015
+    _WhichOneofArgType__plus_one: _TypeAlias = _typing.Literal["_plus_one", b"_plus_one"]  # noqa: Y015
+    _WhichOneofReturnType__rocket: _TypeAlias = _typing.Literal["rocket"]  # noqa: Y015
+    _WhichOneofArgType__rocket: _TypeAlias = _typing.Literal["_rocket", b"_rocket"]  # noqa: Y015
+    _WhichOneofReturnType__total_count: _TypeAlias = _typing.Literal["total_count"]  # noqa: Y015
+    _WhichOneofArgType__total_count: _TypeAlias = _typing.Literal["_total_count", b"_total_count"]  # noqa: Y015
+    _WhichOneofReturnType__url: _TypeAlias = _typing.Literal["url"]  # noqa: Y015
+    _WhichOneofArgType__url: _TypeAlias = _typing.Literal["_url", b"_url"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__confused) -> _WhichOneofReturnType__confused | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__eyes) -> _WhichOneofReturnType__eyes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__heart) -> _WhichOneofReturnType__heart | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hooray) -> _WhichOneofReturnType__hooray | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__laugh) -> _WhichOneofReturnType__laugh | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__minus_one) -> _WhichOneofReturnType__minus_one | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__plus_one) -> _WhichOneofReturnType__plus_one | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rocket) -> _WhichOneofReturnType__rocket | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_count) -> _WhichOneofReturnType__total_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__url) -> _WhichOneofReturnType__url | None: ...
 
 Global___Reactions: _TypeAlias = Reactions  # noqa: Y015
 
@@ -350,21 +505,46 @@ class Label(_message.Message):
     def __init__(
         self,
         *,
-        id: _builtins.int = ...,
-        node_id: _builtins.str = ...,
-        url: _builtins.str = ...,
-        name: _builtins.str = ...,
+        id: _builtins.int | None = ...,
+        node_id: _builtins.str | None = ...,
+        url: _builtins.str | None = ...,
+        name: _builtins.str | None = ...,
         description: _builtins.str | None = ...,
-        color: _builtins.str = ...,
-        default: _builtins.bool = ...,
+        color: _builtins.str | None = ...,
+        default: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "description", b"description"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_color", b"_color", "_default", b"_default", "_description", b"_description", "_id", b"_id", "_name", b"_name", "_node_id", b"_node_id", "_url", b"_url", "color", b"color", "default", b"default", "description", b"description", "id", b"id", "name", b"name", "node_id", b"node_id", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "color", b"color", "default", b"default", "description", b"description", "id", b"id", "name", b"name", "node_id", b"node_id", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_color", b"_color", "_default", b"_default", "_description", b"_description", "_id", b"_id", "_name", b"_name", "_node_id", b"_node_id", "_url", b"_url", "color", b"color", "default", b"default", "description", b"description", "id", b"id", "name", b"name", "node_id", b"node_id", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__color: _TypeAlias = _typing.Literal["color"]  # noqa: Y015
+    _WhichOneofArgType__color: _TypeAlias = _typing.Literal["_color", b"_color"]  # noqa: Y015
+    _WhichOneofReturnType__default: _TypeAlias = _typing.Literal["default"]  # noqa: Y015
+    _WhichOneofArgType__default: _TypeAlias = _typing.Literal["_default", b"_default"]  # noqa: Y015
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
+    _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
+    _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
+    _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
+    _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    _WhichOneofReturnType__node_id: _TypeAlias = _typing.Literal["node_id"]  # noqa: Y015
+    _WhichOneofArgType__node_id: _TypeAlias = _typing.Literal["_node_id", b"_node_id"]  # noqa: Y015
+    _WhichOneofReturnType__url: _TypeAlias = _typing.Literal["url"]  # noqa: Y015
+    _WhichOneofArgType__url: _TypeAlias = _typing.Literal["_url", b"_url"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__color) -> _WhichOneofReturnType__color | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__default) -> _WhichOneofReturnType__default | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__node_id) -> _WhichOneofReturnType__node_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__url) -> _WhichOneofReturnType__url | None: ...
 
 Global___Label: _TypeAlias = Label  # noqa: Y015
 
@@ -464,23 +644,439 @@ class Milestone(_message.Message):
 Global___Milestone: _TypeAlias = Milestone  # noqa: Y015
 
 @_typing.final
-class TextChange(_message.Message):
-    """What a text was before it was edited; what it is now stands in the edited thing itself."""
+class IssueComment(_message.Message):
+    """A comment in the conversation of an issue or a pull request."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    PREVIOUS_FIELD_NUMBER: _builtins.int
-    previous: _builtins.str
-    """The text as it was. The payload calls it `from`, which is a keyword in too many languages."""
+    URL_FIELD_NUMBER: _builtins.int
+    HTML_URL_FIELD_NUMBER: _builtins.int
+    ISSUE_URL_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    UPDATED_AT_FIELD_NUMBER: _builtins.int
+    AUTHOR_ASSOCIATION_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    PERFORMED_VIA_GITHUB_APP_FIELD_NUMBER: _builtins.int
+    REACTIONS_FIELD_NUMBER: _builtins.int
+    PIN_FIELD_NUMBER: _builtins.int
+    MINIMIZED_FIELD_NUMBER: _builtins.int
+    url: _builtins.str
+    """The issue comment in the REST API."""
+    html_url: _builtins.str
+    """The issue comment's page."""
+    issue_url: _builtins.str
+    """The issue in the REST API."""
+    id: _builtins.int
+    """The issue comment's number."""
+    node_id: _builtins.str
+    """The issue comment's id in the GraphQL API."""
+    created_at: _builtins.str
+    """When the issue comment was made, in RFC 3339."""
+    updated_at: _builtins.str
+    """When the issue comment was last changed, in RFC 3339."""
+    author_association: _builtins.str
+    """What its author is to the repository, for example `OWNER`, `MEMBER`, `CONTRIBUTOR` or `NONE`."""
+    body: _builtins.str
+    """The text, in Markdown."""
+    @_builtins.property
+    def user(self) -> _user_pb2.User:
+        """Who wrote it. Absent where the account is gone."""
+
+    @_builtins.property
+    def performed_via_github_app(self) -> _app_pb2.App:
+        """The app through which it was made. Absent where there was none."""
+
+    @_builtins.property
+    def reactions(self) -> Global___Reactions:
+        """How many reacted, and how."""
+
+    @_builtins.property
+    def pin(self) -> Global___PinnedComment:
+        """Who pinned it, and when. Absent where nobody did."""
+
+    @_builtins.property
+    def minimized(self) -> Global___MinimizedComment:
+        """Why it is folded up. Absent where it is not."""
+
     def __init__(
         self,
         *,
-        previous: _builtins.str = ...,
+        url: _builtins.str | None = ...,
+        html_url: _builtins.str | None = ...,
+        issue_url: _builtins.str | None = ...,
+        id: _builtins.int | None = ...,
+        node_id: _builtins.str | None = ...,
+        user: _user_pb2.User | None = ...,
+        created_at: _builtins.str | None = ...,
+        updated_at: _builtins.str | None = ...,
+        author_association: _builtins.str | None = ...,
+        body: _builtins.str | None = ...,
+        performed_via_github_app: _app_pb2.App | None = ...,
+        reactions: Global___Reactions | None = ...,
+        pin: Global___PinnedComment | None = ...,
+        minimized: Global___MinimizedComment | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_author_association", b"_author_association", "_body", b"_body", "_created_at", b"_created_at", "_html_url", b"_html_url", "_id", b"_id", "_issue_url", b"_issue_url", "_node_id", b"_node_id", "_updated_at", b"_updated_at", "_url", b"_url", "author_association", b"author_association", "body", b"body", "created_at", b"created_at", "html_url", b"html_url", "id", b"id", "issue_url", b"issue_url", "minimized", b"minimized", "node_id", b"node_id", "performed_via_github_app", b"performed_via_github_app", "pin", b"pin", "reactions", b"reactions", "updated_at", b"updated_at", "url", b"url", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["previous", b"previous"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_author_association", b"_author_association", "_body", b"_body", "_created_at", b"_created_at", "_html_url", b"_html_url", "_id", b"_id", "_issue_url", b"_issue_url", "_node_id", b"_node_id", "_updated_at", b"_updated_at", "_url", b"_url", "author_association", b"author_association", "body", b"body", "created_at", b"created_at", "html_url", b"html_url", "id", b"id", "issue_url", b"issue_url", "minimized", b"minimized", "node_id", b"node_id", "performed_via_github_app", b"performed_via_github_app", "pin", b"pin", "reactions", b"reactions", "updated_at", b"updated_at", "url", b"url", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__author_association: _TypeAlias = _typing.Literal["author_association"]  # noqa: Y015
+    _WhichOneofArgType__author_association: _TypeAlias = _typing.Literal["_author_association", b"_author_association"]  # noqa: Y015
+    _WhichOneofReturnType__body: _TypeAlias = _typing.Literal["body"]  # noqa: Y015
+    _WhichOneofArgType__body: _TypeAlias = _typing.Literal["_body", b"_body"]  # noqa: Y015
+    _WhichOneofReturnType__created_at: _TypeAlias = _typing.Literal["created_at"]  # noqa: Y015
+    _WhichOneofArgType__created_at: _TypeAlias = _typing.Literal["_created_at", b"_created_at"]  # noqa: Y015
+    _WhichOneofReturnType__html_url: _TypeAlias = _typing.Literal["html_url"]  # noqa: Y015
+    _WhichOneofArgType__html_url: _TypeAlias = _typing.Literal["_html_url", b"_html_url"]  # noqa: Y015
+    _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
+    _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
+    _WhichOneofReturnType__issue_url: _TypeAlias = _typing.Literal["issue_url"]  # noqa: Y015
+    _WhichOneofArgType__issue_url: _TypeAlias = _typing.Literal["_issue_url", b"_issue_url"]  # noqa: Y015
+    _WhichOneofReturnType__node_id: _TypeAlias = _typing.Literal["node_id"]  # noqa: Y015
+    _WhichOneofArgType__node_id: _TypeAlias = _typing.Literal["_node_id", b"_node_id"]  # noqa: Y015
+    _WhichOneofReturnType__updated_at: _TypeAlias = _typing.Literal["updated_at"]  # noqa: Y015
+    _WhichOneofArgType__updated_at: _TypeAlias = _typing.Literal["_updated_at", b"_updated_at"]  # noqa: Y015
+    _WhichOneofReturnType__url: _TypeAlias = _typing.Literal["url"]  # noqa: Y015
+    _WhichOneofArgType__url: _TypeAlias = _typing.Literal["_url", b"_url"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__author_association) -> _WhichOneofReturnType__author_association | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__body) -> _WhichOneofReturnType__body | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_at) -> _WhichOneofReturnType__created_at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__html_url) -> _WhichOneofReturnType__html_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__issue_url) -> _WhichOneofReturnType__issue_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__node_id) -> _WhichOneofReturnType__node_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__updated_at) -> _WhichOneofReturnType__updated_at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__url) -> _WhichOneofReturnType__url | None: ...
 
-Global___TextChange: _TypeAlias = TextChange  # noqa: Y015
+Global___IssueComment: _TypeAlias = IssueComment  # noqa: Y015
+
+@_typing.final
+class SubIssuesSummary(_message.Message):
+    """How far the issues beneath an issue have come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOTAL_FIELD_NUMBER: _builtins.int
+    COMPLETED_FIELD_NUMBER: _builtins.int
+    PERCENT_COMPLETED_FIELD_NUMBER: _builtins.int
+    total: _builtins.int
+    """How many there are."""
+    completed: _builtins.int
+    """How many of them are closed."""
+    percent_completed: _builtins.int
+    """The same as a share, from 0 to 100."""
+    def __init__(
+        self,
+        *,
+        total: _builtins.int | None = ...,
+        completed: _builtins.int | None = ...,
+        percent_completed: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_completed", b"_completed", "_percent_completed", b"_percent_completed", "_total", b"_total", "completed", b"completed", "percent_completed", b"percent_completed", "total", b"total"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_completed", b"_completed", "_percent_completed", b"_percent_completed", "_total", b"_total", "completed", b"completed", "percent_completed", b"percent_completed", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__completed: _TypeAlias = _typing.Literal["completed"]  # noqa: Y015
+    _WhichOneofArgType__completed: _TypeAlias = _typing.Literal["_completed", b"_completed"]  # noqa: Y015
+    _WhichOneofReturnType__percent_completed: _TypeAlias = _typing.Literal["percent_completed"]  # noqa: Y015
+    _WhichOneofArgType__percent_completed: _TypeAlias = _typing.Literal["_percent_completed", b"_percent_completed"]  # noqa: Y015
+    _WhichOneofReturnType__total: _TypeAlias = _typing.Literal["total"]  # noqa: Y015
+    _WhichOneofArgType__total: _TypeAlias = _typing.Literal["_total", b"_total"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__completed) -> _WhichOneofReturnType__completed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__percent_completed) -> _WhichOneofReturnType__percent_completed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total) -> _WhichOneofReturnType__total | None: ...
+
+Global___SubIssuesSummary: _TypeAlias = SubIssuesSummary  # noqa: Y015
+
+@_typing.final
+class IssueDependenciesSummary(_message.Message):
+    """How many issues an issue waits for, and how many wait for it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOCKED_BY_FIELD_NUMBER: _builtins.int
+    BLOCKING_FIELD_NUMBER: _builtins.int
+    TOTAL_BLOCKED_BY_FIELD_NUMBER: _builtins.int
+    TOTAL_BLOCKING_FIELD_NUMBER: _builtins.int
+    blocked_by: _builtins.int
+    """How many open issues it waits for."""
+    blocking: _builtins.int
+    """How many open issues wait for it."""
+    total_blocked_by: _builtins.int
+    """How many issues it waits for, open or not."""
+    total_blocking: _builtins.int
+    """How many issues wait for it, open or not."""
+    def __init__(
+        self,
+        *,
+        blocked_by: _builtins.int | None = ...,
+        blocking: _builtins.int | None = ...,
+        total_blocked_by: _builtins.int | None = ...,
+        total_blocking: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_blocked_by", b"_blocked_by", "_blocking", b"_blocking", "_total_blocked_by", b"_total_blocked_by", "_total_blocking", b"_total_blocking", "blocked_by", b"blocked_by", "blocking", b"blocking", "total_blocked_by", b"total_blocked_by", "total_blocking", b"total_blocking"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_blocked_by", b"_blocked_by", "_blocking", b"_blocking", "_total_blocked_by", b"_total_blocked_by", "_total_blocking", b"_total_blocking", "blocked_by", b"blocked_by", "blocking", b"blocking", "total_blocked_by", b"total_blocked_by", "total_blocking", b"total_blocking"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__blocked_by: _TypeAlias = _typing.Literal["blocked_by"]  # noqa: Y015
+    _WhichOneofArgType__blocked_by: _TypeAlias = _typing.Literal["_blocked_by", b"_blocked_by"]  # noqa: Y015
+    _WhichOneofReturnType__blocking: _TypeAlias = _typing.Literal["blocking"]  # noqa: Y015
+    _WhichOneofArgType__blocking: _TypeAlias = _typing.Literal["_blocking", b"_blocking"]  # noqa: Y015
+    _WhichOneofReturnType__total_blocked_by: _TypeAlias = _typing.Literal["total_blocked_by"]  # noqa: Y015
+    _WhichOneofArgType__total_blocked_by: _TypeAlias = _typing.Literal["_total_blocked_by", b"_total_blocked_by"]  # noqa: Y015
+    _WhichOneofReturnType__total_blocking: _TypeAlias = _typing.Literal["total_blocking"]  # noqa: Y015
+    _WhichOneofArgType__total_blocking: _TypeAlias = _typing.Literal["_total_blocking", b"_total_blocking"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__blocked_by) -> _WhichOneofReturnType__blocked_by | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__blocking) -> _WhichOneofReturnType__blocking | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_blocked_by) -> _WhichOneofReturnType__total_blocked_by | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_blocking) -> _WhichOneofReturnType__total_blocking | None: ...
+
+Global___IssueDependenciesSummary: _TypeAlias = IssueDependenciesSummary  # noqa: Y015
+
+@_typing.final
+class IssueType(_message.Message):
+    """A type of issues, as an organization defines it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    COLOR_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    UPDATED_AT_FIELD_NUMBER: _builtins.int
+    IS_ENABLED_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """The issue type's number."""
+    node_id: _builtins.str
+    """The issue type's id in the GraphQL API."""
+    name: _builtins.str
+    """The type's name, for example `Bug`."""
+    description: _builtins.str
+    """What the type means. Absent where nobody said."""
+    color: _builtins.str
+    """The colour, by name. Absent where it has none."""
+    created_at: _builtins.str
+    """When the issue type was made, in RFC 3339."""
+    updated_at: _builtins.str
+    """When the issue type was last changed, in RFC 3339."""
+    is_enabled: _builtins.bool
+    """Whether it can be given to issues."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int | None = ...,
+        node_id: _builtins.str | None = ...,
+        name: _builtins.str | None = ...,
+        description: _builtins.str | None = ...,
+        color: _builtins.str | None = ...,
+        created_at: _builtins.str | None = ...,
+        updated_at: _builtins.str | None = ...,
+        is_enabled: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_color", b"_color", "_created_at", b"_created_at", "_description", b"_description", "_id", b"_id", "_is_enabled", b"_is_enabled", "_name", b"_name", "_node_id", b"_node_id", "_updated_at", b"_updated_at", "color", b"color", "created_at", b"created_at", "description", b"description", "id", b"id", "is_enabled", b"is_enabled", "name", b"name", "node_id", b"node_id", "updated_at", b"updated_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_color", b"_color", "_created_at", b"_created_at", "_description", b"_description", "_id", b"_id", "_is_enabled", b"_is_enabled", "_name", b"_name", "_node_id", b"_node_id", "_updated_at", b"_updated_at", "color", b"color", "created_at", b"created_at", "description", b"description", "id", b"id", "is_enabled", b"is_enabled", "name", b"name", "node_id", b"node_id", "updated_at", b"updated_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__color: _TypeAlias = _typing.Literal["color"]  # noqa: Y015
+    _WhichOneofArgType__color: _TypeAlias = _typing.Literal["_color", b"_color"]  # noqa: Y015
+    _WhichOneofReturnType__created_at: _TypeAlias = _typing.Literal["created_at"]  # noqa: Y015
+    _WhichOneofArgType__created_at: _TypeAlias = _typing.Literal["_created_at", b"_created_at"]  # noqa: Y015
+    _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
+    _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
+    _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
+    _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
+    _WhichOneofReturnType__is_enabled: _TypeAlias = _typing.Literal["is_enabled"]  # noqa: Y015
+    _WhichOneofArgType__is_enabled: _TypeAlias = _typing.Literal["_is_enabled", b"_is_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
+    _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    _WhichOneofReturnType__node_id: _TypeAlias = _typing.Literal["node_id"]  # noqa: Y015
+    _WhichOneofArgType__node_id: _TypeAlias = _typing.Literal["_node_id", b"_node_id"]  # noqa: Y015
+    _WhichOneofReturnType__updated_at: _TypeAlias = _typing.Literal["updated_at"]  # noqa: Y015
+    _WhichOneofArgType__updated_at: _TypeAlias = _typing.Literal["_updated_at", b"_updated_at"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__color) -> _WhichOneofReturnType__color | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_at) -> _WhichOneofReturnType__created_at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__is_enabled) -> _WhichOneofReturnType__is_enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__node_id) -> _WhichOneofReturnType__node_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__updated_at) -> _WhichOneofReturnType__updated_at | None: ...
+
+Global___IssueType: _TypeAlias = IssueType  # noqa: Y015
+
+@_typing.final
+class IssueFieldValue(_message.Message):
+    """What an issue has for a field that its organization defines."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ISSUE_FIELD_ID_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    DATA_TYPE_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    SINGLE_SELECT_OPTION_FIELD_NUMBER: _builtins.int
+    issue_field_id: _builtins.int
+    """The field's number."""
+    node_id: _builtins.str
+    """The issue field value's id in the GraphQL API."""
+    data_type: _builtins.str
+    """What the field holds: `text`, `single_select`, `number` or `date`."""
+    @_builtins.property
+    def value(self) -> _struct_pb2.Value:
+        """The value: a text or a number, or null where there is none."""
+
+    @_builtins.property
+    def single_select_option(self) -> Global___IssueFieldOption:
+        """What was chosen. Absent where the field is not for choosing."""
+
+    def __init__(
+        self,
+        *,
+        issue_field_id: _builtins.int | None = ...,
+        node_id: _builtins.str | None = ...,
+        data_type: _builtins.str | None = ...,
+        value: _struct_pb2.Value | None = ...,
+        single_select_option: Global___IssueFieldOption | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_data_type", b"_data_type", "_issue_field_id", b"_issue_field_id", "_node_id", b"_node_id", "data_type", b"data_type", "issue_field_id", b"issue_field_id", "node_id", b"node_id", "single_select_option", b"single_select_option", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_data_type", b"_data_type", "_issue_field_id", b"_issue_field_id", "_node_id", b"_node_id", "data_type", b"data_type", "issue_field_id", b"issue_field_id", "node_id", b"node_id", "single_select_option", b"single_select_option", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__data_type: _TypeAlias = _typing.Literal["data_type"]  # noqa: Y015
+    _WhichOneofArgType__data_type: _TypeAlias = _typing.Literal["_data_type", b"_data_type"]  # noqa: Y015
+    _WhichOneofReturnType__issue_field_id: _TypeAlias = _typing.Literal["issue_field_id"]  # noqa: Y015
+    _WhichOneofArgType__issue_field_id: _TypeAlias = _typing.Literal["_issue_field_id", b"_issue_field_id"]  # noqa: Y015
+    _WhichOneofReturnType__node_id: _TypeAlias = _typing.Literal["node_id"]  # noqa: Y015
+    _WhichOneofArgType__node_id: _TypeAlias = _typing.Literal["_node_id", b"_node_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__data_type) -> _WhichOneofReturnType__data_type | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__issue_field_id) -> _WhichOneofReturnType__issue_field_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__node_id) -> _WhichOneofReturnType__node_id | None: ...
+
+Global___IssueFieldValue: _TypeAlias = IssueFieldValue  # noqa: Y015
+
+@_typing.final
+class IssueFieldOption(_message.Message):
+    """What was chosen for a field of an issue."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    COLOR_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """The issue field option's number."""
+    name: _builtins.str
+    """The name."""
+    color: _builtins.str
+    """The colour, by name."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int | None = ...,
+        name: _builtins.str | None = ...,
+        color: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_color", b"_color", "_id", b"_id", "_name", b"_name", "color", b"color", "id", b"id", "name", b"name"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_color", b"_color", "_id", b"_id", "_name", b"_name", "color", b"color", "id", b"id", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__color: _TypeAlias = _typing.Literal["color"]  # noqa: Y015
+    _WhichOneofArgType__color: _TypeAlias = _typing.Literal["_color", b"_color"]  # noqa: Y015
+    _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
+    _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
+    _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
+    _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__color) -> _WhichOneofReturnType__color | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+
+Global___IssueFieldOption: _TypeAlias = IssueFieldOption  # noqa: Y015
+
+@_typing.final
+class PinnedComment(_message.Message):
+    """How a comment was pinned."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PINNED_AT_FIELD_NUMBER: _builtins.int
+    PINNED_BY_FIELD_NUMBER: _builtins.int
+    pinned_at: _builtins.str
+    """When, in RFC 3339."""
+    @_builtins.property
+    def pinned_by(self) -> _user_pb2.User:
+        """By whom."""
+
+    def __init__(
+        self,
+        *,
+        pinned_at: _builtins.str | None = ...,
+        pinned_by: _user_pb2.User | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_pinned_at", b"_pinned_at", "pinned_at", b"pinned_at", "pinned_by", b"pinned_by"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pinned_at", b"_pinned_at", "pinned_at", b"pinned_at", "pinned_by", b"pinned_by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__pinned_at: _TypeAlias = _typing.Literal["pinned_at"]  # noqa: Y015
+    _WhichOneofArgType__pinned_at: _TypeAlias = _typing.Literal["_pinned_at", b"_pinned_at"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pinned_at) -> _WhichOneofReturnType__pinned_at | None: ...
+
+Global___PinnedComment: _TypeAlias = PinnedComment  # noqa: Y015
+
+@_typing.final
+class MinimizedComment(_message.Message):
+    """How a comment was folded up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, for example `outdated` or `resolved`."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "reason", b"reason"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
+    _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
+
+Global___MinimizedComment: _TypeAlias = MinimizedComment  # noqa: Y015

@@ -23,13 +23,15 @@ _sym_db = _symbol_database.Default()
 
 
 from certes.community.github.v1 import app_pb2 as certes_dot_community_dot_github_dot_v1_dot_app__pb2
+from certes.community.github.v1 import change_pb2 as certes_dot_community_dot_github_dot_v1_dot_change__pb2
+from certes.community.github.v1 import enterprise_pb2 as certes_dot_community_dot_github_dot_v1_dot_enterprise__pb2
 from certes.community.github.v1 import issue_pb2 as certes_dot_community_dot_github_dot_v1_dot_issue__pb2
 from certes.community.github.v1 import repository_pb2 as certes_dot_community_dot_github_dot_v1_dot_repository__pb2
 from certes.community.github.v1 import user_pb2 as certes_dot_community_dot_github_dot_v1_dot_user__pb2
 from certes.v1 import options_pb2 as certes_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-certes/community/github/v1/issues_event.proto\x12\x1a\x63\x65rtes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a&certes/community/github/v1/issue.proto\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/user.proto\x1a\x17\x63\x65rtes/v1/options.proto\"\xdf\x04\n\x0bIssuesEvent\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\x30\n\x05issue\x18\x02 \x01(\x0b\x32!.certes.community.github.v1.Issue\x12\x32\n\x08\x61ssignee\x18\x03 \x01(\x0b\x32 .certes.community.github.v1.User\x12:\n\nrepository\x18\x04 \x01(\x0b\x32&.certes.community.github.v1.Repository\x12\x30\n\x06sender\x18\x05 \x01(\x0b\x32 .certes.community.github.v1.User\x12>\n\x0cinstallation\x18\x06 \x01(\x0b\x32(.certes.community.github.v1.Installation\x12>\n\x0corganization\x18\x07 \x01(\x0b\x32(.certes.community.github.v1.Organization\x12\x38\n\tmilestone\x18\x08 \x01(\x0b\x32%.certes.community.github.v1.Milestone\x12\x30\n\x05label\x18\t \x01(\x0b\x32!.certes.community.github.v1.Label\x12\x39\n\x07\x63hanges\x18\n \x01(\x0b\x32(.certes.community.github.v1.IssueChanges:E\x82\x8d\x1d\x41\n\x06issues\x12\x1c\n\x04repo\x12\x14repository.full_name\x12\x19\n\x03org\x12\x12organization.login\"\xe7\x02\n\x0cIssueChanges\x12\x34\n\x04\x62ody\x18\x01 \x01(\x0b\x32&.certes.community.github.v1.TextChange\x12\x35\n\x05title\x18\x02 \x01(\x0b\x32&.certes.community.github.v1.TextChange\x12\x34\n\told_issue\x18\x03 \x01(\x0b\x32!.certes.community.github.v1.Issue\x12>\n\x0eold_repository\x18\x04 \x01(\x0b\x32&.certes.community.github.v1.Repository\x12\x34\n\tnew_issue\x18\x05 \x01(\x0b\x32!.certes.community.github.v1.Issue\x12>\n\x0enew_repository\x18\x06 \x01(\x0b\x32&.certes.community.github.v1.RepositoryB$\x82\x8d\x1d \n\x14\x63ommunity.certes.dev\x12\x06github\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-certes/community/github/v1/issues_event.proto\x12\x1a\x63\x65rtes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a\'certes/community/github/v1/change.proto\x1a+certes/community/github/v1/enterprise.proto\x1a&certes/community/github/v1/issue.proto\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/user.proto\x1a\x17\x63\x65rtes/v1/options.proto\"\x91\x06\n\x0bIssuesEvent\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\x30\n\x05issue\x18\x02 \x01(\x0b\x32!.certes.community.github.v1.Issue\x12\x32\n\x08\x61ssignee\x18\x03 \x01(\x0b\x32 .certes.community.github.v1.User\x12:\n\nrepository\x18\x04 \x01(\x0b\x32&.certes.community.github.v1.Repository\x12\x30\n\x06sender\x18\x05 \x01(\x0b\x32 .certes.community.github.v1.User\x12>\n\x0cinstallation\x18\x06 \x01(\x0b\x32(.certes.community.github.v1.Installation\x12>\n\x0corganization\x18\x07 \x01(\x0b\x32(.certes.community.github.v1.Organization\x12\x38\n\tmilestone\x18\x08 \x01(\x0b\x32%.certes.community.github.v1.Milestone\x12\x30\n\x05label\x18\t \x01(\x0b\x32!.certes.community.github.v1.Label\x12\x39\n\x07\x63hanges\x18\n \x01(\x0b\x32(.certes.community.github.v1.IssueChanges\x12:\n\nenterprise\x18\x0b \x01(\x0b\x32&.certes.community.github.v1.Enterprise\x12\x33\n\x04type\x18\x0c \x01(\x0b\x32%.certes.community.github.v1.IssueType:\x85\x01\x82\x8d\x1d\x80\x01\n\x06issues\x12\x1c\n\x04repo\x12\x14repository.full_name\x12\x19\n\x03org\x12\x12organization.login\x12\x10\n\x06\x61\x63tion\x12\x06\x61\x63tion\x12\x16\n\x06sender\x12\x0csender.login\x12\x13\n\x05label\x12\nlabel.name\"\xe7\x02\n\x0cIssueChanges\x12\x34\n\x04\x62ody\x18\x01 \x01(\x0b\x32&.certes.community.github.v1.TextChange\x12\x35\n\x05title\x18\x02 \x01(\x0b\x32&.certes.community.github.v1.TextChange\x12\x34\n\told_issue\x18\x03 \x01(\x0b\x32!.certes.community.github.v1.Issue\x12>\n\x0eold_repository\x18\x04 \x01(\x0b\x32&.certes.community.github.v1.Repository\x12\x34\n\tnew_issue\x18\x05 \x01(\x0b\x32!.certes.community.github.v1.Issue\x12>\n\x0enew_repository\x18\x06 \x01(\x0b\x32&.certes.community.github.v1.RepositoryB$\x82\x8d\x1d \n\x14\x63ommunity.certes.dev\x12\x06github\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,9 +40,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\202\215\035 \n\024community.certes.dev\022\006github\030\001'
   _globals['_ISSUESEVENT']._loaded_options = None
-  _globals['_ISSUESEVENT']._serialized_options = b'\202\215\035A\n\006issues\022\034\n\004repo\022\024repository.full_name\022\031\n\003org\022\022organization.login'
-  _globals['_ISSUESEVENT']._serialized_start=265
-  _globals['_ISSUESEVENT']._serialized_end=872
-  _globals['_ISSUECHANGES']._serialized_start=875
-  _globals['_ISSUECHANGES']._serialized_end=1234
+  _globals['_ISSUESEVENT']._serialized_options = b'\202\215\035\200\001\n\006issues\022\034\n\004repo\022\024repository.full_name\022\031\n\003org\022\022organization.login\022\020\n\006action\022\006action\022\026\n\006sender\022\014sender.login\022\023\n\005label\022\nlabel.name'
+  _globals['_ISSUESEVENT']._serialized_start=351
+  _globals['_ISSUESEVENT']._serialized_end=1136
+  _globals['_ISSUECHANGES']._serialized_start=1139
+  _globals['_ISSUECHANGES']._serialized_end=1498
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,8 @@ isort:skip_file
 Something happened to an issue."""
 
 from certes.community.github.v1 import app_pb2 as _app_pb2
+from certes.community.github.v1 import change_pb2 as _change_pb2
+from certes.community.github.v1 import enterprise_pb2 as _enterprise_pb2
 from certes.community.github.v1 import issue_pb2 as _issue_pb2
 from certes.community.github.v1 import repository_pb2 as _repository_pb2
 from certes.community.github.v1 import user_pb2 as _user_pb2
@@ -36,6 +38,8 @@ class IssuesEvent(_message.Message):
     MILESTONE_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
+    ENTERPRISE_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
     action: _builtins.str
     """What happened: `opened`, `edited`, `closed`, `reopened`, `assigned`, `labeled`, `transferred`, `deleted` and
     others.
@@ -78,6 +82,14 @@ class IssuesEvent(_message.Message):
         `transferred` only.
         """
 
+    @_builtins.property
+    def enterprise(self) -> _enterprise_pb2.Enterprise:
+        """The enterprise to which the organization belongs. Absent where it belongs to none."""
+
+    @_builtins.property
+    def type(self) -> _issue_pb2.IssueType:
+        """The type that was set or taken away. With the actions `typed` and `untyped` only."""
+
     def __init__(
         self,
         *,
@@ -91,10 +103,12 @@ class IssuesEvent(_message.Message):
         milestone: _issue_pb2.Milestone | None = ...,
         label: _issue_pb2.Label | None = ...,
         changes: Global___IssueChanges | None = ...,
+        enterprise: _enterprise_pb2.Enterprise | None = ...,
+        type: _issue_pb2.IssueType | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assignee", b"assignee", "changes", b"changes", "installation", b"installation", "issue", b"issue", "label", b"label", "milestone", b"milestone", "organization", b"organization", "repository", b"repository", "sender", b"sender"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assignee", b"assignee", "changes", b"changes", "enterprise", b"enterprise", "installation", b"installation", "issue", b"issue", "label", b"label", "milestone", b"milestone", "organization", b"organization", "repository", b"repository", "sender", b"sender", "type", b"type"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "assignee", b"assignee", "changes", b"changes", "installation", b"installation", "issue", b"issue", "label", b"label", "milestone", b"milestone", "organization", b"organization", "repository", b"repository", "sender", b"sender"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "assignee", b"assignee", "changes", b"changes", "enterprise", b"enterprise", "installation", b"installation", "issue", b"issue", "label", b"label", "milestone", b"milestone", "organization", b"organization", "repository", b"repository", "sender", b"sender", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -113,11 +127,11 @@ class IssueChanges(_message.Message):
     NEW_ISSUE_FIELD_NUMBER: _builtins.int
     NEW_REPOSITORY_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def body(self) -> _issue_pb2.TextChange:
+    def body(self) -> _change_pb2.TextChange:
         """The text before an edit. Absent where it stayed."""
 
     @_builtins.property
-    def title(self) -> _issue_pb2.TextChange:
+    def title(self) -> _change_pb2.TextChange:
         """The title before an edit. Absent where it stayed."""
 
     @_builtins.property
@@ -139,8 +153,8 @@ class IssueChanges(_message.Message):
     def __init__(
         self,
         *,
-        body: _issue_pb2.TextChange | None = ...,
-        title: _issue_pb2.TextChange | None = ...,
+        body: _change_pb2.TextChange | None = ...,
+        title: _change_pb2.TextChange | None = ...,
         old_issue: _issue_pb2.Issue | None = ...,
         old_repository: _repository_pb2.Repository | None = ...,
         new_issue: _issue_pb2.Issue | None = ...,

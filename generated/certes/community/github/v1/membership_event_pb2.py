@@ -23,12 +23,14 @@ _sym_db = _symbol_database.Default()
 
 
 from certes.community.github.v1 import app_pb2 as certes_dot_community_dot_github_dot_v1_dot_app__pb2
+from certes.community.github.v1 import enterprise_pb2 as certes_dot_community_dot_github_dot_v1_dot_enterprise__pb2
+from certes.community.github.v1 import repository_pb2 as certes_dot_community_dot_github_dot_v1_dot_repository__pb2
 from certes.community.github.v1 import team_pb2 as certes_dot_community_dot_github_dot_v1_dot_team__pb2
 from certes.community.github.v1 import user_pb2 as certes_dot_community_dot_github_dot_v1_dot_user__pb2
 from certes.v1 import options_pb2 as certes_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n1certes/community/github/v1/membership_event.proto\x12\x1a\x63\x65rtes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a%certes/community/github/v1/team.proto\x1a%certes/community/github/v1/user.proto\x1a\x17\x63\x65rtes/v1/options.proto\"\xf1\x02\n\x0fMembershipEvent\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\r\n\x05scope\x18\x02 \x01(\t\x12\x30\n\x06member\x18\x03 \x01(\x0b\x32 .certes.community.github.v1.User\x12\x30\n\x06sender\x18\x04 \x01(\x0b\x32 .certes.community.github.v1.User\x12.\n\x04team\x18\x05 \x01(\x0b\x32 .certes.community.github.v1.Team\x12>\n\x0corganization\x18\x06 \x01(\x0b\x32(.certes.community.github.v1.Organization\x12>\n\x0cinstallation\x18\x07 \x01(\x0b\x32(.certes.community.github.v1.Installation:+\x82\x8d\x1d\'\n\nmembership\x12\x19\n\x03org\x12\x12organization.loginB$\x82\x8d\x1d \n\x14\x63ommunity.certes.dev\x12\x06github\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n1certes/community/github/v1/membership_event.proto\x12\x1a\x63\x65rtes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a+certes/community/github/v1/enterprise.proto\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/team.proto\x1a%certes/community/github/v1/user.proto\x1a\x17\x63\x65rtes/v1/options.proto\"\xa6\x04\n\x0fMembershipEvent\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\r\n\x05scope\x18\x02 \x01(\t\x12\x30\n\x06member\x18\x03 \x01(\x0b\x32 .certes.community.github.v1.User\x12\x30\n\x06sender\x18\x04 \x01(\x0b\x32 .certes.community.github.v1.User\x12.\n\x04team\x18\x05 \x01(\x0b\x32 .certes.community.github.v1.Team\x12>\n\x0corganization\x18\x06 \x01(\x0b\x32(.certes.community.github.v1.Organization\x12>\n\x0cinstallation\x18\x07 \x01(\x0b\x32(.certes.community.github.v1.Installation\x12:\n\nenterprise\x18\x08 \x01(\x0b\x32&.certes.community.github.v1.Enterprise\x12:\n\nrepository\x18\t \x01(\x0b\x32&.certes.community.github.v1.Repository:h\x82\x8d\x1d\x64\n\nmembership\x12\x19\n\x03org\x12\x12organization.login\x12\x10\n\x06\x61\x63tion\x12\x06\x61\x63tion\x12\x16\n\x06sender\x12\x0csender.login\x12\x11\n\x04team\x12\tteam.slugB$\x82\x8d\x1d \n\x14\x63ommunity.certes.dev\x12\x06github\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,7 +39,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\202\215\035 \n\024community.certes.dev\022\006github\030\001'
   _globals['_MEMBERSHIPEVENT']._loaded_options = None
-  _globals['_MEMBERSHIPEVENT']._serialized_options = b'\202\215\035\'\n\nmembership\022\031\n\003org\022\022organization.login'
-  _globals['_MEMBERSHIPEVENT']._serialized_start=223
-  _globals['_MEMBERSHIPEVENT']._serialized_end=592
+  _globals['_MEMBERSHIPEVENT']._serialized_options = b'\202\215\035d\n\nmembership\022\031\n\003org\022\022organization.login\022\020\n\006action\022\006action\022\026\n\006sender\022\014sender.login\022\021\n\004team\022\tteam.slug'
+  _globals['_MEMBERSHIPEVENT']._serialized_start=313
+  _globals['_MEMBERSHIPEVENT']._serialized_end=863
 # @@protoc_insertion_point(module_scope)

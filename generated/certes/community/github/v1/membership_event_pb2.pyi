@@ -4,6 +4,8 @@ isort:skip_file
 Somebody joined or left a team."""
 
 from certes.community.github.v1 import app_pb2 as _app_pb2
+from certes.community.github.v1 import enterprise_pb2 as _enterprise_pb2
+from certes.community.github.v1 import repository_pb2 as _repository_pb2
 from certes.community.github.v1 import team_pb2 as _team_pb2
 from certes.community.github.v1 import user_pb2 as _user_pb2
 from google.protobuf import descriptor as _descriptor
@@ -32,6 +34,8 @@ class MembershipEvent(_message.Message):
     TEAM_FIELD_NUMBER: _builtins.int
     ORGANIZATION_FIELD_NUMBER: _builtins.int
     INSTALLATION_FIELD_NUMBER: _builtins.int
+    ENTERPRISE_FIELD_NUMBER: _builtins.int
+    REPOSITORY_FIELD_NUMBER: _builtins.int
     action: _builtins.str
     """What happened: `added` or `removed`."""
     scope: _builtins.str
@@ -56,6 +60,14 @@ class MembershipEvent(_message.Message):
     def installation(self) -> _app_pb2.Installation:
         """The app installation to which the event was sent. Absent where the webhook is no app's."""
 
+    @_builtins.property
+    def enterprise(self) -> _enterprise_pb2.Enterprise:
+        """The enterprise to which the organization belongs. Absent where it belongs to none."""
+
+    @_builtins.property
+    def repository(self) -> _repository_pb2.Repository:
+        """The repository in which it happened. Absent where it happened in none."""
+
     def __init__(
         self,
         *,
@@ -66,10 +78,12 @@ class MembershipEvent(_message.Message):
         team: _team_pb2.Team | None = ...,
         organization: _user_pb2.Organization | None = ...,
         installation: _app_pb2.Installation | None = ...,
+        enterprise: _enterprise_pb2.Enterprise | None = ...,
+        repository: _repository_pb2.Repository | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["installation", b"installation", "member", b"member", "organization", b"organization", "sender", b"sender", "team", b"team"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["enterprise", b"enterprise", "installation", b"installation", "member", b"member", "organization", b"organization", "repository", b"repository", "sender", b"sender", "team", b"team"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "installation", b"installation", "member", b"member", "organization", b"organization", "scope", b"scope", "sender", b"sender", "team", b"team"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "enterprise", b"enterprise", "installation", b"installation", "member", b"member", "organization", b"organization", "repository", b"repository", "scope", b"scope", "sender", b"sender", "team", b"team"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -13,10 +13,10 @@ import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 11):
-    from typing import TypeAlias as _TypeAlias, Never as _Never
+if sys.version_info >= (3, 10):
+    from typing import TypeAlias as _TypeAlias
 else:
-    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+    from typing_extensions import TypeAlias as _TypeAlias
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -55,18 +55,25 @@ class PingEvent(_message.Message):
     def __init__(
         self,
         *,
-        zen: _builtins.str = ...,
-        hook_id: _builtins.int = ...,
+        zen: _builtins.str | None = ...,
+        hook_id: _builtins.int | None = ...,
         hook: Global___Hook | None = ...,
         repository: _repository_pb2.Repository | None = ...,
         sender: _user_pb2.User | None = ...,
         organization: _user_pb2.Organization | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["hook", b"hook", "organization", b"organization", "repository", b"repository", "sender", b"sender"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_hook_id", b"_hook_id", "_zen", b"_zen", "hook", b"hook", "hook_id", b"hook_id", "organization", b"organization", "repository", b"repository", "sender", b"sender", "zen", b"zen"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hook", b"hook", "hook_id", b"hook_id", "organization", b"organization", "repository", b"repository", "sender", b"sender", "zen", b"zen"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hook_id", b"_hook_id", "_zen", b"_zen", "hook", b"hook", "hook_id", b"hook_id", "organization", b"organization", "repository", b"repository", "sender", b"sender", "zen", b"zen"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__hook_id: _TypeAlias = _typing.Literal["hook_id"]  # noqa: Y015
+    _WhichOneofArgType__hook_id: _TypeAlias = _typing.Literal["_hook_id", b"_hook_id"]  # noqa: Y015
+    _WhichOneofReturnType__zen: _TypeAlias = _typing.Literal["zen"]  # noqa: Y015
+    _WhichOneofArgType__zen: _TypeAlias = _typing.Literal["_zen", b"_zen"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hook_id) -> _WhichOneofReturnType__hook_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__zen) -> _WhichOneofReturnType__zen | None: ...
 
 Global___PingEvent: _TypeAlias = PingEvent  # noqa: Y015
 
@@ -190,18 +197,31 @@ class HookConfig(_message.Message):
     def __init__(
         self,
         *,
-        content_type: _builtins.str = ...,
+        content_type: _builtins.str | None = ...,
         secret: _builtins.str | None = ...,
-        url: _builtins.str = ...,
-        insecure_ssl: _builtins.str = ...,
+        url: _builtins.str | None = ...,
+        insecure_ssl: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_secret", b"_secret", "secret", b"secret"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_content_type", b"_content_type", "_insecure_ssl", b"_insecure_ssl", "_secret", b"_secret", "_url", b"_url", "content_type", b"content_type", "insecure_ssl", b"insecure_ssl", "secret", b"secret", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_secret", b"_secret", "content_type", b"content_type", "insecure_ssl", b"insecure_ssl", "secret", b"secret", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_content_type", b"_content_type", "_insecure_ssl", b"_insecure_ssl", "_secret", b"_secret", "_url", b"_url", "content_type", b"content_type", "insecure_ssl", b"insecure_ssl", "secret", b"secret", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__content_type: _TypeAlias = _typing.Literal["content_type"]  # noqa: Y015
+    _WhichOneofArgType__content_type: _TypeAlias = _typing.Literal["_content_type", b"_content_type"]  # noqa: Y015
+    _WhichOneofReturnType__insecure_ssl: _TypeAlias = _typing.Literal["insecure_ssl"]  # noqa: Y015
+    _WhichOneofArgType__insecure_ssl: _TypeAlias = _typing.Literal["_insecure_ssl", b"_insecure_ssl"]  # noqa: Y015
     _WhichOneofReturnType__secret: _TypeAlias = _typing.Literal["secret"]  # noqa: Y015
     _WhichOneofArgType__secret: _TypeAlias = _typing.Literal["_secret", b"_secret"]  # noqa: Y015
+    _WhichOneofReturnType__url: _TypeAlias = _typing.Literal["url"]  # noqa: Y015
+    _WhichOneofArgType__url: _TypeAlias = _typing.Literal["_url", b"_url"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__content_type) -> _WhichOneofReturnType__content_type | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__insecure_ssl) -> _WhichOneofReturnType__insecure_ssl | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__secret) -> _WhichOneofReturnType__secret | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__url) -> _WhichOneofReturnType__url | None: ...
 
 Global___HookConfig: _TypeAlias = HookConfig  # noqa: Y015
 

@@ -4,6 +4,8 @@ isort:skip_file
 Something happened to a pull request."""
 
 from certes.community.github.v1 import app_pb2 as _app_pb2
+from certes.community.github.v1 import change_pb2 as _change_pb2
+from certes.community.github.v1 import enterprise_pb2 as _enterprise_pb2
 from certes.community.github.v1 import issue_pb2 as _issue_pb2
 from certes.community.github.v1 import pull_request_pb2 as _pull_request_pb2
 from certes.community.github.v1 import repository_pb2 as _repository_pb2
@@ -44,6 +46,8 @@ class PullRequestEvent(_message.Message):
     REQUESTED_TEAM_FIELD_NUMBER: _builtins.int
     BEFORE_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
+    ENTERPRISE_FIELD_NUMBER: _builtins.int
+    PERFORMED_VIA_GITHUB_APP_FIELD_NUMBER: _builtins.int
     action: _builtins.str
     """What happened: `opened`, `synchronize`, `closed`, `review_requested`, `labeled`, `enqueued` and others."""
     number: _builtins.int
@@ -100,6 +104,14 @@ class PullRequestEvent(_message.Message):
     def requested_team(self) -> _team_pb2.Team:
         """The team that was asked for a review or no longer is. With these actions only."""
 
+    @_builtins.property
+    def enterprise(self) -> _enterprise_pb2.Enterprise:
+        """The enterprise to which the organization belongs. Absent where it belongs to none."""
+
+    @_builtins.property
+    def performed_via_github_app(self) -> _app_pb2.App:
+        """The app through which it was done. Absent where there was none."""
+
     def __init__(
         self,
         *,
@@ -119,10 +131,12 @@ class PullRequestEvent(_message.Message):
         requested_team: _team_pb2.Team | None = ...,
         before: _builtins.str | None = ...,
         after: _builtins.str | None = ...,
+        enterprise: _enterprise_pb2.Enterprise | None = ...,
+        performed_via_github_app: _app_pb2.App | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_after", b"_after", "_before", b"_before", "_reason", b"_reason", "after", b"after", "assignee", b"assignee", "before", b"before", "changes", b"changes", "installation", b"installation", "label", b"label", "milestone", b"milestone", "organization", b"organization", "pull_request", b"pull_request", "reason", b"reason", "repository", b"repository", "requested_reviewer", b"requested_reviewer", "requested_team", b"requested_team", "sender", b"sender"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after", b"_after", "_before", b"_before", "_reason", b"_reason", "after", b"after", "assignee", b"assignee", "before", b"before", "changes", b"changes", "enterprise", b"enterprise", "installation", b"installation", "label", b"label", "milestone", b"milestone", "organization", b"organization", "performed_via_github_app", b"performed_via_github_app", "pull_request", b"pull_request", "reason", b"reason", "repository", b"repository", "requested_reviewer", b"requested_reviewer", "requested_team", b"requested_team", "sender", b"sender"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after", b"_after", "_before", b"_before", "_reason", b"_reason", "action", b"action", "after", b"after", "assignee", b"assignee", "before", b"before", "changes", b"changes", "installation", b"installation", "label", b"label", "milestone", b"milestone", "number", b"number", "organization", b"organization", "pull_request", b"pull_request", "reason", b"reason", "repository", b"repository", "requested_reviewer", b"requested_reviewer", "requested_team", b"requested_team", "sender", b"sender"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after", b"_after", "_before", b"_before", "_reason", b"_reason", "action", b"action", "after", b"after", "assignee", b"assignee", "before", b"before", "changes", b"changes", "enterprise", b"enterprise", "installation", b"installation", "label", b"label", "milestone", b"milestone", "number", b"number", "organization", b"organization", "performed_via_github_app", b"performed_via_github_app", "pull_request", b"pull_request", "reason", b"reason", "repository", b"repository", "requested_reviewer", b"requested_reviewer", "requested_team", b"requested_team", "sender", b"sender"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__after: _TypeAlias = _typing.Literal["after"]  # noqa: Y015
     _WhichOneofArgType__after: _TypeAlias = _typing.Literal["_after", b"_after"]  # noqa: Y015
@@ -149,11 +163,11 @@ class PullRequestChanges(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     BASE_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def body(self) -> _issue_pb2.TextChange:
+    def body(self) -> _change_pb2.TextChange:
         """The text before. Absent where it stayed."""
 
     @_builtins.property
-    def title(self) -> _issue_pb2.TextChange:
+    def title(self) -> _change_pb2.TextChange:
         """The title before. Absent where it stayed."""
 
     @_builtins.property
@@ -163,8 +177,8 @@ class PullRequestChanges(_message.Message):
     def __init__(
         self,
         *,
-        body: _issue_pb2.TextChange | None = ...,
-        title: _issue_pb2.TextChange | None = ...,
+        body: _change_pb2.TextChange | None = ...,
+        title: _change_pb2.TextChange | None = ...,
         base: Global___PullRequestBaseChange | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "body", b"body", "title", b"title"]  # noqa: Y015
@@ -184,18 +198,18 @@ class PullRequestBaseChange(_message.Message):
     REF_FIELD_NUMBER: _builtins.int
     SHA_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def ref(self) -> _issue_pb2.TextChange:
+    def ref(self) -> _change_pb2.TextChange:
         """The branch."""
 
     @_builtins.property
-    def sha(self) -> _issue_pb2.TextChange:
+    def sha(self) -> _change_pb2.TextChange:
         """The SHA at its tip."""
 
     def __init__(
         self,
         *,
-        ref: _issue_pb2.TextChange | None = ...,
-        sha: _issue_pb2.TextChange | None = ...,
+        ref: _change_pb2.TextChange | None = ...,
+        sha: _change_pb2.TextChange | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref", "sha", b"sha"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

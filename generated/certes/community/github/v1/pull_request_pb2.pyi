@@ -76,6 +76,15 @@ class PullRequest(_message.Message):
     ADDITIONS_FIELD_NUMBER: _builtins.int
     DELETIONS_FIELD_NUMBER: _builtins.int
     CHANGED_FILES_FIELD_NUMBER: _builtins.int
+    ALLOW_AUTO_MERGE_FIELD_NUMBER: _builtins.int
+    ALLOW_UPDATE_BRANCH_FIELD_NUMBER: _builtins.int
+    DELETE_BRANCH_ON_MERGE_FIELD_NUMBER: _builtins.int
+    MERGE_COMMIT_MESSAGE_FIELD_NUMBER: _builtins.int
+    MERGE_COMMIT_TITLE_FIELD_NUMBER: _builtins.int
+    SQUASH_MERGE_COMMIT_MESSAGE_FIELD_NUMBER: _builtins.int
+    SQUASH_MERGE_COMMIT_TITLE_FIELD_NUMBER: _builtins.int
+    USE_SQUASH_PR_TITLE_AS_DEFAULT_FIELD_NUMBER: _builtins.int
+    STACK_FIELD_NUMBER: _builtins.int
     url: _builtins.str
     """The pull request in the REST API."""
     id: _builtins.int
@@ -150,6 +159,22 @@ class PullRequest(_message.Message):
     """How many lines it removes."""
     changed_files: _builtins.int
     """How many files it touches."""
+    allow_auto_merge: _builtins.bool
+    """Whether pull requests may be set to merge by themselves once all is well."""
+    allow_update_branch: _builtins.bool
+    """Whether its branch may be updated although it need not be to merge."""
+    delete_branch_on_merge: _builtins.bool
+    """Whether its branch is deleted once merged."""
+    merge_commit_message: _builtins.str
+    """What a merge commit's message is made of: `PR_BODY`, `PR_TITLE` or `BLANK`."""
+    merge_commit_title: _builtins.str
+    """What a merge commit's title is made of: `PR_TITLE` or `MERGE_MESSAGE`."""
+    squash_merge_commit_message: _builtins.str
+    """What a squashed commit's message is made of: `PR_BODY`, `COMMIT_MESSAGES` or `BLANK`."""
+    squash_merge_commit_title: _builtins.str
+    """What a squashed commit's title is made of: `PR_TITLE` or `COMMIT_OR_PR_TITLE`."""
+    use_squash_pr_title_as_default: _builtins.bool
+    """Whether a squashed commit takes its title."""
     @_builtins.property
     def user(self) -> _user_pb2.User:
         """Who opened it."""
@@ -198,24 +223,28 @@ class PullRequest(_message.Message):
     def merged_by(self) -> _user_pb2.User:
         """Who merged it. Absent while it is not merged."""
 
+    @_builtins.property
+    def stack(self) -> Global___PullRequestStack:
+        """The stack of pull requests that it is in. Absent where it is in none."""
+
     def __init__(
         self,
         *,
         url: _builtins.str = ...,
         id: _builtins.int = ...,
-        node_id: _builtins.str = ...,
-        html_url: _builtins.str = ...,
-        diff_url: _builtins.str = ...,
-        patch_url: _builtins.str = ...,
-        issue_url: _builtins.str = ...,
+        node_id: _builtins.str | None = ...,
+        html_url: _builtins.str | None = ...,
+        diff_url: _builtins.str | None = ...,
+        patch_url: _builtins.str | None = ...,
+        issue_url: _builtins.str | None = ...,
         number: _builtins.int = ...,
-        state: _builtins.str = ...,
-        locked: _builtins.bool = ...,
-        title: _builtins.str = ...,
+        state: _builtins.str | None = ...,
+        locked: _builtins.bool | None = ...,
+        title: _builtins.str | None = ...,
         user: _user_pb2.User | None = ...,
         body: _builtins.str | None = ...,
-        created_at: _builtins.str = ...,
-        updated_at: _builtins.str = ...,
+        created_at: _builtins.str | None = ...,
+        updated_at: _builtins.str | None = ...,
         closed_at: _builtins.str | None = ...,
         merged_at: _builtins.str | None = ...,
         merge_commit_sha: _builtins.str | None = ...,
@@ -225,67 +254,208 @@ class PullRequest(_message.Message):
         requested_teams: _abc.Iterable[_team_pb2.Team] | None = ...,
         labels: _abc.Iterable[_issue_pb2.Label] | None = ...,
         milestone: _issue_pb2.Milestone | None = ...,
-        commits_url: _builtins.str = ...,
-        review_comments_url: _builtins.str = ...,
-        review_comment_url: _builtins.str = ...,
-        comments_url: _builtins.str = ...,
-        statuses_url: _builtins.str = ...,
+        commits_url: _builtins.str | None = ...,
+        review_comments_url: _builtins.str | None = ...,
+        review_comment_url: _builtins.str | None = ...,
+        comments_url: _builtins.str | None = ...,
+        statuses_url: _builtins.str | None = ...,
         head: Global___PullRequestBranch | None = ...,
         base: Global___PullRequestBranch | None = ...,
         links: Global___PullRequestLinks | None = ...,
-        author_association: _builtins.str = ...,
+        author_association: _builtins.str | None = ...,
         auto_merge: Global___AutoMerge | None = ...,
         active_lock_reason: _builtins.str | None = ...,
-        draft: _builtins.bool = ...,
+        draft: _builtins.bool | None = ...,
         merged: _builtins.bool | None = ...,
         mergeable: _builtins.bool | None = ...,
         rebaseable: _builtins.bool | None = ...,
-        mergeable_state: _builtins.str = ...,
+        mergeable_state: _builtins.str | None = ...,
         merged_by: _user_pb2.User | None = ...,
-        comments: _builtins.int = ...,
-        review_comments: _builtins.int = ...,
-        maintainer_can_modify: _builtins.bool = ...,
-        commits: _builtins.int = ...,
-        additions: _builtins.int = ...,
-        deletions: _builtins.int = ...,
-        changed_files: _builtins.int = ...,
+        comments: _builtins.int | None = ...,
+        review_comments: _builtins.int | None = ...,
+        maintainer_can_modify: _builtins.bool | None = ...,
+        commits: _builtins.int | None = ...,
+        additions: _builtins.int | None = ...,
+        deletions: _builtins.int | None = ...,
+        changed_files: _builtins.int | None = ...,
+        allow_auto_merge: _builtins.bool | None = ...,
+        allow_update_branch: _builtins.bool | None = ...,
+        delete_branch_on_merge: _builtins.bool | None = ...,
+        merge_commit_message: _builtins.str | None = ...,
+        merge_commit_title: _builtins.str | None = ...,
+        squash_merge_commit_message: _builtins.str | None = ...,
+        squash_merge_commit_title: _builtins.str | None = ...,
+        use_squash_pr_title_as_default: _builtins.bool | None = ...,
+        stack: Global___PullRequestStack | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_active_lock_reason", b"_active_lock_reason", "_body", b"_body", "_closed_at", b"_closed_at", "_merge_commit_sha", b"_merge_commit_sha", "_mergeable", b"_mergeable", "_merged", b"_merged", "_merged_at", b"_merged_at", "_rebaseable", b"_rebaseable", "active_lock_reason", b"active_lock_reason", "assignee", b"assignee", "auto_merge", b"auto_merge", "base", b"base", "body", b"body", "closed_at", b"closed_at", "head", b"head", "links", b"links", "merge_commit_sha", b"merge_commit_sha", "mergeable", b"mergeable", "merged", b"merged", "merged_at", b"merged_at", "merged_by", b"merged_by", "milestone", b"milestone", "rebaseable", b"rebaseable", "user", b"user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_active_lock_reason", b"_active_lock_reason", "_additions", b"_additions", "_allow_auto_merge", b"_allow_auto_merge", "_allow_update_branch", b"_allow_update_branch", "_author_association", b"_author_association", "_body", b"_body", "_changed_files", b"_changed_files", "_closed_at", b"_closed_at", "_comments", b"_comments", "_comments_url", b"_comments_url", "_commits", b"_commits", "_commits_url", b"_commits_url", "_created_at", b"_created_at", "_delete_branch_on_merge", b"_delete_branch_on_merge", "_deletions", b"_deletions", "_diff_url", b"_diff_url", "_draft", b"_draft", "_html_url", b"_html_url", "_issue_url", b"_issue_url", "_locked", b"_locked", "_maintainer_can_modify", b"_maintainer_can_modify", "_merge_commit_message", b"_merge_commit_message", "_merge_commit_sha", b"_merge_commit_sha", "_merge_commit_title", b"_merge_commit_title", "_mergeable", b"_mergeable", "_mergeable_state", b"_mergeable_state", "_merged", b"_merged", "_merged_at", b"_merged_at", "_node_id", b"_node_id", "_patch_url", b"_patch_url", "_rebaseable", b"_rebaseable", "_review_comment_url", b"_review_comment_url", "_review_comments", b"_review_comments", "_review_comments_url", b"_review_comments_url", "_squash_merge_commit_message", b"_squash_merge_commit_message", "_squash_merge_commit_title", b"_squash_merge_commit_title", "_state", b"_state", "_statuses_url", b"_statuses_url", "_title", b"_title", "_updated_at", b"_updated_at", "_use_squash_pr_title_as_default", b"_use_squash_pr_title_as_default", "active_lock_reason", b"active_lock_reason", "additions", b"additions", "allow_auto_merge", b"allow_auto_merge", "allow_update_branch", b"allow_update_branch", "assignee", b"assignee", "author_association", b"author_association", "auto_merge", b"auto_merge", "base", b"base", "body", b"body", "changed_files", b"changed_files", "closed_at", b"closed_at", "comments", b"comments", "comments_url", b"comments_url", "commits", b"commits", "commits_url", b"commits_url", "created_at", b"created_at", "delete_branch_on_merge", b"delete_branch_on_merge", "deletions", b"deletions", "diff_url", b"diff_url", "draft", b"draft", "head", b"head", "html_url", b"html_url", "issue_url", b"issue_url", "links", b"links", "locked", b"locked", "maintainer_can_modify", b"maintainer_can_modify", "merge_commit_message", b"merge_commit_message", "merge_commit_sha", b"merge_commit_sha", "merge_commit_title", b"merge_commit_title", "mergeable", b"mergeable", "mergeable_state", b"mergeable_state", "merged", b"merged", "merged_at", b"merged_at", "merged_by", b"merged_by", "milestone", b"milestone", "node_id", b"node_id", "patch_url", b"patch_url", "rebaseable", b"rebaseable", "review_comment_url", b"review_comment_url", "review_comments", b"review_comments", "review_comments_url", b"review_comments_url", "squash_merge_commit_message", b"squash_merge_commit_message", "squash_merge_commit_title", b"squash_merge_commit_title", "stack", b"stack", "state", b"state", "statuses_url", b"statuses_url", "title", b"title", "updated_at", b"updated_at", "use_squash_pr_title_as_default", b"use_squash_pr_title_as_default", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_active_lock_reason", b"_active_lock_reason", "_body", b"_body", "_closed_at", b"_closed_at", "_merge_commit_sha", b"_merge_commit_sha", "_mergeable", b"_mergeable", "_merged", b"_merged", "_merged_at", b"_merged_at", "_rebaseable", b"_rebaseable", "active_lock_reason", b"active_lock_reason", "additions", b"additions", "assignee", b"assignee", "assignees", b"assignees", "author_association", b"author_association", "auto_merge", b"auto_merge", "base", b"base", "body", b"body", "changed_files", b"changed_files", "closed_at", b"closed_at", "comments", b"comments", "comments_url", b"comments_url", "commits", b"commits", "commits_url", b"commits_url", "created_at", b"created_at", "deletions", b"deletions", "diff_url", b"diff_url", "draft", b"draft", "head", b"head", "html_url", b"html_url", "id", b"id", "issue_url", b"issue_url", "labels", b"labels", "links", b"links", "locked", b"locked", "maintainer_can_modify", b"maintainer_can_modify", "merge_commit_sha", b"merge_commit_sha", "mergeable", b"mergeable", "mergeable_state", b"mergeable_state", "merged", b"merged", "merged_at", b"merged_at", "merged_by", b"merged_by", "milestone", b"milestone", "node_id", b"node_id", "number", b"number", "patch_url", b"patch_url", "rebaseable", b"rebaseable", "requested_reviewers", b"requested_reviewers", "requested_teams", b"requested_teams", "review_comment_url", b"review_comment_url", "review_comments", b"review_comments", "review_comments_url", b"review_comments_url", "state", b"state", "statuses_url", b"statuses_url", "title", b"title", "updated_at", b"updated_at", "url", b"url", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_active_lock_reason", b"_active_lock_reason", "_additions", b"_additions", "_allow_auto_merge", b"_allow_auto_merge", "_allow_update_branch", b"_allow_update_branch", "_author_association", b"_author_association", "_body", b"_body", "_changed_files", b"_changed_files", "_closed_at", b"_closed_at", "_comments", b"_comments", "_comments_url", b"_comments_url", "_commits", b"_commits", "_commits_url", b"_commits_url", "_created_at", b"_created_at", "_delete_branch_on_merge", b"_delete_branch_on_merge", "_deletions", b"_deletions", "_diff_url", b"_diff_url", "_draft", b"_draft", "_html_url", b"_html_url", "_issue_url", b"_issue_url", "_locked", b"_locked", "_maintainer_can_modify", b"_maintainer_can_modify", "_merge_commit_message", b"_merge_commit_message", "_merge_commit_sha", b"_merge_commit_sha", "_merge_commit_title", b"_merge_commit_title", "_mergeable", b"_mergeable", "_mergeable_state", b"_mergeable_state", "_merged", b"_merged", "_merged_at", b"_merged_at", "_node_id", b"_node_id", "_patch_url", b"_patch_url", "_rebaseable", b"_rebaseable", "_review_comment_url", b"_review_comment_url", "_review_comments", b"_review_comments", "_review_comments_url", b"_review_comments_url", "_squash_merge_commit_message", b"_squash_merge_commit_message", "_squash_merge_commit_title", b"_squash_merge_commit_title", "_state", b"_state", "_statuses_url", b"_statuses_url", "_title", b"_title", "_updated_at", b"_updated_at", "_use_squash_pr_title_as_default", b"_use_squash_pr_title_as_default", "active_lock_reason", b"active_lock_reason", "additions", b"additions", "allow_auto_merge", b"allow_auto_merge", "allow_update_branch", b"allow_update_branch", "assignee", b"assignee", "assignees", b"assignees", "author_association", b"author_association", "auto_merge", b"auto_merge", "base", b"base", "body", b"body", "changed_files", b"changed_files", "closed_at", b"closed_at", "comments", b"comments", "comments_url", b"comments_url", "commits", b"commits", "commits_url", b"commits_url", "created_at", b"created_at", "delete_branch_on_merge", b"delete_branch_on_merge", "deletions", b"deletions", "diff_url", b"diff_url", "draft", b"draft", "head", b"head", "html_url", b"html_url", "id", b"id", "issue_url", b"issue_url", "labels", b"labels", "links", b"links", "locked", b"locked", "maintainer_can_modify", b"maintainer_can_modify", "merge_commit_message", b"merge_commit_message", "merge_commit_sha", b"merge_commit_sha", "merge_commit_title", b"merge_commit_title", "mergeable", b"mergeable", "mergeable_state", b"mergeable_state", "merged", b"merged", "merged_at", b"merged_at", "merged_by", b"merged_by", "milestone", b"milestone", "node_id", b"node_id", "number", b"number", "patch_url", b"patch_url", "rebaseable", b"rebaseable", "requested_reviewers", b"requested_reviewers", "requested_teams", b"requested_teams", "review_comment_url", b"review_comment_url", "review_comments", b"review_comments", "review_comments_url", b"review_comments_url", "squash_merge_commit_message", b"squash_merge_commit_message", "squash_merge_commit_title", b"squash_merge_commit_title", "stack", b"stack", "state", b"state", "statuses_url", b"statuses_url", "title", b"title", "updated_at", b"updated_at", "url", b"url", "use_squash_pr_title_as_default", b"use_squash_pr_title_as_default", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__active_lock_reason: _TypeAlias = _typing.Literal["active_lock_reason"]  # noqa: Y015
     _WhichOneofArgType__active_lock_reason: _TypeAlias = _typing.Literal["_active_lock_reason", b"_active_lock_reason"]  # noqa: Y015
+    _WhichOneofReturnType__additions: _TypeAlias = _typing.Literal["additions"]  # noqa: Y015
+    _WhichOneofArgType__additions: _TypeAlias = _typing.Literal["_additions", b"_additions"]  # noqa: Y015
+    _WhichOneofReturnType__allow_auto_merge: _TypeAlias = _typing.Literal["allow_auto_merge"]  # noqa: Y015
+    _WhichOneofArgType__allow_auto_merge: _TypeAlias = _typing.Literal["_allow_auto_merge", b"_allow_auto_merge"]  # noqa: Y015
+    _WhichOneofReturnType__allow_update_branch: _TypeAlias = _typing.Literal["allow_update_branch"]  # noqa: Y015
+    _WhichOneofArgType__allow_update_branch: _TypeAlias = _typing.Literal["_allow_update_branch", b"_allow_update_branch"]  # noqa: Y015
+    _WhichOneofReturnType__author_association: _TypeAlias = _typing.Literal["author_association"]  # noqa: Y015
+    _WhichOneofArgType__author_association: _TypeAlias = _typing.Literal["_author_association", b"_author_association"]  # noqa: Y015
     _WhichOneofReturnType__body: _TypeAlias = _typing.Literal["body"]  # noqa: Y015
     _WhichOneofArgType__body: _TypeAlias = _typing.Literal["_body", b"_body"]  # noqa: Y015
+    _WhichOneofReturnType__changed_files: _TypeAlias = _typing.Literal["changed_files"]  # noqa: Y015
+    _WhichOneofArgType__changed_files: _TypeAlias = _typing.Literal["_changed_files", b"_changed_files"]  # noqa: Y015
     _WhichOneofReturnType__closed_at: _TypeAlias = _typing.Literal["closed_at"]  # noqa: Y015
     _WhichOneofArgType__closed_at: _TypeAlias = _typing.Literal["_closed_at", b"_closed_at"]  # noqa: Y015
+    _WhichOneofReturnType__comments: _TypeAlias = _typing.Literal["comments"]  # noqa: Y015
+    _WhichOneofArgType__comments: _TypeAlias = _typing.Literal["_comments", b"_comments"]  # noqa: Y015
+    _WhichOneofReturnType__comments_url: _TypeAlias = _typing.Literal["comments_url"]  # noqa: Y015
+    _WhichOneofArgType__comments_url: _TypeAlias = _typing.Literal["_comments_url", b"_comments_url"]  # noqa: Y015
+    _WhichOneofReturnType__commits: _TypeAlias = _typing.Literal["commits"]  # noqa: Y015
+    _WhichOneofArgType__commits: _TypeAlias = _typing.Literal["_commits", b"_commits"]  # noqa: Y015
+    _WhichOneofReturnType__commits_url: _TypeAlias = _typing.Literal["commits_url"]  # noqa: Y015
+    _WhichOneofArgType__commits_url: _TypeAlias = _typing.Literal["_commits_url", b"_commits_url"]  # noqa: Y015
+    _WhichOneofReturnType__created_at: _TypeAlias = _typing.Literal["created_at"]  # noqa: Y015
+    _WhichOneofArgType__created_at: _TypeAlias = _typing.Literal["_created_at", b"_created_at"]  # noqa: Y015
+    _WhichOneofReturnType__delete_branch_on_merge: _TypeAlias = _typing.Literal["delete_branch_on_merge"]  # noqa: Y015
+    _WhichOneofArgType__delete_branch_on_merge: _TypeAlias = _typing.Literal["_delete_branch_on_merge", b"_delete_branch_on_merge"]  # noqa: Y015
+    _WhichOneofReturnType__deletions: _TypeAlias = _typing.Literal["deletions"]  # noqa: Y015
+    _WhichOneofArgType__deletions: _TypeAlias = _typing.Literal["_deletions", b"_deletions"]  # noqa: Y015
+    _WhichOneofReturnType__diff_url: _TypeAlias = _typing.Literal["diff_url"]  # noqa: Y015
+    _WhichOneofArgType__diff_url: _TypeAlias = _typing.Literal["_diff_url", b"_diff_url"]  # noqa: Y015
+    _WhichOneofReturnType__draft: _TypeAlias = _typing.Literal["draft"]  # noqa: Y015
+    _WhichOneofArgType__draft: _TypeAlias = _typing.Literal["_draft", b"_draft"]  # noqa: Y015
+    _WhichOneofReturnType__html_url: _TypeAlias = _typing.Literal["html_url"]  # noqa: Y015
+    _WhichOneofArgType__html_url: _TypeAlias = _typing.Literal["_html_url", b"_html_url"]  # noqa: Y015
+    _WhichOneofReturnType__issue_url: _TypeAlias = _typing.Literal["issue_url"]  # noqa: Y015
+    _WhichOneofArgType__issue_url: _TypeAlias = _typing.Literal["_issue_url", b"_issue_url"]  # noqa: Y015
+    _WhichOneofReturnType__locked: _TypeAlias = _typing.Literal["locked"]  # noqa: Y015
+    _WhichOneofArgType__locked: _TypeAlias = _typing.Literal["_locked", b"_locked"]  # noqa: Y015
+    _WhichOneofReturnType__maintainer_can_modify: _TypeAlias = _typing.Literal["maintainer_can_modify"]  # noqa: Y015
+    _WhichOneofArgType__maintainer_can_modify: _TypeAlias = _typing.Literal["_maintainer_can_modify", b"_maintainer_can_modify"]  # noqa: Y015
+    _WhichOneofReturnType__merge_commit_message: _TypeAlias = _typing.Literal["merge_commit_message"]  # noqa: Y015
+    _WhichOneofArgType__merge_commit_message: _TypeAlias = _typing.Literal["_merge_commit_message", b"_merge_commit_message"]  # noqa: Y015
     _WhichOneofReturnType__merge_commit_sha: _TypeAlias = _typing.Literal["merge_commit_sha"]  # noqa: Y015
     _WhichOneofArgType__merge_commit_sha: _TypeAlias = _typing.Literal["_merge_commit_sha", b"_merge_commit_sha"]  # noqa: Y015
+    _WhichOneofReturnType__merge_commit_title: _TypeAlias = _typing.Literal["merge_commit_title"]  # noqa: Y015
+    _WhichOneofArgType__merge_commit_title: _TypeAlias = _typing.Literal["_merge_commit_title", b"_merge_commit_title"]  # noqa: Y015
     _WhichOneofReturnType__mergeable: _TypeAlias = _typing.Literal["mergeable"]  # noqa: Y015
     _WhichOneofArgType__mergeable: _TypeAlias = _typing.Literal["_mergeable", b"_mergeable"]  # noqa: Y015
+    _WhichOneofReturnType__mergeable_state: _TypeAlias = _typing.Literal["mergeable_state"]  # noqa: Y015
+    _WhichOneofArgType__mergeable_state: _TypeAlias = _typing.Literal["_mergeable_state", b"_mergeable_state"]  # noqa: Y015
     _WhichOneofReturnType__merged: _TypeAlias = _typing.Literal["merged"]  # noqa: Y015
     _WhichOneofArgType__merged: _TypeAlias = _typing.Literal["_merged", b"_merged"]  # noqa: Y015
     _WhichOneofReturnType__merged_at: _TypeAlias = _typing.Literal["merged_at"]  # noqa: Y015
     _WhichOneofArgType__merged_at: _TypeAlias = _typing.Literal["_merged_at", b"_merged_at"]  # noqa: Y015
+    _WhichOneofReturnType__node_id: _TypeAlias = _typing.Literal["node_id"]  # noqa: Y015
+    _WhichOneofArgType__node_id: _TypeAlias = _typing.Literal["_node_id", b"_node_id"]  # noqa: Y015
+    _WhichOneofReturnType__patch_url: _TypeAlias = _typing.Literal["patch_url"]  # noqa: Y015
+    _WhichOneofArgType__patch_url: _TypeAlias = _typing.Literal["_patch_url", b"_patch_url"]  # noqa: Y015
     _WhichOneofReturnType__rebaseable: _TypeAlias = _typing.Literal["rebaseable"]  # noqa: Y015
     _WhichOneofArgType__rebaseable: _TypeAlias = _typing.Literal["_rebaseable", b"_rebaseable"]  # noqa: Y015
+    _WhichOneofReturnType__review_comment_url: _TypeAlias = _typing.Literal["review_comment_url"]  # noqa: Y015
+    _WhichOneofArgType__review_comment_url: _TypeAlias = _typing.Literal["_review_comment_url", b"_review_comment_url"]  # noqa: Y015
+    _WhichOneofReturnType__review_comments: _TypeAlias = _typing.Literal["review_comments"]  # noqa: Y015
+    _WhichOneofArgType__review_comments: _TypeAlias = _typing.Literal["_review_comments", b"_review_comments"]  # noqa: Y015
+    _WhichOneofReturnType__review_comments_url: _TypeAlias = _typing.Literal["review_comments_url"]  # noqa: Y015
+    _WhichOneofArgType__review_comments_url: _TypeAlias = _typing.Literal["_review_comments_url", b"_review_comments_url"]  # noqa: Y015
+    _WhichOneofReturnType__squash_merge_commit_message: _TypeAlias = _typing.Literal["squash_merge_commit_message"]  # noqa: Y015
+    _WhichOneofArgType__squash_merge_commit_message: _TypeAlias = _typing.Literal["_squash_merge_commit_message", b"_squash_merge_commit_message"]  # noqa: Y015
+    _WhichOneofReturnType__squash_merge_commit_title: _TypeAlias = _typing.Literal["squash_merge_commit_title"]  # noqa: Y015
+    _WhichOneofArgType__squash_merge_commit_title: _TypeAlias = _typing.Literal["_squash_merge_commit_title", b"_squash_merge_commit_title"]  # noqa: Y015
+    _WhichOneofReturnType__state: _TypeAlias = _typing.Literal["state"]  # noqa: Y015
+    _WhichOneofArgType__state: _TypeAlias = _typing.Literal["_state", b"_state"]  # noqa: Y015
+    _WhichOneofReturnType__statuses_url: _TypeAlias = _typing.Literal["statuses_url"]  # noqa: Y015
+    _WhichOneofArgType__statuses_url: _TypeAlias = _typing.Literal["_statuses_url", b"_statuses_url"]  # noqa: Y015
+    _WhichOneofReturnType__title: _TypeAlias = _typing.Literal["title"]  # noqa: Y015
+    _WhichOneofArgType__title: _TypeAlias = _typing.Literal["_title", b"_title"]  # noqa: Y015
+    _WhichOneofReturnType__updated_at: _TypeAlias = _typing.Literal["updated_at"]  # noqa: Y015
+    _WhichOneofArgType__updated_at: _TypeAlias = _typing.Literal["_updated_at", b"_updated_at"]  # noqa: Y015
+    _WhichOneofReturnType__use_squash_pr_title_as_default: _TypeAlias = _typing.Literal["use_squash_pr_title_as_default"]  # noqa: Y015
+    _WhichOneofArgType__use_squash_pr_title_as_default: _TypeAlias = _typing.Literal["_use_squash_pr_title_as_default", b"_use_squash_pr_title_as_default"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__active_lock_reason) -> _WhichOneofReturnType__active_lock_reason | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__additions) -> _WhichOneofReturnType__additions | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__allow_auto_merge) -> _WhichOneofReturnType__allow_auto_merge | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__allow_update_branch) -> _WhichOneofReturnType__allow_update_branch | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__author_association) -> _WhichOneofReturnType__author_association | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__body) -> _WhichOneofReturnType__body | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__changed_files) -> _WhichOneofReturnType__changed_files | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__closed_at) -> _WhichOneofReturnType__closed_at | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__comments) -> _WhichOneofReturnType__comments | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__comments_url) -> _WhichOneofReturnType__comments_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__commits) -> _WhichOneofReturnType__commits | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__commits_url) -> _WhichOneofReturnType__commits_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_at) -> _WhichOneofReturnType__created_at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__delete_branch_on_merge) -> _WhichOneofReturnType__delete_branch_on_merge | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__deletions) -> _WhichOneofReturnType__deletions | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__diff_url) -> _WhichOneofReturnType__diff_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__draft) -> _WhichOneofReturnType__draft | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__html_url) -> _WhichOneofReturnType__html_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__issue_url) -> _WhichOneofReturnType__issue_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__locked) -> _WhichOneofReturnType__locked | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__maintainer_can_modify) -> _WhichOneofReturnType__maintainer_can_modify | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__merge_commit_message) -> _WhichOneofReturnType__merge_commit_message | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__merge_commit_sha) -> _WhichOneofReturnType__merge_commit_sha | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__merge_commit_title) -> _WhichOneofReturnType__merge_commit_title | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__mergeable) -> _WhichOneofReturnType__mergeable | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mergeable_state) -> _WhichOneofReturnType__mergeable_state | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__merged) -> _WhichOneofReturnType__merged | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__merged_at) -> _WhichOneofReturnType__merged_at | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__node_id) -> _WhichOneofReturnType__node_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__patch_url) -> _WhichOneofReturnType__patch_url | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rebaseable) -> _WhichOneofReturnType__rebaseable | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__review_comment_url) -> _WhichOneofReturnType__review_comment_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__review_comments) -> _WhichOneofReturnType__review_comments | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__review_comments_url) -> _WhichOneofReturnType__review_comments_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__squash_merge_commit_message) -> _WhichOneofReturnType__squash_merge_commit_message | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__squash_merge_commit_title) -> _WhichOneofReturnType__squash_merge_commit_title | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__state) -> _WhichOneofReturnType__state | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__statuses_url) -> _WhichOneofReturnType__statuses_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__title) -> _WhichOneofReturnType__title | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__updated_at) -> _WhichOneofReturnType__updated_at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__use_squash_pr_title_as_default) -> _WhichOneofReturnType__use_squash_pr_title_as_default | None: ...
 
 Global___PullRequest: _TypeAlias = PullRequest  # noqa: Y015
 
@@ -317,17 +487,19 @@ class PullRequestBranch(_message.Message):
     def __init__(
         self,
         *,
-        label: _builtins.str = ...,
+        label: _builtins.str | None = ...,
         ref: _builtins.str = ...,
         sha: _builtins.str = ...,
         user: _user_pb2.User | None = ...,
         repo: _repository_pb2.Repository | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["repo", b"repo", "user", b"user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_label", b"_label", "label", b"label", "repo", b"repo", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "ref", b"ref", "repo", b"repo", "sha", b"sha", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_label", b"_label", "label", b"label", "ref", b"ref", "repo", b"repo", "sha", b"sha", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__label: _TypeAlias = _typing.Literal["label"]  # noqa: Y015
+    _WhichOneofArgType__label: _TypeAlias = _typing.Literal["_label", b"_label"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__label) -> _WhichOneofReturnType__label | None: ...
 
 Global___PullRequestBranch: _TypeAlias = PullRequestBranch  # noqa: Y015
 
@@ -409,13 +581,15 @@ class Link(_message.Message):
     def __init__(
         self,
         *,
-        href: _builtins.str = ...,
+        href: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_href", b"_href", "href", b"href"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["href", b"href"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_href", b"_href", "href", b"href"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__href: _TypeAlias = _typing.Literal["href"]  # noqa: Y015
+    _WhichOneofArgType__href: _TypeAlias = _typing.Literal["_href", b"_href"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__href) -> _WhichOneofReturnType__href | None: ...
 
 Global___Link: _TypeAlias = Link  # noqa: Y015
 
@@ -497,6 +671,8 @@ class RequestedReviewer(_message.Message):
     PERMISSION_FIELD_NUMBER: _builtins.int
     PARENT_FIELD_NUMBER: _builtins.int
     DELETED_FIELD_NUMBER: _builtins.int
+    STARRED_AT_FIELD_NUMBER: _builtins.int
+    USER_VIEW_TYPE_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """The number of the account or team."""
     node_id: _builtins.str
@@ -553,6 +729,10 @@ class RequestedReviewer(_message.Message):
     """What the team's members may do in its repositories. Absent for an account."""
     deleted: _builtins.bool
     """True where the team no longer exists. Absent for an account."""
+    starred_at: _builtins.str
+    """When the account starred something, in RFC 3339. Absent for a team."""
+    user_view_type: _builtins.str
+    """How much of the account the payload tells, for example `public`. Absent for a team."""
     @_builtins.property
     def parent(self) -> _team_pb2.Team:
         """The team in which this one is nested. Absent for an account, and for a team at the top."""
@@ -561,9 +741,9 @@ class RequestedReviewer(_message.Message):
         self,
         *,
         id: _builtins.int = ...,
-        node_id: _builtins.str = ...,
-        url: _builtins.str = ...,
-        html_url: _builtins.str = ...,
+        node_id: _builtins.str | None = ...,
+        url: _builtins.str | None = ...,
+        html_url: _builtins.str | None = ...,
         name: _builtins.str | None = ...,
         login: _builtins.str | None = ...,
         email: _builtins.str | None = ...,
@@ -589,10 +769,12 @@ class RequestedReviewer(_message.Message):
         permission: _builtins.str | None = ...,
         parent: _team_pb2.Team | None = ...,
         deleted: _builtins.bool | None = ...,
+        starred_at: _builtins.str | None = ...,
+        user_view_type: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_avatar_url", b"_avatar_url", "_deleted", b"_deleted", "_description", b"_description", "_email", b"_email", "_events_url", b"_events_url", "_followers_url", b"_followers_url", "_following_url", b"_following_url", "_gists_url", b"_gists_url", "_gravatar_id", b"_gravatar_id", "_login", b"_login", "_members_url", b"_members_url", "_name", b"_name", "_notification_setting", b"_notification_setting", "_organizations_url", b"_organizations_url", "_permission", b"_permission", "_privacy", b"_privacy", "_received_events_url", b"_received_events_url", "_repos_url", b"_repos_url", "_repositories_url", b"_repositories_url", "_site_admin", b"_site_admin", "_slug", b"_slug", "_starred_url", b"_starred_url", "_subscriptions_url", b"_subscriptions_url", "_type", b"_type", "avatar_url", b"avatar_url", "deleted", b"deleted", "description", b"description", "email", b"email", "events_url", b"events_url", "followers_url", b"followers_url", "following_url", b"following_url", "gists_url", b"gists_url", "gravatar_id", b"gravatar_id", "login", b"login", "members_url", b"members_url", "name", b"name", "notification_setting", b"notification_setting", "organizations_url", b"organizations_url", "parent", b"parent", "permission", b"permission", "privacy", b"privacy", "received_events_url", b"received_events_url", "repos_url", b"repos_url", "repositories_url", b"repositories_url", "site_admin", b"site_admin", "slug", b"slug", "starred_url", b"starred_url", "subscriptions_url", b"subscriptions_url", "type", b"type"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_avatar_url", b"_avatar_url", "_deleted", b"_deleted", "_description", b"_description", "_email", b"_email", "_events_url", b"_events_url", "_followers_url", b"_followers_url", "_following_url", b"_following_url", "_gists_url", b"_gists_url", "_gravatar_id", b"_gravatar_id", "_html_url", b"_html_url", "_login", b"_login", "_members_url", b"_members_url", "_name", b"_name", "_node_id", b"_node_id", "_notification_setting", b"_notification_setting", "_organizations_url", b"_organizations_url", "_permission", b"_permission", "_privacy", b"_privacy", "_received_events_url", b"_received_events_url", "_repos_url", b"_repos_url", "_repositories_url", b"_repositories_url", "_site_admin", b"_site_admin", "_slug", b"_slug", "_starred_at", b"_starred_at", "_starred_url", b"_starred_url", "_subscriptions_url", b"_subscriptions_url", "_type", b"_type", "_url", b"_url", "_user_view_type", b"_user_view_type", "avatar_url", b"avatar_url", "deleted", b"deleted", "description", b"description", "email", b"email", "events_url", b"events_url", "followers_url", b"followers_url", "following_url", b"following_url", "gists_url", b"gists_url", "gravatar_id", b"gravatar_id", "html_url", b"html_url", "login", b"login", "members_url", b"members_url", "name", b"name", "node_id", b"node_id", "notification_setting", b"notification_setting", "organizations_url", b"organizations_url", "parent", b"parent", "permission", b"permission", "privacy", b"privacy", "received_events_url", b"received_events_url", "repos_url", b"repos_url", "repositories_url", b"repositories_url", "site_admin", b"site_admin", "slug", b"slug", "starred_at", b"starred_at", "starred_url", b"starred_url", "subscriptions_url", b"subscriptions_url", "type", b"type", "url", b"url", "user_view_type", b"user_view_type"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_avatar_url", b"_avatar_url", "_deleted", b"_deleted", "_description", b"_description", "_email", b"_email", "_events_url", b"_events_url", "_followers_url", b"_followers_url", "_following_url", b"_following_url", "_gists_url", b"_gists_url", "_gravatar_id", b"_gravatar_id", "_login", b"_login", "_members_url", b"_members_url", "_name", b"_name", "_notification_setting", b"_notification_setting", "_organizations_url", b"_organizations_url", "_permission", b"_permission", "_privacy", b"_privacy", "_received_events_url", b"_received_events_url", "_repos_url", b"_repos_url", "_repositories_url", b"_repositories_url", "_site_admin", b"_site_admin", "_slug", b"_slug", "_starred_url", b"_starred_url", "_subscriptions_url", b"_subscriptions_url", "_type", b"_type", "avatar_url", b"avatar_url", "deleted", b"deleted", "description", b"description", "email", b"email", "events_url", b"events_url", "followers_url", b"followers_url", "following_url", b"following_url", "gists_url", b"gists_url", "gravatar_id", b"gravatar_id", "html_url", b"html_url", "id", b"id", "login", b"login", "members_url", b"members_url", "name", b"name", "node_id", b"node_id", "notification_setting", b"notification_setting", "organizations_url", b"organizations_url", "parent", b"parent", "permission", b"permission", "privacy", b"privacy", "received_events_url", b"received_events_url", "repos_url", b"repos_url", "repositories_url", b"repositories_url", "site_admin", b"site_admin", "slug", b"slug", "starred_url", b"starred_url", "subscriptions_url", b"subscriptions_url", "type", b"type", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_avatar_url", b"_avatar_url", "_deleted", b"_deleted", "_description", b"_description", "_email", b"_email", "_events_url", b"_events_url", "_followers_url", b"_followers_url", "_following_url", b"_following_url", "_gists_url", b"_gists_url", "_gravatar_id", b"_gravatar_id", "_html_url", b"_html_url", "_login", b"_login", "_members_url", b"_members_url", "_name", b"_name", "_node_id", b"_node_id", "_notification_setting", b"_notification_setting", "_organizations_url", b"_organizations_url", "_permission", b"_permission", "_privacy", b"_privacy", "_received_events_url", b"_received_events_url", "_repos_url", b"_repos_url", "_repositories_url", b"_repositories_url", "_site_admin", b"_site_admin", "_slug", b"_slug", "_starred_at", b"_starred_at", "_starred_url", b"_starred_url", "_subscriptions_url", b"_subscriptions_url", "_type", b"_type", "_url", b"_url", "_user_view_type", b"_user_view_type", "avatar_url", b"avatar_url", "deleted", b"deleted", "description", b"description", "email", b"email", "events_url", b"events_url", "followers_url", b"followers_url", "following_url", b"following_url", "gists_url", b"gists_url", "gravatar_id", b"gravatar_id", "html_url", b"html_url", "id", b"id", "login", b"login", "members_url", b"members_url", "name", b"name", "node_id", b"node_id", "notification_setting", b"notification_setting", "organizations_url", b"organizations_url", "parent", b"parent", "permission", b"permission", "privacy", b"privacy", "received_events_url", b"received_events_url", "repos_url", b"repos_url", "repositories_url", b"repositories_url", "site_admin", b"site_admin", "slug", b"slug", "starred_at", b"starred_at", "starred_url", b"starred_url", "subscriptions_url", b"subscriptions_url", "type", b"type", "url", b"url", "user_view_type", b"user_view_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__avatar_url: _TypeAlias = _typing.Literal["avatar_url"]  # noqa: Y015
     _WhichOneofArgType__avatar_url: _TypeAlias = _typing.Literal["_avatar_url", b"_avatar_url"]  # noqa: Y015
@@ -612,12 +794,16 @@ class RequestedReviewer(_message.Message):
     _WhichOneofArgType__gists_url: _TypeAlias = _typing.Literal["_gists_url", b"_gists_url"]  # noqa: Y015
     _WhichOneofReturnType__gravatar_id: _TypeAlias = _typing.Literal["gravatar_id"]  # noqa: Y015
     _WhichOneofArgType__gravatar_id: _TypeAlias = _typing.Literal["_gravatar_id", b"_gravatar_id"]  # noqa: Y015
+    _WhichOneofReturnType__html_url: _TypeAlias = _typing.Literal["html_url"]  # noqa: Y015
+    _WhichOneofArgType__html_url: _TypeAlias = _typing.Literal["_html_url", b"_html_url"]  # noqa: Y015
     _WhichOneofReturnType__login: _TypeAlias = _typing.Literal["login"]  # noqa: Y015
     _WhichOneofArgType__login: _TypeAlias = _typing.Literal["_login", b"_login"]  # noqa: Y015
     _WhichOneofReturnType__members_url: _TypeAlias = _typing.Literal["members_url"]  # noqa: Y015
     _WhichOneofArgType__members_url: _TypeAlias = _typing.Literal["_members_url", b"_members_url"]  # noqa: Y015
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
     _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    _WhichOneofReturnType__node_id: _TypeAlias = _typing.Literal["node_id"]  # noqa: Y015
+    _WhichOneofArgType__node_id: _TypeAlias = _typing.Literal["_node_id", b"_node_id"]  # noqa: Y015
     _WhichOneofReturnType__notification_setting: _TypeAlias = _typing.Literal["notification_setting"]  # noqa: Y015
     _WhichOneofArgType__notification_setting: _TypeAlias = _typing.Literal["_notification_setting", b"_notification_setting"]  # noqa: Y015
     _WhichOneofReturnType__organizations_url: _TypeAlias = _typing.Literal["organizations_url"]  # noqa: Y015
@@ -636,12 +822,18 @@ class RequestedReviewer(_message.Message):
     _WhichOneofArgType__site_admin: _TypeAlias = _typing.Literal["_site_admin", b"_site_admin"]  # noqa: Y015
     _WhichOneofReturnType__slug: _TypeAlias = _typing.Literal["slug"]  # noqa: Y015
     _WhichOneofArgType__slug: _TypeAlias = _typing.Literal["_slug", b"_slug"]  # noqa: Y015
+    _WhichOneofReturnType__starred_at: _TypeAlias = _typing.Literal["starred_at"]  # noqa: Y015
+    _WhichOneofArgType__starred_at: _TypeAlias = _typing.Literal["_starred_at", b"_starred_at"]  # noqa: Y015
     _WhichOneofReturnType__starred_url: _TypeAlias = _typing.Literal["starred_url"]  # noqa: Y015
     _WhichOneofArgType__starred_url: _TypeAlias = _typing.Literal["_starred_url", b"_starred_url"]  # noqa: Y015
     _WhichOneofReturnType__subscriptions_url: _TypeAlias = _typing.Literal["subscriptions_url"]  # noqa: Y015
     _WhichOneofArgType__subscriptions_url: _TypeAlias = _typing.Literal["_subscriptions_url", b"_subscriptions_url"]  # noqa: Y015
     _WhichOneofReturnType__type: _TypeAlias = _typing.Literal["type"]  # noqa: Y015
     _WhichOneofArgType__type: _TypeAlias = _typing.Literal["_type", b"_type"]  # noqa: Y015
+    _WhichOneofReturnType__url: _TypeAlias = _typing.Literal["url"]  # noqa: Y015
+    _WhichOneofArgType__url: _TypeAlias = _typing.Literal["_url", b"_url"]  # noqa: Y015
+    _WhichOneofReturnType__user_view_type: _TypeAlias = _typing.Literal["user_view_type"]  # noqa: Y015
+    _WhichOneofArgType__user_view_type: _TypeAlias = _typing.Literal["_user_view_type", b"_user_view_type"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__avatar_url) -> _WhichOneofReturnType__avatar_url | None: ...
     @_typing.overload
@@ -661,11 +853,15 @@ class RequestedReviewer(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__gravatar_id) -> _WhichOneofReturnType__gravatar_id | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__html_url) -> _WhichOneofReturnType__html_url | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__login) -> _WhichOneofReturnType__login | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__members_url) -> _WhichOneofReturnType__members_url | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__node_id) -> _WhichOneofReturnType__node_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__notification_setting) -> _WhichOneofReturnType__notification_setting | None: ...
     @_typing.overload
@@ -685,10 +881,367 @@ class RequestedReviewer(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__slug) -> _WhichOneofReturnType__slug | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__starred_at) -> _WhichOneofReturnType__starred_at | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__starred_url) -> _WhichOneofReturnType__starred_url | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__subscriptions_url) -> _WhichOneofReturnType__subscriptions_url | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__url) -> _WhichOneofReturnType__url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user_view_type) -> _WhichOneofReturnType__user_view_type | None: ...
 
 Global___RequestedReviewer: _TypeAlias = RequestedReviewer  # noqa: Y015
+
+@_typing.final
+class PullRequestReviewComment(_message.Message):
+    """A comment on the code of a pull request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URL_FIELD_NUMBER: _builtins.int
+    PULL_REQUEST_REVIEW_ID_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    DIFF_HUNK_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    ORIGINAL_POSITION_FIELD_NUMBER: _builtins.int
+    COMMIT_ID_FIELD_NUMBER: _builtins.int
+    ORIGINAL_COMMIT_ID_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    UPDATED_AT_FIELD_NUMBER: _builtins.int
+    HTML_URL_FIELD_NUMBER: _builtins.int
+    PULL_REQUEST_URL_FIELD_NUMBER: _builtins.int
+    AUTHOR_ASSOCIATION_FIELD_NUMBER: _builtins.int
+    LINKS_FIELD_NUMBER: _builtins.int
+    REACTIONS_FIELD_NUMBER: _builtins.int
+    START_LINE_FIELD_NUMBER: _builtins.int
+    ORIGINAL_START_LINE_FIELD_NUMBER: _builtins.int
+    START_SIDE_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
+    ORIGINAL_LINE_FIELD_NUMBER: _builtins.int
+    SIDE_FIELD_NUMBER: _builtins.int
+    IN_REPLY_TO_ID_FIELD_NUMBER: _builtins.int
+    SUBJECT_TYPE_FIELD_NUMBER: _builtins.int
+    url: _builtins.str
+    """The pull request review comment in the REST API."""
+    pull_request_review_id: _builtins.int
+    """The number of the review it belongs to. Absent where it belongs to none."""
+    id: _builtins.int
+    """The pull request review comment's number."""
+    node_id: _builtins.str
+    """The pull request review comment's id in the GraphQL API."""
+    diff_hunk: _builtins.str
+    """The part of the diff that it is about."""
+    path: _builtins.str
+    """The file."""
+    position: _builtins.int
+    """The line of the diff. Absent where the code has changed since."""
+    original_position: _builtins.int
+    """The line of the diff, as it was when the comment was written."""
+    commit_id: _builtins.str
+    """The SHA of the newest commit that it applies to."""
+    original_commit_id: _builtins.str
+    """The SHA of the commit that it was written on."""
+    body: _builtins.str
+    """The text, in Markdown."""
+    created_at: _builtins.str
+    """When the pull request review comment was made, in RFC 3339."""
+    updated_at: _builtins.str
+    """When the pull request review comment was last changed, in RFC 3339."""
+    html_url: _builtins.str
+    """The pull request review comment's page."""
+    pull_request_url: _builtins.str
+    """The pull request in the REST API."""
+    author_association: _builtins.str
+    """What its author is to the repository, for example `OWNER`, `MEMBER`, `CONTRIBUTOR` or `NONE`."""
+    start_line: _builtins.int
+    """The first line. Absent where it is about one line only."""
+    original_start_line: _builtins.int
+    """The first line, as it was when the comment was written. Absent where it is about one line only."""
+    start_side: _builtins.str
+    """The side of the diff on which the first line is: `LEFT` or `RIGHT`. Absent where it is about one line only."""
+    line: _builtins.int
+    """The line, or the last one. Absent where the code has changed since, or where it is about the file."""
+    original_line: _builtins.int
+    """The line, or the last one, as it was when the comment was written. Absent where it is about the file."""
+    side: _builtins.str
+    """The side of the diff on which the line is: `LEFT` is before, `RIGHT` after."""
+    in_reply_to_id: _builtins.int
+    """The number of the comment that it answers. Absent where it answers none."""
+    subject_type: _builtins.str
+    """What it is about: `line` or `file`."""
+    @_builtins.property
+    def user(self) -> _user_pb2.User:
+        """Who wrote it. Absent where the account is gone."""
+
+    @_builtins.property
+    def links(self) -> Global___PullRequestReviewCommentLinks:
+        """The resources around it. The payload calls it `_links`."""
+
+    @_builtins.property
+    def reactions(self) -> _issue_pb2.Reactions:
+        """How many reacted, and how."""
+
+    def __init__(
+        self,
+        *,
+        url: _builtins.str | None = ...,
+        pull_request_review_id: _builtins.int | None = ...,
+        id: _builtins.int | None = ...,
+        node_id: _builtins.str | None = ...,
+        diff_hunk: _builtins.str | None = ...,
+        path: _builtins.str | None = ...,
+        position: _builtins.int | None = ...,
+        original_position: _builtins.int | None = ...,
+        commit_id: _builtins.str | None = ...,
+        original_commit_id: _builtins.str | None = ...,
+        user: _user_pb2.User | None = ...,
+        body: _builtins.str | None = ...,
+        created_at: _builtins.str | None = ...,
+        updated_at: _builtins.str | None = ...,
+        html_url: _builtins.str | None = ...,
+        pull_request_url: _builtins.str | None = ...,
+        author_association: _builtins.str | None = ...,
+        links: Global___PullRequestReviewCommentLinks | None = ...,
+        reactions: _issue_pb2.Reactions | None = ...,
+        start_line: _builtins.int | None = ...,
+        original_start_line: _builtins.int | None = ...,
+        start_side: _builtins.str | None = ...,
+        line: _builtins.int | None = ...,
+        original_line: _builtins.int | None = ...,
+        side: _builtins.str | None = ...,
+        in_reply_to_id: _builtins.int | None = ...,
+        subject_type: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_author_association", b"_author_association", "_body", b"_body", "_commit_id", b"_commit_id", "_created_at", b"_created_at", "_diff_hunk", b"_diff_hunk", "_html_url", b"_html_url", "_id", b"_id", "_in_reply_to_id", b"_in_reply_to_id", "_line", b"_line", "_node_id", b"_node_id", "_original_commit_id", b"_original_commit_id", "_original_line", b"_original_line", "_original_position", b"_original_position", "_original_start_line", b"_original_start_line", "_path", b"_path", "_position", b"_position", "_pull_request_review_id", b"_pull_request_review_id", "_pull_request_url", b"_pull_request_url", "_side", b"_side", "_start_line", b"_start_line", "_start_side", b"_start_side", "_subject_type", b"_subject_type", "_updated_at", b"_updated_at", "_url", b"_url", "author_association", b"author_association", "body", b"body", "commit_id", b"commit_id", "created_at", b"created_at", "diff_hunk", b"diff_hunk", "html_url", b"html_url", "id", b"id", "in_reply_to_id", b"in_reply_to_id", "line", b"line", "links", b"links", "node_id", b"node_id", "original_commit_id", b"original_commit_id", "original_line", b"original_line", "original_position", b"original_position", "original_start_line", b"original_start_line", "path", b"path", "position", b"position", "pull_request_review_id", b"pull_request_review_id", "pull_request_url", b"pull_request_url", "reactions", b"reactions", "side", b"side", "start_line", b"start_line", "start_side", b"start_side", "subject_type", b"subject_type", "updated_at", b"updated_at", "url", b"url", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_author_association", b"_author_association", "_body", b"_body", "_commit_id", b"_commit_id", "_created_at", b"_created_at", "_diff_hunk", b"_diff_hunk", "_html_url", b"_html_url", "_id", b"_id", "_in_reply_to_id", b"_in_reply_to_id", "_line", b"_line", "_node_id", b"_node_id", "_original_commit_id", b"_original_commit_id", "_original_line", b"_original_line", "_original_position", b"_original_position", "_original_start_line", b"_original_start_line", "_path", b"_path", "_position", b"_position", "_pull_request_review_id", b"_pull_request_review_id", "_pull_request_url", b"_pull_request_url", "_side", b"_side", "_start_line", b"_start_line", "_start_side", b"_start_side", "_subject_type", b"_subject_type", "_updated_at", b"_updated_at", "_url", b"_url", "author_association", b"author_association", "body", b"body", "commit_id", b"commit_id", "created_at", b"created_at", "diff_hunk", b"diff_hunk", "html_url", b"html_url", "id", b"id", "in_reply_to_id", b"in_reply_to_id", "line", b"line", "links", b"links", "node_id", b"node_id", "original_commit_id", b"original_commit_id", "original_line", b"original_line", "original_position", b"original_position", "original_start_line", b"original_start_line", "path", b"path", "position", b"position", "pull_request_review_id", b"pull_request_review_id", "pull_request_url", b"pull_request_url", "reactions", b"reactions", "side", b"side", "start_line", b"start_line", "start_side", b"start_side", "subject_type", b"subject_type", "updated_at", b"updated_at", "url", b"url", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__author_association: _TypeAlias = _typing.Literal["author_association"]  # noqa: Y015
+    _WhichOneofArgType__author_association: _TypeAlias = _typing.Literal["_author_association", b"_author_association"]  # noqa: Y015
+    _WhichOneofReturnType__body: _TypeAlias = _typing.Literal["body"]  # noqa: Y015
+    _WhichOneofArgType__body: _TypeAlias = _typing.Literal["_body", b"_body"]  # noqa: Y015
+    _WhichOneofReturnType__commit_id: _TypeAlias = _typing.Literal["commit_id"]  # noqa: Y015
+    _WhichOneofArgType__commit_id: _TypeAlias = _typing.Literal["_commit_id", b"_commit_id"]  # noqa: Y015
+    _WhichOneofReturnType__created_at: _TypeAlias = _typing.Literal["created_at"]  # noqa: Y015
+    _WhichOneofArgType__created_at: _TypeAlias = _typing.Literal["_created_at", b"_created_at"]  # noqa: Y015
+    _WhichOneofReturnType__diff_hunk: _TypeAlias = _typing.Literal["diff_hunk"]  # noqa: Y015
+    _WhichOneofArgType__diff_hunk: _TypeAlias = _typing.Literal["_diff_hunk", b"_diff_hunk"]  # noqa: Y015
+    _WhichOneofReturnType__html_url: _TypeAlias = _typing.Literal["html_url"]  # noqa: Y015
+    _WhichOneofArgType__html_url: _TypeAlias = _typing.Literal["_html_url", b"_html_url"]  # noqa: Y015
+    _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
+    _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
+    _WhichOneofReturnType__in_reply_to_id: _TypeAlias = _typing.Literal["in_reply_to_id"]  # noqa: Y015
+    _WhichOneofArgType__in_reply_to_id: _TypeAlias = _typing.Literal["_in_reply_to_id", b"_in_reply_to_id"]  # noqa: Y015
+    _WhichOneofReturnType__line: _TypeAlias = _typing.Literal["line"]  # noqa: Y015
+    _WhichOneofArgType__line: _TypeAlias = _typing.Literal["_line", b"_line"]  # noqa: Y015
+    _WhichOneofReturnType__node_id: _TypeAlias = _typing.Literal["node_id"]  # noqa: Y015
+    _WhichOneofArgType__node_id: _TypeAlias = _typing.Literal["_node_id", b"_node_id"]  # noqa: Y015
+    _WhichOneofReturnType__original_commit_id: _TypeAlias = _typing.Literal["original_commit_id"]  # noqa: Y015
+    _WhichOneofArgType__original_commit_id: _TypeAlias = _typing.Literal["_original_commit_id", b"_original_commit_id"]  # noqa: Y015
+    _WhichOneofReturnType__original_line: _TypeAlias = _typing.Literal["original_line"]  # noqa: Y015
+    _WhichOneofArgType__original_line: _TypeAlias = _typing.Literal["_original_line", b"_original_line"]  # noqa: Y015
+    _WhichOneofReturnType__original_position: _TypeAlias = _typing.Literal["original_position"]  # noqa: Y015
+    _WhichOneofArgType__original_position: _TypeAlias = _typing.Literal["_original_position", b"_original_position"]  # noqa: Y015
+    _WhichOneofReturnType__original_start_line: _TypeAlias = _typing.Literal["original_start_line"]  # noqa: Y015
+    _WhichOneofArgType__original_start_line: _TypeAlias = _typing.Literal["_original_start_line", b"_original_start_line"]  # noqa: Y015
+    _WhichOneofReturnType__path: _TypeAlias = _typing.Literal["path"]  # noqa: Y015
+    _WhichOneofArgType__path: _TypeAlias = _typing.Literal["_path", b"_path"]  # noqa: Y015
+    _WhichOneofReturnType__position: _TypeAlias = _typing.Literal["position"]  # noqa: Y015
+    _WhichOneofArgType__position: _TypeAlias = _typing.Literal["_position", b"_position"]  # noqa: Y015
+    _WhichOneofReturnType__pull_request_review_id: _TypeAlias = _typing.Literal["pull_request_review_id"]  # noqa: Y015
+    _WhichOneofArgType__pull_request_review_id: _TypeAlias = _typing.Literal["_pull_request_review_id", b"_pull_request_review_id"]  # noqa: Y015
+    _WhichOneofReturnType__pull_request_url: _TypeAlias = _typing.Literal["pull_request_url"]  # noqa: Y015
+    _WhichOneofArgType__pull_request_url: _TypeAlias = _typing.Literal["_pull_request_url", b"_pull_request_url"]  # noqa: Y015
+    _WhichOneofReturnType__side: _TypeAlias = _typing.Literal["side"]  # noqa: Y015
+    _WhichOneofArgType__side: _TypeAlias = _typing.Literal["_side", b"_side"]  # noqa: Y015
+    _WhichOneofReturnType__start_line: _TypeAlias = _typing.Literal["start_line"]  # noqa: Y015
+    _WhichOneofArgType__start_line: _TypeAlias = _typing.Literal["_start_line", b"_start_line"]  # noqa: Y015
+    _WhichOneofReturnType__start_side: _TypeAlias = _typing.Literal["start_side"]  # noqa: Y015
+    _WhichOneofArgType__start_side: _TypeAlias = _typing.Literal["_start_side", b"_start_side"]  # noqa: Y015
+    _WhichOneofReturnType__subject_type: _TypeAlias = _typing.Literal["subject_type"]  # noqa: Y015
+    _WhichOneofArgType__subject_type: _TypeAlias = _typing.Literal["_subject_type", b"_subject_type"]  # noqa: Y015
+    _WhichOneofReturnType__updated_at: _TypeAlias = _typing.Literal["updated_at"]  # noqa: Y015
+    _WhichOneofArgType__updated_at: _TypeAlias = _typing.Literal["_updated_at", b"_updated_at"]  # noqa: Y015
+    _WhichOneofReturnType__url: _TypeAlias = _typing.Literal["url"]  # noqa: Y015
+    _WhichOneofArgType__url: _TypeAlias = _typing.Literal["_url", b"_url"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__author_association) -> _WhichOneofReturnType__author_association | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__body) -> _WhichOneofReturnType__body | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__commit_id) -> _WhichOneofReturnType__commit_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_at) -> _WhichOneofReturnType__created_at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__diff_hunk) -> _WhichOneofReturnType__diff_hunk | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__html_url) -> _WhichOneofReturnType__html_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__in_reply_to_id) -> _WhichOneofReturnType__in_reply_to_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__line) -> _WhichOneofReturnType__line | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__node_id) -> _WhichOneofReturnType__node_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__original_commit_id) -> _WhichOneofReturnType__original_commit_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__original_line) -> _WhichOneofReturnType__original_line | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__original_position) -> _WhichOneofReturnType__original_position | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__original_start_line) -> _WhichOneofReturnType__original_start_line | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__path) -> _WhichOneofReturnType__path | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__position) -> _WhichOneofReturnType__position | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pull_request_review_id) -> _WhichOneofReturnType__pull_request_review_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pull_request_url) -> _WhichOneofReturnType__pull_request_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__side) -> _WhichOneofReturnType__side | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__start_line) -> _WhichOneofReturnType__start_line | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__start_side) -> _WhichOneofReturnType__start_side | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__subject_type) -> _WhichOneofReturnType__subject_type | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__updated_at) -> _WhichOneofReturnType__updated_at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__url) -> _WhichOneofReturnType__url | None: ...
+
+Global___PullRequestReviewComment: _TypeAlias = PullRequestReviewComment  # noqa: Y015
+
+@_typing.final
+class PullRequestReviewCommentLinks(_message.Message):
+    """The resources around a comment, as links."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SELF_FIELD_NUMBER: _builtins.int
+    HTML_FIELD_NUMBER: _builtins.int
+    PULL_REQUEST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def self(self) -> Global___Link:
+        """It itself."""
+
+    @_builtins.property
+    def html(self) -> Global___Link:
+        """Its page."""
+
+    @_builtins.property
+    def pull_request(self) -> Global___Link:
+        """The pull request."""
+
+    def __init__(
+        self_,  # pyright: ignore[reportSelfClsParameterName]
+        *,
+        self: Global___Link | None = ...,
+        html: Global___Link | None = ...,
+        pull_request: Global___Link | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["html", b"html", "pull_request", b"pull_request", "self", b"self"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["html", b"html", "pull_request", b"pull_request", "self", b"self"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PullRequestReviewCommentLinks: _TypeAlias = PullRequestReviewCommentLinks  # noqa: Y015
+
+@_typing.final
+class PullRequestStack(_message.Message):
+    """A stack of pull requests, each into the branch of the one beneath."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """The stack's number among all stacks of GitHub."""
+    number: _builtins.int
+    """The number by which the repository knows it."""
+    size: _builtins.int
+    """How many pull requests are in it."""
+    position: _builtins.int
+    """Which of them this is, counted from 1 at the bottom."""
+    @_builtins.property
+    def base(self) -> Global___PullRequestStackBase:
+        """The branch into which all of it is to go."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int | None = ...,
+        number: _builtins.int | None = ...,
+        size: _builtins.int | None = ...,
+        position: _builtins.int | None = ...,
+        base: Global___PullRequestStackBase | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "_number", b"_number", "_position", b"_position", "_size", b"_size", "base", b"base", "id", b"id", "number", b"number", "position", b"position", "size", b"size"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "_number", b"_number", "_position", b"_position", "_size", b"_size", "base", b"base", "id", b"id", "number", b"number", "position", b"position", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
+    _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
+    _WhichOneofReturnType__number: _TypeAlias = _typing.Literal["number"]  # noqa: Y015
+    _WhichOneofArgType__number: _TypeAlias = _typing.Literal["_number", b"_number"]  # noqa: Y015
+    _WhichOneofReturnType__position: _TypeAlias = _typing.Literal["position"]  # noqa: Y015
+    _WhichOneofArgType__position: _TypeAlias = _typing.Literal["_position", b"_position"]  # noqa: Y015
+    _WhichOneofReturnType__size: _TypeAlias = _typing.Literal["size"]  # noqa: Y015
+    _WhichOneofArgType__size: _TypeAlias = _typing.Literal["_size", b"_size"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__number) -> _WhichOneofReturnType__number | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__position) -> _WhichOneofReturnType__position | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__size) -> _WhichOneofReturnType__size | None: ...
+
+Global___PullRequestStack: _TypeAlias = PullRequestStack  # noqa: Y015
+
+@_typing.final
+class PullRequestStackBase(_message.Message):
+    """The branch into which a stack is to go."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REF_FIELD_NUMBER: _builtins.int
+    SHA_FIELD_NUMBER: _builtins.int
+    ref: _builtins.str
+    """The branch."""
+    sha: _builtins.str
+    """The SHA of the commit at its tip."""
+    def __init__(
+        self,
+        *,
+        ref: _builtins.str | None = ...,
+        sha: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ref", b"_ref", "_sha", b"_sha", "ref", b"ref", "sha", b"sha"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ref", b"_ref", "_sha", b"_sha", "ref", b"ref", "sha", b"sha"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__ref: _TypeAlias = _typing.Literal["ref"]  # noqa: Y015
+    _WhichOneofArgType__ref: _TypeAlias = _typing.Literal["_ref", b"_ref"]  # noqa: Y015
+    _WhichOneofReturnType__sha: _TypeAlias = _typing.Literal["sha"]  # noqa: Y015
+    _WhichOneofArgType__sha: _TypeAlias = _typing.Literal["_sha", b"_sha"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ref) -> _WhichOneofReturnType__ref | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sha) -> _WhichOneofReturnType__sha | None: ...
+
+Global___PullRequestStackBase: _TypeAlias = PullRequestStackBase  # noqa: Y015

@@ -24,12 +24,13 @@ _sym_db = _symbol_database.Default()
 
 from certes.community.github.v1 import app_pb2 as certes_dot_community_dot_github_dot_v1_dot_app__pb2
 from certes.community.github.v1 import commit_pb2 as certes_dot_community_dot_github_dot_v1_dot_commit__pb2
+from certes.community.github.v1 import enterprise_pb2 as certes_dot_community_dot_github_dot_v1_dot_enterprise__pb2
 from certes.community.github.v1 import repository_pb2 as certes_dot_community_dot_github_dot_v1_dot_repository__pb2
 from certes.community.github.v1 import user_pb2 as certes_dot_community_dot_github_dot_v1_dot_user__pb2
 from certes.v1 import options_pb2 as certes_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+certes/community/github/v1/push_event.proto\x12\x1a\x63\x65rtes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a\'certes/community/github/v1/commit.proto\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/user.proto\x1a\x17\x63\x65rtes/v1/options.proto\"\xf4\x04\n\tPushEvent\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\t\x12\x0f\n\x07\x63reated\x18\x04 \x01(\x08\x12\x0f\n\x07\x64\x65leted\x18\x05 \x01(\x08\x12\x0e\n\x06\x66orced\x18\x06 \x01(\x08\x12\x15\n\x08\x62\x61se_ref\x18\x07 \x01(\tH\x00\x88\x01\x01\x12\x0f\n\x07\x63ompare\x18\x08 \x01(\t\x12\x33\n\x07\x63ommits\x18\t \x03(\x0b\x32\".certes.community.github.v1.Commit\x12\x37\n\x0bhead_commit\x18\n \x01(\x0b\x32\".certes.community.github.v1.Commit\x12:\n\nrepository\x18\x0b \x01(\x0b\x32&.certes.community.github.v1.Repository\x12\x33\n\x06pusher\x18\x0c \x01(\x0b\x32#.certes.community.github.v1.GitUser\x12\x30\n\x06sender\x18\r \x01(\x0b\x32 .certes.community.github.v1.User\x12>\n\x0cinstallation\x18\x0e \x01(\x0b\x32(.certes.community.github.v1.Installation\x12>\n\x0corganization\x18\x0f \x01(\x0b\x32(.certes.community.github.v1.Organization:C\x82\x8d\x1d?\n\x04push\x12\x1c\n\x04repo\x12\x14repository.full_name\x12\x19\n\x03org\x12\x12organization.loginB\x0b\n\t_base_refB$\x82\x8d\x1d \n\x14\x63ommunity.certes.dev\x12\x06github\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+certes/community/github/v1/push_event.proto\x12\x1a\x63\x65rtes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a\'certes/community/github/v1/commit.proto\x1a+certes/community/github/v1/enterprise.proto\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/user.proto\x1a\x17\x63\x65rtes/v1/options.proto\"\xd4\x05\n\tPushEvent\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\t\x12\x0f\n\x07\x63reated\x18\x04 \x01(\x08\x12\x0f\n\x07\x64\x65leted\x18\x05 \x01(\x08\x12\x0e\n\x06\x66orced\x18\x06 \x01(\x08\x12\x15\n\x08\x62\x61se_ref\x18\x07 \x01(\tH\x00\x88\x01\x01\x12\x0f\n\x07\x63ompare\x18\x08 \x01(\t\x12\x33\n\x07\x63ommits\x18\t \x03(\x0b\x32\".certes.community.github.v1.Commit\x12\x37\n\x0bhead_commit\x18\n \x01(\x0b\x32\".certes.community.github.v1.Commit\x12:\n\nrepository\x18\x0b \x01(\x0b\x32&.certes.community.github.v1.Repository\x12\x33\n\x06pusher\x18\x0c \x01(\x0b\x32#.certes.community.github.v1.GitUser\x12\x30\n\x06sender\x18\r \x01(\x0b\x32 .certes.community.github.v1.User\x12>\n\x0cinstallation\x18\x0e \x01(\x0b\x32(.certes.community.github.v1.Installation\x12>\n\x0corganization\x18\x0f \x01(\x0b\x32(.certes.community.github.v1.Organization\x12:\n\nenterprise\x18\x10 \x01(\x0b\x32&.certes.community.github.v1.Enterprise:g\x82\x8d\x1d\x63\n\x04push\x12\x1c\n\x04repo\x12\x14repository.full_name\x12\x19\n\x03org\x12\x12organization.login\x12\x16\n\x06sender\x12\x0csender.login\x12\n\n\x03ref\x12\x03refB\x0b\n\t_base_refB$\x82\x8d\x1d \n\x14\x63ommunity.certes.dev\x12\x06github\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,7 +39,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\202\215\035 \n\024community.certes.dev\022\006github\030\001'
   _globals['_PUSHEVENT']._loaded_options = None
-  _globals['_PUSHEVENT']._serialized_options = b'\202\215\035?\n\004push\022\034\n\004repo\022\024repository.full_name\022\031\n\003org\022\022organization.login'
-  _globals['_PUSHEVENT']._serialized_start=264
-  _globals['_PUSHEVENT']._serialized_end=892
+  _globals['_PUSHEVENT']._serialized_options = b'\202\215\035c\n\004push\022\034\n\004repo\022\024repository.full_name\022\031\n\003org\022\022organization.login\022\026\n\006sender\022\014sender.login\022\n\n\003ref\022\003ref'
+  _globals['_PUSHEVENT']._serialized_start=309
+  _globals['_PUSHEVENT']._serialized_end=1033
 # @@protoc_insertion_point(module_scope)

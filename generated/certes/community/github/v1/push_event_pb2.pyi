@@ -5,6 +5,7 @@ Somebody pushed to a branch or tag."""
 
 from certes.community.github.v1 import app_pb2 as _app_pb2
 from certes.community.github.v1 import commit_pb2 as _commit_pb2
+from certes.community.github.v1 import enterprise_pb2 as _enterprise_pb2
 from certes.community.github.v1 import repository_pb2 as _repository_pb2
 from certes.community.github.v1 import user_pb2 as _user_pb2
 from collections import abc as _abc
@@ -43,6 +44,7 @@ class PushEvent(_message.Message):
     SENDER_FIELD_NUMBER: _builtins.int
     INSTALLATION_FIELD_NUMBER: _builtins.int
     ORGANIZATION_FIELD_NUMBER: _builtins.int
+    ENTERPRISE_FIELD_NUMBER: _builtins.int
     ref: _builtins.str
     """The full Git reference that was pushed: `refs/heads/main`, `refs/tags/v1.2`."""
     before: _builtins.str
@@ -87,6 +89,10 @@ class PushEvent(_message.Message):
     def organization(self) -> _user_pb2.Organization:
         """The organization that owns the repository. Absent where a person owns it."""
 
+    @_builtins.property
+    def enterprise(self) -> _enterprise_pb2.Enterprise:
+        """The enterprise to which the organization belongs. Absent where it belongs to none."""
+
     def __init__(
         self,
         *,
@@ -105,10 +111,11 @@ class PushEvent(_message.Message):
         sender: _user_pb2.User | None = ...,
         installation: _app_pb2.Installation | None = ...,
         organization: _user_pb2.Organization | None = ...,
+        enterprise: _enterprise_pb2.Enterprise | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_base_ref", b"_base_ref", "base_ref", b"base_ref", "head_commit", b"head_commit", "installation", b"installation", "organization", b"organization", "pusher", b"pusher", "repository", b"repository", "sender", b"sender"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_base_ref", b"_base_ref", "base_ref", b"base_ref", "enterprise", b"enterprise", "head_commit", b"head_commit", "installation", b"installation", "organization", b"organization", "pusher", b"pusher", "repository", b"repository", "sender", b"sender"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_base_ref", b"_base_ref", "after", b"after", "base_ref", b"base_ref", "before", b"before", "commits", b"commits", "compare", b"compare", "created", b"created", "deleted", b"deleted", "forced", b"forced", "head_commit", b"head_commit", "installation", b"installation", "organization", b"organization", "pusher", b"pusher", "ref", b"ref", "repository", b"repository", "sender", b"sender"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_base_ref", b"_base_ref", "after", b"after", "base_ref", b"base_ref", "before", b"before", "commits", b"commits", "compare", b"compare", "created", b"created", "deleted", b"deleted", "enterprise", b"enterprise", "forced", b"forced", "head_commit", b"head_commit", "installation", b"installation", "organization", b"organization", "pusher", b"pusher", "ref", b"ref", "repository", b"repository", "sender", b"sender"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__base_ref: _TypeAlias = _typing.Literal["base_ref"]  # noqa: Y015
     _WhichOneofArgType__base_ref: _TypeAlias = _typing.Literal["_base_ref", b"_base_ref"]  # noqa: Y015

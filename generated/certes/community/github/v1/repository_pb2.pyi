@@ -13,10 +13,10 @@ import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 10):
-    from typing import TypeAlias as _TypeAlias
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    from typing_extensions import TypeAlias as _TypeAlias
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -122,6 +122,20 @@ class Repository(_message.Message):
     PUBLIC_FIELD_NUMBER: _builtins.int
     ORGANIZATION_FIELD_NUMBER: _builtins.int
     CUSTOM_PROPERTIES_FIELD_NUMBER: _builtins.int
+    TEMPLATE_REPOSITORY_FIELD_NUMBER: _builtins.int
+    TEMP_CLONE_TOKEN_FIELD_NUMBER: _builtins.int
+    SUBSCRIBERS_COUNT_FIELD_NUMBER: _builtins.int
+    NETWORK_COUNT_FIELD_NUMBER: _builtins.int
+    STARRED_AT_FIELD_NUMBER: _builtins.int
+    ANONYMOUS_ACCESS_ENABLED_FIELD_NUMBER: _builtins.int
+    ROLE_NAME_FIELD_NUMBER: _builtins.int
+    CODE_OF_CONDUCT_FIELD_NUMBER: _builtins.int
+    SECURITY_AND_ANALYSIS_FIELD_NUMBER: _builtins.int
+    CODE_SEARCH_INDEX_STATUS_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    HAS_PULL_REQUESTS_FIELD_NUMBER: _builtins.int
+    PULL_REQUEST_CREATION_POLICY_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """The repository's number, which survives renaming and transfer."""
     node_id: _builtins.str
@@ -300,6 +314,22 @@ class Repository(_message.Message):
     """Whether everybody can see the repository."""
     organization: _builtins.str
     """The handle of the organization that owns the repository. Push events only."""
+    temp_clone_token: _builtins.str
+    """A token to clone it with. Absent where there is none."""
+    subscribers_count: _builtins.int
+    """How many accounts watch it."""
+    network_count: _builtins.int
+    """How many repositories share its history."""
+    starred_at: _builtins.str
+    """When it was starred, in RFC 3339. Where the payload is about stars only."""
+    anonymous_access_enabled: _builtins.bool
+    """Whether it can be cloned without an account. GitHub Enterprise Server only."""
+    role_name: _builtins.str
+    """The caller's role here."""
+    has_pull_requests: _builtins.bool
+    """Whether pull requests are switched on."""
+    pull_request_creation_policy: _builtins.str
+    """Who may open pull requests: `all` or `collaborators_only`."""
     @_builtins.property
     def owner(self) -> _user_pb2.User:
         """The account to which the repository belongs."""
@@ -332,84 +362,108 @@ class Repository(_message.Message):
     def custom_properties(self) -> _struct_pb2.Struct:
         """The properties that the organization defined for its repositories: a name to a string, a list of strings or null."""
 
+    @_builtins.property
+    def template_repository(self) -> Global___Repository:
+        """The repository that it was made from. Absent where there was none."""
+
+    @_builtins.property
+    def code_of_conduct(self) -> Global___CodeOfConduct:
+        """The rules by which people are to behave."""
+
+    @_builtins.property
+    def security_and_analysis(self) -> Global___SecurityAndAnalysis:
+        """Which security features are switched on. Absent where the receiver may not know."""
+
+    @_builtins.property
+    def code_search_index_status(self) -> Global___CodeSearchIndexStatus:
+        """How far code search has come with it."""
+
+    @_builtins.property
+    def parent(self) -> Global___Repository:
+        """The repository that it was forked from. Absent where it was not."""
+
+    @_builtins.property
+    def source(self) -> Global___Repository:
+        """The first repository of all the forks. Absent where it is no fork."""
+
     def __init__(
         self,
         *,
-        id: _builtins.int = ...,
-        node_id: _builtins.str = ...,
-        name: _builtins.str = ...,
-        full_name: _builtins.str = ...,
-        private: _builtins.bool = ...,
+        id: _builtins.int | None = ...,
+        node_id: _builtins.str | None = ...,
+        name: _builtins.str | None = ...,
+        full_name: _builtins.str | None = ...,
+        private: _builtins.bool | None = ...,
         owner: _user_pb2.User | None = ...,
-        html_url: _builtins.str = ...,
+        html_url: _builtins.str | None = ...,
         description: _builtins.str | None = ...,
-        fork: _builtins.bool = ...,
-        url: _builtins.str = ...,
-        forks_url: _builtins.str = ...,
-        keys_url: _builtins.str = ...,
-        collaborators_url: _builtins.str = ...,
-        teams_url: _builtins.str = ...,
-        hooks_url: _builtins.str = ...,
-        issue_events_url: _builtins.str = ...,
-        events_url: _builtins.str = ...,
-        assignees_url: _builtins.str = ...,
-        branches_url: _builtins.str = ...,
-        tags_url: _builtins.str = ...,
-        blobs_url: _builtins.str = ...,
-        git_tags_url: _builtins.str = ...,
-        git_refs_url: _builtins.str = ...,
-        trees_url: _builtins.str = ...,
-        statuses_url: _builtins.str = ...,
-        languages_url: _builtins.str = ...,
-        stargazers_url: _builtins.str = ...,
-        contributors_url: _builtins.str = ...,
-        subscribers_url: _builtins.str = ...,
-        subscription_url: _builtins.str = ...,
-        commits_url: _builtins.str = ...,
-        git_commits_url: _builtins.str = ...,
-        comments_url: _builtins.str = ...,
-        issue_comment_url: _builtins.str = ...,
-        contents_url: _builtins.str = ...,
-        compare_url: _builtins.str = ...,
-        merges_url: _builtins.str = ...,
-        archive_url: _builtins.str = ...,
-        downloads_url: _builtins.str = ...,
-        issues_url: _builtins.str = ...,
-        pulls_url: _builtins.str = ...,
-        milestones_url: _builtins.str = ...,
-        notifications_url: _builtins.str = ...,
-        labels_url: _builtins.str = ...,
-        releases_url: _builtins.str = ...,
-        deployments_url: _builtins.str = ...,
+        fork: _builtins.bool | None = ...,
+        url: _builtins.str | None = ...,
+        forks_url: _builtins.str | None = ...,
+        keys_url: _builtins.str | None = ...,
+        collaborators_url: _builtins.str | None = ...,
+        teams_url: _builtins.str | None = ...,
+        hooks_url: _builtins.str | None = ...,
+        issue_events_url: _builtins.str | None = ...,
+        events_url: _builtins.str | None = ...,
+        assignees_url: _builtins.str | None = ...,
+        branches_url: _builtins.str | None = ...,
+        tags_url: _builtins.str | None = ...,
+        blobs_url: _builtins.str | None = ...,
+        git_tags_url: _builtins.str | None = ...,
+        git_refs_url: _builtins.str | None = ...,
+        trees_url: _builtins.str | None = ...,
+        statuses_url: _builtins.str | None = ...,
+        languages_url: _builtins.str | None = ...,
+        stargazers_url: _builtins.str | None = ...,
+        contributors_url: _builtins.str | None = ...,
+        subscribers_url: _builtins.str | None = ...,
+        subscription_url: _builtins.str | None = ...,
+        commits_url: _builtins.str | None = ...,
+        git_commits_url: _builtins.str | None = ...,
+        comments_url: _builtins.str | None = ...,
+        issue_comment_url: _builtins.str | None = ...,
+        contents_url: _builtins.str | None = ...,
+        compare_url: _builtins.str | None = ...,
+        merges_url: _builtins.str | None = ...,
+        archive_url: _builtins.str | None = ...,
+        downloads_url: _builtins.str | None = ...,
+        issues_url: _builtins.str | None = ...,
+        pulls_url: _builtins.str | None = ...,
+        milestones_url: _builtins.str | None = ...,
+        notifications_url: _builtins.str | None = ...,
+        labels_url: _builtins.str | None = ...,
+        releases_url: _builtins.str | None = ...,
+        deployments_url: _builtins.str | None = ...,
         created_at: _struct_pb2.Value | None = ...,
-        updated_at: _builtins.str = ...,
+        updated_at: _builtins.str | None = ...,
         pushed_at: _struct_pb2.Value | None = ...,
-        git_url: _builtins.str = ...,
-        ssh_url: _builtins.str = ...,
-        clone_url: _builtins.str = ...,
-        svn_url: _builtins.str = ...,
+        git_url: _builtins.str | None = ...,
+        ssh_url: _builtins.str | None = ...,
+        clone_url: _builtins.str | None = ...,
+        svn_url: _builtins.str | None = ...,
         homepage: _builtins.str | None = ...,
-        size: _builtins.int = ...,
-        stargazers_count: _builtins.int = ...,
-        watchers_count: _builtins.int = ...,
+        size: _builtins.int | None = ...,
+        stargazers_count: _builtins.int | None = ...,
+        watchers_count: _builtins.int | None = ...,
         language: _builtins.str | None = ...,
-        has_issues: _builtins.bool = ...,
-        has_projects: _builtins.bool = ...,
-        has_downloads: _builtins.bool = ...,
-        has_wiki: _builtins.bool = ...,
-        has_pages: _builtins.bool = ...,
+        has_issues: _builtins.bool | None = ...,
+        has_projects: _builtins.bool | None = ...,
+        has_downloads: _builtins.bool | None = ...,
+        has_wiki: _builtins.bool | None = ...,
+        has_pages: _builtins.bool | None = ...,
         has_discussions: _builtins.bool | None = ...,
-        forks_count: _builtins.int = ...,
+        forks_count: _builtins.int | None = ...,
         mirror_url: _builtins.str | None = ...,
-        archived: _builtins.bool = ...,
+        archived: _builtins.bool | None = ...,
         disabled: _builtins.bool | None = ...,
-        open_issues_count: _builtins.int = ...,
+        open_issues_count: _builtins.int | None = ...,
         license: Global___License | None = ...,
-        forks: _builtins.int = ...,
-        open_issues: _builtins.int = ...,
-        watchers: _builtins.int = ...,
+        forks: _builtins.int | None = ...,
+        open_issues: _builtins.int | None = ...,
+        watchers: _builtins.int | None = ...,
         stargazers: _builtins.int | None = ...,
-        default_branch: _builtins.str = ...,
+        default_branch: _builtins.str | None = ...,
         allow_squash_merge: _builtins.bool | None = ...,
         allow_merge_commit: _builtins.bool | None = ...,
         allow_rebase_merge: _builtins.bool | None = ...,
@@ -431,10 +485,24 @@ class Repository(_message.Message):
         public: _builtins.bool | None = ...,
         organization: _builtins.str | None = ...,
         custom_properties: _struct_pb2.Struct | None = ...,
+        template_repository: Global___Repository | None = ...,
+        temp_clone_token: _builtins.str | None = ...,
+        subscribers_count: _builtins.int | None = ...,
+        network_count: _builtins.int | None = ...,
+        starred_at: _builtins.str | None = ...,
+        anonymous_access_enabled: _builtins.bool | None = ...,
+        role_name: _builtins.str | None = ...,
+        code_of_conduct: Global___CodeOfConduct | None = ...,
+        security_and_analysis: Global___SecurityAndAnalysis | None = ...,
+        code_search_index_status: Global___CodeSearchIndexStatus | None = ...,
+        parent: Global___Repository | None = ...,
+        source: Global___Repository | None = ...,
+        has_pull_requests: _builtins.bool | None = ...,
+        pull_request_creation_policy: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_auto_merge", b"_allow_auto_merge", "_allow_forking", b"_allow_forking", "_allow_merge_commit", b"_allow_merge_commit", "_allow_rebase_merge", b"_allow_rebase_merge", "_allow_squash_merge", b"_allow_squash_merge", "_allow_update_branch", b"_allow_update_branch", "_delete_branch_on_merge", b"_delete_branch_on_merge", "_description", b"_description", "_disabled", b"_disabled", "_has_discussions", b"_has_discussions", "_homepage", b"_homepage", "_is_template", b"_is_template", "_language", b"_language", "_master_branch", b"_master_branch", "_merge_commit_message", b"_merge_commit_message", "_merge_commit_title", b"_merge_commit_title", "_mirror_url", b"_mirror_url", "_organization", b"_organization", "_public", b"_public", "_squash_merge_commit_message", b"_squash_merge_commit_message", "_squash_merge_commit_title", b"_squash_merge_commit_title", "_stargazers", b"_stargazers", "_use_squash_pr_title_as_default", b"_use_squash_pr_title_as_default", "_visibility", b"_visibility", "_web_commit_signoff_required", b"_web_commit_signoff_required", "allow_auto_merge", b"allow_auto_merge", "allow_forking", b"allow_forking", "allow_merge_commit", b"allow_merge_commit", "allow_rebase_merge", b"allow_rebase_merge", "allow_squash_merge", b"allow_squash_merge", "allow_update_branch", b"allow_update_branch", "created_at", b"created_at", "custom_properties", b"custom_properties", "delete_branch_on_merge", b"delete_branch_on_merge", "description", b"description", "disabled", b"disabled", "has_discussions", b"has_discussions", "homepage", b"homepage", "is_template", b"is_template", "language", b"language", "license", b"license", "master_branch", b"master_branch", "merge_commit_message", b"merge_commit_message", "merge_commit_title", b"merge_commit_title", "mirror_url", b"mirror_url", "organization", b"organization", "owner", b"owner", "permissions", b"permissions", "public", b"public", "pushed_at", b"pushed_at", "squash_merge_commit_message", b"squash_merge_commit_message", "squash_merge_commit_title", b"squash_merge_commit_title", "stargazers", b"stargazers", "use_squash_pr_title_as_default", b"use_squash_pr_title_as_default", "visibility", b"visibility", "web_commit_signoff_required", b"web_commit_signoff_required"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_allow_auto_merge", b"_allow_auto_merge", "_allow_forking", b"_allow_forking", "_allow_merge_commit", b"_allow_merge_commit", "_allow_rebase_merge", b"_allow_rebase_merge", "_allow_squash_merge", b"_allow_squash_merge", "_allow_update_branch", b"_allow_update_branch", "_anonymous_access_enabled", b"_anonymous_access_enabled", "_archive_url", b"_archive_url", "_archived", b"_archived", "_assignees_url", b"_assignees_url", "_blobs_url", b"_blobs_url", "_branches_url", b"_branches_url", "_clone_url", b"_clone_url", "_collaborators_url", b"_collaborators_url", "_comments_url", b"_comments_url", "_commits_url", b"_commits_url", "_compare_url", b"_compare_url", "_contents_url", b"_contents_url", "_contributors_url", b"_contributors_url", "_default_branch", b"_default_branch", "_delete_branch_on_merge", b"_delete_branch_on_merge", "_deployments_url", b"_deployments_url", "_description", b"_description", "_disabled", b"_disabled", "_downloads_url", b"_downloads_url", "_events_url", b"_events_url", "_fork", b"_fork", "_forks", b"_forks", "_forks_count", b"_forks_count", "_forks_url", b"_forks_url", "_full_name", b"_full_name", "_git_commits_url", b"_git_commits_url", "_git_refs_url", b"_git_refs_url", "_git_tags_url", b"_git_tags_url", "_git_url", b"_git_url", "_has_discussions", b"_has_discussions", "_has_downloads", b"_has_downloads", "_has_issues", b"_has_issues", "_has_pages", b"_has_pages", "_has_projects", b"_has_projects", "_has_pull_requests", b"_has_pull_requests", "_has_wiki", b"_has_wiki", "_homepage", b"_homepage", "_hooks_url", b"_hooks_url", "_html_url", b"_html_url", "_id", b"_id", "_is_template", b"_is_template", "_issue_comment_url", b"_issue_comment_url", "_issue_events_url", b"_issue_events_url", "_issues_url", b"_issues_url", "_keys_url", b"_keys_url", "_labels_url", b"_labels_url", "_language", b"_language", "_languages_url", b"_languages_url", "_master_branch", b"_master_branch", "_merge_commit_message", b"_merge_commit_message", "_merge_commit_title", b"_merge_commit_title", "_merges_url", b"_merges_url", "_milestones_url", b"_milestones_url", "_mirror_url", b"_mirror_url", "_name", b"_name", "_network_count", b"_network_count", "_node_id", b"_node_id", "_notifications_url", b"_notifications_url", "_open_issues", b"_open_issues", "_open_issues_count", b"_open_issues_count", "_organization", b"_organization", "_private", b"_private", "_public", b"_public", "_pull_request_creation_policy", b"_pull_request_creation_policy", "_pulls_url", b"_pulls_url", "_releases_url", b"_releases_url", "_role_name", b"_role_name", "_size", b"_size", "_squash_merge_commit_message", b"_squash_merge_commit_message", "_squash_merge_commit_title", b"_squash_merge_commit_title", "_ssh_url", b"_ssh_url", "_stargazers", b"_stargazers", "_stargazers_count", b"_stargazers_count", "_stargazers_url", b"_stargazers_url", "_starred_at", b"_starred_at", "_statuses_url", b"_statuses_url", "_subscribers_count", b"_subscribers_count", "_subscribers_url", b"_subscribers_url", "_subscription_url", b"_subscription_url", "_svn_url", b"_svn_url", "_tags_url", b"_tags_url", "_teams_url", b"_teams_url", "_temp_clone_token", b"_temp_clone_token", "_trees_url", b"_trees_url", "_updated_at", b"_updated_at", "_url", b"_url", "_use_squash_pr_title_as_default", b"_use_squash_pr_title_as_default", "_visibility", b"_visibility", "_watchers", b"_watchers", "_watchers_count", b"_watchers_count", "_web_commit_signoff_required", b"_web_commit_signoff_required", "allow_auto_merge", b"allow_auto_merge", "allow_forking", b"allow_forking", "allow_merge_commit", b"allow_merge_commit", "allow_rebase_merge", b"allow_rebase_merge", "allow_squash_merge", b"allow_squash_merge", "allow_update_branch", b"allow_update_branch", "anonymous_access_enabled", b"anonymous_access_enabled", "archive_url", b"archive_url", "archived", b"archived", "assignees_url", b"assignees_url", "blobs_url", b"blobs_url", "branches_url", b"branches_url", "clone_url", b"clone_url", "code_of_conduct", b"code_of_conduct", "code_search_index_status", b"code_search_index_status", "collaborators_url", b"collaborators_url", "comments_url", b"comments_url", "commits_url", b"commits_url", "compare_url", b"compare_url", "contents_url", b"contents_url", "contributors_url", b"contributors_url", "created_at", b"created_at", "custom_properties", b"custom_properties", "default_branch", b"default_branch", "delete_branch_on_merge", b"delete_branch_on_merge", "deployments_url", b"deployments_url", "description", b"description", "disabled", b"disabled", "downloads_url", b"downloads_url", "events_url", b"events_url", "fork", b"fork", "forks", b"forks", "forks_count", b"forks_count", "forks_url", b"forks_url", "full_name", b"full_name", "git_commits_url", b"git_commits_url", "git_refs_url", b"git_refs_url", "git_tags_url", b"git_tags_url", "git_url", b"git_url", "has_discussions", b"has_discussions", "has_downloads", b"has_downloads", "has_issues", b"has_issues", "has_pages", b"has_pages", "has_projects", b"has_projects", "has_pull_requests", b"has_pull_requests", "has_wiki", b"has_wiki", "homepage", b"homepage", "hooks_url", b"hooks_url", "html_url", b"html_url", "id", b"id", "is_template", b"is_template", "issue_comment_url", b"issue_comment_url", "issue_events_url", b"issue_events_url", "issues_url", b"issues_url", "keys_url", b"keys_url", "labels_url", b"labels_url", "language", b"language", "languages_url", b"languages_url", "license", b"license", "master_branch", b"master_branch", "merge_commit_message", b"merge_commit_message", "merge_commit_title", b"merge_commit_title", "merges_url", b"merges_url", "milestones_url", b"milestones_url", "mirror_url", b"mirror_url", "name", b"name", "network_count", b"network_count", "node_id", b"node_id", "notifications_url", b"notifications_url", "open_issues", b"open_issues", "open_issues_count", b"open_issues_count", "organization", b"organization", "owner", b"owner", "parent", b"parent", "permissions", b"permissions", "private", b"private", "public", b"public", "pull_request_creation_policy", b"pull_request_creation_policy", "pulls_url", b"pulls_url", "pushed_at", b"pushed_at", "releases_url", b"releases_url", "role_name", b"role_name", "security_and_analysis", b"security_and_analysis", "size", b"size", "source", b"source", "squash_merge_commit_message", b"squash_merge_commit_message", "squash_merge_commit_title", b"squash_merge_commit_title", "ssh_url", b"ssh_url", "stargazers", b"stargazers", "stargazers_count", b"stargazers_count", "stargazers_url", b"stargazers_url", "starred_at", b"starred_at", "statuses_url", b"statuses_url", "subscribers_count", b"subscribers_count", "subscribers_url", b"subscribers_url", "subscription_url", b"subscription_url", "svn_url", b"svn_url", "tags_url", b"tags_url", "teams_url", b"teams_url", "temp_clone_token", b"temp_clone_token", "template_repository", b"template_repository", "trees_url", b"trees_url", "updated_at", b"updated_at", "url", b"url", "use_squash_pr_title_as_default", b"use_squash_pr_title_as_default", "visibility", b"visibility", "watchers", b"watchers", "watchers_count", b"watchers_count", "web_commit_signoff_required", b"web_commit_signoff_required"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_auto_merge", b"_allow_auto_merge", "_allow_forking", b"_allow_forking", "_allow_merge_commit", b"_allow_merge_commit", "_allow_rebase_merge", b"_allow_rebase_merge", "_allow_squash_merge", b"_allow_squash_merge", "_allow_update_branch", b"_allow_update_branch", "_delete_branch_on_merge", b"_delete_branch_on_merge", "_description", b"_description", "_disabled", b"_disabled", "_has_discussions", b"_has_discussions", "_homepage", b"_homepage", "_is_template", b"_is_template", "_language", b"_language", "_master_branch", b"_master_branch", "_merge_commit_message", b"_merge_commit_message", "_merge_commit_title", b"_merge_commit_title", "_mirror_url", b"_mirror_url", "_organization", b"_organization", "_public", b"_public", "_squash_merge_commit_message", b"_squash_merge_commit_message", "_squash_merge_commit_title", b"_squash_merge_commit_title", "_stargazers", b"_stargazers", "_use_squash_pr_title_as_default", b"_use_squash_pr_title_as_default", "_visibility", b"_visibility", "_web_commit_signoff_required", b"_web_commit_signoff_required", "allow_auto_merge", b"allow_auto_merge", "allow_forking", b"allow_forking", "allow_merge_commit", b"allow_merge_commit", "allow_rebase_merge", b"allow_rebase_merge", "allow_squash_merge", b"allow_squash_merge", "allow_update_branch", b"allow_update_branch", "archive_url", b"archive_url", "archived", b"archived", "assignees_url", b"assignees_url", "blobs_url", b"blobs_url", "branches_url", b"branches_url", "clone_url", b"clone_url", "collaborators_url", b"collaborators_url", "comments_url", b"comments_url", "commits_url", b"commits_url", "compare_url", b"compare_url", "contents_url", b"contents_url", "contributors_url", b"contributors_url", "created_at", b"created_at", "custom_properties", b"custom_properties", "default_branch", b"default_branch", "delete_branch_on_merge", b"delete_branch_on_merge", "deployments_url", b"deployments_url", "description", b"description", "disabled", b"disabled", "downloads_url", b"downloads_url", "events_url", b"events_url", "fork", b"fork", "forks", b"forks", "forks_count", b"forks_count", "forks_url", b"forks_url", "full_name", b"full_name", "git_commits_url", b"git_commits_url", "git_refs_url", b"git_refs_url", "git_tags_url", b"git_tags_url", "git_url", b"git_url", "has_discussions", b"has_discussions", "has_downloads", b"has_downloads", "has_issues", b"has_issues", "has_pages", b"has_pages", "has_projects", b"has_projects", "has_wiki", b"has_wiki", "homepage", b"homepage", "hooks_url", b"hooks_url", "html_url", b"html_url", "id", b"id", "is_template", b"is_template", "issue_comment_url", b"issue_comment_url", "issue_events_url", b"issue_events_url", "issues_url", b"issues_url", "keys_url", b"keys_url", "labels_url", b"labels_url", "language", b"language", "languages_url", b"languages_url", "license", b"license", "master_branch", b"master_branch", "merge_commit_message", b"merge_commit_message", "merge_commit_title", b"merge_commit_title", "merges_url", b"merges_url", "milestones_url", b"milestones_url", "mirror_url", b"mirror_url", "name", b"name", "node_id", b"node_id", "notifications_url", b"notifications_url", "open_issues", b"open_issues", "open_issues_count", b"open_issues_count", "organization", b"organization", "owner", b"owner", "permissions", b"permissions", "private", b"private", "public", b"public", "pulls_url", b"pulls_url", "pushed_at", b"pushed_at", "releases_url", b"releases_url", "size", b"size", "squash_merge_commit_message", b"squash_merge_commit_message", "squash_merge_commit_title", b"squash_merge_commit_title", "ssh_url", b"ssh_url", "stargazers", b"stargazers", "stargazers_count", b"stargazers_count", "stargazers_url", b"stargazers_url", "statuses_url", b"statuses_url", "subscribers_url", b"subscribers_url", "subscription_url", b"subscription_url", "svn_url", b"svn_url", "tags_url", b"tags_url", "teams_url", b"teams_url", "topics", b"topics", "trees_url", b"trees_url", "updated_at", b"updated_at", "url", b"url", "use_squash_pr_title_as_default", b"use_squash_pr_title_as_default", "visibility", b"visibility", "watchers", b"watchers", "watchers_count", b"watchers_count", "web_commit_signoff_required", b"web_commit_signoff_required"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allow_auto_merge", b"_allow_auto_merge", "_allow_forking", b"_allow_forking", "_allow_merge_commit", b"_allow_merge_commit", "_allow_rebase_merge", b"_allow_rebase_merge", "_allow_squash_merge", b"_allow_squash_merge", "_allow_update_branch", b"_allow_update_branch", "_anonymous_access_enabled", b"_anonymous_access_enabled", "_archive_url", b"_archive_url", "_archived", b"_archived", "_assignees_url", b"_assignees_url", "_blobs_url", b"_blobs_url", "_branches_url", b"_branches_url", "_clone_url", b"_clone_url", "_collaborators_url", b"_collaborators_url", "_comments_url", b"_comments_url", "_commits_url", b"_commits_url", "_compare_url", b"_compare_url", "_contents_url", b"_contents_url", "_contributors_url", b"_contributors_url", "_default_branch", b"_default_branch", "_delete_branch_on_merge", b"_delete_branch_on_merge", "_deployments_url", b"_deployments_url", "_description", b"_description", "_disabled", b"_disabled", "_downloads_url", b"_downloads_url", "_events_url", b"_events_url", "_fork", b"_fork", "_forks", b"_forks", "_forks_count", b"_forks_count", "_forks_url", b"_forks_url", "_full_name", b"_full_name", "_git_commits_url", b"_git_commits_url", "_git_refs_url", b"_git_refs_url", "_git_tags_url", b"_git_tags_url", "_git_url", b"_git_url", "_has_discussions", b"_has_discussions", "_has_downloads", b"_has_downloads", "_has_issues", b"_has_issues", "_has_pages", b"_has_pages", "_has_projects", b"_has_projects", "_has_pull_requests", b"_has_pull_requests", "_has_wiki", b"_has_wiki", "_homepage", b"_homepage", "_hooks_url", b"_hooks_url", "_html_url", b"_html_url", "_id", b"_id", "_is_template", b"_is_template", "_issue_comment_url", b"_issue_comment_url", "_issue_events_url", b"_issue_events_url", "_issues_url", b"_issues_url", "_keys_url", b"_keys_url", "_labels_url", b"_labels_url", "_language", b"_language", "_languages_url", b"_languages_url", "_master_branch", b"_master_branch", "_merge_commit_message", b"_merge_commit_message", "_merge_commit_title", b"_merge_commit_title", "_merges_url", b"_merges_url", "_milestones_url", b"_milestones_url", "_mirror_url", b"_mirror_url", "_name", b"_name", "_network_count", b"_network_count", "_node_id", b"_node_id", "_notifications_url", b"_notifications_url", "_open_issues", b"_open_issues", "_open_issues_count", b"_open_issues_count", "_organization", b"_organization", "_private", b"_private", "_public", b"_public", "_pull_request_creation_policy", b"_pull_request_creation_policy", "_pulls_url", b"_pulls_url", "_releases_url", b"_releases_url", "_role_name", b"_role_name", "_size", b"_size", "_squash_merge_commit_message", b"_squash_merge_commit_message", "_squash_merge_commit_title", b"_squash_merge_commit_title", "_ssh_url", b"_ssh_url", "_stargazers", b"_stargazers", "_stargazers_count", b"_stargazers_count", "_stargazers_url", b"_stargazers_url", "_starred_at", b"_starred_at", "_statuses_url", b"_statuses_url", "_subscribers_count", b"_subscribers_count", "_subscribers_url", b"_subscribers_url", "_subscription_url", b"_subscription_url", "_svn_url", b"_svn_url", "_tags_url", b"_tags_url", "_teams_url", b"_teams_url", "_temp_clone_token", b"_temp_clone_token", "_trees_url", b"_trees_url", "_updated_at", b"_updated_at", "_url", b"_url", "_use_squash_pr_title_as_default", b"_use_squash_pr_title_as_default", "_visibility", b"_visibility", "_watchers", b"_watchers", "_watchers_count", b"_watchers_count", "_web_commit_signoff_required", b"_web_commit_signoff_required", "allow_auto_merge", b"allow_auto_merge", "allow_forking", b"allow_forking", "allow_merge_commit", b"allow_merge_commit", "allow_rebase_merge", b"allow_rebase_merge", "allow_squash_merge", b"allow_squash_merge", "allow_update_branch", b"allow_update_branch", "anonymous_access_enabled", b"anonymous_access_enabled", "archive_url", b"archive_url", "archived", b"archived", "assignees_url", b"assignees_url", "blobs_url", b"blobs_url", "branches_url", b"branches_url", "clone_url", b"clone_url", "code_of_conduct", b"code_of_conduct", "code_search_index_status", b"code_search_index_status", "collaborators_url", b"collaborators_url", "comments_url", b"comments_url", "commits_url", b"commits_url", "compare_url", b"compare_url", "contents_url", b"contents_url", "contributors_url", b"contributors_url", "created_at", b"created_at", "custom_properties", b"custom_properties", "default_branch", b"default_branch", "delete_branch_on_merge", b"delete_branch_on_merge", "deployments_url", b"deployments_url", "description", b"description", "disabled", b"disabled", "downloads_url", b"downloads_url", "events_url", b"events_url", "fork", b"fork", "forks", b"forks", "forks_count", b"forks_count", "forks_url", b"forks_url", "full_name", b"full_name", "git_commits_url", b"git_commits_url", "git_refs_url", b"git_refs_url", "git_tags_url", b"git_tags_url", "git_url", b"git_url", "has_discussions", b"has_discussions", "has_downloads", b"has_downloads", "has_issues", b"has_issues", "has_pages", b"has_pages", "has_projects", b"has_projects", "has_pull_requests", b"has_pull_requests", "has_wiki", b"has_wiki", "homepage", b"homepage", "hooks_url", b"hooks_url", "html_url", b"html_url", "id", b"id", "is_template", b"is_template", "issue_comment_url", b"issue_comment_url", "issue_events_url", b"issue_events_url", "issues_url", b"issues_url", "keys_url", b"keys_url", "labels_url", b"labels_url", "language", b"language", "languages_url", b"languages_url", "license", b"license", "master_branch", b"master_branch", "merge_commit_message", b"merge_commit_message", "merge_commit_title", b"merge_commit_title", "merges_url", b"merges_url", "milestones_url", b"milestones_url", "mirror_url", b"mirror_url", "name", b"name", "network_count", b"network_count", "node_id", b"node_id", "notifications_url", b"notifications_url", "open_issues", b"open_issues", "open_issues_count", b"open_issues_count", "organization", b"organization", "owner", b"owner", "parent", b"parent", "permissions", b"permissions", "private", b"private", "public", b"public", "pull_request_creation_policy", b"pull_request_creation_policy", "pulls_url", b"pulls_url", "pushed_at", b"pushed_at", "releases_url", b"releases_url", "role_name", b"role_name", "security_and_analysis", b"security_and_analysis", "size", b"size", "source", b"source", "squash_merge_commit_message", b"squash_merge_commit_message", "squash_merge_commit_title", b"squash_merge_commit_title", "ssh_url", b"ssh_url", "stargazers", b"stargazers", "stargazers_count", b"stargazers_count", "stargazers_url", b"stargazers_url", "starred_at", b"starred_at", "statuses_url", b"statuses_url", "subscribers_count", b"subscribers_count", "subscribers_url", b"subscribers_url", "subscription_url", b"subscription_url", "svn_url", b"svn_url", "tags_url", b"tags_url", "teams_url", b"teams_url", "temp_clone_token", b"temp_clone_token", "template_repository", b"template_repository", "topics", b"topics", "trees_url", b"trees_url", "updated_at", b"updated_at", "url", b"url", "use_squash_pr_title_as_default", b"use_squash_pr_title_as_default", "visibility", b"visibility", "watchers", b"watchers", "watchers_count", b"watchers_count", "web_commit_signoff_required", b"web_commit_signoff_required"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__allow_auto_merge: _TypeAlias = _typing.Literal["allow_auto_merge"]  # noqa: Y015
     _WhichOneofArgType__allow_auto_merge: _TypeAlias = _typing.Literal["_allow_auto_merge", b"_allow_auto_merge"]  # noqa: Y015
@@ -448,42 +516,186 @@ class Repository(_message.Message):
     _WhichOneofArgType__allow_squash_merge: _TypeAlias = _typing.Literal["_allow_squash_merge", b"_allow_squash_merge"]  # noqa: Y015
     _WhichOneofReturnType__allow_update_branch: _TypeAlias = _typing.Literal["allow_update_branch"]  # noqa: Y015
     _WhichOneofArgType__allow_update_branch: _TypeAlias = _typing.Literal["_allow_update_branch", b"_allow_update_branch"]  # noqa: Y015
+    _WhichOneofReturnType__anonymous_access_enabled: _TypeAlias = _typing.Literal["anonymous_access_enabled"]  # noqa: Y015
+    _WhichOneofArgType__anonymous_access_enabled: _TypeAlias = _typing.Literal["_anonymous_access_enabled", b"_anonymous_access_enabled"]  # noqa: Y015
+    _WhichOneofReturnType__archive_url: _TypeAlias = _typing.Literal["archive_url"]  # noqa: Y015
+    _WhichOneofArgType__archive_url: _TypeAlias = _typing.Literal["_archive_url", b"_archive_url"]  # noqa: Y015
+    _WhichOneofReturnType__archived: _TypeAlias = _typing.Literal["archived"]  # noqa: Y015
+    _WhichOneofArgType__archived: _TypeAlias = _typing.Literal["_archived", b"_archived"]  # noqa: Y015
+    _WhichOneofReturnType__assignees_url: _TypeAlias = _typing.Literal["assignees_url"]  # noqa: Y015
+    _WhichOneofArgType__assignees_url: _TypeAlias = _typing.Literal["_assignees_url", b"_assignees_url"]  # noqa: Y015
+    _WhichOneofReturnType__blobs_url: _TypeAlias = _typing.Literal["blobs_url"]  # noqa: Y015
+    _WhichOneofArgType__blobs_url: _TypeAlias = _typing.Literal["_blobs_url", b"_blobs_url"]  # noqa: Y015
+    _WhichOneofReturnType__branches_url: _TypeAlias = _typing.Literal["branches_url"]  # noqa: Y015
+    _WhichOneofArgType__branches_url: _TypeAlias = _typing.Literal["_branches_url", b"_branches_url"]  # noqa: Y015
+    _WhichOneofReturnType__clone_url: _TypeAlias = _typing.Literal["clone_url"]  # noqa: Y015
+    _WhichOneofArgType__clone_url: _TypeAlias = _typing.Literal["_clone_url", b"_clone_url"]  # noqa: Y015
+    _WhichOneofReturnType__collaborators_url: _TypeAlias = _typing.Literal["collaborators_url"]  # noqa: Y015
+    _WhichOneofArgType__collaborators_url: _TypeAlias = _typing.Literal["_collaborators_url", b"_collaborators_url"]  # noqa: Y015
+    _WhichOneofReturnType__comments_url: _TypeAlias = _typing.Literal["comments_url"]  # noqa: Y015
+    _WhichOneofArgType__comments_url: _TypeAlias = _typing.Literal["_comments_url", b"_comments_url"]  # noqa: Y015
+    _WhichOneofReturnType__commits_url: _TypeAlias = _typing.Literal["commits_url"]  # noqa: Y015
+    _WhichOneofArgType__commits_url: _TypeAlias = _typing.Literal["_commits_url", b"_commits_url"]  # noqa: Y015
+    _WhichOneofReturnType__compare_url: _TypeAlias = _typing.Literal["compare_url"]  # noqa: Y015
+    _WhichOneofArgType__compare_url: _TypeAlias = _typing.Literal["_compare_url", b"_compare_url"]  # noqa: Y015
+    _WhichOneofReturnType__contents_url: _TypeAlias = _typing.Literal["contents_url"]  # noqa: Y015
+    _WhichOneofArgType__contents_url: _TypeAlias = _typing.Literal["_contents_url", b"_contents_url"]  # noqa: Y015
+    _WhichOneofReturnType__contributors_url: _TypeAlias = _typing.Literal["contributors_url"]  # noqa: Y015
+    _WhichOneofArgType__contributors_url: _TypeAlias = _typing.Literal["_contributors_url", b"_contributors_url"]  # noqa: Y015
+    _WhichOneofReturnType__default_branch: _TypeAlias = _typing.Literal["default_branch"]  # noqa: Y015
+    _WhichOneofArgType__default_branch: _TypeAlias = _typing.Literal["_default_branch", b"_default_branch"]  # noqa: Y015
     _WhichOneofReturnType__delete_branch_on_merge: _TypeAlias = _typing.Literal["delete_branch_on_merge"]  # noqa: Y015
     _WhichOneofArgType__delete_branch_on_merge: _TypeAlias = _typing.Literal["_delete_branch_on_merge", b"_delete_branch_on_merge"]  # noqa: Y015
+    _WhichOneofReturnType__deployments_url: _TypeAlias = _typing.Literal["deployments_url"]  # noqa: Y015
+    _WhichOneofArgType__deployments_url: _TypeAlias = _typing.Literal["_deployments_url", b"_deployments_url"]  # noqa: Y015
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
     _WhichOneofReturnType__disabled: _TypeAlias = _typing.Literal["disabled"]  # noqa: Y015
     _WhichOneofArgType__disabled: _TypeAlias = _typing.Literal["_disabled", b"_disabled"]  # noqa: Y015
+    _WhichOneofReturnType__downloads_url: _TypeAlias = _typing.Literal["downloads_url"]  # noqa: Y015
+    _WhichOneofArgType__downloads_url: _TypeAlias = _typing.Literal["_downloads_url", b"_downloads_url"]  # noqa: Y015
+    _WhichOneofReturnType__events_url: _TypeAlias = _typing.Literal["events_url"]  # noqa: Y015
+    _WhichOneofArgType__events_url: _TypeAlias = _typing.Literal["_events_url", b"_events_url"]  # noqa: Y015
+    _WhichOneofReturnType__fork: _TypeAlias = _typing.Literal["fork"]  # noqa: Y015
+    _WhichOneofArgType__fork: _TypeAlias = _typing.Literal["_fork", b"_fork"]  # noqa: Y015
+    _WhichOneofReturnType__forks: _TypeAlias = _typing.Literal["forks"]  # noqa: Y015
+    _WhichOneofArgType__forks: _TypeAlias = _typing.Literal["_forks", b"_forks"]  # noqa: Y015
+    _WhichOneofReturnType__forks_count: _TypeAlias = _typing.Literal["forks_count"]  # noqa: Y015
+    _WhichOneofArgType__forks_count: _TypeAlias = _typing.Literal["_forks_count", b"_forks_count"]  # noqa: Y015
+    _WhichOneofReturnType__forks_url: _TypeAlias = _typing.Literal["forks_url"]  # noqa: Y015
+    _WhichOneofArgType__forks_url: _TypeAlias = _typing.Literal["_forks_url", b"_forks_url"]  # noqa: Y015
+    _WhichOneofReturnType__full_name: _TypeAlias = _typing.Literal["full_name"]  # noqa: Y015
+    _WhichOneofArgType__full_name: _TypeAlias = _typing.Literal["_full_name", b"_full_name"]  # noqa: Y015
+    _WhichOneofReturnType__git_commits_url: _TypeAlias = _typing.Literal["git_commits_url"]  # noqa: Y015
+    _WhichOneofArgType__git_commits_url: _TypeAlias = _typing.Literal["_git_commits_url", b"_git_commits_url"]  # noqa: Y015
+    _WhichOneofReturnType__git_refs_url: _TypeAlias = _typing.Literal["git_refs_url"]  # noqa: Y015
+    _WhichOneofArgType__git_refs_url: _TypeAlias = _typing.Literal["_git_refs_url", b"_git_refs_url"]  # noqa: Y015
+    _WhichOneofReturnType__git_tags_url: _TypeAlias = _typing.Literal["git_tags_url"]  # noqa: Y015
+    _WhichOneofArgType__git_tags_url: _TypeAlias = _typing.Literal["_git_tags_url", b"_git_tags_url"]  # noqa: Y015
+    _WhichOneofReturnType__git_url: _TypeAlias = _typing.Literal["git_url"]  # noqa: Y015
+    _WhichOneofArgType__git_url: _TypeAlias = _typing.Literal["_git_url", b"_git_url"]  # noqa: Y015
     _WhichOneofReturnType__has_discussions: _TypeAlias = _typing.Literal["has_discussions"]  # noqa: Y015
     _WhichOneofArgType__has_discussions: _TypeAlias = _typing.Literal["_has_discussions", b"_has_discussions"]  # noqa: Y015
+    _WhichOneofReturnType__has_downloads: _TypeAlias = _typing.Literal["has_downloads"]  # noqa: Y015
+    _WhichOneofArgType__has_downloads: _TypeAlias = _typing.Literal["_has_downloads", b"_has_downloads"]  # noqa: Y015
+    _WhichOneofReturnType__has_issues: _TypeAlias = _typing.Literal["has_issues"]  # noqa: Y015
+    _WhichOneofArgType__has_issues: _TypeAlias = _typing.Literal["_has_issues", b"_has_issues"]  # noqa: Y015
+    _WhichOneofReturnType__has_pages: _TypeAlias = _typing.Literal["has_pages"]  # noqa: Y015
+    _WhichOneofArgType__has_pages: _TypeAlias = _typing.Literal["_has_pages", b"_has_pages"]  # noqa: Y015
+    _WhichOneofReturnType__has_projects: _TypeAlias = _typing.Literal["has_projects"]  # noqa: Y015
+    _WhichOneofArgType__has_projects: _TypeAlias = _typing.Literal["_has_projects", b"_has_projects"]  # noqa: Y015
+    _WhichOneofReturnType__has_pull_requests: _TypeAlias = _typing.Literal["has_pull_requests"]  # noqa: Y015
+    _WhichOneofArgType__has_pull_requests: _TypeAlias = _typing.Literal["_has_pull_requests", b"_has_pull_requests"]  # noqa: Y015
+    _WhichOneofReturnType__has_wiki: _TypeAlias = _typing.Literal["has_wiki"]  # noqa: Y015
+    _WhichOneofArgType__has_wiki: _TypeAlias = _typing.Literal["_has_wiki", b"_has_wiki"]  # noqa: Y015
     _WhichOneofReturnType__homepage: _TypeAlias = _typing.Literal["homepage"]  # noqa: Y015
     _WhichOneofArgType__homepage: _TypeAlias = _typing.Literal["_homepage", b"_homepage"]  # noqa: Y015
+    _WhichOneofReturnType__hooks_url: _TypeAlias = _typing.Literal["hooks_url"]  # noqa: Y015
+    _WhichOneofArgType__hooks_url: _TypeAlias = _typing.Literal["_hooks_url", b"_hooks_url"]  # noqa: Y015
+    _WhichOneofReturnType__html_url: _TypeAlias = _typing.Literal["html_url"]  # noqa: Y015
+    _WhichOneofArgType__html_url: _TypeAlias = _typing.Literal["_html_url", b"_html_url"]  # noqa: Y015
+    _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
+    _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
     _WhichOneofReturnType__is_template: _TypeAlias = _typing.Literal["is_template"]  # noqa: Y015
     _WhichOneofArgType__is_template: _TypeAlias = _typing.Literal["_is_template", b"_is_template"]  # noqa: Y015
+    _WhichOneofReturnType__issue_comment_url: _TypeAlias = _typing.Literal["issue_comment_url"]  # noqa: Y015
+    _WhichOneofArgType__issue_comment_url: _TypeAlias = _typing.Literal["_issue_comment_url", b"_issue_comment_url"]  # noqa: Y015
+    _WhichOneofReturnType__issue_events_url: _TypeAlias = _typing.Literal["issue_events_url"]  # noqa: Y015
+    _WhichOneofArgType__issue_events_url: _TypeAlias = _typing.Literal["_issue_events_url", b"_issue_events_url"]  # noqa: Y015
+    _WhichOneofReturnType__issues_url: _TypeAlias = _typing.Literal["issues_url"]  # noqa: Y015
+    _WhichOneofArgType__issues_url: _TypeAlias = _typing.Literal["_issues_url", b"_issues_url"]  # noqa: Y015
+    _WhichOneofReturnType__keys_url: _TypeAlias = _typing.Literal["keys_url"]  # noqa: Y015
+    _WhichOneofArgType__keys_url: _TypeAlias = _typing.Literal["_keys_url", b"_keys_url"]  # noqa: Y015
+    _WhichOneofReturnType__labels_url: _TypeAlias = _typing.Literal["labels_url"]  # noqa: Y015
+    _WhichOneofArgType__labels_url: _TypeAlias = _typing.Literal["_labels_url", b"_labels_url"]  # noqa: Y015
     _WhichOneofReturnType__language: _TypeAlias = _typing.Literal["language"]  # noqa: Y015
     _WhichOneofArgType__language: _TypeAlias = _typing.Literal["_language", b"_language"]  # noqa: Y015
+    _WhichOneofReturnType__languages_url: _TypeAlias = _typing.Literal["languages_url"]  # noqa: Y015
+    _WhichOneofArgType__languages_url: _TypeAlias = _typing.Literal["_languages_url", b"_languages_url"]  # noqa: Y015
     _WhichOneofReturnType__master_branch: _TypeAlias = _typing.Literal["master_branch"]  # noqa: Y015
     _WhichOneofArgType__master_branch: _TypeAlias = _typing.Literal["_master_branch", b"_master_branch"]  # noqa: Y015
     _WhichOneofReturnType__merge_commit_message: _TypeAlias = _typing.Literal["merge_commit_message"]  # noqa: Y015
     _WhichOneofArgType__merge_commit_message: _TypeAlias = _typing.Literal["_merge_commit_message", b"_merge_commit_message"]  # noqa: Y015
     _WhichOneofReturnType__merge_commit_title: _TypeAlias = _typing.Literal["merge_commit_title"]  # noqa: Y015
     _WhichOneofArgType__merge_commit_title: _TypeAlias = _typing.Literal["_merge_commit_title", b"_merge_commit_title"]  # noqa: Y015
+    _WhichOneofReturnType__merges_url: _TypeAlias = _typing.Literal["merges_url"]  # noqa: Y015
+    _WhichOneofArgType__merges_url: _TypeAlias = _typing.Literal["_merges_url", b"_merges_url"]  # noqa: Y015
+    _WhichOneofReturnType__milestones_url: _TypeAlias = _typing.Literal["milestones_url"]  # noqa: Y015
+    _WhichOneofArgType__milestones_url: _TypeAlias = _typing.Literal["_milestones_url", b"_milestones_url"]  # noqa: Y015
     _WhichOneofReturnType__mirror_url: _TypeAlias = _typing.Literal["mirror_url"]  # noqa: Y015
     _WhichOneofArgType__mirror_url: _TypeAlias = _typing.Literal["_mirror_url", b"_mirror_url"]  # noqa: Y015
+    _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
+    _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    _WhichOneofReturnType__network_count: _TypeAlias = _typing.Literal["network_count"]  # noqa: Y015
+    _WhichOneofArgType__network_count: _TypeAlias = _typing.Literal["_network_count", b"_network_count"]  # noqa: Y015
+    _WhichOneofReturnType__node_id: _TypeAlias = _typing.Literal["node_id"]  # noqa: Y015
+    _WhichOneofArgType__node_id: _TypeAlias = _typing.Literal["_node_id", b"_node_id"]  # noqa: Y015
+    _WhichOneofReturnType__notifications_url: _TypeAlias = _typing.Literal["notifications_url"]  # noqa: Y015
+    _WhichOneofArgType__notifications_url: _TypeAlias = _typing.Literal["_notifications_url", b"_notifications_url"]  # noqa: Y015
+    _WhichOneofReturnType__open_issues: _TypeAlias = _typing.Literal["open_issues"]  # noqa: Y015
+    _WhichOneofArgType__open_issues: _TypeAlias = _typing.Literal["_open_issues", b"_open_issues"]  # noqa: Y015
+    _WhichOneofReturnType__open_issues_count: _TypeAlias = _typing.Literal["open_issues_count"]  # noqa: Y015
+    _WhichOneofArgType__open_issues_count: _TypeAlias = _typing.Literal["_open_issues_count", b"_open_issues_count"]  # noqa: Y015
     _WhichOneofReturnType__organization: _TypeAlias = _typing.Literal["organization"]  # noqa: Y015
     _WhichOneofArgType__organization: _TypeAlias = _typing.Literal["_organization", b"_organization"]  # noqa: Y015
+    _WhichOneofReturnType__private: _TypeAlias = _typing.Literal["private"]  # noqa: Y015
+    _WhichOneofArgType__private: _TypeAlias = _typing.Literal["_private", b"_private"]  # noqa: Y015
     _WhichOneofReturnType__public: _TypeAlias = _typing.Literal["public"]  # noqa: Y015
     _WhichOneofArgType__public: _TypeAlias = _typing.Literal["_public", b"_public"]  # noqa: Y015
+    _WhichOneofReturnType__pull_request_creation_policy: _TypeAlias = _typing.Literal["pull_request_creation_policy"]  # noqa: Y015
+    _WhichOneofArgType__pull_request_creation_policy: _TypeAlias = _typing.Literal["_pull_request_creation_policy", b"_pull_request_creation_policy"]  # noqa: Y015
+    _WhichOneofReturnType__pulls_url: _TypeAlias = _typing.Literal["pulls_url"]  # noqa: Y015
+    _WhichOneofArgType__pulls_url: _TypeAlias = _typing.Literal["_pulls_url", b"_pulls_url"]  # noqa: Y015
+    _WhichOneofReturnType__releases_url: _TypeAlias = _typing.Literal["releases_url"]  # noqa: Y015
+    _WhichOneofArgType__releases_url: _TypeAlias = _typing.Literal["_releases_url", b"_releases_url"]  # noqa: Y015
+    _WhichOneofReturnType__role_name: _TypeAlias = _typing.Literal["role_name"]  # noqa: Y015
+    _WhichOneofArgType__role_name: _TypeAlias = _typing.Literal["_role_name", b"_role_name"]  # noqa: Y015
+    _WhichOneofReturnType__size: _TypeAlias = _typing.Literal["size"]  # noqa: Y015
+    _WhichOneofArgType__size: _TypeAlias = _typing.Literal["_size", b"_size"]  # noqa: Y015
     _WhichOneofReturnType__squash_merge_commit_message: _TypeAlias = _typing.Literal["squash_merge_commit_message"]  # noqa: Y015
     _WhichOneofArgType__squash_merge_commit_message: _TypeAlias = _typing.Literal["_squash_merge_commit_message", b"_squash_merge_commit_message"]  # noqa: Y015
     _WhichOneofReturnType__squash_merge_commit_title: _TypeAlias = _typing.Literal["squash_merge_commit_title"]  # noqa: Y015
     _WhichOneofArgType__squash_merge_commit_title: _TypeAlias = _typing.Literal["_squash_merge_commit_title", b"_squash_merge_commit_title"]  # noqa: Y015
+    _WhichOneofReturnType__ssh_url: _TypeAlias = _typing.Literal["ssh_url"]  # noqa: Y015
+    _WhichOneofArgType__ssh_url: _TypeAlias = _typing.Literal["_ssh_url", b"_ssh_url"]  # noqa: Y015
     _WhichOneofReturnType__stargazers: _TypeAlias = _typing.Literal["stargazers"]  # noqa: Y015
     _WhichOneofArgType__stargazers: _TypeAlias = _typing.Literal["_stargazers", b"_stargazers"]  # noqa: Y015
+    _WhichOneofReturnType__stargazers_count: _TypeAlias = _typing.Literal["stargazers_count"]  # noqa: Y015
+    _WhichOneofArgType__stargazers_count: _TypeAlias = _typing.Literal["_stargazers_count", b"_stargazers_count"]  # noqa: Y015
+    _WhichOneofReturnType__stargazers_url: _TypeAlias = _typing.Literal["stargazers_url"]  # noqa: Y015
+    _WhichOneofArgType__stargazers_url: _TypeAlias = _typing.Literal["_stargazers_url", b"_stargazers_url"]  # noqa: Y015
+    _WhichOneofReturnType__starred_at: _TypeAlias = _typing.Literal["starred_at"]  # noqa: Y015
+    _WhichOneofArgType__starred_at: _TypeAlias = _typing.Literal["_starred_at", b"_starred_at"]  # noqa: Y015
+    _WhichOneofReturnType__statuses_url: _TypeAlias = _typing.Literal["statuses_url"]  # noqa: Y015
+    _WhichOneofArgType__statuses_url: _TypeAlias = _typing.Literal["_statuses_url", b"_statuses_url"]  # noqa: Y015
+    _WhichOneofReturnType__subscribers_count: _TypeAlias = _typing.Literal["subscribers_count"]  # noqa: Y015
+    _WhichOneofArgType__subscribers_count: _TypeAlias = _typing.Literal["_subscribers_count", b"_subscribers_count"]  # noqa: Y015
+    _WhichOneofReturnType__subscribers_url: _TypeAlias = _typing.Literal["subscribers_url"]  # noqa: Y015
+    _WhichOneofArgType__subscribers_url: _TypeAlias = _typing.Literal["_subscribers_url", b"_subscribers_url"]  # noqa: Y015
+    _WhichOneofReturnType__subscription_url: _TypeAlias = _typing.Literal["subscription_url"]  # noqa: Y015
+    _WhichOneofArgType__subscription_url: _TypeAlias = _typing.Literal["_subscription_url", b"_subscription_url"]  # noqa: Y015
+    _WhichOneofReturnType__svn_url: _TypeAlias = _typing.Literal["svn_url"]  # noqa: Y015
+    _WhichOneofArgType__svn_url: _TypeAlias = _typing.Literal["_svn_url", b"_svn_url"]  # noqa: Y015
+    _WhichOneofReturnType__tags_url: _TypeAlias = _typing.Literal["tags_url"]  # noqa: Y015
+    _WhichOneofArgType__tags_url: _TypeAlias = _typing.Literal["_tags_url", b"_tags_url"]  # noqa: Y015
+    _WhichOneofReturnType__teams_url: _TypeAlias = _typing.Literal["teams_url"]  # noqa: Y015
+    _WhichOneofArgType__teams_url: _TypeAlias = _typing.Literal["_teams_url", b"_teams_url"]  # noqa: Y015
+    _WhichOneofReturnType__temp_clone_token: _TypeAlias = _typing.Literal["temp_clone_token"]  # noqa: Y015
+    _WhichOneofArgType__temp_clone_token: _TypeAlias = _typing.Literal["_temp_clone_token", b"_temp_clone_token"]  # noqa: Y015
+    _WhichOneofReturnType__trees_url: _TypeAlias = _typing.Literal["trees_url"]  # noqa: Y015
+    _WhichOneofArgType__trees_url: _TypeAlias = _typing.Literal["_trees_url", b"_trees_url"]  # noqa: Y015
+    _WhichOneofReturnType__updated_at: _TypeAlias = _typing.Literal["updated_at"]  # noqa: Y015
+    _WhichOneofArgType__updated_at: _TypeAlias = _typing.Literal["_updated_at", b"_updated_at"]  # noqa: Y015
+    _WhichOneofReturnType__url: _TypeAlias = _typing.Literal["url"]  # noqa: Y015
+    _WhichOneofArgType__url: _TypeAlias = _typing.Literal["_url", b"_url"]  # noqa: Y015
     _WhichOneofReturnType__use_squash_pr_title_as_default: _TypeAlias = _typing.Literal["use_squash_pr_title_as_default"]  # noqa: Y015
     _WhichOneofArgType__use_squash_pr_title_as_default: _TypeAlias = _typing.Literal["_use_squash_pr_title_as_default", b"_use_squash_pr_title_as_default"]  # noqa: Y015
     _WhichOneofReturnType__visibility: _TypeAlias = _typing.Literal["visibility"]  # noqa: Y015
     _WhichOneofArgType__visibility: _TypeAlias = _typing.Literal["_visibility", b"_visibility"]  # noqa: Y015
+    _WhichOneofReturnType__watchers: _TypeAlias = _typing.Literal["watchers"]  # noqa: Y015
+    _WhichOneofArgType__watchers: _TypeAlias = _typing.Literal["_watchers", b"_watchers"]  # noqa: Y015
+    _WhichOneofReturnType__watchers_count: _TypeAlias = _typing.Literal["watchers_count"]  # noqa: Y015
+    _WhichOneofArgType__watchers_count: _TypeAlias = _typing.Literal["_watchers_count", b"_watchers_count"]  # noqa: Y015
     _WhichOneofReturnType__web_commit_signoff_required: _TypeAlias = _typing.Literal["web_commit_signoff_required"]  # noqa: Y015
     _WhichOneofArgType__web_commit_signoff_required: _TypeAlias = _typing.Literal["_web_commit_signoff_required", b"_web_commit_signoff_required"]  # noqa: Y015
     @_typing.overload
@@ -499,19 +711,101 @@ class Repository(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__allow_update_branch) -> _WhichOneofReturnType__allow_update_branch | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__anonymous_access_enabled) -> _WhichOneofReturnType__anonymous_access_enabled | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__archive_url) -> _WhichOneofReturnType__archive_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__archived) -> _WhichOneofReturnType__archived | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__assignees_url) -> _WhichOneofReturnType__assignees_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__blobs_url) -> _WhichOneofReturnType__blobs_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__branches_url) -> _WhichOneofReturnType__branches_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__clone_url) -> _WhichOneofReturnType__clone_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__collaborators_url) -> _WhichOneofReturnType__collaborators_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__comments_url) -> _WhichOneofReturnType__comments_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__commits_url) -> _WhichOneofReturnType__commits_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__compare_url) -> _WhichOneofReturnType__compare_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__contents_url) -> _WhichOneofReturnType__contents_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__contributors_url) -> _WhichOneofReturnType__contributors_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__default_branch) -> _WhichOneofReturnType__default_branch | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__delete_branch_on_merge) -> _WhichOneofReturnType__delete_branch_on_merge | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__deployments_url) -> _WhichOneofReturnType__deployments_url | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__disabled) -> _WhichOneofReturnType__disabled | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__downloads_url) -> _WhichOneofReturnType__downloads_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__events_url) -> _WhichOneofReturnType__events_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fork) -> _WhichOneofReturnType__fork | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__forks) -> _WhichOneofReturnType__forks | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__forks_count) -> _WhichOneofReturnType__forks_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__forks_url) -> _WhichOneofReturnType__forks_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__full_name) -> _WhichOneofReturnType__full_name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__git_commits_url) -> _WhichOneofReturnType__git_commits_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__git_refs_url) -> _WhichOneofReturnType__git_refs_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__git_tags_url) -> _WhichOneofReturnType__git_tags_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__git_url) -> _WhichOneofReturnType__git_url | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__has_discussions) -> _WhichOneofReturnType__has_discussions | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__has_downloads) -> _WhichOneofReturnType__has_downloads | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__has_issues) -> _WhichOneofReturnType__has_issues | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__has_pages) -> _WhichOneofReturnType__has_pages | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__has_projects) -> _WhichOneofReturnType__has_projects | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__has_pull_requests) -> _WhichOneofReturnType__has_pull_requests | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__has_wiki) -> _WhichOneofReturnType__has_wiki | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__homepage) -> _WhichOneofReturnType__homepage | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hooks_url) -> _WhichOneofReturnType__hooks_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__html_url) -> _WhichOneofReturnType__html_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__is_template) -> _WhichOneofReturnType__is_template | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__issue_comment_url) -> _WhichOneofReturnType__issue_comment_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__issue_events_url) -> _WhichOneofReturnType__issue_events_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__issues_url) -> _WhichOneofReturnType__issues_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__keys_url) -> _WhichOneofReturnType__keys_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__labels_url) -> _WhichOneofReturnType__labels_url | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__language) -> _WhichOneofReturnType__language | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__languages_url) -> _WhichOneofReturnType__languages_url | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__master_branch) -> _WhichOneofReturnType__master_branch | None: ...
     @_typing.overload
@@ -519,21 +813,83 @@ class Repository(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__merge_commit_title) -> _WhichOneofReturnType__merge_commit_title | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__merges_url) -> _WhichOneofReturnType__merges_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__milestones_url) -> _WhichOneofReturnType__milestones_url | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__mirror_url) -> _WhichOneofReturnType__mirror_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__network_count) -> _WhichOneofReturnType__network_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__node_id) -> _WhichOneofReturnType__node_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__notifications_url) -> _WhichOneofReturnType__notifications_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__open_issues) -> _WhichOneofReturnType__open_issues | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__open_issues_count) -> _WhichOneofReturnType__open_issues_count | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__organization) -> _WhichOneofReturnType__organization | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__private) -> _WhichOneofReturnType__private | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__public) -> _WhichOneofReturnType__public | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pull_request_creation_policy) -> _WhichOneofReturnType__pull_request_creation_policy | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pulls_url) -> _WhichOneofReturnType__pulls_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__releases_url) -> _WhichOneofReturnType__releases_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__role_name) -> _WhichOneofReturnType__role_name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__size) -> _WhichOneofReturnType__size | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__squash_merge_commit_message) -> _WhichOneofReturnType__squash_merge_commit_message | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__squash_merge_commit_title) -> _WhichOneofReturnType__squash_merge_commit_title | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ssh_url) -> _WhichOneofReturnType__ssh_url | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__stargazers) -> _WhichOneofReturnType__stargazers | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stargazers_count) -> _WhichOneofReturnType__stargazers_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stargazers_url) -> _WhichOneofReturnType__stargazers_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__starred_at) -> _WhichOneofReturnType__starred_at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__statuses_url) -> _WhichOneofReturnType__statuses_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__subscribers_count) -> _WhichOneofReturnType__subscribers_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__subscribers_url) -> _WhichOneofReturnType__subscribers_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__subscription_url) -> _WhichOneofReturnType__subscription_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__svn_url) -> _WhichOneofReturnType__svn_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tags_url) -> _WhichOneofReturnType__tags_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__teams_url) -> _WhichOneofReturnType__teams_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__temp_clone_token) -> _WhichOneofReturnType__temp_clone_token | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__trees_url) -> _WhichOneofReturnType__trees_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__updated_at) -> _WhichOneofReturnType__updated_at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__url) -> _WhichOneofReturnType__url | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__use_squash_pr_title_as_default) -> _WhichOneofReturnType__use_squash_pr_title_as_default | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__visibility) -> _WhichOneofReturnType__visibility | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__watchers) -> _WhichOneofReturnType__watchers | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__watchers_count) -> _WhichOneofReturnType__watchers_count | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__web_commit_signoff_required) -> _WhichOneofReturnType__web_commit_signoff_required | None: ...
 
@@ -563,22 +919,34 @@ class RepositoryPermissions(_message.Message):
     def __init__(
         self,
         *,
-        pull: _builtins.bool = ...,
-        push: _builtins.bool = ...,
-        admin: _builtins.bool = ...,
+        pull: _builtins.bool | None = ...,
+        push: _builtins.bool | None = ...,
+        admin: _builtins.bool | None = ...,
         maintain: _builtins.bool | None = ...,
         triage: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_maintain", b"_maintain", "_triage", b"_triage", "maintain", b"maintain", "triage", b"triage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_admin", b"_admin", "_maintain", b"_maintain", "_pull", b"_pull", "_push", b"_push", "_triage", b"_triage", "admin", b"admin", "maintain", b"maintain", "pull", b"pull", "push", b"push", "triage", b"triage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_maintain", b"_maintain", "_triage", b"_triage", "admin", b"admin", "maintain", b"maintain", "pull", b"pull", "push", b"push", "triage", b"triage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_admin", b"_admin", "_maintain", b"_maintain", "_pull", b"_pull", "_push", b"_push", "_triage", b"_triage", "admin", b"admin", "maintain", b"maintain", "pull", b"pull", "push", b"push", "triage", b"triage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__admin: _TypeAlias = _typing.Literal["admin"]  # noqa: Y015
+    _WhichOneofArgType__admin: _TypeAlias = _typing.Literal["_admin", b"_admin"]  # noqa: Y015
     _WhichOneofReturnType__maintain: _TypeAlias = _typing.Literal["maintain"]  # noqa: Y015
     _WhichOneofArgType__maintain: _TypeAlias = _typing.Literal["_maintain", b"_maintain"]  # noqa: Y015
+    _WhichOneofReturnType__pull: _TypeAlias = _typing.Literal["pull"]  # noqa: Y015
+    _WhichOneofArgType__pull: _TypeAlias = _typing.Literal["_pull", b"_pull"]  # noqa: Y015
+    _WhichOneofReturnType__push: _TypeAlias = _typing.Literal["push"]  # noqa: Y015
+    _WhichOneofArgType__push: _TypeAlias = _typing.Literal["_push", b"_push"]  # noqa: Y015
     _WhichOneofReturnType__triage: _TypeAlias = _typing.Literal["triage"]  # noqa: Y015
     _WhichOneofArgType__triage: _TypeAlias = _typing.Literal["_triage", b"_triage"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__admin) -> _WhichOneofReturnType__admin | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__maintain) -> _WhichOneofReturnType__maintain | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pull) -> _WhichOneofReturnType__pull | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__push) -> _WhichOneofReturnType__push | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__triage) -> _WhichOneofReturnType__triage | None: ...
 
@@ -595,6 +963,7 @@ class License(_message.Message):
     SPDX_ID_FIELD_NUMBER: _builtins.int
     URL_FIELD_NUMBER: _builtins.int
     NODE_ID_FIELD_NUMBER: _builtins.int
+    HTML_URL_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """GitHub's name for the licence, for example `apache-2.0`."""
     name: _builtins.str
@@ -605,21 +974,237 @@ class License(_message.Message):
     """The licence in the REST API. Absent for licences that it does not know."""
     node_id: _builtins.str
     """The licence's id in the GraphQL API."""
+    html_url: _builtins.str
+    """The licence's page."""
     def __init__(
         self,
         *,
-        key: _builtins.str = ...,
-        name: _builtins.str = ...,
-        spdx_id: _builtins.str = ...,
+        key: _builtins.str | None = ...,
+        name: _builtins.str | None = ...,
+        spdx_id: _builtins.str | None = ...,
         url: _builtins.str | None = ...,
-        node_id: _builtins.str = ...,
+        node_id: _builtins.str | None = ...,
+        html_url: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_url", b"_url", "url", b"url"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_html_url", b"_html_url", "_key", b"_key", "_name", b"_name", "_node_id", b"_node_id", "_spdx_id", b"_spdx_id", "_url", b"_url", "html_url", b"html_url", "key", b"key", "name", b"name", "node_id", b"node_id", "spdx_id", b"spdx_id", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_url", b"_url", "key", b"key", "name", b"name", "node_id", b"node_id", "spdx_id", b"spdx_id", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_html_url", b"_html_url", "_key", b"_key", "_name", b"_name", "_node_id", b"_node_id", "_spdx_id", b"_spdx_id", "_url", b"_url", "html_url", b"html_url", "key", b"key", "name", b"name", "node_id", b"node_id", "spdx_id", b"spdx_id", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__html_url: _TypeAlias = _typing.Literal["html_url"]  # noqa: Y015
+    _WhichOneofArgType__html_url: _TypeAlias = _typing.Literal["_html_url", b"_html_url"]  # noqa: Y015
+    _WhichOneofReturnType__key: _TypeAlias = _typing.Literal["key"]  # noqa: Y015
+    _WhichOneofArgType__key: _TypeAlias = _typing.Literal["_key", b"_key"]  # noqa: Y015
+    _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
+    _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    _WhichOneofReturnType__node_id: _TypeAlias = _typing.Literal["node_id"]  # noqa: Y015
+    _WhichOneofArgType__node_id: _TypeAlias = _typing.Literal["_node_id", b"_node_id"]  # noqa: Y015
+    _WhichOneofReturnType__spdx_id: _TypeAlias = _typing.Literal["spdx_id"]  # noqa: Y015
+    _WhichOneofArgType__spdx_id: _TypeAlias = _typing.Literal["_spdx_id", b"_spdx_id"]  # noqa: Y015
     _WhichOneofReturnType__url: _TypeAlias = _typing.Literal["url"]  # noqa: Y015
     _WhichOneofArgType__url: _TypeAlias = _typing.Literal["_url", b"_url"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__html_url) -> _WhichOneofReturnType__html_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__key) -> _WhichOneofReturnType__key | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__node_id) -> _WhichOneofReturnType__node_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__spdx_id) -> _WhichOneofReturnType__spdx_id | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__url) -> _WhichOneofReturnType__url | None: ...
 
 Global___License: _TypeAlias = License  # noqa: Y015
+
+@_typing.final
+class CodeOfConduct(_message.Message):
+    """The rules by which people are to behave in a repository."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    HTML_URL_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """GitHub's name for the rules, for example `contributor_covenant`."""
+    name: _builtins.str
+    """Their name."""
+    url: _builtins.str
+    """The checks together in the REST API."""
+    body: _builtins.str
+    """Their text."""
+    html_url: _builtins.str
+    """Their page. Absent where they have none."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str | None = ...,
+        name: _builtins.str | None = ...,
+        url: _builtins.str | None = ...,
+        body: _builtins.str | None = ...,
+        html_url: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_body", b"_body", "_html_url", b"_html_url", "_key", b"_key", "_name", b"_name", "_url", b"_url", "body", b"body", "html_url", b"html_url", "key", b"key", "name", b"name", "url", b"url"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_body", b"_body", "_html_url", b"_html_url", "_key", b"_key", "_name", b"_name", "_url", b"_url", "body", b"body", "html_url", b"html_url", "key", b"key", "name", b"name", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__body: _TypeAlias = _typing.Literal["body"]  # noqa: Y015
+    _WhichOneofArgType__body: _TypeAlias = _typing.Literal["_body", b"_body"]  # noqa: Y015
+    _WhichOneofReturnType__html_url: _TypeAlias = _typing.Literal["html_url"]  # noqa: Y015
+    _WhichOneofArgType__html_url: _TypeAlias = _typing.Literal["_html_url", b"_html_url"]  # noqa: Y015
+    _WhichOneofReturnType__key: _TypeAlias = _typing.Literal["key"]  # noqa: Y015
+    _WhichOneofArgType__key: _TypeAlias = _typing.Literal["_key", b"_key"]  # noqa: Y015
+    _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
+    _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    _WhichOneofReturnType__url: _TypeAlias = _typing.Literal["url"]  # noqa: Y015
+    _WhichOneofArgType__url: _TypeAlias = _typing.Literal["_url", b"_url"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__body) -> _WhichOneofReturnType__body | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__html_url) -> _WhichOneofReturnType__html_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__key) -> _WhichOneofReturnType__key | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__url) -> _WhichOneofReturnType__url | None: ...
+
+Global___CodeOfConduct: _TypeAlias = CodeOfConduct  # noqa: Y015
+
+@_typing.final
+class SecurityAndAnalysis(_message.Message):
+    """Which security features are switched on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADVANCED_SECURITY_FIELD_NUMBER: _builtins.int
+    CODE_SECURITY_FIELD_NUMBER: _builtins.int
+    DEPENDABOT_SECURITY_UPDATES_FIELD_NUMBER: _builtins.int
+    SECRET_SCANNING_FIELD_NUMBER: _builtins.int
+    SECRET_SCANNING_PUSH_PROTECTION_FIELD_NUMBER: _builtins.int
+    SECRET_SCANNING_NON_PROVIDER_PATTERNS_FIELD_NUMBER: _builtins.int
+    SECRET_SCANNING_AI_DETECTION_FIELD_NUMBER: _builtins.int
+    SECRET_SCANNING_VALIDITY_CHECKS_FIELD_NUMBER: _builtins.int
+    SECRET_SCANNING_DELEGATED_ALERT_DISMISSAL_FIELD_NUMBER: _builtins.int
+    SECRET_SCANNING_DELEGATED_BYPASS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def advanced_security(self) -> Global___SecurityFeature:
+        """GitHub Advanced Security."""
+
+    @_builtins.property
+    def code_security(self) -> Global___SecurityFeature:
+        """GitHub Code Security."""
+
+    @_builtins.property
+    def dependabot_security_updates(self) -> Global___SecurityFeature:
+        """Pull requests that mend vulnerable dependencies."""
+
+    @_builtins.property
+    def secret_scanning(self) -> Global___SecurityFeature:
+        """The search for secrets."""
+
+    @_builtins.property
+    def secret_scanning_push_protection(self) -> Global___SecurityFeature:
+        """The refusal of pushes with secrets."""
+
+    @_builtins.property
+    def secret_scanning_non_provider_patterns(self) -> Global___SecurityFeature:
+        """The search for secrets that are no provider's."""
+
+    @_builtins.property
+    def secret_scanning_ai_detection(self) -> Global___SecurityFeature:
+        """The search for passwords by a language model."""
+
+    @_builtins.property
+    def secret_scanning_validity_checks(self) -> Global___SecurityFeature:
+        """The question whether secrets still work, asked of those who gave them out."""
+
+    @_builtins.property
+    def secret_scanning_delegated_alert_dismissal(self) -> Global___SecurityFeature:
+        """The review of requests to dismiss alerts about secrets."""
+
+    @_builtins.property
+    def secret_scanning_delegated_bypass(self) -> Global___SecurityFeature:
+        """The review of requests to push secrets all the same."""
+
+    def __init__(
+        self,
+        *,
+        advanced_security: Global___SecurityFeature | None = ...,
+        code_security: Global___SecurityFeature | None = ...,
+        dependabot_security_updates: Global___SecurityFeature | None = ...,
+        secret_scanning: Global___SecurityFeature | None = ...,
+        secret_scanning_push_protection: Global___SecurityFeature | None = ...,
+        secret_scanning_non_provider_patterns: Global___SecurityFeature | None = ...,
+        secret_scanning_ai_detection: Global___SecurityFeature | None = ...,
+        secret_scanning_validity_checks: Global___SecurityFeature | None = ...,
+        secret_scanning_delegated_alert_dismissal: Global___SecurityFeature | None = ...,
+        secret_scanning_delegated_bypass: Global___SecurityFeature | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["advanced_security", b"advanced_security", "code_security", b"code_security", "dependabot_security_updates", b"dependabot_security_updates", "secret_scanning", b"secret_scanning", "secret_scanning_ai_detection", b"secret_scanning_ai_detection", "secret_scanning_delegated_alert_dismissal", b"secret_scanning_delegated_alert_dismissal", "secret_scanning_delegated_bypass", b"secret_scanning_delegated_bypass", "secret_scanning_non_provider_patterns", b"secret_scanning_non_provider_patterns", "secret_scanning_push_protection", b"secret_scanning_push_protection", "secret_scanning_validity_checks", b"secret_scanning_validity_checks"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advanced_security", b"advanced_security", "code_security", b"code_security", "dependabot_security_updates", b"dependabot_security_updates", "secret_scanning", b"secret_scanning", "secret_scanning_ai_detection", b"secret_scanning_ai_detection", "secret_scanning_delegated_alert_dismissal", b"secret_scanning_delegated_alert_dismissal", "secret_scanning_delegated_bypass", b"secret_scanning_delegated_bypass", "secret_scanning_non_provider_patterns", b"secret_scanning_non_provider_patterns", "secret_scanning_push_protection", b"secret_scanning_push_protection", "secret_scanning_validity_checks", b"secret_scanning_validity_checks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SecurityAndAnalysis: _TypeAlias = SecurityAndAnalysis  # noqa: Y015
+
+@_typing.final
+class SecurityFeature(_message.Message):
+    """Whether a security feature is switched on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    status: _builtins.str
+    """`enabled` or `disabled`."""
+    def __init__(
+        self,
+        *,
+        status: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_status", b"_status", "status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_status", b"_status", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__status: _TypeAlias = _typing.Literal["status"]  # noqa: Y015
+    _WhichOneofArgType__status: _TypeAlias = _typing.Literal["_status", b"_status"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__status) -> _WhichOneofReturnType__status | None: ...
+
+Global___SecurityFeature: _TypeAlias = SecurityFeature  # noqa: Y015
+
+@_typing.final
+class CodeSearchIndexStatus(_message.Message):
+    """How far code search has come with a repository."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEXICAL_SEARCH_OK_FIELD_NUMBER: _builtins.int
+    LEXICAL_COMMIT_SHA_FIELD_NUMBER: _builtins.int
+    lexical_search_ok: _builtins.bool
+    """Whether its code can be searched."""
+    lexical_commit_sha: _builtins.str
+    """The SHA of the commit that is searched."""
+    def __init__(
+        self,
+        *,
+        lexical_search_ok: _builtins.bool | None = ...,
+        lexical_commit_sha: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lexical_commit_sha", b"_lexical_commit_sha", "_lexical_search_ok", b"_lexical_search_ok", "lexical_commit_sha", b"lexical_commit_sha", "lexical_search_ok", b"lexical_search_ok"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lexical_commit_sha", b"_lexical_commit_sha", "_lexical_search_ok", b"_lexical_search_ok", "lexical_commit_sha", b"lexical_commit_sha", "lexical_search_ok", b"lexical_search_ok"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__lexical_commit_sha: _TypeAlias = _typing.Literal["lexical_commit_sha"]  # noqa: Y015
+    _WhichOneofArgType__lexical_commit_sha: _TypeAlias = _typing.Literal["_lexical_commit_sha", b"_lexical_commit_sha"]  # noqa: Y015
+    _WhichOneofReturnType__lexical_search_ok: _TypeAlias = _typing.Literal["lexical_search_ok"]  # noqa: Y015
+    _WhichOneofArgType__lexical_search_ok: _TypeAlias = _typing.Literal["_lexical_search_ok", b"_lexical_search_ok"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lexical_commit_sha) -> _WhichOneofReturnType__lexical_commit_sha | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lexical_search_ok) -> _WhichOneofReturnType__lexical_search_ok | None: ...
+
+Global___CodeSearchIndexStatus: _TypeAlias = CodeSearchIndexStatus  # noqa: Y015

@@ -3,6 +3,7 @@
 isort:skip_file
 Teams of an organization."""
 
+from certes.community.github.v1 import repository_pb2 as _repository_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 import builtins as _builtins
@@ -36,6 +37,11 @@ class Team(_message.Message):
     PARENT_FIELD_NUMBER: _builtins.int
     NOTIFICATION_SETTING_FIELD_NUMBER: _builtins.int
     DELETED_FIELD_NUMBER: _builtins.int
+    LDAP_DN_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    ENTERPRISE_ID_FIELD_NUMBER: _builtins.int
+    PERMISSIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The team's name."""
     id: _builtins.int
@@ -62,9 +68,21 @@ class Team(_message.Message):
     """Whether a mention of the team notifies its members: `notifications_enabled` or `notifications_disabled`."""
     deleted: _builtins.bool
     """True where the team no longer exists."""
+    ldap_dn: _builtins.str
+    """Its name in the directory that it follows. GitHub Enterprise Server only."""
+    type: _builtins.str
+    """Whose team it is: `organization` or `enterprise`."""
+    organization_id: _builtins.int
+    """The number of the organization to which it belongs. Absent where it is an enterprise's."""
+    enterprise_id: _builtins.int
+    """The number of the enterprise to which it belongs. Absent where it is an organization's."""
     @_builtins.property
     def parent(self) -> Global___Team:
         """The team in which this one is nested. Absent for a team at the top."""
+
+    @_builtins.property
+    def permissions(self) -> _repository_pb2.RepositoryPermissions:
+        """What its members may do in the repository."""
 
     def __init__(
         self,
@@ -83,17 +101,26 @@ class Team(_message.Message):
         parent: Global___Team | None = ...,
         notification_setting: _builtins.str | None = ...,
         deleted: _builtins.bool | None = ...,
+        ldap_dn: _builtins.str | None = ...,
+        type: _builtins.str | None = ...,
+        organization_id: _builtins.int | None = ...,
+        enterprise_id: _builtins.int | None = ...,
+        permissions: _repository_pb2.RepositoryPermissions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_deleted", b"_deleted", "_description", b"_description", "_html_url", b"_html_url", "_members_url", b"_members_url", "_name", b"_name", "_node_id", b"_node_id", "_notification_setting", b"_notification_setting", "_permission", b"_permission", "_privacy", b"_privacy", "_repositories_url", b"_repositories_url", "_slug", b"_slug", "_url", b"_url", "deleted", b"deleted", "description", b"description", "html_url", b"html_url", "members_url", b"members_url", "name", b"name", "node_id", b"node_id", "notification_setting", b"notification_setting", "parent", b"parent", "permission", b"permission", "privacy", b"privacy", "repositories_url", b"repositories_url", "slug", b"slug", "url", b"url"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_deleted", b"_deleted", "_description", b"_description", "_enterprise_id", b"_enterprise_id", "_html_url", b"_html_url", "_ldap_dn", b"_ldap_dn", "_members_url", b"_members_url", "_name", b"_name", "_node_id", b"_node_id", "_notification_setting", b"_notification_setting", "_organization_id", b"_organization_id", "_permission", b"_permission", "_privacy", b"_privacy", "_repositories_url", b"_repositories_url", "_slug", b"_slug", "_type", b"_type", "_url", b"_url", "deleted", b"deleted", "description", b"description", "enterprise_id", b"enterprise_id", "html_url", b"html_url", "ldap_dn", b"ldap_dn", "members_url", b"members_url", "name", b"name", "node_id", b"node_id", "notification_setting", b"notification_setting", "organization_id", b"organization_id", "parent", b"parent", "permission", b"permission", "permissions", b"permissions", "privacy", b"privacy", "repositories_url", b"repositories_url", "slug", b"slug", "type", b"type", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deleted", b"_deleted", "_description", b"_description", "_html_url", b"_html_url", "_members_url", b"_members_url", "_name", b"_name", "_node_id", b"_node_id", "_notification_setting", b"_notification_setting", "_permission", b"_permission", "_privacy", b"_privacy", "_repositories_url", b"_repositories_url", "_slug", b"_slug", "_url", b"_url", "deleted", b"deleted", "description", b"description", "html_url", b"html_url", "id", b"id", "members_url", b"members_url", "name", b"name", "node_id", b"node_id", "notification_setting", b"notification_setting", "parent", b"parent", "permission", b"permission", "privacy", b"privacy", "repositories_url", b"repositories_url", "slug", b"slug", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deleted", b"_deleted", "_description", b"_description", "_enterprise_id", b"_enterprise_id", "_html_url", b"_html_url", "_ldap_dn", b"_ldap_dn", "_members_url", b"_members_url", "_name", b"_name", "_node_id", b"_node_id", "_notification_setting", b"_notification_setting", "_organization_id", b"_organization_id", "_permission", b"_permission", "_privacy", b"_privacy", "_repositories_url", b"_repositories_url", "_slug", b"_slug", "_type", b"_type", "_url", b"_url", "deleted", b"deleted", "description", b"description", "enterprise_id", b"enterprise_id", "html_url", b"html_url", "id", b"id", "ldap_dn", b"ldap_dn", "members_url", b"members_url", "name", b"name", "node_id", b"node_id", "notification_setting", b"notification_setting", "organization_id", b"organization_id", "parent", b"parent", "permission", b"permission", "permissions", b"permissions", "privacy", b"privacy", "repositories_url", b"repositories_url", "slug", b"slug", "type", b"type", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__deleted: _TypeAlias = _typing.Literal["deleted"]  # noqa: Y015
     _WhichOneofArgType__deleted: _TypeAlias = _typing.Literal["_deleted", b"_deleted"]  # noqa: Y015
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
+    _WhichOneofReturnType__enterprise_id: _TypeAlias = _typing.Literal["enterprise_id"]  # noqa: Y015
+    _WhichOneofArgType__enterprise_id: _TypeAlias = _typing.Literal["_enterprise_id", b"_enterprise_id"]  # noqa: Y015
     _WhichOneofReturnType__html_url: _TypeAlias = _typing.Literal["html_url"]  # noqa: Y015
     _WhichOneofArgType__html_url: _TypeAlias = _typing.Literal["_html_url", b"_html_url"]  # noqa: Y015
+    _WhichOneofReturnType__ldap_dn: _TypeAlias = _typing.Literal["ldap_dn"]  # noqa: Y015
+    _WhichOneofArgType__ldap_dn: _TypeAlias = _typing.Literal["_ldap_dn", b"_ldap_dn"]  # noqa: Y015
     _WhichOneofReturnType__members_url: _TypeAlias = _typing.Literal["members_url"]  # noqa: Y015
     _WhichOneofArgType__members_url: _TypeAlias = _typing.Literal["_members_url", b"_members_url"]  # noqa: Y015
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
@@ -102,6 +129,8 @@ class Team(_message.Message):
     _WhichOneofArgType__node_id: _TypeAlias = _typing.Literal["_node_id", b"_node_id"]  # noqa: Y015
     _WhichOneofReturnType__notification_setting: _TypeAlias = _typing.Literal["notification_setting"]  # noqa: Y015
     _WhichOneofArgType__notification_setting: _TypeAlias = _typing.Literal["_notification_setting", b"_notification_setting"]  # noqa: Y015
+    _WhichOneofReturnType__organization_id: _TypeAlias = _typing.Literal["organization_id"]  # noqa: Y015
+    _WhichOneofArgType__organization_id: _TypeAlias = _typing.Literal["_organization_id", b"_organization_id"]  # noqa: Y015
     _WhichOneofReturnType__permission: _TypeAlias = _typing.Literal["permission"]  # noqa: Y015
     _WhichOneofArgType__permission: _TypeAlias = _typing.Literal["_permission", b"_permission"]  # noqa: Y015
     _WhichOneofReturnType__privacy: _TypeAlias = _typing.Literal["privacy"]  # noqa: Y015
@@ -110,6 +139,8 @@ class Team(_message.Message):
     _WhichOneofArgType__repositories_url: _TypeAlias = _typing.Literal["_repositories_url", b"_repositories_url"]  # noqa: Y015
     _WhichOneofReturnType__slug: _TypeAlias = _typing.Literal["slug"]  # noqa: Y015
     _WhichOneofArgType__slug: _TypeAlias = _typing.Literal["_slug", b"_slug"]  # noqa: Y015
+    _WhichOneofReturnType__type: _TypeAlias = _typing.Literal["type"]  # noqa: Y015
+    _WhichOneofArgType__type: _TypeAlias = _typing.Literal["_type", b"_type"]  # noqa: Y015
     _WhichOneofReturnType__url: _TypeAlias = _typing.Literal["url"]  # noqa: Y015
     _WhichOneofArgType__url: _TypeAlias = _typing.Literal["_url", b"_url"]  # noqa: Y015
     @_typing.overload
@@ -117,7 +148,11 @@ class Team(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__enterprise_id) -> _WhichOneofReturnType__enterprise_id | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__html_url) -> _WhichOneofReturnType__html_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ldap_dn) -> _WhichOneofReturnType__ldap_dn | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__members_url) -> _WhichOneofReturnType__members_url | None: ...
     @_typing.overload
@@ -127,6 +162,8 @@ class Team(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__notification_setting) -> _WhichOneofReturnType__notification_setting | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__organization_id) -> _WhichOneofReturnType__organization_id | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__permission) -> _WhichOneofReturnType__permission | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__privacy) -> _WhichOneofReturnType__privacy | None: ...
@@ -134,6 +171,8 @@ class Team(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__repositories_url) -> _WhichOneofReturnType__repositories_url | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__slug) -> _WhichOneofReturnType__slug | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__url) -> _WhichOneofReturnType__url | None: ...
 

@@ -42,6 +42,14 @@ class User(_message.Message):
     RECEIVED_EVENTS_URL_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
     SITE_ADMIN_FIELD_NUMBER: _builtins.int
+    STARRED_AT_FIELD_NUMBER: _builtins.int
+    USER_VIEW_TYPE_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    WEBSITE_URL_FIELD_NUMBER: _builtins.int
+    SLUG_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    UPDATED_AT_FIELD_NUMBER: _builtins.int
+    DELETED_FIELD_NUMBER: _builtins.int
     login: _builtins.str
     """The account's handle."""
     id: _builtins.int
@@ -82,42 +90,170 @@ class User(_message.Message):
     """The kind of account: `User`, `Bot` or `Organization`."""
     site_admin: _builtins.bool
     """Whether the account administers the GitHub instance."""
+    starred_at: _builtins.str
+    """When the account starred something, in RFC 3339. Where the payload is about stars only."""
+    user_view_type: _builtins.str
+    """How much of the account the payload tells, for example `public`."""
+    description: _builtins.str
+    """What an enterprise says about itself. Where an enterprise stands in place of an account."""
+    website_url: _builtins.str
+    """An enterprise's own site. Where an enterprise stands in place of an account."""
+    slug: _builtins.str
+    """An enterprise's name as it stands in URLs. Where an enterprise stands in place of an account."""
+    created_at: _builtins.str
+    """When the account was made, in RFC 3339. Absent where GitHub does not say."""
+    updated_at: _builtins.str
+    """When the account was last changed, in RFC 3339. Absent where GitHub does not say."""
+    deleted: _builtins.bool
+    """True where the account no longer exists."""
     def __init__(
         self,
         *,
-        login: _builtins.str = ...,
-        id: _builtins.int = ...,
-        node_id: _builtins.str = ...,
+        login: _builtins.str | None = ...,
+        id: _builtins.int | None = ...,
+        node_id: _builtins.str | None = ...,
         name: _builtins.str | None = ...,
         email: _builtins.str | None = ...,
-        avatar_url: _builtins.str = ...,
-        gravatar_id: _builtins.str = ...,
-        url: _builtins.str = ...,
-        html_url: _builtins.str = ...,
-        followers_url: _builtins.str = ...,
-        following_url: _builtins.str = ...,
-        gists_url: _builtins.str = ...,
-        starred_url: _builtins.str = ...,
-        subscriptions_url: _builtins.str = ...,
-        organizations_url: _builtins.str = ...,
-        repos_url: _builtins.str = ...,
-        events_url: _builtins.str = ...,
-        received_events_url: _builtins.str = ...,
-        type: _builtins.str = ...,
-        site_admin: _builtins.bool = ...,
+        avatar_url: _builtins.str | None = ...,
+        gravatar_id: _builtins.str | None = ...,
+        url: _builtins.str | None = ...,
+        html_url: _builtins.str | None = ...,
+        followers_url: _builtins.str | None = ...,
+        following_url: _builtins.str | None = ...,
+        gists_url: _builtins.str | None = ...,
+        starred_url: _builtins.str | None = ...,
+        subscriptions_url: _builtins.str | None = ...,
+        organizations_url: _builtins.str | None = ...,
+        repos_url: _builtins.str | None = ...,
+        events_url: _builtins.str | None = ...,
+        received_events_url: _builtins.str | None = ...,
+        type: _builtins.str | None = ...,
+        site_admin: _builtins.bool | None = ...,
+        starred_at: _builtins.str | None = ...,
+        user_view_type: _builtins.str | None = ...,
+        description: _builtins.str | None = ...,
+        website_url: _builtins.str | None = ...,
+        slug: _builtins.str | None = ...,
+        created_at: _builtins.str | None = ...,
+        updated_at: _builtins.str | None = ...,
+        deleted: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_email", b"_email", "_name", b"_name", "email", b"email", "name", b"name"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_avatar_url", b"_avatar_url", "_created_at", b"_created_at", "_deleted", b"_deleted", "_description", b"_description", "_email", b"_email", "_events_url", b"_events_url", "_followers_url", b"_followers_url", "_following_url", b"_following_url", "_gists_url", b"_gists_url", "_gravatar_id", b"_gravatar_id", "_html_url", b"_html_url", "_id", b"_id", "_login", b"_login", "_name", b"_name", "_node_id", b"_node_id", "_organizations_url", b"_organizations_url", "_received_events_url", b"_received_events_url", "_repos_url", b"_repos_url", "_site_admin", b"_site_admin", "_slug", b"_slug", "_starred_at", b"_starred_at", "_starred_url", b"_starred_url", "_subscriptions_url", b"_subscriptions_url", "_type", b"_type", "_updated_at", b"_updated_at", "_url", b"_url", "_user_view_type", b"_user_view_type", "_website_url", b"_website_url", "avatar_url", b"avatar_url", "created_at", b"created_at", "deleted", b"deleted", "description", b"description", "email", b"email", "events_url", b"events_url", "followers_url", b"followers_url", "following_url", b"following_url", "gists_url", b"gists_url", "gravatar_id", b"gravatar_id", "html_url", b"html_url", "id", b"id", "login", b"login", "name", b"name", "node_id", b"node_id", "organizations_url", b"organizations_url", "received_events_url", b"received_events_url", "repos_url", b"repos_url", "site_admin", b"site_admin", "slug", b"slug", "starred_at", b"starred_at", "starred_url", b"starred_url", "subscriptions_url", b"subscriptions_url", "type", b"type", "updated_at", b"updated_at", "url", b"url", "user_view_type", b"user_view_type", "website_url", b"website_url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_email", b"_email", "_name", b"_name", "avatar_url", b"avatar_url", "email", b"email", "events_url", b"events_url", "followers_url", b"followers_url", "following_url", b"following_url", "gists_url", b"gists_url", "gravatar_id", b"gravatar_id", "html_url", b"html_url", "id", b"id", "login", b"login", "name", b"name", "node_id", b"node_id", "organizations_url", b"organizations_url", "received_events_url", b"received_events_url", "repos_url", b"repos_url", "site_admin", b"site_admin", "starred_url", b"starred_url", "subscriptions_url", b"subscriptions_url", "type", b"type", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_avatar_url", b"_avatar_url", "_created_at", b"_created_at", "_deleted", b"_deleted", "_description", b"_description", "_email", b"_email", "_events_url", b"_events_url", "_followers_url", b"_followers_url", "_following_url", b"_following_url", "_gists_url", b"_gists_url", "_gravatar_id", b"_gravatar_id", "_html_url", b"_html_url", "_id", b"_id", "_login", b"_login", "_name", b"_name", "_node_id", b"_node_id", "_organizations_url", b"_organizations_url", "_received_events_url", b"_received_events_url", "_repos_url", b"_repos_url", "_site_admin", b"_site_admin", "_slug", b"_slug", "_starred_at", b"_starred_at", "_starred_url", b"_starred_url", "_subscriptions_url", b"_subscriptions_url", "_type", b"_type", "_updated_at", b"_updated_at", "_url", b"_url", "_user_view_type", b"_user_view_type", "_website_url", b"_website_url", "avatar_url", b"avatar_url", "created_at", b"created_at", "deleted", b"deleted", "description", b"description", "email", b"email", "events_url", b"events_url", "followers_url", b"followers_url", "following_url", b"following_url", "gists_url", b"gists_url", "gravatar_id", b"gravatar_id", "html_url", b"html_url", "id", b"id", "login", b"login", "name", b"name", "node_id", b"node_id", "organizations_url", b"organizations_url", "received_events_url", b"received_events_url", "repos_url", b"repos_url", "site_admin", b"site_admin", "slug", b"slug", "starred_at", b"starred_at", "starred_url", b"starred_url", "subscriptions_url", b"subscriptions_url", "type", b"type", "updated_at", b"updated_at", "url", b"url", "user_view_type", b"user_view_type", "website_url", b"website_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__avatar_url: _TypeAlias = _typing.Literal["avatar_url"]  # noqa: Y015
+    _WhichOneofArgType__avatar_url: _TypeAlias = _typing.Literal["_avatar_url", b"_avatar_url"]  # noqa: Y015
+    _WhichOneofReturnType__created_at: _TypeAlias = _typing.Literal["created_at"]  # noqa: Y015
+    _WhichOneofArgType__created_at: _TypeAlias = _typing.Literal["_created_at", b"_created_at"]  # noqa: Y015
+    _WhichOneofReturnType__deleted: _TypeAlias = _typing.Literal["deleted"]  # noqa: Y015
+    _WhichOneofArgType__deleted: _TypeAlias = _typing.Literal["_deleted", b"_deleted"]  # noqa: Y015
+    _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
+    _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
     _WhichOneofReturnType__email: _TypeAlias = _typing.Literal["email"]  # noqa: Y015
     _WhichOneofArgType__email: _TypeAlias = _typing.Literal["_email", b"_email"]  # noqa: Y015
+    _WhichOneofReturnType__events_url: _TypeAlias = _typing.Literal["events_url"]  # noqa: Y015
+    _WhichOneofArgType__events_url: _TypeAlias = _typing.Literal["_events_url", b"_events_url"]  # noqa: Y015
+    _WhichOneofReturnType__followers_url: _TypeAlias = _typing.Literal["followers_url"]  # noqa: Y015
+    _WhichOneofArgType__followers_url: _TypeAlias = _typing.Literal["_followers_url", b"_followers_url"]  # noqa: Y015
+    _WhichOneofReturnType__following_url: _TypeAlias = _typing.Literal["following_url"]  # noqa: Y015
+    _WhichOneofArgType__following_url: _TypeAlias = _typing.Literal["_following_url", b"_following_url"]  # noqa: Y015
+    _WhichOneofReturnType__gists_url: _TypeAlias = _typing.Literal["gists_url"]  # noqa: Y015
+    _WhichOneofArgType__gists_url: _TypeAlias = _typing.Literal["_gists_url", b"_gists_url"]  # noqa: Y015
+    _WhichOneofReturnType__gravatar_id: _TypeAlias = _typing.Literal["gravatar_id"]  # noqa: Y015
+    _WhichOneofArgType__gravatar_id: _TypeAlias = _typing.Literal["_gravatar_id", b"_gravatar_id"]  # noqa: Y015
+    _WhichOneofReturnType__html_url: _TypeAlias = _typing.Literal["html_url"]  # noqa: Y015
+    _WhichOneofArgType__html_url: _TypeAlias = _typing.Literal["_html_url", b"_html_url"]  # noqa: Y015
+    _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
+    _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
+    _WhichOneofReturnType__login: _TypeAlias = _typing.Literal["login"]  # noqa: Y015
+    _WhichOneofArgType__login: _TypeAlias = _typing.Literal["_login", b"_login"]  # noqa: Y015
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
     _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    _WhichOneofReturnType__node_id: _TypeAlias = _typing.Literal["node_id"]  # noqa: Y015
+    _WhichOneofArgType__node_id: _TypeAlias = _typing.Literal["_node_id", b"_node_id"]  # noqa: Y015
+    _WhichOneofReturnType__organizations_url: _TypeAlias = _typing.Literal["organizations_url"]  # noqa: Y015
+    _WhichOneofArgType__organizations_url: _TypeAlias = _typing.Literal["_organizations_url", b"_organizations_url"]  # noqa: Y015
+    _WhichOneofReturnType__received_events_url: _TypeAlias = _typing.Literal["received_events_url"]  # noqa: Y015
+    _WhichOneofArgType__received_events_url: _TypeAlias = _typing.Literal["_received_events_url", b"_received_events_url"]  # noqa: Y015
+    _WhichOneofReturnType__repos_url: _TypeAlias = _typing.Literal["repos_url"]  # noqa: Y015
+    _WhichOneofArgType__repos_url: _TypeAlias = _typing.Literal["_repos_url", b"_repos_url"]  # noqa: Y015
+    _WhichOneofReturnType__site_admin: _TypeAlias = _typing.Literal["site_admin"]  # noqa: Y015
+    _WhichOneofArgType__site_admin: _TypeAlias = _typing.Literal["_site_admin", b"_site_admin"]  # noqa: Y015
+    _WhichOneofReturnType__slug: _TypeAlias = _typing.Literal["slug"]  # noqa: Y015
+    _WhichOneofArgType__slug: _TypeAlias = _typing.Literal["_slug", b"_slug"]  # noqa: Y015
+    _WhichOneofReturnType__starred_at: _TypeAlias = _typing.Literal["starred_at"]  # noqa: Y015
+    _WhichOneofArgType__starred_at: _TypeAlias = _typing.Literal["_starred_at", b"_starred_at"]  # noqa: Y015
+    _WhichOneofReturnType__starred_url: _TypeAlias = _typing.Literal["starred_url"]  # noqa: Y015
+    _WhichOneofArgType__starred_url: _TypeAlias = _typing.Literal["_starred_url", b"_starred_url"]  # noqa: Y015
+    _WhichOneofReturnType__subscriptions_url: _TypeAlias = _typing.Literal["subscriptions_url"]  # noqa: Y015
+    _WhichOneofArgType__subscriptions_url: _TypeAlias = _typing.Literal["_subscriptions_url", b"_subscriptions_url"]  # noqa: Y015
+    _WhichOneofReturnType__type: _TypeAlias = _typing.Literal["type"]  # noqa: Y015
+    _WhichOneofArgType__type: _TypeAlias = _typing.Literal["_type", b"_type"]  # noqa: Y015
+    _WhichOneofReturnType__updated_at: _TypeAlias = _typing.Literal["updated_at"]  # noqa: Y015
+    _WhichOneofArgType__updated_at: _TypeAlias = _typing.Literal["_updated_at", b"_updated_at"]  # noqa: Y015
+    _WhichOneofReturnType__url: _TypeAlias = _typing.Literal["url"]  # noqa: Y015
+    _WhichOneofArgType__url: _TypeAlias = _typing.Literal["_url", b"_url"]  # noqa: Y015
+    _WhichOneofReturnType__user_view_type: _TypeAlias = _typing.Literal["user_view_type"]  # noqa: Y015
+    _WhichOneofArgType__user_view_type: _TypeAlias = _typing.Literal["_user_view_type", b"_user_view_type"]  # noqa: Y015
+    _WhichOneofReturnType__website_url: _TypeAlias = _typing.Literal["website_url"]  # noqa: Y015
+    _WhichOneofArgType__website_url: _TypeAlias = _typing.Literal["_website_url", b"_website_url"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__avatar_url) -> _WhichOneofReturnType__avatar_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_at) -> _WhichOneofReturnType__created_at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__deleted) -> _WhichOneofReturnType__deleted | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__email) -> _WhichOneofReturnType__email | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__events_url) -> _WhichOneofReturnType__events_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__followers_url) -> _WhichOneofReturnType__followers_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__following_url) -> _WhichOneofReturnType__following_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gists_url) -> _WhichOneofReturnType__gists_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gravatar_id) -> _WhichOneofReturnType__gravatar_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__html_url) -> _WhichOneofReturnType__html_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__login) -> _WhichOneofReturnType__login | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__node_id) -> _WhichOneofReturnType__node_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__organizations_url) -> _WhichOneofReturnType__organizations_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__received_events_url) -> _WhichOneofReturnType__received_events_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__repos_url) -> _WhichOneofReturnType__repos_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__site_admin) -> _WhichOneofReturnType__site_admin | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__slug) -> _WhichOneofReturnType__slug | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__starred_at) -> _WhichOneofReturnType__starred_at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__starred_url) -> _WhichOneofReturnType__starred_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__subscriptions_url) -> _WhichOneofReturnType__subscriptions_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__updated_at) -> _WhichOneofReturnType__updated_at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__url) -> _WhichOneofReturnType__url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user_view_type) -> _WhichOneofReturnType__user_view_type | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__website_url) -> _WhichOneofReturnType__website_url | None: ...
 
 Global___User: _TypeAlias = User  # noqa: Y015
 
@@ -169,31 +305,75 @@ class Organization(_message.Message):
     def __init__(
         self,
         *,
-        login: _builtins.str = ...,
-        id: _builtins.int = ...,
-        node_id: _builtins.str = ...,
-        url: _builtins.str = ...,
+        login: _builtins.str | None = ...,
+        id: _builtins.int | None = ...,
+        node_id: _builtins.str | None = ...,
+        url: _builtins.str | None = ...,
         html_url: _builtins.str | None = ...,
-        repos_url: _builtins.str = ...,
-        events_url: _builtins.str = ...,
-        hooks_url: _builtins.str = ...,
-        issues_url: _builtins.str = ...,
-        members_url: _builtins.str = ...,
-        public_members_url: _builtins.str = ...,
-        avatar_url: _builtins.str = ...,
+        repos_url: _builtins.str | None = ...,
+        events_url: _builtins.str | None = ...,
+        hooks_url: _builtins.str | None = ...,
+        issues_url: _builtins.str | None = ...,
+        members_url: _builtins.str | None = ...,
+        public_members_url: _builtins.str | None = ...,
+        avatar_url: _builtins.str | None = ...,
         description: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_html_url", b"_html_url", "description", b"description", "html_url", b"html_url"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_avatar_url", b"_avatar_url", "_description", b"_description", "_events_url", b"_events_url", "_hooks_url", b"_hooks_url", "_html_url", b"_html_url", "_id", b"_id", "_issues_url", b"_issues_url", "_login", b"_login", "_members_url", b"_members_url", "_node_id", b"_node_id", "_public_members_url", b"_public_members_url", "_repos_url", b"_repos_url", "_url", b"_url", "avatar_url", b"avatar_url", "description", b"description", "events_url", b"events_url", "hooks_url", b"hooks_url", "html_url", b"html_url", "id", b"id", "issues_url", b"issues_url", "login", b"login", "members_url", b"members_url", "node_id", b"node_id", "public_members_url", b"public_members_url", "repos_url", b"repos_url", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_html_url", b"_html_url", "avatar_url", b"avatar_url", "description", b"description", "events_url", b"events_url", "hooks_url", b"hooks_url", "html_url", b"html_url", "id", b"id", "issues_url", b"issues_url", "login", b"login", "members_url", b"members_url", "node_id", b"node_id", "public_members_url", b"public_members_url", "repos_url", b"repos_url", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_avatar_url", b"_avatar_url", "_description", b"_description", "_events_url", b"_events_url", "_hooks_url", b"_hooks_url", "_html_url", b"_html_url", "_id", b"_id", "_issues_url", b"_issues_url", "_login", b"_login", "_members_url", b"_members_url", "_node_id", b"_node_id", "_public_members_url", b"_public_members_url", "_repos_url", b"_repos_url", "_url", b"_url", "avatar_url", b"avatar_url", "description", b"description", "events_url", b"events_url", "hooks_url", b"hooks_url", "html_url", b"html_url", "id", b"id", "issues_url", b"issues_url", "login", b"login", "members_url", b"members_url", "node_id", b"node_id", "public_members_url", b"public_members_url", "repos_url", b"repos_url", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__avatar_url: _TypeAlias = _typing.Literal["avatar_url"]  # noqa: Y015
+    _WhichOneofArgType__avatar_url: _TypeAlias = _typing.Literal["_avatar_url", b"_avatar_url"]  # noqa: Y015
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
+    _WhichOneofReturnType__events_url: _TypeAlias = _typing.Literal["events_url"]  # noqa: Y015
+    _WhichOneofArgType__events_url: _TypeAlias = _typing.Literal["_events_url", b"_events_url"]  # noqa: Y015
+    _WhichOneofReturnType__hooks_url: _TypeAlias = _typing.Literal["hooks_url"]  # noqa: Y015
+    _WhichOneofArgType__hooks_url: _TypeAlias = _typing.Literal["_hooks_url", b"_hooks_url"]  # noqa: Y015
     _WhichOneofReturnType__html_url: _TypeAlias = _typing.Literal["html_url"]  # noqa: Y015
     _WhichOneofArgType__html_url: _TypeAlias = _typing.Literal["_html_url", b"_html_url"]  # noqa: Y015
+    _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
+    _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
+    _WhichOneofReturnType__issues_url: _TypeAlias = _typing.Literal["issues_url"]  # noqa: Y015
+    _WhichOneofArgType__issues_url: _TypeAlias = _typing.Literal["_issues_url", b"_issues_url"]  # noqa: Y015
+    _WhichOneofReturnType__login: _TypeAlias = _typing.Literal["login"]  # noqa: Y015
+    _WhichOneofArgType__login: _TypeAlias = _typing.Literal["_login", b"_login"]  # noqa: Y015
+    _WhichOneofReturnType__members_url: _TypeAlias = _typing.Literal["members_url"]  # noqa: Y015
+    _WhichOneofArgType__members_url: _TypeAlias = _typing.Literal["_members_url", b"_members_url"]  # noqa: Y015
+    _WhichOneofReturnType__node_id: _TypeAlias = _typing.Literal["node_id"]  # noqa: Y015
+    _WhichOneofArgType__node_id: _TypeAlias = _typing.Literal["_node_id", b"_node_id"]  # noqa: Y015
+    _WhichOneofReturnType__public_members_url: _TypeAlias = _typing.Literal["public_members_url"]  # noqa: Y015
+    _WhichOneofArgType__public_members_url: _TypeAlias = _typing.Literal["_public_members_url", b"_public_members_url"]  # noqa: Y015
+    _WhichOneofReturnType__repos_url: _TypeAlias = _typing.Literal["repos_url"]  # noqa: Y015
+    _WhichOneofArgType__repos_url: _TypeAlias = _typing.Literal["_repos_url", b"_repos_url"]  # noqa: Y015
+    _WhichOneofReturnType__url: _TypeAlias = _typing.Literal["url"]  # noqa: Y015
+    _WhichOneofArgType__url: _TypeAlias = _typing.Literal["_url", b"_url"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__avatar_url) -> _WhichOneofReturnType__avatar_url | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__events_url) -> _WhichOneofReturnType__events_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hooks_url) -> _WhichOneofReturnType__hooks_url | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__html_url) -> _WhichOneofReturnType__html_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__issues_url) -> _WhichOneofReturnType__issues_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__login) -> _WhichOneofReturnType__login | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__members_url) -> _WhichOneofReturnType__members_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__node_id) -> _WhichOneofReturnType__node_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__public_members_url) -> _WhichOneofReturnType__public_members_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__repos_url) -> _WhichOneofReturnType__repos_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__url) -> _WhichOneofReturnType__url | None: ...
 
 Global___Organization: _TypeAlias = Organization  # noqa: Y015

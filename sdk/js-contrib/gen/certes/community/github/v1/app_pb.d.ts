@@ -7,6 +7,7 @@
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { User } from "./user_pb.js";
+import type { Value } from "@bufbuild/protobuf/wkt";
 
 /**
  * Describes the file certes/community/github/v1/app.proto.
@@ -22,9 +23,9 @@ export declare type App = Message<"certes.community.github.v1.App"> & {
   /**
    * The app's number.
    *
-   * @generated from field: int64 id = 1;
+   * @generated from field: optional int64 id = 1;
    */
-  id: bigint;
+  id?: bigint | undefined;
 
   /**
    * The app's name as it stands in URLs.
@@ -64,9 +65,9 @@ export declare type App = Message<"certes.community.github.v1.App"> & {
   /**
    * The app's own site.
    *
-   * @generated from field: string external_url = 7;
+   * @generated from field: optional string external_url = 7;
    */
-  externalUrl: string;
+  externalUrl?: string | undefined;
 
   /**
    * The app's page on GitHub.
@@ -78,16 +79,16 @@ export declare type App = Message<"certes.community.github.v1.App"> & {
   /**
    * When the app was registered, in RFC 3339.
    *
-   * @generated from field: string created_at = 9;
+   * @generated from field: optional string created_at = 9;
    */
-  createdAt: string;
+  createdAt?: string | undefined;
 
   /**
    * When the app was last changed, in RFC 3339.
    *
-   * @generated from field: string updated_at = 10;
+   * @generated from field: optional string updated_at = 10;
    */
-  updatedAt: string;
+  updatedAt?: string | undefined;
 
   /**
    * What the app may do: the kind of resource (`issues`) to the access (`read`, `write`).
@@ -102,6 +103,20 @@ export declare type App = Message<"certes.community.github.v1.App"> & {
    * @generated from field: repeated string events = 12;
    */
   events: string[];
+
+  /**
+   * The app's client id.
+   *
+   * @generated from field: optional string client_id = 13;
+   */
+  clientId?: string | undefined;
+
+  /**
+   * How many installations there are. Only where the app itself asks.
+   *
+   * @generated from field: optional int32 installations_count = 14;
+   */
+  installationsCount?: number | undefined;
 };
 
 /**
@@ -126,9 +141,149 @@ export declare type Installation = Message<"certes.community.github.v1.Installat
   /**
    * The installation's id in the GraphQL API.
    *
-   * @generated from field: string node_id = 2;
+   * @generated from field: optional string node_id = 2;
    */
-  nodeId: string;
+  nodeId?: string | undefined;
+
+  /**
+   * The account on which the app is installed.
+   *
+   * @generated from field: certes.community.github.v1.User account = 3;
+   */
+  account?: User | undefined;
+
+  /**
+   * Which repositories it reaches: `all` or `selected`.
+   *
+   * @generated from field: optional string repository_selection = 4;
+   */
+  repositorySelection?: string | undefined;
+
+  /**
+   * Makes tokens to act with.
+   *
+   * @generated from field: optional string access_tokens_url = 5;
+   */
+  accessTokensUrl?: string | undefined;
+
+  /**
+   * Lists the repositories that it reaches.
+   *
+   * @generated from field: optional string repositories_url = 6;
+   */
+  repositoriesUrl?: string | undefined;
+
+  /**
+   * The installation's settings.
+   *
+   * @generated from field: optional string html_url = 7;
+   */
+  htmlUrl?: string | undefined;
+
+  /**
+   * The app's number.
+   *
+   * @generated from field: optional int64 app_id = 8;
+   */
+  appId?: bigint | undefined;
+
+  /**
+   * The number of the account on which it is installed.
+   *
+   * @generated from field: optional int64 target_id = 9;
+   */
+  targetId?: bigint | undefined;
+
+  /**
+   * What that account is: `User` or `Organization`.
+   *
+   * @generated from field: optional string target_type = 10;
+   */
+  targetType?: string | undefined;
+
+  /**
+   * What it may do: the kind of resource (`issues`) to the access (`read`, `write`).
+   *
+   * @generated from field: map<string, string> permissions = 11;
+   */
+  permissions: { [key: string]: string };
+
+  /**
+   * The names of the webhook events that it receives.
+   *
+   * @generated from field: repeated string events = 12;
+   */
+  events: string[];
+
+  /**
+   * When it was made: a string in RFC 3339, or a number, the seconds since 1970. GitHub sends either.
+   *
+   * @generated from field: google.protobuf.Value created_at = 13;
+   */
+  createdAt?: Value | undefined;
+
+  /**
+   * When it was last changed: a string in RFC 3339, or a number, the seconds since 1970. GitHub sends either.
+   *
+   * @generated from field: google.protobuf.Value updated_at = 14;
+   */
+  updatedAt?: Value | undefined;
+
+  /**
+   * The one file that it may reach. Absent where there is no such file.
+   *
+   * @generated from field: optional string single_file_name = 15;
+   */
+  singleFileName?: string | undefined;
+
+  /**
+   * When it was suspended, in RFC 3339. Absent while it is not.
+   *
+   * @generated from field: optional string suspended_at = 16;
+   */
+  suspendedAt?: string | undefined;
+
+  /**
+   * Who suspended it. Absent while it is not suspended.
+   *
+   * @generated from field: certes.community.github.v1.User suspended_by = 17;
+   */
+  suspendedBy?: User | undefined;
+
+  /**
+   * The app's name as it stands in URLs.
+   *
+   * @generated from field: optional string app_slug = 18;
+   */
+  appSlug?: string | undefined;
+
+  /**
+   * Whether it may reach several single files.
+   *
+   * @generated from field: optional bool has_multiple_single_files = 19;
+   */
+  hasMultipleSingleFiles?: boolean | undefined;
+
+  /**
+   * The single files that it may reach.
+   *
+   * @generated from field: repeated string single_file_paths = 20;
+   */
+  singleFilePaths: string[];
+
+  /**
+   * The app's client id.
+   *
+   * @generated from field: optional string client_id = 21;
+   */
+  clientId?: string | undefined;
+
+  /**
+   * Whom to write to. Absent where GitHub does not say.
+   *
+   * @generated from field: optional string contact_email = 22;
+   */
+  contactEmail?: string | undefined;
 };
 
 /**

@@ -35,9 +35,9 @@ export declare type Commit = Message<"certes.community.github.v1.Commit"> & {
   /**
    * Whether the commit was never pushed before, to any branch.
    *
-   * @generated from field: bool distinct = 3;
+   * @generated from field: optional bool distinct = 3;
    */
-  distinct: boolean;
+  distinct?: boolean | undefined;
 
   /**
    * The commit message, title and body.
@@ -56,9 +56,9 @@ export declare type Commit = Message<"certes.community.github.v1.Commit"> & {
   /**
    * The commit's page.
    *
-   * @generated from field: string url = 6;
+   * @generated from field: optional string url = 6;
    */
-  url: string;
+  url?: string | undefined;
 
   /**
    * Who wrote the change.

@@ -8,6 +8,8 @@ import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { User } from "./user_pb.js";
 import type { App } from "./app_pb.js";
+import type { Repository } from "./repository_pb.js";
+import type { Value } from "@bufbuild/protobuf/wkt";
 
 /**
  * Describes the file certes/community/github/v1/issue.proto.
@@ -23,44 +25,44 @@ export declare type Issue = Message<"certes.community.github.v1.Issue"> & {
   /**
    * The issue in the REST API.
    *
-   * @generated from field: string url = 1;
+   * @generated from field: optional string url = 1;
    */
-  url: string;
+  url?: string | undefined;
 
   /**
    * The issue's repository in the REST API.
    *
-   * @generated from field: string repository_url = 2;
+   * @generated from field: optional string repository_url = 2;
    */
-  repositoryUrl: string;
+  repositoryUrl?: string | undefined;
 
   /**
    * Lists the labels, or reads one. A URI template.
    *
-   * @generated from field: string labels_url = 3;
+   * @generated from field: optional string labels_url = 3;
    */
-  labelsUrl: string;
+  labelsUrl?: string | undefined;
 
   /**
    * Lists the comments.
    *
-   * @generated from field: string comments_url = 4;
+   * @generated from field: optional string comments_url = 4;
    */
-  commentsUrl: string;
+  commentsUrl?: string | undefined;
 
   /**
    * Lists what happened to the issue.
    *
-   * @generated from field: string events_url = 5;
+   * @generated from field: optional string events_url = 5;
    */
-  eventsUrl: string;
+  eventsUrl?: string | undefined;
 
   /**
    * The issue's page.
    *
-   * @generated from field: string html_url = 6;
+   * @generated from field: optional string html_url = 6;
    */
-  htmlUrl: string;
+  htmlUrl?: string | undefined;
 
   /**
    * The issue's number among all issues of GitHub.
@@ -72,9 +74,9 @@ export declare type Issue = Message<"certes.community.github.v1.Issue"> & {
   /**
    * The issue's id in the GraphQL API.
    *
-   * @generated from field: string node_id = 8;
+   * @generated from field: optional string node_id = 8;
    */
-  nodeId: string;
+  nodeId?: string | undefined;
 
   /**
    * The number by which the repository knows it, as in `#42`.
@@ -86,9 +88,9 @@ export declare type Issue = Message<"certes.community.github.v1.Issue"> & {
   /**
    * The title.
    *
-   * @generated from field: string title = 10;
+   * @generated from field: optional string title = 10;
    */
-  title: string;
+  title?: string | undefined;
 
   /**
    * Who opened it.
@@ -142,23 +144,23 @@ export declare type Issue = Message<"certes.community.github.v1.Issue"> & {
   /**
    * How many comments there are.
    *
-   * @generated from field: int32 comments = 18;
+   * @generated from field: optional int32 comments = 18;
    */
-  comments: number;
+  comments?: number | undefined;
 
   /**
    * When it was opened, in RFC 3339.
    *
-   * @generated from field: string created_at = 19;
+   * @generated from field: optional string created_at = 19;
    */
-  createdAt: string;
+  createdAt?: string | undefined;
 
   /**
    * When it was last changed, in RFC 3339.
    *
-   * @generated from field: string updated_at = 20;
+   * @generated from field: optional string updated_at = 20;
    */
-  updatedAt: string;
+  updatedAt?: string | undefined;
 
   /**
    * When it was closed, in RFC 3339. Absent while it is open.
@@ -170,9 +172,9 @@ export declare type Issue = Message<"certes.community.github.v1.Issue"> & {
   /**
    * What its author is to the repository, for example `OWNER`, `MEMBER`, `CONTRIBUTOR` or `NONE`.
    *
-   * @generated from field: string author_association = 22;
+   * @generated from field: optional string author_association = 22;
    */
-  authorAssociation: string;
+  authorAssociation?: string | undefined;
 
   /**
    * Why it is locked: `resolved`, `off-topic`, `too heated` or `spam`. Absent where no reason was given.
@@ -229,6 +231,76 @@ export declare type Issue = Message<"certes.community.github.v1.Issue"> & {
    * @generated from field: optional string state_reason = 30;
    */
   stateReason?: string | undefined;
+
+  /**
+   * How far the issues beneath it have come.
+   *
+   * @generated from field: certes.community.github.v1.SubIssuesSummary sub_issues_summary = 31;
+   */
+  subIssuesSummary?: SubIssuesSummary | undefined;
+
+  /**
+   * How many issues it waits for, and how many wait for it.
+   *
+   * @generated from field: certes.community.github.v1.IssueDependenciesSummary issue_dependencies_summary = 32;
+   */
+  issueDependenciesSummary?: IssueDependenciesSummary | undefined;
+
+  /**
+   * The type that the organization gave it. Absent where it has none.
+   *
+   * @generated from field: certes.community.github.v1.IssueType type = 33;
+   */
+  type?: IssueType | undefined;
+
+  /**
+   * Who closed it. Absent while it is open.
+   *
+   * @generated from field: certes.community.github.v1.User closed_by = 34;
+   */
+  closedBy?: User | undefined;
+
+  /**
+   * The text as HTML.
+   *
+   * @generated from field: optional string body_html = 35;
+   */
+  bodyHtml?: string | undefined;
+
+  /**
+   * The text without any markup.
+   *
+   * @generated from field: optional string body_text = 36;
+   */
+  bodyText?: string | undefined;
+
+  /**
+   * Its repository.
+   *
+   * @generated from field: certes.community.github.v1.Repository repository = 37;
+   */
+  repository?: Repository | undefined;
+
+  /**
+   * The issue above it in the REST API. Absent where there is none.
+   *
+   * @generated from field: optional string parent_issue_url = 38;
+   */
+  parentIssueUrl?: string | undefined;
+
+  /**
+   * What it has for the fields that the organization defines.
+   *
+   * @generated from field: repeated certes.community.github.v1.IssueFieldValue issue_field_values = 39;
+   */
+  issueFieldValues: IssueFieldValue[];
+
+  /**
+   * The comment that is pinned to it. Absent where none is.
+   *
+   * @generated from field: certes.community.github.v1.IssueComment pinned_comment = 40;
+   */
+  pinnedComment?: IssueComment | undefined;
 };
 
 /**
@@ -294,72 +366,72 @@ export declare type Reactions = Message<"certes.community.github.v1.Reactions"> 
   /**
    * Lists the reactions.
    *
-   * @generated from field: string url = 1;
+   * @generated from field: optional string url = 1;
    */
-  url: string;
+  url?: string | undefined;
 
   /**
    * All reactions together.
    *
-   * @generated from field: int32 total_count = 2;
+   * @generated from field: optional int32 total_count = 2;
    */
-  totalCount: number;
+  totalCount?: number | undefined;
 
   /**
    * Thumbs up. The payload calls it `+1`.
    *
-   * @generated from field: int32 plus_one = 3 [json_name = "+1"];
+   * @generated from field: optional int32 plus_one = 3 [json_name = "+1"];
    */
-  plusOne: number;
+  plusOne?: number | undefined;
 
   /**
    * Thumbs down. The payload calls it `-1`.
    *
-   * @generated from field: int32 minus_one = 4 [json_name = "-1"];
+   * @generated from field: optional int32 minus_one = 4 [json_name = "-1"];
    */
-  minusOne: number;
+  minusOne?: number | undefined;
 
   /**
    * Laughing faces.
    *
-   * @generated from field: int32 laugh = 5;
+   * @generated from field: optional int32 laugh = 5;
    */
-  laugh: number;
+  laugh?: number | undefined;
 
   /**
    * Party poppers.
    *
-   * @generated from field: int32 hooray = 6;
+   * @generated from field: optional int32 hooray = 6;
    */
-  hooray: number;
+  hooray?: number | undefined;
 
   /**
    * Confused faces.
    *
-   * @generated from field: int32 confused = 7;
+   * @generated from field: optional int32 confused = 7;
    */
-  confused: number;
+  confused?: number | undefined;
 
   /**
    * Hearts.
    *
-   * @generated from field: int32 heart = 8;
+   * @generated from field: optional int32 heart = 8;
    */
-  heart: number;
+  heart?: number | undefined;
 
   /**
    * Rockets.
    *
-   * @generated from field: int32 rocket = 9;
+   * @generated from field: optional int32 rocket = 9;
    */
-  rocket: number;
+  rocket?: number | undefined;
 
   /**
    * Pairs of eyes.
    *
-   * @generated from field: int32 eyes = 10;
+   * @generated from field: optional int32 eyes = 10;
    */
-  eyes: number;
+  eyes?: number | undefined;
 };
 
 /**
@@ -377,30 +449,30 @@ export declare type Label = Message<"certes.community.github.v1.Label"> & {
   /**
    * The label's number.
    *
-   * @generated from field: int64 id = 1;
+   * @generated from field: optional int64 id = 1;
    */
-  id: bigint;
+  id?: bigint | undefined;
 
   /**
    * The label's id in the GraphQL API.
    *
-   * @generated from field: string node_id = 2;
+   * @generated from field: optional string node_id = 2;
    */
-  nodeId: string;
+  nodeId?: string | undefined;
 
   /**
    * The label in the REST API.
    *
-   * @generated from field: string url = 3;
+   * @generated from field: optional string url = 3;
    */
-  url: string;
+  url?: string | undefined;
 
   /**
    * The label's text.
    *
-   * @generated from field: string name = 4;
+   * @generated from field: optional string name = 4;
    */
-  name: string;
+  name?: string | undefined;
 
   /**
    * What the label means. Absent where nobody said.
@@ -412,16 +484,16 @@ export declare type Label = Message<"certes.community.github.v1.Label"> & {
   /**
    * The colour: six hexadecimal digits without `#`.
    *
-   * @generated from field: string color = 6;
+   * @generated from field: optional string color = 6;
    */
-  color: string;
+  color?: string | undefined;
 
   /**
    * Whether GitHub gives the label to every new repository.
    *
-   * @generated from field: bool default = 7;
+   * @generated from field: optional bool default = 7;
    */
-  default: boolean;
+  default?: boolean | undefined;
 };
 
 /**
@@ -556,22 +628,386 @@ export declare type Milestone = Message<"certes.community.github.v1.Milestone"> 
 export declare const MilestoneSchema: GenMessage<Milestone>;
 
 /**
- * What a text was before it was edited; what it is now stands in the edited thing itself.
+ * A comment in the conversation of an issue or a pull request.
  *
- * @generated from message certes.community.github.v1.TextChange
+ * @generated from message certes.community.github.v1.IssueComment
  */
-export declare type TextChange = Message<"certes.community.github.v1.TextChange"> & {
+export declare type IssueComment = Message<"certes.community.github.v1.IssueComment"> & {
   /**
-   * The text as it was. The payload calls it `from`, which is a keyword in too many languages.
+   * The issue comment in the REST API.
    *
-   * @generated from field: string previous = 1 [json_name = "from"];
+   * @generated from field: optional string url = 1;
    */
-  previous: string;
+  url?: string | undefined;
+
+  /**
+   * The issue comment's page.
+   *
+   * @generated from field: optional string html_url = 2;
+   */
+  htmlUrl?: string | undefined;
+
+  /**
+   * The issue in the REST API.
+   *
+   * @generated from field: optional string issue_url = 3;
+   */
+  issueUrl?: string | undefined;
+
+  /**
+   * The issue comment's number.
+   *
+   * @generated from field: optional int64 id = 4;
+   */
+  id?: bigint | undefined;
+
+  /**
+   * The issue comment's id in the GraphQL API.
+   *
+   * @generated from field: optional string node_id = 5;
+   */
+  nodeId?: string | undefined;
+
+  /**
+   * Who wrote it. Absent where the account is gone.
+   *
+   * @generated from field: certes.community.github.v1.User user = 6;
+   */
+  user?: User | undefined;
+
+  /**
+   * When the issue comment was made, in RFC 3339.
+   *
+   * @generated from field: optional string created_at = 7;
+   */
+  createdAt?: string | undefined;
+
+  /**
+   * When the issue comment was last changed, in RFC 3339.
+   *
+   * @generated from field: optional string updated_at = 8;
+   */
+  updatedAt?: string | undefined;
+
+  /**
+   * What its author is to the repository, for example `OWNER`, `MEMBER`, `CONTRIBUTOR` or `NONE`.
+   *
+   * @generated from field: optional string author_association = 9;
+   */
+  authorAssociation?: string | undefined;
+
+  /**
+   * The text, in Markdown.
+   *
+   * @generated from field: optional string body = 10;
+   */
+  body?: string | undefined;
+
+  /**
+   * The app through which it was made. Absent where there was none.
+   *
+   * @generated from field: certes.community.github.v1.App performed_via_github_app = 11;
+   */
+  performedViaGithubApp?: App | undefined;
+
+  /**
+   * How many reacted, and how.
+   *
+   * @generated from field: certes.community.github.v1.Reactions reactions = 12;
+   */
+  reactions?: Reactions | undefined;
+
+  /**
+   * Who pinned it, and when. Absent where nobody did.
+   *
+   * @generated from field: certes.community.github.v1.PinnedComment pin = 13;
+   */
+  pin?: PinnedComment | undefined;
+
+  /**
+   * Why it is folded up. Absent where it is not.
+   *
+   * @generated from field: certes.community.github.v1.MinimizedComment minimized = 14;
+   */
+  minimized?: MinimizedComment | undefined;
 };
 
 /**
- * Describes the message certes.community.github.v1.TextChange.
- * Use `create(TextChangeSchema)` to create a new message.
+ * Describes the message certes.community.github.v1.IssueComment.
+ * Use `create(IssueCommentSchema)` to create a new message.
  */
-export declare const TextChangeSchema: GenMessage<TextChange>;
+export declare const IssueCommentSchema: GenMessage<IssueComment>;
+
+/**
+ * How far the issues beneath an issue have come.
+ *
+ * @generated from message certes.community.github.v1.SubIssuesSummary
+ */
+export declare type SubIssuesSummary = Message<"certes.community.github.v1.SubIssuesSummary"> & {
+  /**
+   * How many there are.
+   *
+   * @generated from field: optional int32 total = 1;
+   */
+  total?: number | undefined;
+
+  /**
+   * How many of them are closed.
+   *
+   * @generated from field: optional int32 completed = 2;
+   */
+  completed?: number | undefined;
+
+  /**
+   * The same as a share, from 0 to 100.
+   *
+   * @generated from field: optional int32 percent_completed = 3;
+   */
+  percentCompleted?: number | undefined;
+};
+
+/**
+ * Describes the message certes.community.github.v1.SubIssuesSummary.
+ * Use `create(SubIssuesSummarySchema)` to create a new message.
+ */
+export declare const SubIssuesSummarySchema: GenMessage<SubIssuesSummary>;
+
+/**
+ * How many issues an issue waits for, and how many wait for it.
+ *
+ * @generated from message certes.community.github.v1.IssueDependenciesSummary
+ */
+export declare type IssueDependenciesSummary = Message<"certes.community.github.v1.IssueDependenciesSummary"> & {
+  /**
+   * How many open issues it waits for.
+   *
+   * @generated from field: optional int32 blocked_by = 1;
+   */
+  blockedBy?: number | undefined;
+
+  /**
+   * How many open issues wait for it.
+   *
+   * @generated from field: optional int32 blocking = 2;
+   */
+  blocking?: number | undefined;
+
+  /**
+   * How many issues it waits for, open or not.
+   *
+   * @generated from field: optional int32 total_blocked_by = 3;
+   */
+  totalBlockedBy?: number | undefined;
+
+  /**
+   * How many issues wait for it, open or not.
+   *
+   * @generated from field: optional int32 total_blocking = 4;
+   */
+  totalBlocking?: number | undefined;
+};
+
+/**
+ * Describes the message certes.community.github.v1.IssueDependenciesSummary.
+ * Use `create(IssueDependenciesSummarySchema)` to create a new message.
+ */
+export declare const IssueDependenciesSummarySchema: GenMessage<IssueDependenciesSummary>;
+
+/**
+ * A type of issues, as an organization defines it.
+ *
+ * @generated from message certes.community.github.v1.IssueType
+ */
+export declare type IssueType = Message<"certes.community.github.v1.IssueType"> & {
+  /**
+   * The issue type's number.
+   *
+   * @generated from field: optional int64 id = 1;
+   */
+  id?: bigint | undefined;
+
+  /**
+   * The issue type's id in the GraphQL API.
+   *
+   * @generated from field: optional string node_id = 2;
+   */
+  nodeId?: string | undefined;
+
+  /**
+   * The type's name, for example `Bug`.
+   *
+   * @generated from field: optional string name = 3;
+   */
+  name?: string | undefined;
+
+  /**
+   * What the type means. Absent where nobody said.
+   *
+   * @generated from field: optional string description = 4;
+   */
+  description?: string | undefined;
+
+  /**
+   * The colour, by name. Absent where it has none.
+   *
+   * @generated from field: optional string color = 5;
+   */
+  color?: string | undefined;
+
+  /**
+   * When the issue type was made, in RFC 3339.
+   *
+   * @generated from field: optional string created_at = 6;
+   */
+  createdAt?: string | undefined;
+
+  /**
+   * When the issue type was last changed, in RFC 3339.
+   *
+   * @generated from field: optional string updated_at = 7;
+   */
+  updatedAt?: string | undefined;
+
+  /**
+   * Whether it can be given to issues.
+   *
+   * @generated from field: optional bool is_enabled = 8;
+   */
+  isEnabled?: boolean | undefined;
+};
+
+/**
+ * Describes the message certes.community.github.v1.IssueType.
+ * Use `create(IssueTypeSchema)` to create a new message.
+ */
+export declare const IssueTypeSchema: GenMessage<IssueType>;
+
+/**
+ * What an issue has for a field that its organization defines.
+ *
+ * @generated from message certes.community.github.v1.IssueFieldValue
+ */
+export declare type IssueFieldValue = Message<"certes.community.github.v1.IssueFieldValue"> & {
+  /**
+   * The field's number.
+   *
+   * @generated from field: optional int64 issue_field_id = 1;
+   */
+  issueFieldId?: bigint | undefined;
+
+  /**
+   * The issue field value's id in the GraphQL API.
+   *
+   * @generated from field: optional string node_id = 2;
+   */
+  nodeId?: string | undefined;
+
+  /**
+   * What the field holds: `text`, `single_select`, `number` or `date`.
+   *
+   * @generated from field: optional string data_type = 3;
+   */
+  dataType?: string | undefined;
+
+  /**
+   * The value: a text or a number, or null where there is none.
+   *
+   * @generated from field: google.protobuf.Value value = 4;
+   */
+  value?: Value | undefined;
+
+  /**
+   * What was chosen. Absent where the field is not for choosing.
+   *
+   * @generated from field: certes.community.github.v1.IssueFieldOption single_select_option = 5;
+   */
+  singleSelectOption?: IssueFieldOption | undefined;
+};
+
+/**
+ * Describes the message certes.community.github.v1.IssueFieldValue.
+ * Use `create(IssueFieldValueSchema)` to create a new message.
+ */
+export declare const IssueFieldValueSchema: GenMessage<IssueFieldValue>;
+
+/**
+ * What was chosen for a field of an issue.
+ *
+ * @generated from message certes.community.github.v1.IssueFieldOption
+ */
+export declare type IssueFieldOption = Message<"certes.community.github.v1.IssueFieldOption"> & {
+  /**
+   * The issue field option's number.
+   *
+   * @generated from field: optional int64 id = 1;
+   */
+  id?: bigint | undefined;
+
+  /**
+   * The name.
+   *
+   * @generated from field: optional string name = 2;
+   */
+  name?: string | undefined;
+
+  /**
+   * The colour, by name.
+   *
+   * @generated from field: optional string color = 3;
+   */
+  color?: string | undefined;
+};
+
+/**
+ * Describes the message certes.community.github.v1.IssueFieldOption.
+ * Use `create(IssueFieldOptionSchema)` to create a new message.
+ */
+export declare const IssueFieldOptionSchema: GenMessage<IssueFieldOption>;
+
+/**
+ * How a comment was pinned.
+ *
+ * @generated from message certes.community.github.v1.PinnedComment
+ */
+export declare type PinnedComment = Message<"certes.community.github.v1.PinnedComment"> & {
+  /**
+   * When, in RFC 3339.
+   *
+   * @generated from field: optional string pinned_at = 1;
+   */
+  pinnedAt?: string | undefined;
+
+  /**
+   * By whom.
+   *
+   * @generated from field: certes.community.github.v1.User pinned_by = 2;
+   */
+  pinnedBy?: User | undefined;
+};
+
+/**
+ * Describes the message certes.community.github.v1.PinnedComment.
+ * Use `create(PinnedCommentSchema)` to create a new message.
+ */
+export declare const PinnedCommentSchema: GenMessage<PinnedComment>;
+
+/**
+ * How a comment was folded up.
+ *
+ * @generated from message certes.community.github.v1.MinimizedComment
+ */
+export declare type MinimizedComment = Message<"certes.community.github.v1.MinimizedComment"> & {
+  /**
+   * Why, for example `outdated` or `resolved`.
+   *
+   * @generated from field: optional string reason = 1;
+   */
+  reason?: string | undefined;
+};
+
+/**
+ * Describes the message certes.community.github.v1.MinimizedComment.
+ * Use `create(MinimizedCommentSchema)` to create a new message.
+ */
+export declare const MinimizedCommentSchema: GenMessage<MinimizedComment>;
 

@@ -6,10 +6,12 @@
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
-import type { Issue, Label, Milestone, TextChange } from "./issue_pb.js";
+import type { Issue, IssueType, Label, Milestone } from "./issue_pb.js";
 import type { Organization, User } from "./user_pb.js";
 import type { Repository } from "./repository_pb.js";
 import type { Installation } from "./app_pb.js";
+import type { Enterprise } from "./enterprise_pb.js";
+import type { TextChange } from "./change_pb.js";
 
 /**
  * Describes the file certes/community/github/v1/issues_event.proto.
@@ -93,6 +95,20 @@ export declare type IssuesEvent = Message<"certes.community.github.v1.IssuesEven
    * @generated from field: certes.community.github.v1.IssueChanges changes = 10;
    */
   changes?: IssueChanges | undefined;
+
+  /**
+   * The enterprise to which the organization belongs. Absent where it belongs to none.
+   *
+   * @generated from field: certes.community.github.v1.Enterprise enterprise = 11;
+   */
+  enterprise?: Enterprise | undefined;
+
+  /**
+   * The type that was set or taken away. With the actions `typed` and `untyped` only.
+   *
+   * @generated from field: certes.community.github.v1.IssueType type = 12;
+   */
+  type?: IssueType | undefined;
 };
 
 /**

@@ -9,6 +9,8 @@ import type { Message } from "@bufbuild/protobuf";
 import type { Organization, User } from "./user_pb.js";
 import type { Team } from "./team_pb.js";
 import type { Installation } from "./app_pb.js";
+import type { Enterprise } from "./enterprise_pb.js";
+import type { Repository } from "./repository_pb.js";
 
 /**
  * Describes the file certes/community/github/v1/membership_event.proto.
@@ -69,6 +71,20 @@ export declare type MembershipEvent = Message<"certes.community.github.v1.Member
    * @generated from field: certes.community.github.v1.Installation installation = 7;
    */
   installation?: Installation | undefined;
+
+  /**
+   * The enterprise to which the organization belongs. Absent where it belongs to none.
+   *
+   * @generated from field: certes.community.github.v1.Enterprise enterprise = 8;
+   */
+  enterprise?: Enterprise | undefined;
+
+  /**
+   * The repository in which it happened. Absent where it happened in none.
+   *
+   * @generated from field: certes.community.github.v1.Repository repository = 9;
+   */
+  repository?: Repository | undefined;
 };
 
 /**

@@ -23,16 +23,16 @@ export declare type PingEvent = Message<"certes.community.github.v1.PingEvent"> 
   /**
    * A saying of GitHub's.
    *
-   * @generated from field: string zen = 1;
+   * @generated from field: optional string zen = 1;
    */
-  zen: string;
+  zen?: string | undefined;
 
   /**
    * The webhook's number.
    *
-   * @generated from field: int64 hook_id = 2;
+   * @generated from field: optional int64 hook_id = 2;
    */
-  hookId: bigint;
+  hookId?: bigint | undefined;
 
   /**
    * The webhook.
@@ -189,9 +189,9 @@ export declare type HookConfig = Message<"certes.community.github.v1.HookConfig"
   /**
    * How the body is written: `json` or `form`.
    *
-   * @generated from field: string content_type = 1;
+   * @generated from field: optional string content_type = 1;
    */
-  contentType: string;
+  contentType?: string | undefined;
 
   /**
    * Stands for the secret, masked. Absent where none is set.
@@ -203,16 +203,16 @@ export declare type HookConfig = Message<"certes.community.github.v1.HookConfig"
   /**
    * Where it is sent.
    *
-   * @generated from field: string url = 3;
+   * @generated from field: optional string url = 3;
    */
-  url: string;
+  url?: string | undefined;
 
   /**
    * Whether the certificate of a TLS server goes unchecked: `0` or `1`.
    *
-   * @generated from field: string insecure_ssl = 4;
+   * @generated from field: optional string insecure_ssl = 4;
    */
-  insecureSsl: string;
+  insecureSsl?: string | undefined;
 };
 
 /**

@@ -9,9 +9,11 @@ import type { Message } from "@bufbuild/protobuf";
 import type { PullRequest } from "./pull_request_pb.js";
 import type { Organization, User } from "./user_pb.js";
 import type { Repository } from "./repository_pb.js";
-import type { Installation } from "./app_pb.js";
-import type { Label, Milestone, TextChange } from "./issue_pb.js";
+import type { App, Installation } from "./app_pb.js";
+import type { Label, Milestone } from "./issue_pb.js";
 import type { Team } from "./team_pb.js";
+import type { Enterprise } from "./enterprise_pb.js";
+import type { TextChange } from "./change_pb.js";
 
 /**
  * Describes the file certes/community/github/v1/pull_request_event.proto.
@@ -136,6 +138,20 @@ export declare type PullRequestEvent = Message<"certes.community.github.v1.PullR
    * @generated from field: optional string after = 16;
    */
   after?: string | undefined;
+
+  /**
+   * The enterprise to which the organization belongs. Absent where it belongs to none.
+   *
+   * @generated from field: certes.community.github.v1.Enterprise enterprise = 17;
+   */
+  enterprise?: Enterprise | undefined;
+
+  /**
+   * The app through which it was done. Absent where there was none.
+   *
+   * @generated from field: certes.community.github.v1.App performed_via_github_app = 18;
+   */
+  performedViaGithubApp?: App | undefined;
 };
 
 /**

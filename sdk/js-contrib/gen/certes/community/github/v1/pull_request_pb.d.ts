@@ -8,7 +8,7 @@ import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { User } from "./user_pb.js";
 import type { Team } from "./team_pb.js";
-import type { Label, Milestone } from "./issue_pb.js";
+import type { Label, Milestone, Reactions } from "./issue_pb.js";
 import type { Repository } from "./repository_pb.js";
 
 /**
@@ -39,37 +39,37 @@ export declare type PullRequest = Message<"certes.community.github.v1.PullReques
   /**
    * The pull request's id in the GraphQL API.
    *
-   * @generated from field: string node_id = 3;
+   * @generated from field: optional string node_id = 3;
    */
-  nodeId: string;
+  nodeId?: string | undefined;
 
   /**
    * The pull request's page.
    *
-   * @generated from field: string html_url = 4;
+   * @generated from field: optional string html_url = 4;
    */
-  htmlUrl: string;
+  htmlUrl?: string | undefined;
 
   /**
    * The change as a diff.
    *
-   * @generated from field: string diff_url = 5;
+   * @generated from field: optional string diff_url = 5;
    */
-  diffUrl: string;
+  diffUrl?: string | undefined;
 
   /**
    * The change as a patch.
    *
-   * @generated from field: string patch_url = 6;
+   * @generated from field: optional string patch_url = 6;
    */
-  patchUrl: string;
+  patchUrl?: string | undefined;
 
   /**
    * Its issue side in the REST API.
    *
-   * @generated from field: string issue_url = 7;
+   * @generated from field: optional string issue_url = 7;
    */
-  issueUrl: string;
+  issueUrl?: string | undefined;
 
   /**
    * The number by which the repository knows it, as in `#42`.
@@ -81,23 +81,23 @@ export declare type PullRequest = Message<"certes.community.github.v1.PullReques
   /**
    * Whether it is `open` or `closed`.
    *
-   * @generated from field: string state = 9;
+   * @generated from field: optional string state = 9;
    */
-  state: string;
+  state?: string | undefined;
 
   /**
    * Whether only collaborators may comment.
    *
-   * @generated from field: bool locked = 10;
+   * @generated from field: optional bool locked = 10;
    */
-  locked: boolean;
+  locked?: boolean | undefined;
 
   /**
    * The title.
    *
-   * @generated from field: string title = 11;
+   * @generated from field: optional string title = 11;
    */
-  title: string;
+  title?: string | undefined;
 
   /**
    * Who opened it.
@@ -116,16 +116,16 @@ export declare type PullRequest = Message<"certes.community.github.v1.PullReques
   /**
    * When it was opened, in RFC 3339.
    *
-   * @generated from field: string created_at = 14;
+   * @generated from field: optional string created_at = 14;
    */
-  createdAt: string;
+  createdAt?: string | undefined;
 
   /**
    * When it was last changed, in RFC 3339.
    *
-   * @generated from field: string updated_at = 15;
+   * @generated from field: optional string updated_at = 15;
    */
-  updatedAt: string;
+  updatedAt?: string | undefined;
 
   /**
    * When it was closed, in RFC 3339. Absent while it is open.
@@ -194,37 +194,37 @@ export declare type PullRequest = Message<"certes.community.github.v1.PullReques
   /**
    * Lists its commits.
    *
-   * @generated from field: string commits_url = 25;
+   * @generated from field: optional string commits_url = 25;
    */
-  commitsUrl: string;
+  commitsUrl?: string | undefined;
 
   /**
    * Lists the comments on its code.
    *
-   * @generated from field: string review_comments_url = 26;
+   * @generated from field: optional string review_comments_url = 26;
    */
-  reviewCommentsUrl: string;
+  reviewCommentsUrl?: string | undefined;
 
   /**
    * Reads one comment on its code. A URI template.
    *
-   * @generated from field: string review_comment_url = 27;
+   * @generated from field: optional string review_comment_url = 27;
    */
-  reviewCommentUrl: string;
+  reviewCommentUrl?: string | undefined;
 
   /**
    * Lists the comments in its conversation.
    *
-   * @generated from field: string comments_url = 28;
+   * @generated from field: optional string comments_url = 28;
    */
-  commentsUrl: string;
+  commentsUrl?: string | undefined;
 
   /**
    * Lists the statuses of its newest commit.
    *
-   * @generated from field: string statuses_url = 29;
+   * @generated from field: optional string statuses_url = 29;
    */
-  statusesUrl: string;
+  statusesUrl?: string | undefined;
 
   /**
    * The branch that is to be merged.
@@ -250,9 +250,9 @@ export declare type PullRequest = Message<"certes.community.github.v1.PullReques
   /**
    * What its author is to the repository, for example `OWNER`, `MEMBER`, `CONTRIBUTOR` or `NONE`.
    *
-   * @generated from field: string author_association = 33;
+   * @generated from field: optional string author_association = 33;
    */
-  authorAssociation: string;
+  authorAssociation?: string | undefined;
 
   /**
    * How it will be merged by itself once all is well. Absent where it will not.
@@ -271,9 +271,9 @@ export declare type PullRequest = Message<"certes.community.github.v1.PullReques
   /**
    * Whether it is a draft.
    *
-   * @generated from field: bool draft = 36;
+   * @generated from field: optional bool draft = 36;
    */
-  draft: boolean;
+  draft?: boolean | undefined;
 
   /**
    * Whether it was merged. Absent where GitHub does not say.
@@ -299,9 +299,9 @@ export declare type PullRequest = Message<"certes.community.github.v1.PullReques
   /**
    * What stands between it and the merge, for example `clean`, `blocked`, `dirty` or `unknown`.
    *
-   * @generated from field: string mergeable_state = 40;
+   * @generated from field: optional string mergeable_state = 40;
    */
-  mergeableState: string;
+  mergeableState?: string | undefined;
 
   /**
    * Who merged it. Absent while it is not merged.
@@ -313,51 +313,114 @@ export declare type PullRequest = Message<"certes.community.github.v1.PullReques
   /**
    * How many comments its conversation has.
    *
-   * @generated from field: int32 comments = 42;
+   * @generated from field: optional int32 comments = 42;
    */
-  comments: number;
+  comments?: number | undefined;
 
   /**
    * How many comments its code has.
    *
-   * @generated from field: int32 review_comments = 43;
+   * @generated from field: optional int32 review_comments = 43;
    */
-  reviewComments: number;
+  reviewComments?: number | undefined;
 
   /**
    * Whether those who maintain the base may push to its branch.
    *
-   * @generated from field: bool maintainer_can_modify = 44;
+   * @generated from field: optional bool maintainer_can_modify = 44;
    */
-  maintainerCanModify: boolean;
+  maintainerCanModify?: boolean | undefined;
 
   /**
    * How many commits it has.
    *
-   * @generated from field: int32 commits = 45;
+   * @generated from field: optional int32 commits = 45;
    */
-  commits: number;
+  commits?: number | undefined;
 
   /**
    * How many lines it adds.
    *
-   * @generated from field: int32 additions = 46;
+   * @generated from field: optional int32 additions = 46;
    */
-  additions: number;
+  additions?: number | undefined;
 
   /**
    * How many lines it removes.
    *
-   * @generated from field: int32 deletions = 47;
+   * @generated from field: optional int32 deletions = 47;
    */
-  deletions: number;
+  deletions?: number | undefined;
 
   /**
    * How many files it touches.
    *
-   * @generated from field: int32 changed_files = 48;
+   * @generated from field: optional int32 changed_files = 48;
    */
-  changedFiles: number;
+  changedFiles?: number | undefined;
+
+  /**
+   * Whether pull requests may be set to merge by themselves once all is well.
+   *
+   * @generated from field: optional bool allow_auto_merge = 49;
+   */
+  allowAutoMerge?: boolean | undefined;
+
+  /**
+   * Whether its branch may be updated although it need not be to merge.
+   *
+   * @generated from field: optional bool allow_update_branch = 50;
+   */
+  allowUpdateBranch?: boolean | undefined;
+
+  /**
+   * Whether its branch is deleted once merged.
+   *
+   * @generated from field: optional bool delete_branch_on_merge = 51;
+   */
+  deleteBranchOnMerge?: boolean | undefined;
+
+  /**
+   * What a merge commit's message is made of: `PR_BODY`, `PR_TITLE` or `BLANK`.
+   *
+   * @generated from field: optional string merge_commit_message = 52;
+   */
+  mergeCommitMessage?: string | undefined;
+
+  /**
+   * What a merge commit's title is made of: `PR_TITLE` or `MERGE_MESSAGE`.
+   *
+   * @generated from field: optional string merge_commit_title = 53;
+   */
+  mergeCommitTitle?: string | undefined;
+
+  /**
+   * What a squashed commit's message is made of: `PR_BODY`, `COMMIT_MESSAGES` or `BLANK`.
+   *
+   * @generated from field: optional string squash_merge_commit_message = 54;
+   */
+  squashMergeCommitMessage?: string | undefined;
+
+  /**
+   * What a squashed commit's title is made of: `PR_TITLE` or `COMMIT_OR_PR_TITLE`.
+   *
+   * @generated from field: optional string squash_merge_commit_title = 55;
+   */
+  squashMergeCommitTitle?: string | undefined;
+
+  /**
+   * Whether a squashed commit takes its title.
+   *
+   * @generated from field: optional bool use_squash_pr_title_as_default = 56;
+   */
+  useSquashPrTitleAsDefault?: boolean | undefined;
+
+  /**
+   * The stack of pull requests that it is in. Absent where it is in none.
+   *
+   * @generated from field: certes.community.github.v1.PullRequestStack stack = 57;
+   */
+  stack?: PullRequestStack | undefined;
 };
 
 /**
@@ -375,9 +438,9 @@ export declare type PullRequestBranch = Message<"certes.community.github.v1.Pull
   /**
    * The owner's handle and the branch, for example `meetly:main`.
    *
-   * @generated from field: string label = 1;
+   * @generated from field: optional string label = 1;
    */
-  label: string;
+  label?: string | undefined;
 
   /**
    * The branch.
@@ -492,9 +555,9 @@ export declare type Link = Message<"certes.community.github.v1.Link"> & {
   /**
    * Where the resource is in the REST API.
    *
-   * @generated from field: string href = 1;
+   * @generated from field: optional string href = 1;
    */
-  href: string;
+  href?: string | undefined;
 };
 
 /**
@@ -560,23 +623,23 @@ export declare type RequestedReviewer = Message<"certes.community.github.v1.Requ
   /**
    * Its id in the GraphQL API.
    *
-   * @generated from field: string node_id = 2;
+   * @generated from field: optional string node_id = 2;
    */
-  nodeId: string;
+  nodeId?: string | undefined;
 
   /**
    * It in the REST API.
    *
-   * @generated from field: string url = 3;
+   * @generated from field: optional string url = 3;
    */
-  url: string;
+  url?: string | undefined;
 
   /**
    * Its page.
    *
-   * @generated from field: string html_url = 4;
+   * @generated from field: optional string html_url = 4;
    */
-  htmlUrl: string;
+  htmlUrl?: string | undefined;
 
   /**
    * The display name of the account, or the team's name.
@@ -752,6 +815,20 @@ export declare type RequestedReviewer = Message<"certes.community.github.v1.Requ
    * @generated from field: optional bool deleted = 29;
    */
   deleted?: boolean | undefined;
+
+  /**
+   * When the account starred something, in RFC 3339. Absent for a team.
+   *
+   * @generated from field: optional string starred_at = 30;
+   */
+  starredAt?: string | undefined;
+
+  /**
+   * How much of the account the payload tells, for example `public`. Absent for a team.
+   *
+   * @generated from field: optional string user_view_type = 31;
+   */
+  userViewType?: string | undefined;
 };
 
 /**
@@ -759,4 +836,315 @@ export declare type RequestedReviewer = Message<"certes.community.github.v1.Requ
  * Use `create(RequestedReviewerSchema)` to create a new message.
  */
 export declare const RequestedReviewerSchema: GenMessage<RequestedReviewer>;
+
+/**
+ * A comment on the code of a pull request.
+ *
+ * @generated from message certes.community.github.v1.PullRequestReviewComment
+ */
+export declare type PullRequestReviewComment = Message<"certes.community.github.v1.PullRequestReviewComment"> & {
+  /**
+   * The pull request review comment in the REST API.
+   *
+   * @generated from field: optional string url = 1;
+   */
+  url?: string | undefined;
+
+  /**
+   * The number of the review it belongs to. Absent where it belongs to none.
+   *
+   * @generated from field: optional int64 pull_request_review_id = 2;
+   */
+  pullRequestReviewId?: bigint | undefined;
+
+  /**
+   * The pull request review comment's number.
+   *
+   * @generated from field: optional int64 id = 3;
+   */
+  id?: bigint | undefined;
+
+  /**
+   * The pull request review comment's id in the GraphQL API.
+   *
+   * @generated from field: optional string node_id = 4;
+   */
+  nodeId?: string | undefined;
+
+  /**
+   * The part of the diff that it is about.
+   *
+   * @generated from field: optional string diff_hunk = 5;
+   */
+  diffHunk?: string | undefined;
+
+  /**
+   * The file.
+   *
+   * @generated from field: optional string path = 6;
+   */
+  path?: string | undefined;
+
+  /**
+   * The line of the diff. Absent where the code has changed since.
+   *
+   * @generated from field: optional int32 position = 7;
+   */
+  position?: number | undefined;
+
+  /**
+   * The line of the diff, as it was when the comment was written.
+   *
+   * @generated from field: optional int32 original_position = 8;
+   */
+  originalPosition?: number | undefined;
+
+  /**
+   * The SHA of the newest commit that it applies to.
+   *
+   * @generated from field: optional string commit_id = 9;
+   */
+  commitId?: string | undefined;
+
+  /**
+   * The SHA of the commit that it was written on.
+   *
+   * @generated from field: optional string original_commit_id = 10;
+   */
+  originalCommitId?: string | undefined;
+
+  /**
+   * Who wrote it. Absent where the account is gone.
+   *
+   * @generated from field: certes.community.github.v1.User user = 11;
+   */
+  user?: User | undefined;
+
+  /**
+   * The text, in Markdown.
+   *
+   * @generated from field: optional string body = 12;
+   */
+  body?: string | undefined;
+
+  /**
+   * When the pull request review comment was made, in RFC 3339.
+   *
+   * @generated from field: optional string created_at = 13;
+   */
+  createdAt?: string | undefined;
+
+  /**
+   * When the pull request review comment was last changed, in RFC 3339.
+   *
+   * @generated from field: optional string updated_at = 14;
+   */
+  updatedAt?: string | undefined;
+
+  /**
+   * The pull request review comment's page.
+   *
+   * @generated from field: optional string html_url = 15;
+   */
+  htmlUrl?: string | undefined;
+
+  /**
+   * The pull request in the REST API.
+   *
+   * @generated from field: optional string pull_request_url = 16;
+   */
+  pullRequestUrl?: string | undefined;
+
+  /**
+   * What its author is to the repository, for example `OWNER`, `MEMBER`, `CONTRIBUTOR` or `NONE`.
+   *
+   * @generated from field: optional string author_association = 17;
+   */
+  authorAssociation?: string | undefined;
+
+  /**
+   * The resources around it. The payload calls it `_links`.
+   *
+   * @generated from field: certes.community.github.v1.PullRequestReviewCommentLinks links = 18 [json_name = "_links"];
+   */
+  links?: PullRequestReviewCommentLinks | undefined;
+
+  /**
+   * How many reacted, and how.
+   *
+   * @generated from field: certes.community.github.v1.Reactions reactions = 19;
+   */
+  reactions?: Reactions | undefined;
+
+  /**
+   * The first line. Absent where it is about one line only.
+   *
+   * @generated from field: optional int32 start_line = 20;
+   */
+  startLine?: number | undefined;
+
+  /**
+   * The first line, as it was when the comment was written. Absent where it is about one line only.
+   *
+   * @generated from field: optional int32 original_start_line = 21;
+   */
+  originalStartLine?: number | undefined;
+
+  /**
+   * The side of the diff on which the first line is: `LEFT` or `RIGHT`. Absent where it is about one line only.
+   *
+   * @generated from field: optional string start_side = 22;
+   */
+  startSide?: string | undefined;
+
+  /**
+   * The line, or the last one. Absent where the code has changed since, or where it is about the file.
+   *
+   * @generated from field: optional int32 line = 23;
+   */
+  line?: number | undefined;
+
+  /**
+   * The line, or the last one, as it was when the comment was written. Absent where it is about the file.
+   *
+   * @generated from field: optional int32 original_line = 24;
+   */
+  originalLine?: number | undefined;
+
+  /**
+   * The side of the diff on which the line is: `LEFT` is before, `RIGHT` after.
+   *
+   * @generated from field: optional string side = 25;
+   */
+  side?: string | undefined;
+
+  /**
+   * The number of the comment that it answers. Absent where it answers none.
+   *
+   * @generated from field: optional int64 in_reply_to_id = 26;
+   */
+  inReplyToId?: bigint | undefined;
+
+  /**
+   * What it is about: `line` or `file`.
+   *
+   * @generated from field: optional string subject_type = 27;
+   */
+  subjectType?: string | undefined;
+};
+
+/**
+ * Describes the message certes.community.github.v1.PullRequestReviewComment.
+ * Use `create(PullRequestReviewCommentSchema)` to create a new message.
+ */
+export declare const PullRequestReviewCommentSchema: GenMessage<PullRequestReviewComment>;
+
+/**
+ * The resources around a comment, as links.
+ *
+ * @generated from message certes.community.github.v1.PullRequestReviewCommentLinks
+ */
+export declare type PullRequestReviewCommentLinks = Message<"certes.community.github.v1.PullRequestReviewCommentLinks"> & {
+  /**
+   * It itself.
+   *
+   * @generated from field: certes.community.github.v1.Link self = 1;
+   */
+  self?: Link | undefined;
+
+  /**
+   * Its page.
+   *
+   * @generated from field: certes.community.github.v1.Link html = 2;
+   */
+  html?: Link | undefined;
+
+  /**
+   * The pull request.
+   *
+   * @generated from field: certes.community.github.v1.Link pull_request = 3;
+   */
+  pullRequest?: Link | undefined;
+};
+
+/**
+ * Describes the message certes.community.github.v1.PullRequestReviewCommentLinks.
+ * Use `create(PullRequestReviewCommentLinksSchema)` to create a new message.
+ */
+export declare const PullRequestReviewCommentLinksSchema: GenMessage<PullRequestReviewCommentLinks>;
+
+/**
+ * A stack of pull requests, each into the branch of the one beneath.
+ *
+ * @generated from message certes.community.github.v1.PullRequestStack
+ */
+export declare type PullRequestStack = Message<"certes.community.github.v1.PullRequestStack"> & {
+  /**
+   * The stack's number among all stacks of GitHub.
+   *
+   * @generated from field: optional int64 id = 1;
+   */
+  id?: bigint | undefined;
+
+  /**
+   * The number by which the repository knows it.
+   *
+   * @generated from field: optional int32 number = 2;
+   */
+  number?: number | undefined;
+
+  /**
+   * How many pull requests are in it.
+   *
+   * @generated from field: optional int32 size = 3;
+   */
+  size?: number | undefined;
+
+  /**
+   * Which of them this is, counted from 1 at the bottom.
+   *
+   * @generated from field: optional int32 position = 4;
+   */
+  position?: number | undefined;
+
+  /**
+   * The branch into which all of it is to go.
+   *
+   * @generated from field: certes.community.github.v1.PullRequestStackBase base = 5;
+   */
+  base?: PullRequestStackBase | undefined;
+};
+
+/**
+ * Describes the message certes.community.github.v1.PullRequestStack.
+ * Use `create(PullRequestStackSchema)` to create a new message.
+ */
+export declare const PullRequestStackSchema: GenMessage<PullRequestStack>;
+
+/**
+ * The branch into which a stack is to go.
+ *
+ * @generated from message certes.community.github.v1.PullRequestStackBase
+ */
+export declare type PullRequestStackBase = Message<"certes.community.github.v1.PullRequestStackBase"> & {
+  /**
+   * The branch.
+   *
+   * @generated from field: optional string ref = 1;
+   */
+  ref?: string | undefined;
+
+  /**
+   * The SHA of the commit at its tip.
+   *
+   * @generated from field: optional string sha = 2;
+   */
+  sha?: string | undefined;
+};
+
+/**
+ * Describes the message certes.community.github.v1.PullRequestStackBase.
+ * Use `create(PullRequestStackBaseSchema)` to create a new message.
+ */
+export declare const PullRequestStackBaseSchema: GenMessage<PullRequestStackBase>;
 

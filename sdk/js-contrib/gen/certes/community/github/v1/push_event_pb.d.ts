@@ -10,6 +10,7 @@ import type { Commit, GitUser } from "./commit_pb.js";
 import type { Repository } from "./repository_pb.js";
 import type { Organization, User } from "./user_pb.js";
 import type { Installation } from "./app_pb.js";
+import type { Enterprise } from "./enterprise_pb.js";
 
 /**
  * Describes the file certes/community/github/v1/push_event.proto.
@@ -126,6 +127,13 @@ export declare type PushEvent = Message<"certes.community.github.v1.PushEvent"> 
    * @generated from field: certes.community.github.v1.Organization organization = 15;
    */
   organization?: Organization | undefined;
+
+  /**
+   * The enterprise to which the organization belongs. Absent where it belongs to none.
+   *
+   * @generated from field: certes.community.github.v1.Enterprise enterprise = 16;
+   */
+  enterprise?: Enterprise | undefined;
 };
 
 /**

@@ -23,37 +23,37 @@ export declare type Repository = Message<"certes.community.github.v1.Repository"
   /**
    * The repository's number, which survives renaming and transfer.
    *
-   * @generated from field: int64 id = 1;
+   * @generated from field: optional int64 id = 1;
    */
-  id: bigint;
+  id?: bigint | undefined;
 
   /**
    * The repository's id in the GraphQL API.
    *
-   * @generated from field: string node_id = 2;
+   * @generated from field: optional string node_id = 2;
    */
-  nodeId: string;
+  nodeId?: string | undefined;
 
   /**
    * The name without the owner.
    *
-   * @generated from field: string name = 3;
+   * @generated from field: optional string name = 3;
    */
-  name: string;
+  name?: string | undefined;
 
   /**
    * The owner's handle and the name, for example `meetly/app`.
    *
-   * @generated from field: string full_name = 4;
+   * @generated from field: optional string full_name = 4;
    */
-  fullName: string;
+  fullName?: string | undefined;
 
   /**
    * Whether only those who were given access can see the repository.
    *
-   * @generated from field: bool private = 5;
+   * @generated from field: optional bool private = 5;
    */
-  private: boolean;
+  private?: boolean | undefined;
 
   /**
    * The account to which the repository belongs.
@@ -65,9 +65,9 @@ export declare type Repository = Message<"certes.community.github.v1.Repository"
   /**
    * The repository's page.
    *
-   * @generated from field: string html_url = 7;
+   * @generated from field: optional string html_url = 7;
    */
-  htmlUrl: string;
+  htmlUrl?: string | undefined;
 
   /**
    * What the repository says about itself. Absent where it says nothing.
@@ -79,268 +79,268 @@ export declare type Repository = Message<"certes.community.github.v1.Repository"
   /**
    * Whether the repository was forked from another.
    *
-   * @generated from field: bool fork = 9;
+   * @generated from field: optional bool fork = 9;
    */
-  fork: boolean;
+  fork?: boolean | undefined;
 
   /**
    * The repository in the REST API; in push events, its page.
    *
-   * @generated from field: string url = 10;
+   * @generated from field: optional string url = 10;
    */
-  url: string;
+  url?: string | undefined;
 
   /**
    * Lists the forks.
    *
-   * @generated from field: string forks_url = 11;
+   * @generated from field: optional string forks_url = 11;
    */
-  forksUrl: string;
+  forksUrl?: string | undefined;
 
   /**
    * Lists the deploy keys, or reads one. A URI template.
    *
-   * @generated from field: string keys_url = 12;
+   * @generated from field: optional string keys_url = 12;
    */
-  keysUrl: string;
+  keysUrl?: string | undefined;
 
   /**
    * Lists the collaborators, or asks about one. A URI template.
    *
-   * @generated from field: string collaborators_url = 13;
+   * @generated from field: optional string collaborators_url = 13;
    */
-  collaboratorsUrl: string;
+  collaboratorsUrl?: string | undefined;
 
   /**
    * Lists the teams with access.
    *
-   * @generated from field: string teams_url = 14;
+   * @generated from field: optional string teams_url = 14;
    */
-  teamsUrl: string;
+  teamsUrl?: string | undefined;
 
   /**
    * Lists the webhooks.
    *
-   * @generated from field: string hooks_url = 15;
+   * @generated from field: optional string hooks_url = 15;
    */
-  hooksUrl: string;
+  hooksUrl?: string | undefined;
 
   /**
    * Lists what happened to issues, or reads one such event. A URI template.
    *
-   * @generated from field: string issue_events_url = 16;
+   * @generated from field: optional string issue_events_url = 16;
    */
-  issueEventsUrl: string;
+  issueEventsUrl?: string | undefined;
 
   /**
    * Lists the repository's events.
    *
-   * @generated from field: string events_url = 17;
+   * @generated from field: optional string events_url = 17;
    */
-  eventsUrl: string;
+  eventsUrl?: string | undefined;
 
   /**
    * Lists who can be assigned to issues, or asks about one. A URI template.
    *
-   * @generated from field: string assignees_url = 18;
+   * @generated from field: optional string assignees_url = 18;
    */
-  assigneesUrl: string;
+  assigneesUrl?: string | undefined;
 
   /**
    * Lists the branches, or reads one. A URI template.
    *
-   * @generated from field: string branches_url = 19;
+   * @generated from field: optional string branches_url = 19;
    */
-  branchesUrl: string;
+  branchesUrl?: string | undefined;
 
   /**
    * Lists the tags.
    *
-   * @generated from field: string tags_url = 20;
+   * @generated from field: optional string tags_url = 20;
    */
-  tagsUrl: string;
+  tagsUrl?: string | undefined;
 
   /**
    * Reads or writes Git blobs. A URI template.
    *
-   * @generated from field: string blobs_url = 21;
+   * @generated from field: optional string blobs_url = 21;
    */
-  blobsUrl: string;
+  blobsUrl?: string | undefined;
 
   /**
    * Reads or writes Git tag objects. A URI template.
    *
-   * @generated from field: string git_tags_url = 22;
+   * @generated from field: optional string git_tags_url = 22;
    */
-  gitTagsUrl: string;
+  gitTagsUrl?: string | undefined;
 
   /**
    * Reads or writes Git references. A URI template.
    *
-   * @generated from field: string git_refs_url = 23;
+   * @generated from field: optional string git_refs_url = 23;
    */
-  gitRefsUrl: string;
+  gitRefsUrl?: string | undefined;
 
   /**
    * Reads or writes Git trees. A URI template.
    *
-   * @generated from field: string trees_url = 24;
+   * @generated from field: optional string trees_url = 24;
    */
-  treesUrl: string;
+  treesUrl?: string | undefined;
 
   /**
    * Lists the statuses of a commit. A URI template.
    *
-   * @generated from field: string statuses_url = 25;
+   * @generated from field: optional string statuses_url = 25;
    */
-  statusesUrl: string;
+  statusesUrl?: string | undefined;
 
   /**
    * Counts the bytes of each programming language.
    *
-   * @generated from field: string languages_url = 26;
+   * @generated from field: optional string languages_url = 26;
    */
-  languagesUrl: string;
+  languagesUrl?: string | undefined;
 
   /**
    * Lists who starred the repository.
    *
-   * @generated from field: string stargazers_url = 27;
+   * @generated from field: optional string stargazers_url = 27;
    */
-  stargazersUrl: string;
+  stargazersUrl?: string | undefined;
 
   /**
    * Lists who contributed.
    *
-   * @generated from field: string contributors_url = 28;
+   * @generated from field: optional string contributors_url = 28;
    */
-  contributorsUrl: string;
+  contributorsUrl?: string | undefined;
 
   /**
    * Lists who watches the repository.
    *
-   * @generated from field: string subscribers_url = 29;
+   * @generated from field: optional string subscribers_url = 29;
    */
-  subscribersUrl: string;
+  subscribersUrl?: string | undefined;
 
   /**
    * The caller's own subscription to notifications.
    *
-   * @generated from field: string subscription_url = 30;
+   * @generated from field: optional string subscription_url = 30;
    */
-  subscriptionUrl: string;
+  subscriptionUrl?: string | undefined;
 
   /**
    * Lists the commits, or reads one. A URI template.
    *
-   * @generated from field: string commits_url = 31;
+   * @generated from field: optional string commits_url = 31;
    */
-  commitsUrl: string;
+  commitsUrl?: string | undefined;
 
   /**
    * Reads or writes Git commit objects. A URI template.
    *
-   * @generated from field: string git_commits_url = 32;
+   * @generated from field: optional string git_commits_url = 32;
    */
-  gitCommitsUrl: string;
+  gitCommitsUrl?: string | undefined;
 
   /**
    * Lists the comments on commits, or reads one. A URI template.
    *
-   * @generated from field: string comments_url = 33;
+   * @generated from field: optional string comments_url = 33;
    */
-  commentsUrl: string;
+  commentsUrl?: string | undefined;
 
   /**
    * Lists the comments on issues, or reads one. A URI template.
    *
-   * @generated from field: string issue_comment_url = 34;
+   * @generated from field: optional string issue_comment_url = 34;
    */
-  issueCommentUrl: string;
+  issueCommentUrl?: string | undefined;
 
   /**
    * Reads a file or lists a directory. A URI template.
    *
-   * @generated from field: string contents_url = 35;
+   * @generated from field: optional string contents_url = 35;
    */
-  contentsUrl: string;
+  contentsUrl?: string | undefined;
 
   /**
    * Compares two commits. A URI template.
    *
-   * @generated from field: string compare_url = 36;
+   * @generated from field: optional string compare_url = 36;
    */
-  compareUrl: string;
+  compareUrl?: string | undefined;
 
   /**
    * Merges branches.
    *
-   * @generated from field: string merges_url = 37;
+   * @generated from field: optional string merges_url = 37;
    */
-  mergesUrl: string;
+  mergesUrl?: string | undefined;
 
   /**
    * Downloads the source as an archive. A URI template.
    *
-   * @generated from field: string archive_url = 38;
+   * @generated from field: optional string archive_url = 38;
    */
-  archiveUrl: string;
+  archiveUrl?: string | undefined;
 
   /**
    * Lists the downloads.
    *
-   * @generated from field: string downloads_url = 39;
+   * @generated from field: optional string downloads_url = 39;
    */
-  downloadsUrl: string;
+  downloadsUrl?: string | undefined;
 
   /**
    * Lists the issues, or reads one. A URI template.
    *
-   * @generated from field: string issues_url = 40;
+   * @generated from field: optional string issues_url = 40;
    */
-  issuesUrl: string;
+  issuesUrl?: string | undefined;
 
   /**
    * Lists the pull requests, or reads one. A URI template.
    *
-   * @generated from field: string pulls_url = 41;
+   * @generated from field: optional string pulls_url = 41;
    */
-  pullsUrl: string;
+  pullsUrl?: string | undefined;
 
   /**
    * Lists the milestones, or reads one. A URI template.
    *
-   * @generated from field: string milestones_url = 42;
+   * @generated from field: optional string milestones_url = 42;
    */
-  milestonesUrl: string;
+  milestonesUrl?: string | undefined;
 
   /**
    * Lists the caller's notifications. A URI template.
    *
-   * @generated from field: string notifications_url = 43;
+   * @generated from field: optional string notifications_url = 43;
    */
-  notificationsUrl: string;
+  notificationsUrl?: string | undefined;
 
   /**
    * Lists the labels, or reads one. A URI template.
    *
-   * @generated from field: string labels_url = 44;
+   * @generated from field: optional string labels_url = 44;
    */
-  labelsUrl: string;
+  labelsUrl?: string | undefined;
 
   /**
    * Lists the releases, or reads one. A URI template.
    *
-   * @generated from field: string releases_url = 45;
+   * @generated from field: optional string releases_url = 45;
    */
-  releasesUrl: string;
+  releasesUrl?: string | undefined;
 
   /**
    * Lists the deployments.
    *
-   * @generated from field: string deployments_url = 46;
+   * @generated from field: optional string deployments_url = 46;
    */
-  deploymentsUrl: string;
+  deploymentsUrl?: string | undefined;
 
   /**
    * When the repository was created: a string in RFC 3339, but in push events a number, the seconds since 1970. GitHub
@@ -353,9 +353,9 @@ export declare type Repository = Message<"certes.community.github.v1.Repository"
   /**
    * When the repository itself (not its code) was last changed, in RFC 3339.
    *
-   * @generated from field: string updated_at = 48;
+   * @generated from field: optional string updated_at = 48;
    */
-  updatedAt: string;
+  updatedAt?: string | undefined;
 
   /**
    * When its code was last changed: a string in RFC 3339, but in push events a number, the seconds since 1970. Null
@@ -368,30 +368,30 @@ export declare type Repository = Message<"certes.community.github.v1.Repository"
   /**
    * Where to clone over the Git protocol.
    *
-   * @generated from field: string git_url = 50;
+   * @generated from field: optional string git_url = 50;
    */
-  gitUrl: string;
+  gitUrl?: string | undefined;
 
   /**
    * Where to clone over SSH.
    *
-   * @generated from field: string ssh_url = 51;
+   * @generated from field: optional string ssh_url = 51;
    */
-  sshUrl: string;
+  sshUrl?: string | undefined;
 
   /**
    * Where to clone over HTTPS.
    *
-   * @generated from field: string clone_url = 52;
+   * @generated from field: optional string clone_url = 52;
    */
-  cloneUrl: string;
+  cloneUrl?: string | undefined;
 
   /**
    * The repository's page, once its Subversion address.
    *
-   * @generated from field: string svn_url = 53;
+   * @generated from field: optional string svn_url = 53;
    */
-  svnUrl: string;
+  svnUrl?: string | undefined;
 
   /**
    * The project's own site. Absent where there is none.
@@ -403,23 +403,23 @@ export declare type Repository = Message<"certes.community.github.v1.Repository"
   /**
    * The size in KiB, as GitHub last counted it.
    *
-   * @generated from field: int32 size = 55;
+   * @generated from field: optional int32 size = 55;
    */
-  size: number;
+  size?: number | undefined;
 
   /**
    * How many accounts starred the repository.
    *
-   * @generated from field: int32 stargazers_count = 56;
+   * @generated from field: optional int32 stargazers_count = 56;
    */
-  stargazersCount: number;
+  stargazersCount?: number | undefined;
 
   /**
    * The same number as `stargazers_count`, under its old name.
    *
-   * @generated from field: int32 watchers_count = 57;
+   * @generated from field: optional int32 watchers_count = 57;
    */
-  watchersCount: number;
+  watchersCount?: number | undefined;
 
   /**
    * The programming language of most of the code. Absent where GitHub recognizes none.
@@ -431,37 +431,37 @@ export declare type Repository = Message<"certes.community.github.v1.Repository"
   /**
    * Whether issues are switched on.
    *
-   * @generated from field: bool has_issues = 59;
+   * @generated from field: optional bool has_issues = 59;
    */
-  hasIssues: boolean;
+  hasIssues?: boolean | undefined;
 
   /**
    * Whether projects are switched on.
    *
-   * @generated from field: bool has_projects = 60;
+   * @generated from field: optional bool has_projects = 60;
    */
-  hasProjects: boolean;
+  hasProjects?: boolean | undefined;
 
   /**
    * Whether downloads are switched on.
    *
-   * @generated from field: bool has_downloads = 61;
+   * @generated from field: optional bool has_downloads = 61;
    */
-  hasDownloads: boolean;
+  hasDownloads?: boolean | undefined;
 
   /**
    * Whether the wiki is switched on.
    *
-   * @generated from field: bool has_wiki = 62;
+   * @generated from field: optional bool has_wiki = 62;
    */
-  hasWiki: boolean;
+  hasWiki?: boolean | undefined;
 
   /**
    * Whether a GitHub Pages site is published from it.
    *
-   * @generated from field: bool has_pages = 63;
+   * @generated from field: optional bool has_pages = 63;
    */
-  hasPages: boolean;
+  hasPages?: boolean | undefined;
 
   /**
    * Whether discussions are switched on.
@@ -473,9 +473,9 @@ export declare type Repository = Message<"certes.community.github.v1.Repository"
   /**
    * How many forks there are.
    *
-   * @generated from field: int32 forks_count = 65;
+   * @generated from field: optional int32 forks_count = 65;
    */
-  forksCount: number;
+  forksCount?: number | undefined;
 
   /**
    * The repository of which this one is a mirror. Absent where it is none.
@@ -487,9 +487,9 @@ export declare type Repository = Message<"certes.community.github.v1.Repository"
   /**
    * Whether the repository is archived, that is, read-only.
    *
-   * @generated from field: bool archived = 67;
+   * @generated from field: optional bool archived = 67;
    */
-  archived: boolean;
+  archived?: boolean | undefined;
 
   /**
    * Whether GitHub disabled the repository.
@@ -501,9 +501,9 @@ export declare type Repository = Message<"certes.community.github.v1.Repository"
   /**
    * How many issues and pull requests are open.
    *
-   * @generated from field: int32 open_issues_count = 69;
+   * @generated from field: optional int32 open_issues_count = 69;
    */
-  openIssuesCount: number;
+  openIssuesCount?: number | undefined;
 
   /**
    * The licence that GitHub recognized. Absent where it recognized none.
@@ -515,23 +515,23 @@ export declare type Repository = Message<"certes.community.github.v1.Repository"
   /**
    * The same number as `forks_count`, under its old name.
    *
-   * @generated from field: int32 forks = 71;
+   * @generated from field: optional int32 forks = 71;
    */
-  forks: number;
+  forks?: number | undefined;
 
   /**
    * The same number as `open_issues_count`, under its old name.
    *
-   * @generated from field: int32 open_issues = 72;
+   * @generated from field: optional int32 open_issues = 72;
    */
-  openIssues: number;
+  openIssues?: number | undefined;
 
   /**
    * The same number as `watchers_count`, under its old name.
    *
-   * @generated from field: int32 watchers = 73;
+   * @generated from field: optional int32 watchers = 73;
    */
-  watchers: number;
+  watchers?: number | undefined;
 
   /**
    * The same number as `stargazers_count`. Push events only.
@@ -543,9 +543,9 @@ export declare type Repository = Message<"certes.community.github.v1.Repository"
   /**
    * The branch that is shown and cloned by default.
    *
-   * @generated from field: string default_branch = 75;
+   * @generated from field: optional string default_branch = 75;
    */
-  defaultBranch: string;
+  defaultBranch?: string | undefined;
 
   /**
    * Whether pull requests may be merged as one squashed commit.
@@ -693,6 +693,104 @@ export declare type Repository = Message<"certes.community.github.v1.Repository"
    * @generated from field: google.protobuf.Struct custom_properties = 96;
    */
   customProperties?: JsonObject | undefined;
+
+  /**
+   * The repository that it was made from. Absent where there was none.
+   *
+   * @generated from field: certes.community.github.v1.Repository template_repository = 97;
+   */
+  templateRepository?: Repository | undefined;
+
+  /**
+   * A token to clone it with. Absent where there is none.
+   *
+   * @generated from field: optional string temp_clone_token = 98;
+   */
+  tempCloneToken?: string | undefined;
+
+  /**
+   * How many accounts watch it.
+   *
+   * @generated from field: optional int32 subscribers_count = 99;
+   */
+  subscribersCount?: number | undefined;
+
+  /**
+   * How many repositories share its history.
+   *
+   * @generated from field: optional int32 network_count = 100;
+   */
+  networkCount?: number | undefined;
+
+  /**
+   * When it was starred, in RFC 3339. Where the payload is about stars only.
+   *
+   * @generated from field: optional string starred_at = 101;
+   */
+  starredAt?: string | undefined;
+
+  /**
+   * Whether it can be cloned without an account. GitHub Enterprise Server only.
+   *
+   * @generated from field: optional bool anonymous_access_enabled = 102;
+   */
+  anonymousAccessEnabled?: boolean | undefined;
+
+  /**
+   * The caller's role here.
+   *
+   * @generated from field: optional string role_name = 103;
+   */
+  roleName?: string | undefined;
+
+  /**
+   * The rules by which people are to behave.
+   *
+   * @generated from field: certes.community.github.v1.CodeOfConduct code_of_conduct = 104;
+   */
+  codeOfConduct?: CodeOfConduct | undefined;
+
+  /**
+   * Which security features are switched on. Absent where the receiver may not know.
+   *
+   * @generated from field: certes.community.github.v1.SecurityAndAnalysis security_and_analysis = 105;
+   */
+  securityAndAnalysis?: SecurityAndAnalysis | undefined;
+
+  /**
+   * How far code search has come with it.
+   *
+   * @generated from field: certes.community.github.v1.CodeSearchIndexStatus code_search_index_status = 106;
+   */
+  codeSearchIndexStatus?: CodeSearchIndexStatus | undefined;
+
+  /**
+   * The repository that it was forked from. Absent where it was not.
+   *
+   * @generated from field: certes.community.github.v1.Repository parent = 107;
+   */
+  parent?: Repository | undefined;
+
+  /**
+   * The first repository of all the forks. Absent where it is no fork.
+   *
+   * @generated from field: certes.community.github.v1.Repository source = 108;
+   */
+  source?: Repository | undefined;
+
+  /**
+   * Whether pull requests are switched on.
+   *
+   * @generated from field: optional bool has_pull_requests = 109;
+   */
+  hasPullRequests?: boolean | undefined;
+
+  /**
+   * Who may open pull requests: `all` or `collaborators_only`.
+   *
+   * @generated from field: optional string pull_request_creation_policy = 110;
+   */
+  pullRequestCreationPolicy?: string | undefined;
 };
 
 /**
@@ -710,23 +808,23 @@ export declare type RepositoryPermissions = Message<"certes.community.github.v1.
   /**
    * May read.
    *
-   * @generated from field: bool pull = 1;
+   * @generated from field: optional bool pull = 1;
    */
-  pull: boolean;
+  pull?: boolean | undefined;
 
   /**
    * May write.
    *
-   * @generated from field: bool push = 2;
+   * @generated from field: optional bool push = 2;
    */
-  push: boolean;
+  push?: boolean | undefined;
 
   /**
    * May change settings and give access.
    *
-   * @generated from field: bool admin = 3;
+   * @generated from field: optional bool admin = 3;
    */
-  admin: boolean;
+  admin?: boolean | undefined;
 
   /**
    * May manage the repository short of what is dangerous.
@@ -758,23 +856,23 @@ export declare type License = Message<"certes.community.github.v1.License"> & {
   /**
    * GitHub's name for the licence, for example `apache-2.0`.
    *
-   * @generated from field: string key = 1;
+   * @generated from field: optional string key = 1;
    */
-  key: string;
+  key?: string | undefined;
 
   /**
    * The licence's full name.
    *
-   * @generated from field: string name = 2;
+   * @generated from field: optional string name = 2;
    */
-  name: string;
+  name?: string | undefined;
 
   /**
    * The licence's SPDX identifier; `NOASSERTION` where it has none.
    *
-   * @generated from field: string spdx_id = 3;
+   * @generated from field: optional string spdx_id = 3;
    */
-  spdxId: string;
+  spdxId?: string | undefined;
 
   /**
    * The licence in the REST API. Absent for licences that it does not know.
@@ -786,9 +884,16 @@ export declare type License = Message<"certes.community.github.v1.License"> & {
   /**
    * The licence's id in the GraphQL API.
    *
-   * @generated from field: string node_id = 5;
+   * @generated from field: optional string node_id = 5;
    */
-  nodeId: string;
+  nodeId?: string | undefined;
+
+  /**
+   * The licence's page.
+   *
+   * @generated from field: optional string html_url = 6;
+   */
+  htmlUrl?: string | undefined;
 };
 
 /**
@@ -796,4 +901,182 @@ export declare type License = Message<"certes.community.github.v1.License"> & {
  * Use `create(LicenseSchema)` to create a new message.
  */
 export declare const LicenseSchema: GenMessage<License>;
+
+/**
+ * The rules by which people are to behave in a repository.
+ *
+ * @generated from message certes.community.github.v1.CodeOfConduct
+ */
+export declare type CodeOfConduct = Message<"certes.community.github.v1.CodeOfConduct"> & {
+  /**
+   * GitHub's name for the rules, for example `contributor_covenant`.
+   *
+   * @generated from field: optional string key = 1;
+   */
+  key?: string | undefined;
+
+  /**
+   * Their name.
+   *
+   * @generated from field: optional string name = 2;
+   */
+  name?: string | undefined;
+
+  /**
+   * The checks together in the REST API.
+   *
+   * @generated from field: optional string url = 3;
+   */
+  url?: string | undefined;
+
+  /**
+   * Their text.
+   *
+   * @generated from field: optional string body = 4;
+   */
+  body?: string | undefined;
+
+  /**
+   * Their page. Absent where they have none.
+   *
+   * @generated from field: optional string html_url = 5;
+   */
+  htmlUrl?: string | undefined;
+};
+
+/**
+ * Describes the message certes.community.github.v1.CodeOfConduct.
+ * Use `create(CodeOfConductSchema)` to create a new message.
+ */
+export declare const CodeOfConductSchema: GenMessage<CodeOfConduct>;
+
+/**
+ * Which security features are switched on.
+ *
+ * @generated from message certes.community.github.v1.SecurityAndAnalysis
+ */
+export declare type SecurityAndAnalysis = Message<"certes.community.github.v1.SecurityAndAnalysis"> & {
+  /**
+   * GitHub Advanced Security.
+   *
+   * @generated from field: certes.community.github.v1.SecurityFeature advanced_security = 1;
+   */
+  advancedSecurity?: SecurityFeature | undefined;
+
+  /**
+   * GitHub Code Security.
+   *
+   * @generated from field: certes.community.github.v1.SecurityFeature code_security = 2;
+   */
+  codeSecurity?: SecurityFeature | undefined;
+
+  /**
+   * Pull requests that mend vulnerable dependencies.
+   *
+   * @generated from field: certes.community.github.v1.SecurityFeature dependabot_security_updates = 3;
+   */
+  dependabotSecurityUpdates?: SecurityFeature | undefined;
+
+  /**
+   * The search for secrets.
+   *
+   * @generated from field: certes.community.github.v1.SecurityFeature secret_scanning = 4;
+   */
+  secretScanning?: SecurityFeature | undefined;
+
+  /**
+   * The refusal of pushes with secrets.
+   *
+   * @generated from field: certes.community.github.v1.SecurityFeature secret_scanning_push_protection = 5;
+   */
+  secretScanningPushProtection?: SecurityFeature | undefined;
+
+  /**
+   * The search for secrets that are no provider's.
+   *
+   * @generated from field: certes.community.github.v1.SecurityFeature secret_scanning_non_provider_patterns = 6;
+   */
+  secretScanningNonProviderPatterns?: SecurityFeature | undefined;
+
+  /**
+   * The search for passwords by a language model.
+   *
+   * @generated from field: certes.community.github.v1.SecurityFeature secret_scanning_ai_detection = 7;
+   */
+  secretScanningAiDetection?: SecurityFeature | undefined;
+
+  /**
+   * The question whether secrets still work, asked of those who gave them out.
+   *
+   * @generated from field: certes.community.github.v1.SecurityFeature secret_scanning_validity_checks = 8;
+   */
+  secretScanningValidityChecks?: SecurityFeature | undefined;
+
+  /**
+   * The review of requests to dismiss alerts about secrets.
+   *
+   * @generated from field: certes.community.github.v1.SecurityFeature secret_scanning_delegated_alert_dismissal = 9;
+   */
+  secretScanningDelegatedAlertDismissal?: SecurityFeature | undefined;
+
+  /**
+   * The review of requests to push secrets all the same.
+   *
+   * @generated from field: certes.community.github.v1.SecurityFeature secret_scanning_delegated_bypass = 10;
+   */
+  secretScanningDelegatedBypass?: SecurityFeature | undefined;
+};
+
+/**
+ * Describes the message certes.community.github.v1.SecurityAndAnalysis.
+ * Use `create(SecurityAndAnalysisSchema)` to create a new message.
+ */
+export declare const SecurityAndAnalysisSchema: GenMessage<SecurityAndAnalysis>;
+
+/**
+ * Whether a security feature is switched on.
+ *
+ * @generated from message certes.community.github.v1.SecurityFeature
+ */
+export declare type SecurityFeature = Message<"certes.community.github.v1.SecurityFeature"> & {
+  /**
+   * `enabled` or `disabled`.
+   *
+   * @generated from field: optional string status = 1;
+   */
+  status?: string | undefined;
+};
+
+/**
+ * Describes the message certes.community.github.v1.SecurityFeature.
+ * Use `create(SecurityFeatureSchema)` to create a new message.
+ */
+export declare const SecurityFeatureSchema: GenMessage<SecurityFeature>;
+
+/**
+ * How far code search has come with a repository.
+ *
+ * @generated from message certes.community.github.v1.CodeSearchIndexStatus
+ */
+export declare type CodeSearchIndexStatus = Message<"certes.community.github.v1.CodeSearchIndexStatus"> & {
+  /**
+   * Whether its code can be searched.
+   *
+   * @generated from field: optional bool lexical_search_ok = 1;
+   */
+  lexicalSearchOk?: boolean | undefined;
+
+  /**
+   * The SHA of the commit that is searched.
+   *
+   * @generated from field: optional string lexical_commit_sha = 2;
+   */
+  lexicalCommitSha?: string | undefined;
+};
+
+/**
+ * Describes the message certes.community.github.v1.CodeSearchIndexStatus.
+ * Use `create(CodeSearchIndexStatusSchema)` to create a new message.
+ */
+export declare const CodeSearchIndexStatusSchema: GenMessage<CodeSearchIndexStatus>;
 

@@ -6,6 +6,7 @@
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
+import type { RepositoryPermissions } from "./repository_pb.js";
 
 /**
  * Describes the file certes/community/github/v1/team.proto.
@@ -115,6 +116,41 @@ export declare type Team = Message<"certes.community.github.v1.Team"> & {
    * @generated from field: optional bool deleted = 14;
    */
   deleted?: boolean | undefined;
+
+  /**
+   * Its name in the directory that it follows. GitHub Enterprise Server only.
+   *
+   * @generated from field: optional string ldap_dn = 15;
+   */
+  ldapDn?: string | undefined;
+
+  /**
+   * Whose team it is: `organization` or `enterprise`.
+   *
+   * @generated from field: optional string type = 16;
+   */
+  type?: string | undefined;
+
+  /**
+   * The number of the organization to which it belongs. Absent where it is an enterprise's.
+   *
+   * @generated from field: optional int64 organization_id = 17;
+   */
+  organizationId?: bigint | undefined;
+
+  /**
+   * The number of the enterprise to which it belongs. Absent where it is an organization's.
+   *
+   * @generated from field: optional int64 enterprise_id = 18;
+   */
+  enterpriseId?: bigint | undefined;
+
+  /**
+   * What its members may do in the repository.
+   *
+   * @generated from field: certes.community.github.v1.RepositoryPermissions permissions = 19;
+   */
+  permissions?: RepositoryPermissions | undefined;
 };
 
 /**

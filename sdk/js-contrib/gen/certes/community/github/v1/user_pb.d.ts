@@ -21,23 +21,23 @@ export declare type User = Message<"certes.community.github.v1.User"> & {
   /**
    * The account's handle.
    *
-   * @generated from field: string login = 1;
+   * @generated from field: optional string login = 1;
    */
-  login: string;
+  login?: string | undefined;
 
   /**
    * The account's number, which survives a change of handle.
    *
-   * @generated from field: int64 id = 2;
+   * @generated from field: optional int64 id = 2;
    */
-  id: bigint;
+  id?: bigint | undefined;
 
   /**
    * The account's id in the GraphQL API.
    *
-   * @generated from field: string node_id = 3;
+   * @generated from field: optional string node_id = 3;
    */
-  nodeId: string;
+  nodeId?: string | undefined;
 
   /**
    * The display name. Present where GitHub describes the owner of a pushed repository.
@@ -56,107 +56,163 @@ export declare type User = Message<"certes.community.github.v1.User"> & {
   /**
    * Where the account's picture is.
    *
-   * @generated from field: string avatar_url = 6;
+   * @generated from field: optional string avatar_url = 6;
    */
-  avatarUrl: string;
+  avatarUrl?: string | undefined;
 
   /**
    * The account's Gravatar id; empty where it has none.
    *
-   * @generated from field: string gravatar_id = 7;
+   * @generated from field: optional string gravatar_id = 7;
    */
-  gravatarId: string;
+  gravatarId?: string | undefined;
 
   /**
    * The account in the REST API.
    *
-   * @generated from field: string url = 8;
+   * @generated from field: optional string url = 8;
    */
-  url: string;
+  url?: string | undefined;
 
   /**
    * The account's page.
    *
-   * @generated from field: string html_url = 9;
+   * @generated from field: optional string html_url = 9;
    */
-  htmlUrl: string;
+  htmlUrl?: string | undefined;
 
   /**
    * Lists who follows the account.
    *
-   * @generated from field: string followers_url = 10;
+   * @generated from field: optional string followers_url = 10;
    */
-  followersUrl: string;
+  followersUrl?: string | undefined;
 
   /**
    * Lists whom the account follows. A URI template.
    *
-   * @generated from field: string following_url = 11;
+   * @generated from field: optional string following_url = 11;
    */
-  followingUrl: string;
+  followingUrl?: string | undefined;
 
   /**
    * Lists the account's gists. A URI template.
    *
-   * @generated from field: string gists_url = 12;
+   * @generated from field: optional string gists_url = 12;
    */
-  gistsUrl: string;
+  gistsUrl?: string | undefined;
 
   /**
    * Lists what the account starred. A URI template.
    *
-   * @generated from field: string starred_url = 13;
+   * @generated from field: optional string starred_url = 13;
    */
-  starredUrl: string;
+  starredUrl?: string | undefined;
 
   /**
    * Lists the repositories that the account watches.
    *
-   * @generated from field: string subscriptions_url = 14;
+   * @generated from field: optional string subscriptions_url = 14;
    */
-  subscriptionsUrl: string;
+  subscriptionsUrl?: string | undefined;
 
   /**
    * Lists the organizations that the account belongs to.
    *
-   * @generated from field: string organizations_url = 15;
+   * @generated from field: optional string organizations_url = 15;
    */
-  organizationsUrl: string;
+  organizationsUrl?: string | undefined;
 
   /**
    * Lists the account's repositories.
    *
-   * @generated from field: string repos_url = 16;
+   * @generated from field: optional string repos_url = 16;
    */
-  reposUrl: string;
+  reposUrl?: string | undefined;
 
   /**
    * Lists the account's events. A URI template.
    *
-   * @generated from field: string events_url = 17;
+   * @generated from field: optional string events_url = 17;
    */
-  eventsUrl: string;
+  eventsUrl?: string | undefined;
 
   /**
    * Lists the events that reach the account.
    *
-   * @generated from field: string received_events_url = 18;
+   * @generated from field: optional string received_events_url = 18;
    */
-  receivedEventsUrl: string;
+  receivedEventsUrl?: string | undefined;
 
   /**
    * The kind of account: `User`, `Bot` or `Organization`.
    *
-   * @generated from field: string type = 19;
+   * @generated from field: optional string type = 19;
    */
-  type: string;
+  type?: string | undefined;
 
   /**
    * Whether the account administers the GitHub instance.
    *
-   * @generated from field: bool site_admin = 20;
+   * @generated from field: optional bool site_admin = 20;
    */
-  siteAdmin: boolean;
+  siteAdmin?: boolean | undefined;
+
+  /**
+   * When the account starred something, in RFC 3339. Where the payload is about stars only.
+   *
+   * @generated from field: optional string starred_at = 21;
+   */
+  starredAt?: string | undefined;
+
+  /**
+   * How much of the account the payload tells, for example `public`.
+   *
+   * @generated from field: optional string user_view_type = 22;
+   */
+  userViewType?: string | undefined;
+
+  /**
+   * What an enterprise says about itself. Where an enterprise stands in place of an account.
+   *
+   * @generated from field: optional string description = 23;
+   */
+  description?: string | undefined;
+
+  /**
+   * An enterprise's own site. Where an enterprise stands in place of an account.
+   *
+   * @generated from field: optional string website_url = 24;
+   */
+  websiteUrl?: string | undefined;
+
+  /**
+   * An enterprise's name as it stands in URLs. Where an enterprise stands in place of an account.
+   *
+   * @generated from field: optional string slug = 25;
+   */
+  slug?: string | undefined;
+
+  /**
+   * When the account was made, in RFC 3339. Absent where GitHub does not say.
+   *
+   * @generated from field: optional string created_at = 26;
+   */
+  createdAt?: string | undefined;
+
+  /**
+   * When the account was last changed, in RFC 3339. Absent where GitHub does not say.
+   *
+   * @generated from field: optional string updated_at = 27;
+   */
+  updatedAt?: string | undefined;
+
+  /**
+   * True where the account no longer exists.
+   *
+   * @generated from field: optional bool deleted = 28;
+   */
+  deleted?: boolean | undefined;
 };
 
 /**
@@ -174,30 +230,30 @@ export declare type Organization = Message<"certes.community.github.v1.Organizat
   /**
    * The organization's handle.
    *
-   * @generated from field: string login = 1;
+   * @generated from field: optional string login = 1;
    */
-  login: string;
+  login?: string | undefined;
 
   /**
    * The organization's number, which survives a change of handle.
    *
-   * @generated from field: int64 id = 2;
+   * @generated from field: optional int64 id = 2;
    */
-  id: bigint;
+  id?: bigint | undefined;
 
   /**
    * The organization's id in the GraphQL API.
    *
-   * @generated from field: string node_id = 3;
+   * @generated from field: optional string node_id = 3;
    */
-  nodeId: string;
+  nodeId?: string | undefined;
 
   /**
    * The organization in the REST API.
    *
-   * @generated from field: string url = 4;
+   * @generated from field: optional string url = 4;
    */
-  url: string;
+  url?: string | undefined;
 
   /**
    * The organization's page.
@@ -209,51 +265,51 @@ export declare type Organization = Message<"certes.community.github.v1.Organizat
   /**
    * Lists the organization's repositories.
    *
-   * @generated from field: string repos_url = 6;
+   * @generated from field: optional string repos_url = 6;
    */
-  reposUrl: string;
+  reposUrl?: string | undefined;
 
   /**
    * Lists the organization's events.
    *
-   * @generated from field: string events_url = 7;
+   * @generated from field: optional string events_url = 7;
    */
-  eventsUrl: string;
+  eventsUrl?: string | undefined;
 
   /**
    * Lists the organization's webhooks.
    *
-   * @generated from field: string hooks_url = 8;
+   * @generated from field: optional string hooks_url = 8;
    */
-  hooksUrl: string;
+  hooksUrl?: string | undefined;
 
   /**
    * Lists the organization's issues.
    *
-   * @generated from field: string issues_url = 9;
+   * @generated from field: optional string issues_url = 9;
    */
-  issuesUrl: string;
+  issuesUrl?: string | undefined;
 
   /**
    * Lists the members, or asks about one. A URI template.
    *
-   * @generated from field: string members_url = 10;
+   * @generated from field: optional string members_url = 10;
    */
-  membersUrl: string;
+  membersUrl?: string | undefined;
 
   /**
    * Lists the members who show their membership, or asks about one. A URI template.
    *
-   * @generated from field: string public_members_url = 11;
+   * @generated from field: optional string public_members_url = 11;
    */
-  publicMembersUrl: string;
+  publicMembersUrl?: string | undefined;
 
   /**
    * Where the organization's picture is.
    *
-   * @generated from field: string avatar_url = 12;
+   * @generated from field: optional string avatar_url = 12;
    */
-  avatarUrl: string;
+  avatarUrl?: string | undefined;
 
   /**
    * What the organization says about itself. Absent where it says nothing.
