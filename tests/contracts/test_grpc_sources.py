@@ -219,6 +219,15 @@ class TestCreating:
         refusal = refused(lambda: sources.custom(mapping=given))
         assert (refusal.code, refusal.reason, refusal.fields[0]) == (INVALID, reason, field)
 
+    def test_a_secret_that_the_provider_chooses_is_asked_for_with_where_it_is(self, sources: Sources) -> None:
+        refusal = refused(lambda: sources.create(provider="slack"))
+        assert (refusal.reason, refusal.fields) == ("FIELD_REQUIRED", ["source.secrets"])
+        assert "Slack chooses it" in refusal.message
+        assert "https://docs.slack.dev" in refusal.message
+        sources.create(provider="slack", secrets=["theirs"])
+        refusal = refused(lambda: sources.ask("RotateSourceSecret", name=sources.name()))
+        assert (refusal.reason, refusal.fields) == ("FIELD_REQUIRED", ["secret"])
+
     def test_a_credential_becomes_part_of_no_event(self, sources: Sources) -> None:
         refusal = refused(lambda: sources.custom(signature={"token": {"header": "x-topic"}}))
         assert refusal.fields == ["source.mapping"]
