@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
 from certes_broker.domain.errors import FieldViolation, Invalid, Reason
 from certes_broker.domain.events import Micros
@@ -33,8 +32,7 @@ from certes_broker.domain.webhook_mapping import (
 DERIVED_ID_PREFIX: Final = "sha256-"
 
 
-@dataclass(frozen=True, slots=True)
-class Webhook:
+class Webhook(NamedTuple):
     """One request of a provider: its headers, its body, and what stands at paths of the JSON object that the body holds.
 
     `values` need only have the paths that the mapping reads, those where something stands.
@@ -45,8 +43,7 @@ class Webhook:
     values: Mapping[Path, object]
 
 
-@dataclass(frozen=True, slots=True)
-class MappedWebhook:
+class MappedWebhook(NamedTuple):
     """What a webhook says of its event.
 
     `event` is the provider's name for it, empty where there is none; `type` the text of an event URI, which need not be

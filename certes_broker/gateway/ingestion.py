@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
 from certes.v1.event_pb2 import Event
@@ -37,12 +37,11 @@ from certes_broker.domain.webhook_headers import (
     kept_pairs,
     kept_with_rejected,
 )
-from certes_broker.domain.webhook_mapping import Path, WebhookMapping
+from certes_broker.domain.webhook_mapping import WebhookMapping
 from certes_broker.schemas.event_schema import EventSchema
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """A request as it arrived at a source. `content_type` and header values are Latin-1 text, header names lower-case."""
 
     content_type: str
@@ -57,26 +56,36 @@ class ChallengeAnswer:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
 class WayIn:
     """What a source and its provider say together of how a webhook comes in."""
 
-    source: Source
-    provider: Provider | None
-    scheme: SignatureScheme
-    mapping: WebhookMapping
-    types: Mapping[str, str]
-    """`mapping.types`, by the name of the event."""
-    paths: tuple[Path, ...]
-    """What has to be known of the body."""
+    def __init__(
+        self, source: Source, provider: Provider | None, scheme: SignatureScheme, mapping: WebhookMapping
+    ) -> None:
+        self.source: Final = source
+        self.provider: Final = provider
+        self.challenge: Final = provider.challenge if provider else None
+        self.scheme: Final = scheme
+        self.mapping: Final = mapping
+        self.types: Final[Mapping[str, str]] = dict(mapping.types)
+        self.paths: Final = (*mapping.paths, *(self.challenge.paths if self.challenge else ()))
+        """What has to be known of the body."""
+        self._kept: dict[str, bool] = {}
+        """Whether a header is kept, by name; bounded, because anything can be sent."""
 
     def keeps(self, name: str) -> bool:
         """Says whether a header is kept with an event: as the provider says, or else if the mapping reads it."""
+        kept = self._kept.get(name)
+        if kept is None:
+            kept = self._is_wanted(name) and not is_credential(name, credential_header(self.scheme))
+            if len(self._kept) < _REMEMBERED_HEADERS:
+                self._kept[name] = kept
+        return kept
+
+    def _is_wanted(self, name: str) -> bool:
         if self.provider is None:
-            wanted = name in self.mapping.headers
-        else:
-            wanted = name in self.provider.kept_headers or name.startswith(self.provider.kept_prefixes)
-        return wanted and not is_credential(name, credential_header(self.scheme))
+            return name in self.mapping.headers
+        return name in self.provider.kept_headers or name.startswith(self.provider.kept_prefixes)
 
 
 class Ingestion:
@@ -116,8 +125,8 @@ class Ingestion:
         way = self._way(source)
         payload = await self._broker.conversion.read(_json_of(way, arrival), way.paths)
         values = dict(zip(way.paths, payload.values, strict=True))
-        if way.provider is not None and way.provider.challenge is not None:
-            answer = way.provider.challenge.answer_to(values)
+        if way.challenge is not None:
+            answer = way.challenge.answer_to(values)
             if answer is not None:
                 return ChallengeAnswer(answer)
         mapped = map_webhook(way.mapping, way.types, Webhook(arrival.headers, arrival.body, values))
@@ -182,8 +191,7 @@ class Ingestion:
                 f"the source {source.name!r} is of the provider {source.provider!r}, which this broker does not know.",
                 hint="It was made by a newer broker, or a mapping or signature scheme of its own is missing.",
             )
-        challenge = provider.challenge.paths if provider and provider.challenge else ()
-        return WayIn(source, provider, signature, mapping, dict(mapping.types), (*mapping.paths, *challenge))
+        return WayIn(source, provider, signature, mapping)
 
     def _schema(self, way: WayIn, mapped: MappedWebhook) -> EventSchema:
         try:
@@ -199,6 +207,7 @@ class Ingestion:
 
 
 _REMEMBERED: Final = 4096
+_REMEMBERED_HEADERS: Final = 64
 _FORM: Final = "application/x-www-form-urlencoded"
 _MOST_FIELDS: Final = 16
 
