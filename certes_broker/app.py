@@ -26,6 +26,7 @@ from certes_broker.broker.rejected_payloads import RejectedBounds
 from certes_broker.broker.system_clock import SystemClock
 from certes_broker.config import Address, Config
 from certes_broker.domain.errors import CertesError
+from certes_broker.domain.open_namespaces import OpenNamespaces
 from certes_broker.engines.sqlite.engine import SqliteEngine
 from certes_broker.gateway.convert.sources import SourceRules
 from certes_broker.gateway.event_service import event_methods
@@ -77,22 +78,19 @@ async def serving(config: Config, engine: Engine, sender: Sender, clock: SystemC
     registry = Registry(community_versions())
     async with Broker.running(Ports(engine, sender, clock), registry, _broker_settings(config)) as broker:
         broker.sources.declare(config.sources)
-        providers, loopback = shipped_providers(), config.http.listen.is_loopback
+        rules = SourceRules(shipped_providers(), allow_unsigned=config.http.listen.is_loopback)
+        ingestion = Ingestion(broker, rules.providers, loopback=rules.allow_unsigned)
         methods = (
             *event_methods(broker, config.limits.request_bytes),
             *subscription_methods(broker),
             *schema_methods(broker),
-            *source_methods(
-                broker,
-                Ingestion(broker, providers, loopback=loopback),
-                SourceRules(providers, allow_unsigned=loopback),
-            ),
+            *source_methods(broker, ingestion, rules),
         )
         grpc_server = GrpcServer(methods, str(config.grpc.listen))
         await grpc_server.start()
         grpc_address = str(Address(config.grpc.listen.host, grpc_server.port))
         settings = _http_settings(config, grpc_address)
-        http_server = HttpServer(build_app(broker, methods, settings), settings)
+        http_server = HttpServer(build_app(broker, ingestion, methods, settings), settings)
         try:
             port = await http_server.start()
             yield Serving(broker, str(Address(config.http.listen.host, port)), grpc_address)
@@ -188,6 +186,7 @@ def _broker_settings(config: Config) -> BrokerSettings:
         max_event_bytes=config.limits.event_bytes,
         in_flight_bytes=config.limits.in_flight_bytes,
         webhooks_in_flight=config.webhooks.max_in_flight,
+        open_namespaces=OpenNamespaces.parse(config.schemas.open_namespaces),
     )
 
 

@@ -121,9 +121,10 @@ async def gateway(
         broker.sources.declare(sources or (github_source(),))
         http = HttpSettings(port=0, version="1.2.3", **settings)
         rules = SourceRules(shipped_providers(), allow_unsigned)
-        source_service = source_methods(broker, Ingestion(broker, rules.providers), rules)
+        ingestion = Ingestion(broker, rules.providers, loopback=http.is_loopback)
+        source_service = source_methods(broker, ingestion, rules)
         methods = (*event_methods(broker), *subscription_methods(broker), *source_service, *schema_methods(broker))
-        server = HttpServer(build_app(broker, methods, http), http)
+        server = HttpServer(build_app(broker, ingestion, methods, http), http)
         port = await server.start()
         try:
             async with httpx.AsyncClient(base_url=f"http://localhost:{port}", trust_env=False) as client:

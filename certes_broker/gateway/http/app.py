@@ -31,20 +31,17 @@ from certes_broker.gateway.http.ingress import Ingress
 from certes_broker.gateway.http.settings import HttpSettings
 from certes_broker.gateway.ingestion import Ingestion
 from certes_broker.gateway.methods import Method
-from certes_broker.schemas.providers import shipped_providers
 
 EVENTS: Final = "/events"
 API: Final = "/api"
 
 
-def build_app(broker: Broker, methods: Sequence[Method], settings: HttpSettings) -> App:
-    """Builds the application."""
+def build_app(broker: Broker, ingestion: Ingestion, methods: Sequence[Method], settings: HttpSettings) -> App:
+    """Builds the application. `ingestion` takes in what comes to the sources."""
     documents = broker.documents
     return HttpGateway(
         Guard(settings.allowed_hosts),
-        Ingress(
-            broker, Ingestion(broker, shipped_providers(), loopback=settings.is_loopback), settings.max_payload_bytes
-        ),
+        Ingress(broker, ingestion, settings.max_payload_bytes),
         CloudEvents(broker, documents, settings.max_request_bytes),
         ConnectApi(methods, documents, API, settings.max_request_bytes),
         about(broker, settings),

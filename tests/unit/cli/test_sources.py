@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -167,6 +168,14 @@ class TestDefinitions:
         assert "shop.toml" in result.stderr.replace("\n", "")
         assert told in result.stderr
         assert gateway.calls == []
+
+    def test_the_one_in_the_guide_can_be_used(self, certes, gateway, tmp_path):
+        guide = Path(__file__).resolve().parents[3] / "docs" / "guide" / "sources.md"
+        file = tmp_path / "shop.toml"
+        file.write_text(guide.read_text(encoding="utf-8").partition("```toml\n")[2].partition("```")[0])
+        gateway.answer("CreateSource", {"source": CONFIGURED})
+        result = certes(*self.CREATE, str(file), "--broker", gateway.address)
+        assert result.exit_code == 0, result.output
 
     def test_a_file_that_is_not_there_or_no_text_is_refused(self, certes, gateway, tmp_path):
         (tmp_path / "odd.json").write_bytes(b"\xff")
