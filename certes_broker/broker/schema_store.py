@@ -283,4 +283,5 @@ def _is_above(one: VersionName, other: VersionName) -> bool:
 
 
 def _told(change: SchemaChange) -> str:
-    return f"{change.rule}: {change.before or 'nothing'} -> {change.after or 'nothing'}. {change.description}"
+    before, after = (f"`{side}`" if side else "nothing" for side in (change.before, change.after))
+    return f"{change.rule}: {before} -> {after}. {change.description}"

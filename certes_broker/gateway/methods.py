@@ -21,6 +21,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from certes_broker.domain.errors import CertesError
 from certes_broker.gateway.requests import decode
 
 Request = TypeVar("Request", bound=Message)
@@ -31,9 +32,14 @@ Send = Callable[[bytes], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Unary:
-    """One request, one answer."""
+    """One request, one answer.
+
+    `answer_unread` answers for a request that could not be read from its JSON, where that is something to answer for. Where
+    it returns None, and where there is none, the refusal stands.
+    """
 
     call: Callable[[bytes], Awaitable[bytes]]
+    answer_unread: Callable[[CertesError], bytes | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

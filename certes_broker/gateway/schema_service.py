@@ -49,7 +49,7 @@ def schema_methods(broker: Broker) -> tuple[Method, ...]:
             "GetSchema": unary(pb.GetSchemaRequest, service.get),
             "ListSchemas": unary(pb.ListSchemasRequest, service.list),
             "CheckCompatibility": Unary(service.check),
-            "ValidateEvent": Unary(service.validate),
+            "ValidateEvent": Unary(service.validate, service.answer_unread),
             "DiscoverSchemas": unary(pb.DiscoverSchemasRequest, service.discover),
         },
     )
@@ -118,6 +118,14 @@ class _SchemaService:
             answer.problem.CopyFrom(problem(error))
         self._fill_findings(answer, request.event)
         return _bytes(answer)
+
+    @staticmethod
+    def answer_unread(error: CertesError) -> bytes | None:
+        """Answers `ValidateEvent` for an event whose JSON does not fit its schema: that is what was asked for."""
+        fields = [violation.field for violation in error.violations]
+        if not fields or not all(f"{field}.".startswith("event.") for field in fields):
+            return None
+        return _bytes(pb.ValidateEventResponse(problem=problem(error)))
 
     async def discover(self, request: pb.DiscoverSchemasRequest) -> pb.DiscoverSchemasResponse:
         raise Unimplemented(Reason.NOT_BUILT, "This broker does not ask other gateways for their schemas yet.")

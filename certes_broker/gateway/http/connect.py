@@ -9,7 +9,7 @@ See docs/decisions/0020-connect.md.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple, assert_never
 
@@ -83,6 +83,10 @@ class _Answer(NamedTuple):
     wire: bytes
 
 
+class _Answered(bytes):
+    """The wire bytes of an answer, in the place of a request that could not be read."""
+
+
 class _ProtoCodec(Codec[_Answer, bytes]):
     """Carries wire bytes as they are; what they hold is for the call to judge."""
 
@@ -99,8 +103,13 @@ class _ProtoCodec(Codec[_Answer, bytes]):
 class _JsonCodec(Codec[_Answer, bytes]):
     """Translates JSON to wire bytes and back."""
 
-    def __init__(self, documents: EventDocuments) -> None:
+    def __init__(self, documents: EventDocuments, methods: Iterable[Method]) -> None:
         self._documents = documents
+        self._answers = {
+            method.request: method.call.answer_unread
+            for method in methods
+            if isinstance(method.call, Unary) and method.call.answer_unread is not None
+        }
 
     def name(self) -> str:
         return "json"
@@ -117,6 +126,9 @@ class _JsonCodec(Codec[_Answer, bytes]):
         try:
             message: Message = self._documents.read(message_class, document)
         except CertesError as error:
+            answer = self._answers[message_class](error) if message_class in self._answers else None
+            if answer is not None:
+                return _Answered(answer)
             raise connect_error(error) from error
         return message.SerializeToString(deterministic=True)
 
@@ -134,7 +146,7 @@ class _ConnectApp(ConnectASGIApplication[Mapping[str, Method]]):
             read_max_bytes=max_bytes,
             # Nothing is compressed: the loop that would do it has other work, and a proxy in front can.
             compressions=(),
-            codecs=(_ProtoCodec(), _JsonCodec(documents)),
+            codecs=(_ProtoCodec(), _JsonCodec(documents, methods.values())),
         )
 
     @property
@@ -201,6 +213,8 @@ def _endpoint(method: Method) -> Any:  # connectrpc does not publish the types o
         case Unary(call):
 
             async def unary(request: bytes, _context: RequestContext[Any, Any]) -> _Answer:
+                if isinstance(request, _Answered):
+                    return _Answer(method.response, request)
                 try:
                     return _Answer(method.response, await call(request))
                 except Exception as error:
