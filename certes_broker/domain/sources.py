@@ -37,6 +37,8 @@ class Provider:
 
     Header names are lower-case. `kept_headers` and those that begin with one of `kept_prefixes` are kept with an event; a
     credential never is. `secret_is_ours` says whether the receiver chooses the secret (GitHub) or the provider does (Stripe).
+    `retries_differ` says that what is sent again under the id of a delivery may differ from the first time, and is a duplicate
+    nevertheless; from others it is refused.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Provider:
     kept_prefixes: tuple[str, ...] = ()
     challenge: Challenge | None = None
     secret_is_ours: bool = True
+    retries_differ: bool = False
     documentation: str = ""
 
 

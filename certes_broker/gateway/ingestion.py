@@ -24,8 +24,8 @@ from urllib.parse import parse_qsl
 from certes.v1.event_pb2 import Event
 from certes_broker.broker.broker import Broker
 from certes_broker.broker.publisher import Receipt
-from certes_broker.domain.errors import Internal, Invalid, PermissionDenied, Reason
-from certes_broker.domain.events import Micros, Original
+from certes_broker.domain.errors import AlreadyExists, Internal, Invalid, PermissionDenied, Reason
+from certes_broker.domain.events import AcceptedEvent, Micros, Original
 from certes_broker.domain.mapped_webhook import MappedWebhook, Webhook, map_webhook, place_name
 from certes_broker.domain.names import SubscriberName
 from certes_broker.domain.signature_schemes import NoScheme, SignatureScheme, credential_header, signature_headers
@@ -141,13 +141,13 @@ class Ingestion:
                 violations=error.violations,
                 hint=error.hint,
             ) from error
+        if data.new_keys:
+            self._broker.drift.found(schema, data.new_keys, source.event_source, mapped.id)
         event = _event(way, mapped)
         event.data.type_url, event.data.value = schema.type_url, data.value
         original = Original(arrival.content_type, kept_pairs(arrival.headers.pairs, way.keeps), arrival.body)
         reader, now = self._broker.reader, self._broker.clock.now()
-        accepted = reader.read(event.SerializeToString(), now, "event", original=original)
-        (receipt,) = await self._broker.publisher.publish((accepted,))
-        return receipt
+        return await self._publish(way, reader.read(event.SerializeToString(), now, "event", original=original))
 
     async def take_again(self, source: Source, payload: Original, *, verified: bool, received: Micros) -> Receipt:
         """Takes in a payload that was refused when it was `received`, as if it came now.
@@ -192,6 +192,16 @@ class Ingestion:
                 hint="It was made by a newer broker, or a mapping or signature scheme of its own is missing.",
             )
         return WayIn(source, provider, signature, mapping)
+
+    async def _publish(self, way: WayIn, event: AcceptedEvent) -> Receipt:
+        try:
+            (receipt,) = await self._broker.publisher.publish((event,))
+        except AlreadyExists:
+            if way.provider is None or not way.provider.retries_differ:
+                raise
+            first = await self._broker.kept_events.find(event.source, event.id)
+            return Receipt(first.entry.position, event.id, duplicate=True)
+        return receipt
 
     def _schema(self, way: WayIn, mapped: MappedWebhook) -> EventSchema:
         try:

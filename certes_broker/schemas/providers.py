@@ -71,6 +71,7 @@ def _read(name: str, text: str) -> Provider:
         kept_prefixes=tuple(prefix.lower() for prefix in table.texts("kept_prefixes")),
         challenge=None if challenge is None else read_challenge(challenge),
         secret_is_ours=table.flag("secret_is_ours", default=True),
+        retries_differ=table.flag("retries_differ", default=False),
         documentation=documentation,
     )
 
@@ -79,6 +80,7 @@ _KEYS: Final = (
     "title",
     "documentation",
     "secret_is_ours",
+    "retries_differ",
     "kept_headers",
     "kept_prefixes",
     "signature",

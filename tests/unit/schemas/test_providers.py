@@ -56,6 +56,7 @@ def test_a_definition_has_defaults():
     provider = read_provider("shop", SHOP)
     assert provider.name == "shop"
     assert provider.secret_is_ours
+    assert not provider.retries_differ
     assert provider.challenge is None
     assert provider.kept_headers == {"user-agent"}
 
