@@ -104,13 +104,9 @@ class _SourceService:
         if not request.HasField("source"):
             raise Faults().missing("source")
         name = read_source_name(f"{PATH}.name", request.source.name)
-        try:
-            stored = await self._change(name, request)
-        except NotFound:
-            if not request.allow_missing:
-                raise
+        if request.allow_missing and self.broker.sources.find(name) is None:
             return await self._create_missing(name, request)
-        return pb.UpdateSourceResponse(source=self._message(stored))
+        return pb.UpdateSourceResponse(source=self._message(await self._change(name, request)))
 
     async def delete(self, request: pb.DeleteSourceRequest) -> pb.DeleteSourceResponse:
         name = read_source_name("name", request.name)

@@ -348,7 +348,7 @@ class TestUpdating:
     def test_a_missing_source_is_created_where_that_is_allowed(self, sources: Sources) -> None:
         assert refused(lambda: sources.update(everyone=True)).reason == "SOURCE_NOT_FOUND"
         given = source(name=sources.name())
-        answer = sources.ask("UpdateSource", source=given, allow_missing=True, update_mask={"paths": ["labels"]})
+        answer = sources.ask("UpdateSource", source=given, allow_missing=True, update_mask={"paths": ["nonsense"]})
         assert (len(answer.secret), answer.source.secret_count) == (64, 1)
         again = sources.ask("UpdateSource", source=given, allow_missing=True)
         assert (again.secret, again.source) == ("", answer.source)
