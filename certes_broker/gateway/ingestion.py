@@ -23,6 +23,7 @@ from urllib.parse import parse_qsl
 
 from certes.v1.event_pb2 import Event
 from certes_broker.broker.broker import Broker
+from certes_broker.broker.conversion import JsonPayload
 from certes_broker.broker.publisher import Receipt
 from certes_broker.domain.errors import AlreadyExists, Internal, Invalid, PermissionDenied, Reason
 from certes_broker.domain.events import AcceptedEvent, Micros, Original
@@ -123,7 +124,8 @@ class Ingestion:
         and what publishing raises.
         """
         way = self._way(source)
-        payload = await self._broker.conversion.read(_json_of(way, arrival), way.paths)
+        text = _json_of(way, arrival)
+        payload = await self._broker.conversion.read(text, way.paths)
         values = dict(zip(way.paths, payload.values, strict=True))
         if way.challenge is not None:
             answer = way.challenge.answer_to(values)
@@ -131,20 +133,13 @@ class Ingestion:
                 return ChallengeAnswer(answer)
         mapped = map_webhook(way.mapping, way.types, Webhook(arrival.headers, arrival.body, values))
         schema = self._schema(way, mapped)
-        try:
-            data = await payload.data(schema)
-        except Invalid as error:
-            raise Invalid(
-                Reason.PAYLOAD_UNMAPPABLE,
-                f"the payload is none of {mapped.type}: {error.message}",
-                metadata=error.metadata,
-                violations=error.violations,
-                hint=error.hint,
-            ) from error
-        if data.new_keys:
-            self._broker.drift.found(schema, data.new_keys, source.event_source, mapped.id)
         event = _event(way, mapped)
-        event.data.type_url, event.data.value = schema.type_url, data.value
+        if isinstance(schema, str):
+            # The namespace is open, and the type has no schema: what came is the content.
+            event.raw.content_type, event.raw.bytes = _RAW, text
+        else:
+            data = await self._data(payload, schema, event)
+            event.data.type_url, event.data.value = schema.type_url, data
         original = Original(arrival.content_type, kept_pairs(arrival.headers.pairs, way.keeps), arrival.body)
         reader, now = self._broker.reader, self._broker.clock.now()
         return await self._publish(way, reader.read(event.SerializeToString(), now, "event", original=original))
@@ -193,6 +188,21 @@ class Ingestion:
             )
         return WayIn(source, provider, signature, mapping)
 
+    async def _data(self, payload: JsonPayload, schema: EventSchema, event: Event) -> bytes:
+        try:
+            data = await payload.data(schema)
+        except Invalid as error:
+            raise Invalid(
+                Reason.PAYLOAD_UNMAPPABLE,
+                f"the payload is none of {event.type}: {error.message}",
+                metadata=error.metadata,
+                violations=error.violations,
+                hint=error.hint,
+            ) from error
+        if data.new_keys:
+            self._broker.drift.found(schema, data.new_keys, event.source, event.id)
+        return data.value
+
     async def _publish(self, way: WayIn, event: AcceptedEvent) -> Receipt:
         try:
             (receipt,) = await self._broker.publisher.publish((event,))
@@ -203,9 +213,10 @@ class Ingestion:
             return Receipt(first.entry.position, event.id, duplicate=True)
         return receipt
 
-    def _schema(self, way: WayIn, mapped: MappedWebhook) -> EventSchema:
+    def _schema(self, way: WayIn, mapped: MappedWebhook) -> EventSchema | str:
+        """Returns the schema of a webhook's event type; its text where the namespace is open."""
         try:
-            return self._broker.registry.lookup(mapped.type)
+            return self._broker.reader.schema(mapped.type)
         except Invalid as error:
             whose = way.source.provider if way.source.provider != CUSTOM else way.source.name
             raise Invalid(
@@ -218,6 +229,7 @@ class Ingestion:
 
 _REMEMBERED: Final = 4096
 _REMEMBERED_HEADERS: Final = 64
+_RAW: Final = "application/json"
 _FORM: Final = "application/x-www-form-urlencoded"
 _MOST_FIELDS: Final = 16
 

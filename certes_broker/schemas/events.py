@@ -23,6 +23,7 @@ from certes_broker.domain.events import AcceptedEvent, Micros, Options, Original
 from certes_broker.domain.names import parse_id
 from certes_broker.domain.open_namespaces import NONE_OPEN, OpenNamespaces
 from certes_broker.schemas.event_content import DriftWatch, EventContent, check_open_content
+from certes_broker.schemas.event_schema import EventSchema
 from certes_broker.schemas.registry import Registry
 from certes_broker.schemas.wire import string_field, timestamp_field
 
@@ -55,6 +56,13 @@ class EventReader:
         self._content = EventContent(registry, open_namespaces, drift)
         self._max_bytes = max_event_bytes
         self._new_id = new_id
+
+    def schema(self, type_text: str) -> EventSchema | str:
+        """Returns the schema of an event type that may be published, or, for a type of an open namespace, its text.
+
+        Raises `Invalid`: FIELD_REQUIRED, MALFORMED_URI, UNKNOWN_EVENT_TYPE, FIELD_INVALID for a system event.
+        """
+        return self._content.schema(type_text)
 
     def read(self, wire: bytes, now: Micros, path: str = "event", *, original: Original | None = None) -> AcceptedEvent:
         """Validates one event, given as the wire form of `certes.v1.Event`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from certes_broker.broker.broker import Broker, BrokerSettings, Ports
 from certes_broker.broker.janitor import Retention
 from certes_broker.broker.system_clock import SystemClock
 from certes_broker.domain.events import Original
+from certes_broker.domain.open_namespaces import OpenNamespaces
 from certes_broker.domain.sources import Audience, Everyone, Source, SourceSecret
 from certes_broker.engines.memory import MemoryEngine
 from certes_broker.gateway.convert.sources import SourceRules
@@ -105,7 +106,11 @@ class Gateway:
 
 @asynccontextmanager
 async def gateway(
-    *sources: Source, allow_unsigned: bool = True, engine: Engine | None = None, **settings: Any
+    *sources: Source,
+    allow_unsigned: bool = True,
+    engine: Engine | None = None,
+    open_namespaces: Sequence[str] = (),
+    **settings: Any,
 ) -> AsyncIterator[Gateway]:
     """Serves until the block is left."""
     clock = SystemClock()
@@ -116,12 +121,13 @@ async def gateway(
         max_event_bytes=1 << 20,
         in_flight_bytes=1 << 26,
         webhooks_in_flight=2,
+        open_namespaces=OpenNamespaces.parse(open_namespaces),
     )
     async with Broker.running(ports, Registry(VERSIONS), told) as broker:
         broker.sources.declare(sources or (github_source(),))
         http = HttpSettings(port=0, version="1.2.3", **settings)
         rules = SourceRules(shipped_providers(), allow_unsigned)
-        ingestion = Ingestion(broker, rules.providers, loopback=http.is_loopback)
+        ingestion = Ingestion(broker, rules.providers, loopback=allow_unsigned)
         source_service = source_methods(broker, ingestion, rules)
         methods = (*event_methods(broker), *subscription_methods(broker), *source_service, *schema_methods(broker))
         server = HttpServer(build_app(broker, ingestion, methods, http), http)

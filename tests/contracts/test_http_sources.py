@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import time
+from base64 import b64decode
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -175,6 +176,22 @@ async def test_whatever_is_json_by_its_content_type_is_taken(kind):
         assert original.content_type == kind
 
 
+async def test_a_webhook_of_an_open_namespace_needs_no_schema():
+    scheme = HmacScheme("x-signature")
+    mapping = replace(MAPPING, type="events.meetly.com/shop/1/{event}")
+    async with gateway(custom(scheme, mapping), open_namespaces=["events.meetly.com/shop"]) as served:
+        body = b'{"delivery": {"id": "d-1"},  "price": 1.10}'
+        answer = await post(served, scheme, body=body, x_topic="orders/paid", content_type="application/vnd.shop+json")
+        assert answer.status_code == 202, answer.text
+        event = await served.kept(answer.json()["name"])
+        assert event["type"] == "events.meetly.com/shop/1/orders_paid"
+        assert event["raw"]["contentType"] == "application/json"
+        assert b64decode(event["raw"]["bytes"]) == body
+        assert "data" not in event
+    async with gateway(custom(scheme, mapping)) as served:
+        assert refusal(await post(served, scheme)) == (422, "PAYLOAD_UNMAPPABLE")
+
+
 class TestCompression:
     """A body in gzip is what it says once it is undone: that is what was signed, and what is kept."""
 
@@ -242,7 +259,7 @@ class TestWithoutSignatures:
             assert refusal(answer) == (415, "CONTENT_TYPE_UNSUPPORTED")
 
     async def test_nothing_is_taken_where_other_machines_can_reach_the_gateway(self):
-        async with gateway(custom(NoScheme()), host="0.0.0.0") as served:
+        async with gateway(custom(NoScheme()), allow_unsigned=False) as served:
             answer = await post(served, NoScheme())
             assert refusal(answer) == (403, "INSECURE_LISTENER")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Final
 
 from certes_broker.gateway.limits import MAXIMUM_REQUEST_BYTES
@@ -39,14 +38,3 @@ class HttpSettings:
     """How long an idle connection is kept."""
     request_timeout: float = 30.0
     """How long a client may take to send a request's headers, and then its body."""
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach the gateway."""
-        host = self.host.strip("[]").lower()
-        if host == "localhost":
-            return True
-        try:
-            return ip_address(host).is_loopback
-        except ValueError:
-            return False
