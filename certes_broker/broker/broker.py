@@ -14,6 +14,8 @@ import structlog
 from certes_broker.broker.attempt_log import AttemptLog
 from certes_broker.broker.catch_up import WORKERS, CatchUp
 from certes_broker.broker.conversion import Conversion
+from certes_broker.broker.discovery import Discovery
+from certes_broker.broker.drift import Drift, DriftSurroundings
 from certes_broker.broker.janitor import Janitor, Retention
 from certes_broker.broker.kept_events import KeptEvents
 from certes_broker.broker.lanes import Lanes
@@ -31,6 +33,7 @@ from certes_broker.broker.subscriptions import Subscriptions, Surroundings
 from certes_broker.broker.undisturbed import Undisturbed
 from certes_broker.broker.webhooks import WebhookPump
 from certes_broker.domain.errors import Unavailable
+from certes_broker.domain.open_namespaces import NONE_OPEN, OpenNamespaces
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Engine, Settings
 from certes_broker.ports.sender import Sender
@@ -56,6 +59,7 @@ class BrokerSettings:
     max_event_bytes: int
     in_flight_bytes: int
     webhooks_in_flight: int
+    open_namespaces: OpenNamespaces = NONE_OPEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +92,25 @@ class Broker:
         self.registry = registry
         self.documents = EventDocuments(registry)
         self.conversion = Conversion()
-        self.reader = EventReader(registry, max_event_bytes=settings.max_event_bytes)
-        self.validator = EventReader(registry, max_event_bytes=settings.max_event_bytes)
+        self.publisher = Publisher(engine.journal, in_flight_bytes=settings.in_flight_bytes)
+        self.drift = Drift(DriftSurroundings(engine.settings, self.publisher, clock, settings.domain))
+        self.reader = EventReader(
+            registry,
+            max_event_bytes=settings.max_event_bytes,
+            open_namespaces=settings.open_namespaces,
+            drift=self.drift,
+        )
+        self.validator = EventReader(
+            registry, max_event_bytes=settings.max_event_bytes, open_namespaces=settings.open_namespaces
+        )
         """Reads events that nobody publishes: what it finds is told to whoever asked, and to nobody else."""
         self.names = names
-        self.publisher = Publisher(engine.journal, in_flight_bytes=settings.in_flight_bytes)
         self.schemas = SchemaStore(
             registry,
             SchemaSurroundings(engine.settings, self.publisher, clock, footing.undisturbed, settings.domain),
             SchemaCompiler(),
         )
+        self.discovery = Discovery(ports.sender, clock)
         self.kept_events = KeptEvents(engine.journal, names)
         self._router = router
         self._settler = Settler(engine.cursors, clock, lambda: router.position)
@@ -141,10 +154,12 @@ class Broker:
             recording = tasks.create_task(broker._attempts.run(), name="attempts")
             others = [tasks.create_task(broker._catch_up.run(), name="catch-up") for _ in range(WORKERS)]
             await broker.schemas.start()
+            await broker.drift.start()
             await broker.sources.start()
             await broker.subscriptions.start()
             tail = await router.catch_up()
             others.append(tasks.create_task(router.run(tail), name="router"))
+            others.append(tasks.create_task(broker.drift.run(), name="drift"))
             others += [
                 tasks.create_task(broker._pump.run(), name="webhooks") for _ in range(broker._webhooks_in_flight)
             ]

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from certes.v1 import event_pb2
 from certes.v1 import schema_service_pb2 as pb
 from certes_broker.broker.broker import Broker
-from certes_broker.domain.errors import CertesError, Invalid, NotFound, Reason, Unimplemented
+from certes_broker.domain.errors import CertesError, Invalid, NotFound, Reason
 from certes_broker.domain.schemas import Comparison
 from certes_broker.domain.uris import TypePattern, parse_pattern
 from certes_broker.gateway import overlay
@@ -26,6 +26,7 @@ from certes_broker.gateway.convert.schemas import (
 )
 from certes_broker.gateway.errors import problem
 from certes_broker.gateway.faults import Faults
+from certes_broker.gateway.foreign_schemas import discover_schemas
 from certes_broker.gateway.methods import Method, Unary, methods_of, unary
 from certes_broker.gateway.requests import decode
 from certes_broker.gateway.schema_pages import ANSWER_BYTES, Wanted, schema_page
@@ -128,7 +129,7 @@ class _SchemaService:
         return _bytes(pb.ValidateEventResponse(problem=problem(error)))
 
     async def discover(self, request: pb.DiscoverSchemasRequest) -> pb.DiscoverSchemasResponse:
-        raise Unimplemented(Reason.NOT_BUILT, "This broker does not ask other gateways for their schemas yet.")
+        return await discover_schemas(self.broker, request)
 
     def _find(self, type_text: str) -> tuple[EventSchema, SchemaVersion]:
         try:

@@ -7,9 +7,8 @@ for it is told: of the first event of a type, and then of every sixteenth, since
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final, Protocol
-
-from google.protobuf.message import Message
 
 from certes.v1 import event_pb2
 from certes_broker.domain.errors import FieldViolation, Invalid, Reason
@@ -18,6 +17,7 @@ from certes_broker.domain.open_namespaces import OpenNamespaces
 from certes_broker.domain.uris import parse_event_type
 from certes_broker.schemas.event_schema import EventSchema
 from certes_broker.schemas.registry import Registry
+from certes_broker.schemas.unknown_fields import UnknownField, unknown_fields
 
 CONTENT_TYPE_BYTES: Final = 256
 SAMPLED: Final = 16
@@ -27,8 +27,8 @@ SAMPLED: Final = 16
 class DriftWatch(Protocol):
     """Is told of messages that have fields their schema does not know."""
 
-    def noticed(self, schema: EventSchema, message: Message, source: str, event_id: str) -> None:
-        """Takes note of it. The event may still be refused."""
+    def noticed(self, schema: EventSchema, fields: Iterable[UnknownField], source: str, event_id: str) -> None:
+        """Takes note of the unknown fields of an event, which may still be refused. They are looked for as it asks."""
 
 
 class EventContent:
@@ -81,7 +81,7 @@ class EventContent:
             count = self._read.get(schema.type_text, 0)
             self._read[schema.type_text] = count + 1
             if not count % SAMPLED and schema.has_unknown(message):
-                self._drift.noticed(schema, message, event.source, event_id)
+                self._drift.noticed(schema, unknown_fields(message), event.source, event_id)
         return schema.options_of(message)
 
     def _open_type(self, type_text: str) -> str | None:

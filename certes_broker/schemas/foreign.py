@@ -82,6 +82,5 @@ def _read_version(version: SchemaVersion) -> tuple[VersionName, bytes]:
         parse_event_type(f"{name.text}/x")
     except Invalid as error:
         raise ForeignAnswerMalformed(f"one of its versions has no sound name: {error.message}") from None
-    version.DiscardUnknownFields()
     version.ClearField("sources")
     return name, version.SerializeToString()

@@ -10,10 +10,10 @@ from typing import Final
 from certes.v1 import event_pb2
 from certes.v1 import system_events_pb2 as pb
 from certes.v1.schema_pb2 import SchemaChange as ChangeMessage
-from certes_broker.domain.events import AcceptedEvent, Micros
+from certes_broker.domain.events import AcceptedEvent, Micros, Options
 from certes_broker.domain.schemas import SchemaChange, VersionName
 from certes_broker.schemas.event_schema import TYPE_URL_PREFIX
-from certes_broker.schemas.system_types import VERSION
+from certes_broker.schemas.system_types import DRIFT, VERSION
 
 MOST_CHANGES: Final = 100
 MOST_EVENT_TYPES: Final = 1_000
@@ -25,18 +25,19 @@ MOST_BYTES: Final = 64 * 1024
 class SystemEvent:
     """A system event for everyone that is to be published. `body` is the wire form of the whole `certes.v1.Event`.
 
-    It is made once and kept until it is published, id and time included: published twice, it is stored once.
+    Its id is decided with what it says: published twice, even with another time, it is stored once.
     """
 
     type: str
     id: str
     source: str
     body: bytes
+    options: Options = ()
 
     def accepted(self, now: Micros) -> AcceptedEvent:
         """Returns the event as the publisher takes it."""
-        digest = sha256(self.body).digest()[:_DIGEST_BYTES]
-        return AcceptedEvent(self.body, self.type, self.id, self.source, None, "", (), now, digest, None)
+        digest = sha256(self.id.encode()).digest()[:_DIGEST_BYTES]
+        return AcceptedEvent(self.body, self.type, self.id, self.source, None, "", self.options, now, digest, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,38 @@ def version_update(
     event.data.type_url = TYPE_URL_PREFIX + pb.VersionUpdate.DESCRIPTOR.full_name
     event.data.value = update.SerializeToString(deterministic=True)
     return SystemEvent(event.type, event_id, source, event.SerializeToString(deterministic=True))
+
+
+@dataclass(frozen=True, slots=True)
+class DriftFinding:
+    """A field that a schema does not know, and the first event that had it."""
+
+    version: VersionName
+    type: str
+    field: str
+    message: str
+    revision: int
+    source: str
+    event_id: str
+
+
+def schema_drift(finding: DriftFinding, source: str, time: Micros) -> SystemEvent:
+    """Makes the `_drift` event of a finding. Its id follows from type and field, so that telling it again is a duplicate."""
+    drift = pb.SchemaDrift(
+        type=finding.type,
+        field=finding.field,
+        message=finding.message,
+        revision=finding.revision,
+        source=finding.source,
+        event_id=finding.event_id,
+    )
+    event_id = f"drift-{sha256(f'{finding.type} {finding.field}'.encode()).hexdigest()[:32]}"
+    event = event_pb2.Event(id=event_id, type=f"{finding.version}/{DRIFT}", source=source, everyone=True)
+    event.time.FromMicroseconds(time)
+    event.data.type_url = TYPE_URL_PREFIX + pb.SchemaDrift.DESCRIPTOR.full_name
+    event.data.value = drift.SerializeToString(deterministic=True)
+    body = event.SerializeToString(deterministic=True)
+    return SystemEvent(event.type, event_id, source, body, (("type", finding.type),))
 
 
 _DIGEST_BYTES: Final = 16

@@ -378,8 +378,20 @@ def test_no_event_is_refused(schemas):
     assert schemas.refused("ValidateEvent").fields == ["event"]
 
 
-def test_other_gateways_are_not_asked_yet(schemas):
-    assert schemas.refused("DiscoverSchemas", uri="events://localhost").reason == "NOT_BUILT"
+@pytest.mark.parametrize(
+    ("fields", "reason", "field"),
+    [
+        ({}, "FIELD_REQUIRED", "uri"),
+        ({"uri": "https://localhost"}, "MALFORMED_URI", "uri"),
+        ({"uri": "events://localhost/Rooms"}, "MALFORMED_URI", "uri"),
+        ({"uri": "events://localhost", "page_size": 0}, "FIELD_INVALID", "page_size"),
+        ({"uri": "events://localhost", "view": 9}, "FIELD_INVALID", "view"),
+        ({"uri": "events://localhost", "page_token": "x"}, "PAGE_TOKEN_INVALID", "page_token"),
+    ],
+)
+def test_other_gateways_are_asked_by_what_can_be_meant(schemas, fields, reason, field):
+    refusal = schemas.refused("DiscoverSchemas", **fields)
+    assert (refusal.reason, refusal.fields) == (reason, [field])
 
 
 def test_a_registered_type_is_published_and_delivered_at_once(schemas, caller):

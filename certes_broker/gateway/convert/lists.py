@@ -15,6 +15,7 @@ PagedRequest = (
     | source_service_pb2.ListSourcesRequest
     | source_service_pb2.ListRejectedRequest
     | schema_service_pb2.ListSchemasRequest
+    | schema_service_pb2.DiscoverSchemasRequest
 )
 
 ANY_SUBSCRIBER: Final = "subscribers/-"

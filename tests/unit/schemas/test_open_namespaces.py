@@ -104,7 +104,7 @@ class Watch:
     def __init__(self) -> None:
         self.told: list[tuple[str, str, str]] = []
 
-    def noticed(self, schema, message, source, event_id) -> None:
+    def noticed(self, schema, fields, source, event_id) -> None:
         self.told.append((schema.type_text, source, event_id))
 
 
