@@ -212,7 +212,9 @@ def _base64(value: bytes) -> str:
 def _enum(descriptor: EnumDescriptor) -> Convert:
     if descriptor.full_name == "google.protobuf.NullValue":
         return lambda _: None
-    names = {number: value.name for number, value in descriptor.values_by_number.items()}
+    names: dict[int, str] = {}
+    for value in descriptor.values:
+        names.setdefault(value.number, value.name)  # of aliases the first
     return lambda number: names.get(number, number)
 
 

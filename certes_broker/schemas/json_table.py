@@ -17,9 +17,11 @@ belongs, `json_format` takes `"abc"` or `[]` for an empty message; here that is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Final, NamedTuple, TypeAlias, cast
 
+from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
@@ -74,7 +76,18 @@ class JsonTables:
 class JsonTable:
     """Reads JSON documents (what `json.loads` returns) into messages of one type."""
 
-    __slots__ = ("_children", "_met", "_oneofs", "_plans", "_tables", "descriptor", "fields", "message_class", "rules")
+    __slots__ = (
+        "_children",
+        "_met",
+        "_oneof_names",
+        "_oneofs",
+        "_plans",
+        "_tables",
+        "descriptor",
+        "fields",
+        "message_class",
+        "rules",
+    )
 
     def __init__(self, descriptor: Descriptor, tables: JsonTables) -> None:
         self.descriptor: Final = descriptor
@@ -89,14 +102,22 @@ class JsonTable:
         self._met = tables.met
         # A oneof of one field, such as each `optional` has behind the scenes, cannot be said twice.
         self._oneofs = [
-            frozenset(field.name for field in oneof.fields) for oneof in descriptor.oneofs if len(oneof.fields) > 1
+            frozenset(key for field in oneof.fields for key in (field.name, field.json_name))
+            for oneof in descriptor.oneofs
+            if len(oneof.fields) > 1
         ]
+        self._oneof_names = frozenset(oneof.name for oneof in descriptor.oneofs)
 
     def message(self, document: object) -> Message:
         """Builds the message that a document says. Keys that the message type does not know are left out.
 
         Raises `Invalid` / `DATA_MALFORMED` where a value does not fit its field, with a violation for its path.
         """
+        message = self.quick(document)
+        return CarefulReading(self, self._met).message(document) if message is None else message
+
+    def quick(self, document: object) -> Message | None:
+        """Builds the message that a document says; None if a careful look is needed, which takes several times as long."""
         met = self._met
         if met:
             met.clear()
@@ -104,7 +125,7 @@ class JsonTable:
             return self.message_class(**self.clean(document, 0))
         except FAULTS:
             met.clear()
-            return CarefulReading(self, met).message(document)
+            return None
 
     def clean(self, document: object, depth: int) -> dict[str, object]:
         """Turns an object into keyword arguments: nested ones into dictionaries, well-known types into messages.
@@ -115,9 +136,9 @@ class JsonTable:
             raise NotPlain
         members = cast("dict[str, object]", document)
         keys = tuple(members)
-        plan = self._plans.get(keys)
+        plan = self._plans.get(keys) or self._plan(keys)
         if plan is None:
-            plan = self._plan(keys)
+            return self._clean_each(members, depth)
         names, strangers, steps, oneofs = plan
         clean = members.copy() if names is None else dict(zip(names, members.values(), strict=True))
         if strangers is not None:
@@ -132,6 +153,32 @@ class JsonTable:
             value = clean[name]
             if value.__class__ is not kind:
                 clean[name] = null if value is None else clean_value(value, depth)
+        return clean
+
+    def _clean_each(self, members: dict[str, object], depth: int) -> dict[str, object]:
+        """Does what `clean` does, without a plan."""
+        clean: dict[str, object] = {}
+        unknown: list[str] = []
+        depth += 1
+        for key, value in members.items():
+            rule = self.rules.get(key)
+            if rule is None:
+                unknown.append(key)
+                continue
+            name, kind, clean_value, null = rule
+            if value.__class__ is kind:
+                clean[name] = value
+            else:
+                clean[name] = null if value is None else clean_value(value, depth)
+        if len(clean) + len(unknown) != len(members) or not self._oneof_names.isdisjoint(members):
+            raise NotPlain
+        for oneof in self._oneofs:
+            if sum(1 for key in oneof & members.keys() if members[key] is not None) > 1:
+                raise NotPlain
+        if unknown:
+            if any(key[:1] == "[" for key in unknown):
+                raise NotPlain
+            self._met.append(Strangers.of(self.descriptor.full_name, unknown))
         return clean
 
     def unknown_keys(self, document: object) -> Iterator[tuple[str, UnknownKey]]:
@@ -154,27 +201,25 @@ class JsonTable:
         descriptor = self.descriptor.file.pool.FindMessageTypeByName(type_url.rpartition("/")[2])
         return None if has_own_form(descriptor) else self._tables.table(descriptor)
 
-    def _plan(self, keys: tuple[str, ...]) -> _Plan:
-        """Makes the plan for objects with these keys. Raises `NotPlain` if they need a careful look."""
-        fields, oneof_names = self.fields, self.descriptor.oneofs_by_name
+    def _plan(self, keys: tuple[str, ...]) -> _Plan | None:
+        """Makes the plan for objects with these keys, if there is room for one more. Raises `NotPlain` if they have none."""
+        if len(self._plans) >= _MOST_PLANS or sum(map(len, keys)) > _LONGEST_KEYS:
+            return None
+        fields = self.fields
         known = [key for key in keys if key in fields]
         names = tuple(fields[key].name if key in fields else _UNKNOWN for key in keys)
         if len({*names, _UNKNOWN}) != len(known) + 1:
             raise NotPlain  # a field under both its names
-        if any(key in oneof_names for key in known) or any(key[:1] == "[" for key in keys):
+        if not self._oneof_names.isdisjoint(known) or any(key[:1] == "[" for key in keys):
             raise NotPlain  # a JSON name that is that of a oneof, or json_format's spelling of an extension
         unknown = tuple(key for key in keys if key not in fields)
-        oneofs = [tuple(key for key in known if fields[key].name in oneof) for oneof in self._oneofs]
-        plan = (
+        oneofs = [tuple(key for key in known if key in oneof) for oneof in self._oneofs]
+        plan = self._plans[keys] = (
             None if names == keys else names,
             Strangers.of(self.descriptor.full_name, unknown) if unknown else None,
             tuple(self.rules[key] for key in known if self.rules[key][1] is not str),
             tuple(oneof for oneof in oneofs if len(oneof) > 1),
         )
-        if sum(map(len, keys)) <= _LONGEST_KEYS:
-            if len(self._plans) >= _MOST_PLANS:
-                self._plans.clear()
-            self._plans[keys] = plan
         return plan
 
     def _unknown(self, document: object, path: str, plain: str, depth: int) -> Iterator[tuple[str, UnknownKey]]:
@@ -221,10 +266,10 @@ class JsonTable:
         if field.message_type is None:
             return plain_scalar(field)
         if field.message_type.full_name == "google.protobuf.Any":
-            return Plain(None, self._clean_any)
+            return Plain(None, partial(self._clean_any, GetMessageClass(field.message_type)))
         return plain_well_known(field.message_type)
 
-    def _clean_any(self, value: object, depth: int) -> object:
+    def _clean_any(self, any_class: type[Message], value: object, depth: int) -> object:
         if value.__class__ is not dict or depth >= MAXIMUM_DEPTH:
             raise NotPlain
         content = dict(cast("dict[str, object]", value))
@@ -233,7 +278,15 @@ class JsonTable:
         type_url = cast("str", content.pop("@type"))
         table = self.any_message(type_url)
         if table is None:
-            raise NotPlain
+            message = any_class()
+            json_format.ParseDict(
+                cast("dict[str, object]", value),
+                message,
+                ignore_unknown_fields=True,
+                descriptor_pool=self.descriptor.file.pool,
+                max_recursion_depth=MAXIMUM_DEPTH - depth,
+            )
+            return message
         # What it holds is not within the message, as far as nesting is concerned: it is bytes.
         message = table.message_class(**table.clean(content, depth))
         return {"type_url": type_url, "value": message.SerializeToString()}
@@ -253,7 +306,7 @@ _UNKNOWN: Final = ""
 """Stands for the name of the field of an unknown key."""
 _MOST_UNKNOWN: Final = 10
 _MOST_PLANS: Final = 64
-"""Plans of one message type. What comes from machines has few; who sends others makes them anew."""
+"""Plans of one message type: what comes from machines has few. Objects with other keys are read without one."""
 _LONGEST_KEYS: Final = 8_192
 """Characters in the keys of a plan that is kept."""
 

@@ -11,6 +11,7 @@ from base64 import urlsafe_b64decode
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol, TypeAlias, cast
 
+from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import EncodeError
 from google.protobuf.message_factory import GetMessageClass
@@ -34,7 +35,16 @@ class Plain(NamedTuple):
     null: object = None
 
 
-FAULTS: Final = (NotPlain, TypeError, ValueError, ArithmeticError, AttributeError, LookupError, EncodeError)
+FAULTS: Final = (
+    NotPlain,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    EncodeError,
+    json_format.Error,
+)
 """What comes of a value that does not fit its field."""
 
 

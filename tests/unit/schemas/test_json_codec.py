@@ -40,6 +40,16 @@ def by_json_format(descriptor: Descriptor, document: Any) -> Message | str:
     return message
 
 
+def compare(descriptor: Descriptor, document: Any) -> None:
+    """Holds the outcome of a document to that of `json_format`."""
+    found, expected = by_table(descriptor, document), by_json_format(descriptor, document)
+    if isinstance(found, str):
+        assert expected is REFUSED or NO_OBJECT in found
+    else:
+        assert isinstance(expected, Message)
+        assert wire(found) == wire(expected)
+
+
 def wire(message: Message) -> bytes:
     return message.SerializePartialToString(deterministic=True)
 
@@ -67,12 +77,7 @@ def written_by_json_format(message: Message, style: Style) -> Any:
 @given(st.data(), message_types())
 def test_a_document_becomes_the_message_that_json_format_makes_of_it(data, descriptor):
     document = documents_of(data.draw, descriptor)
-    found, expected = by_table(descriptor, document), by_json_format(descriptor, document)
-    if isinstance(found, str):
-        assert expected is REFUSED or NO_OBJECT in found
-    else:
-        assert isinstance(expected, Message)
-        assert wire(found) == wire(expected)
+    compare(descriptor, document)
 
 
 @many
@@ -92,7 +97,4 @@ def test_what_was_written_is_read_again_as_the_same_message(data, descriptor):
     for style in STYLES:
         document = written_by_json_format(message, style)
         if document is not REFUSED:
-            found, expected = by_table(descriptor, document), by_json_format(descriptor, document)
-            assert isinstance(found, str) is (expected is REFUSED)
-            if isinstance(found, Message) and isinstance(expected, Message):
-                assert wire(found) == wire(expected)
+            compare(descriptor, document)
