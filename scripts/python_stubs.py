@@ -37,7 +37,7 @@ def python_tree() -> StubTree:
         # Imported by name: the broker's environment, in which this file is type-checked, has a grpc_tools of another age.
         if import_module("grpc_tools.protoc").main(arguments) != 0:
             raise NotGenerated("The protos do not compile; nothing was written.")
-        stubs = {path: content for path, content in read_tree(out / "certes").items() if not _is_hollow(path, content)}
+        stubs = {path: content for path, content in read_tree(out / "certes").items() if not is_hollow(path, content)}
 
     # The sources travel with the stubs: the broker shows them, and compiles against them what imports them.
     stubs.update({path: content for path, content in read_tree(PROTOS / "certes").items() if path.suffix in _SHIPPED})
@@ -52,6 +52,6 @@ def _plugin(name: str) -> Path:
     return Path(sys.executable).parent / name
 
 
-def _is_hollow(path: PurePosixPath, content: bytes) -> bool:
+def is_hollow(path: PurePosixPath, content: bytes) -> bool:
     """Says whether a file is a service stub of a proto without services, which protoc writes and nobody can use."""
     return path.name.endswith(("_pb2_grpc.py", "_pb2_grpc.pyi")) and b"Stub" not in content

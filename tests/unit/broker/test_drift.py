@@ -116,7 +116,7 @@ async def test_it_is_told_in_the_end_however_often_storage_fails(world) -> None:
     world.engine.fail("settings.put", 2)
     async with world.running():
         world.drift.found(PUSH, keys("a"), "//app", "e1")
-        while world.drift.waiting:  # noqa: ASYNC110  the same
+        while world.drift.waiting:
             world.clock.advance(1.0)
             await asyncio.sleep(0)
     assert [said(event).field for event in await world.told()] == ["a"]
