@@ -61,7 +61,12 @@ def bind(
         raise limits.too_large("the event types of a registration", len(bindings), limits.MAXIMUM_EVENT_TYPES)
     complete = {file.name: _complete(file, bindings) for file in files.file}
     by_version = groupby(sorted(bindings, key=attrgetter("version")), key=attrgetter("version"))
-    return tuple(_version(name, list(events), complete, texts) for name, events in by_version)
+    versions = tuple(_version(name, list(events), complete, texts) for name, events in by_version)
+    size = sum(len(file) for version in versions for file in version.files)
+    if size > limits.MAXIMUM_ANSWER_BYTES:
+        hint = "Register fewer versions at once."
+        raise limits.too_large(_ALL_DESCRIPTORS, size, limits.MAXIMUM_ANSWER_BYTES, hint=hint)
+    return versions
 
 
 def _bound_twice(bindings: Sequence[EventBinding], places: RequestPlaces) -> Iterator[FieldViolation]:
@@ -148,6 +153,7 @@ def _nothing_bound() -> Invalid:
 
 
 _SHOWN: Final = 120
+_ALL_DESCRIPTORS: Final = "the bytes of the descriptors of all versions, each with its imports,"
 _HINT: Final = (
     'Import "certes/v1/options.proto", say `option (certes.v1.schema) = {namespace: "orders" version: 1};` in the file '
     "and `option (certes.v1.event) = {};` in each message that is an event."

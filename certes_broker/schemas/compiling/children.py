@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -136,27 +137,32 @@ class Children:
 
     async def _status(self, folder: Path) -> int:
         """Runs the child in a furnished folder and returns how it ended."""
+        process = self._start(folder)
+        waiting = asyncio.get_running_loop().run_in_executor(None, process.wait)
+        try:
+            async with asyncio.timeout(self._time_limit):
+                return await asyncio.shield(waiting)
+        except TimeoutError:
+            return -signal.SIGALRM
+        finally:
+            if not waiting.done():
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await asyncio.wait([waiting])
+
+    def _start(self, folder: Path) -> subprocess.Popen[bytes]:
+        # Not by the event loop: uvloop forks, which runs what gRPC has to do at a fork, and that ends every third child
+        # before it has begun. `subprocess` uses vfork, which runs nothing.
         with (folder / _MESSAGES).open("wb") as messages:
-            process = await asyncio.create_subprocess_exec(
-                self._python,
-                *("-I", "-S", str(_PROGRAM), f"../{_ORDER}"),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
+            return subprocess.Popen(  # noqa: S603 (this project's own program)
+                [self._python, "-I", "-S", str(_PROGRAM), f"../{_ORDER}"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
                 stderr=messages,
                 cwd=folder / _FILES,
                 env={},
                 start_new_session=True,
             )
-        try:
-            async with asyncio.timeout(self._time_limit):
-                return await process.wait()
-        except TimeoutError:
-            return -signal.SIGALRM
-        finally:
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
 
 
 _PROGRAM: Final = Path(__file__).with_name("child.py")

@@ -6,9 +6,10 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, SourceCodeInfo
 
 
 def only_comments(file: FileDescriptorProto) -> None:
-    """Takes out of a file's source information whatever is no comment: nine tenths of it, the places of all tokens.
+    """Takes out of a file's source information whatever is no comment on an element.
 
-    Characters that no text should show are replaced by spaces.
+    That is nine tenths of it: the places of all tokens, and comments that stand alone, such as licences. Characters
+    that no text should show are replaced by spaces.
     """
     if not file.HasField("source_code_info"):
         return
@@ -19,7 +20,7 @@ def only_comments(file: FileDescriptorProto) -> None:
 
 
 def _has_comment(place: SourceCodeInfo.Location) -> bool:
-    return bool(place.leading_comments or place.trailing_comments or place.leading_detached_comments)
+    return bool(place.leading_comments or place.trailing_comments)
 
 
 def _cleaned(place: SourceCodeInfo.Location) -> SourceCodeInfo.Location:
@@ -28,7 +29,6 @@ def _cleaned(place: SourceCodeInfo.Location) -> SourceCodeInfo.Location:
         cleaned.leading_comments = _text(place.leading_comments)
     if place.HasField("trailing_comments"):
         cleaned.trailing_comments = _text(place.trailing_comments)
-    cleaned.leading_detached_comments.extend(map(_text, place.leading_detached_comments))
     return cleaned
 
 

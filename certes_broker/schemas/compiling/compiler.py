@@ -33,7 +33,7 @@ from certes_broker.schemas.compiling.limits import (
 )
 from certes_broker.schemas.compiling.merging import merged_files, merged_version
 from certes_broker.schemas.compiling.paths import check_paths, shown
-from certes_broker.schemas.compiling.shared_files import shared_files
+from certes_broker.schemas.compiling.shared_files import shared_files, shared_set
 from certes_broker.schemas.version_files import VersionFiles
 
 
@@ -64,7 +64,6 @@ class SchemaCompiler:
         described as `path:line:column: text`; SCHEMA_TOO_LARGE beyond a limit. Raises what `Children.run` does.
         """
         contents = _contents(source_files(files.items()))
-        shared = _serialized_set(map(FileDescriptorProto.FromString, shared_files().values()))
         arguments = [
             "--proto_path=.",
             f"--descriptor_set_in={SHARED_SET}",
@@ -73,7 +72,7 @@ class SchemaCompiler:
             f"--descriptor_set_out={COMPILED_SET}",
             *contents,
         ]
-        outcome = await self._children.run(Task({**contents, SHARED_SET: shared}, arguments, COMPILED_SET))
+        outcome = await self._children.run(Task({**contents, SHARED_SET: shared_set()}, arguments, COMPILED_SET))
         fields = {path: f"files[{index}]" for index, path in enumerate(contents)}
         verdict = "the schemas do not compile"
         if outcome.compiled is None:
@@ -114,7 +113,9 @@ class SchemaCompiler:
     async def _check_links(self, files: Sequence[FileDescriptorProto], fields: Mapping[str, str], verdict: str) -> None:
         own = [file.name for file in files if file.name not in shared_files()]
         arguments = [f"--descriptor_set_in={GIVEN_SET}", f"--descriptor_set_out={COMPILED_SET}", *own]
-        outcome = await self._children.run(Task({GIVEN_SET: _serialized_set(files)}, arguments, GIVEN_SET))
+        outcome = await self._children.run(
+            Task({GIVEN_SET: FileDescriptorSet(file=files).SerializeToString()}, arguments, GIVEN_SET)
+        )
         if not outcome.is_linked:
             raise _refusal(outcome, fields, verdict)
 
@@ -131,10 +132,6 @@ def _contents(files: Mapping[str, str]) -> dict[str, bytes]:
     if size > MAXIMUM_SOURCE_BYTES:
         raise too_large("the bytes of all sources together", size, MAXIMUM_SOURCE_BYTES)
     return contents
-
-
-def _serialized_set(files: Iterable[FileDescriptorProto]) -> bytes:
-    return FileDescriptorSet(file=files).SerializeToString()
 
 
 def _compiled_set(wire: bytes) -> FileDescriptorSet:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
 from certes_broker.domain.errors import FieldViolation, Invalid, Reason
@@ -9,7 +11,7 @@ from certes_broker.schemas.compiling.closures import ordered
 from certes_broker.schemas.compiling.diagnostics import malformed
 from certes_broker.schemas.compiling.measures import check_measures
 from certes_broker.schemas.compiling.paths import path_problem, shown
-from certes_broker.schemas.compiling.shared_files import shared_files
+from certes_broker.schemas.compiling.shared_files import shared_descriptors, shared_files
 from certes_broker.schemas.compiling.texts import is_text_throughout
 
 
@@ -26,11 +28,10 @@ def checked_set(files: FileDescriptorSet) -> FileDescriptorSet:
     if not own:
         raise Invalid.field(Reason.SCHEMA_MALFORMED, "files", "no file is given")
     check_measures(own.values())
-    known = {path: FileDescriptorProto.FromString(wire) for path, wire in shared_files().items()}
-    return FileDescriptorSet(file=ordered({**own, **known}, own, hint=_HINT))
+    return FileDescriptorSet(file=ordered({**own, **shared_descriptors()}, own, hint=_HINT))
 
 
-_HINT = "A descriptor set has all that it imports: `buf build` and `protoc --include_imports` make such."
+_HINT: Final = "A descriptor set has all that it imports: `buf build` and `protoc --include_imports` make such."
 
 
 def _own_files(files: FileDescriptorSet) -> dict[str, FileDescriptorProto]:

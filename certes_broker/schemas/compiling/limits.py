@@ -13,8 +13,12 @@ from certes_broker.domain.errors import Invalid, Reason
 MAXIMUM_SOURCE_BYTES: Final = 1 << 20
 """Of all texts of a registration together, in UTF-8. The contract says so."""
 MAXIMUM_DESCRIPTOR_BYTES: Final = 1 << 20
-"""Of a descriptor set as it is sent, and of a version's own files as they are kept: an answer that shows a version with its
-sources has to fit into a gRPC message of 4 MiB."""
+"""Of a descriptor set as it is sent."""
+MAXIMUM_VERSION_BYTES: Final = 2 << 20
+"""Of the descriptors of a version's own files, with their comments: dense sources of 1 MiB, the most there can be, need 1.7.
+An answer that shows both has to fit into a gRPC message of 4 MiB."""
+MAXIMUM_ANSWER_BYTES: Final = 3 << 20
+"""Of the descriptors of all versions of a registration, imports and all: the answer shows them in one such message."""
 MAXIMUM_COMPILED_BYTES: Final = 16 << 20
 """Of what the compiler writes, with the position of every token: about ten times the text of an ordinary file."""
 MAXIMUM_FILES: Final = 500
@@ -31,6 +35,8 @@ MAXIMUM_ALL_FIELDS: Final = 30_000
 """Of a registration: linking takes about 2 µs each."""
 MAXIMUM_ENUM_VALUES: Final = 5_000
 """Of one enum. The registry of MIME types would fit."""
+MAXIMUM_ALL_ENUM_VALUES: Final = 20_000
+"""Of a registration, for the same reason as its fields."""
 MAXIMUM_RANGES: Final = 1_000
 """Reserved numbers, reserved names and extension ranges of one message or enum: the compiler compares each with each."""
 MAXIMUM_EVENT_TYPES: Final = 1_000

@@ -34,8 +34,8 @@ def check_measures(files: Iterable[FileDescriptorProto]) -> None:
 def check_size(version: VersionName, files: Iterable[FileDescriptorProto]) -> None:
     """Refuses a version whose own files are too large to be kept and shown. Raises `Invalid` (SCHEMA_TOO_LARGE)."""
     size = sum(file.ByteSize() for file in files if file.name not in shared_files())
-    if size > limits.MAXIMUM_DESCRIPTOR_BYTES:
-        raise too_large(f"the bytes of the descriptors of {version}", size, limits.MAXIMUM_DESCRIPTOR_BYTES)
+    if size > limits.MAXIMUM_VERSION_BYTES:
+        raise too_large(f"the bytes of the descriptors of {version}", size, limits.MAXIMUM_VERSION_BYTES)
 
 
 @dataclass(slots=True)
@@ -46,6 +46,7 @@ class _Counts:
     imports: int = 0
     messages: int = 0
     fields: int = 0
+    enum_values: int = 0
 
     def add(self, file: FileDescriptorProto) -> None:
         self.files += 1
@@ -90,6 +91,9 @@ class _Counts:
         _check_name(name)
         if len(enum.value) > limits.MAXIMUM_ENUM_VALUES:
             raise too_large(f"the values of enum {_short(name)}", len(enum.value), limits.MAXIMUM_ENUM_VALUES)
+        self.enum_values += len(enum.value)
+        if self.enum_values > limits.MAXIMUM_ALL_ENUM_VALUES:
+            raise too_large("the enum values of a registration", self.enum_values, limits.MAXIMUM_ALL_ENUM_VALUES)
         ranges = len(enum.reserved_range) + len(enum.reserved_name)
         if ranges > limits.MAXIMUM_RANGES:
             raise too_large(f"the reserved ranges and names of enum {_short(name)}", ranges, limits.MAXIMUM_RANGES)

@@ -22,7 +22,7 @@ from certes_broker.schemas.compiling import limits
 from certes_broker.schemas.compiling.closures import ordered
 from certes_broker.schemas.compiling.measures import check_measures, check_size
 from certes_broker.schemas.compiling.paths import is_shared, shown
-from certes_broker.schemas.compiling.shared_files import shared_files
+from certes_broker.schemas.compiling.shared_files import shared_descriptors, shared_files
 from certes_broker.schemas.version_files import VersionFiles
 
 
@@ -35,7 +35,7 @@ def merged_files(registered: VersionFiles, new: VersionFiles) -> list[FileDescri
     brought = {file.name: file for file in _parsed(new.files)}
     old = {file.name: file for file in _parsed(registered.files) if file.name not in brought}
     files = {**_unmoved(old, brought), **brought}
-    files.update({path: FileDescriptorProto.FromString(shared_files()[path]) for path in files.keys() & shared_files()})
+    files.update({path: shared_descriptors()[path] for path in files.keys() & shared_descriptors().keys()})
     events = list(_events(files.values(), new.name))
     _refuse_twice(events)
     kept = ordered(files, {path for _, _, path in events}, hint=_HINT)
@@ -81,7 +81,7 @@ def _unmoved(
             problem = f"{moved[0]} is in {shown(path)} already, which also has {left[0]}"
             raise Invalid(
                 Reason.SCHEMA_MALFORMED,
-                f"{shown(new_path)} defines {problem}.",
+                f"what {shown(new_path)} defines cannot be taken: {problem}.",
                 violations=[FieldViolation(new_path, problem)],
                 hint=f"Register {shown(path)} again too, without what has moved.",
             )

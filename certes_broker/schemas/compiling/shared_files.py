@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Final
 
 from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
 import certes.community
 from certes.v1 import options_pb2
@@ -32,6 +33,18 @@ def shared_files() -> Mapping[str, bytes]:
         if _GENERATED.search(module.name):
             _collect(import_module(module.name).DESCRIPTOR, found)
     return MappingProxyType(found)
+
+
+@cache
+def shared_descriptors() -> Mapping[str, FileDescriptorProto]:
+    """Returns the same, parsed. They are everybody's: copy them, do not change them."""
+    return MappingProxyType({path: FileDescriptorProto.FromString(wire) for path, wire in shared_files().items()})
+
+
+@cache
+def shared_set() -> bytes:
+    """Returns the same as a serialized `FileDescriptorSet`."""
+    return FileDescriptorSet(file=shared_descriptors().values()).SerializeToString()
 
 
 _WELL_KNOWN: Final = (
