@@ -237,6 +237,8 @@ OWN_OPTIONS: Final = {
     "create": (("ref", "ref"), ("ref_type", "ref_type")),
     "delete": (("ref", "ref"), ("ref_type", "ref_type")),
     "deployment": (("environment", "deployment.environment"),),
+    "deployment_protection_rule": (("environment", "environment"),),
+    "deployment_review": (("environment", "environment"),),
     "deployment_status": (("environment", "deployment.environment"), ("state", "deployment_status.state")),
     "installation": (("account", "installation.account.login"),),
     "installation_repositories": (("account", "installation.account.login"),),
@@ -247,6 +249,7 @@ OWN_OPTIONS: Final = {
     "push": (("ref", "ref"),),
     "status": (("context", "context"), ("state", "state")),
     "team": (("team", "team.slug"),),
+    "workflow_dispatch": (("workflow", "workflow"),),
     "workflow_job": (("conclusion", "workflow_job.conclusion"),),
     "workflow_run": (("conclusion", "workflow_run.conclusion"), ("workflow", "workflow_run.name")),
 }

@@ -1,6 +1,6 @@
 """Writes the parts of the reference that the code itself knows, and proves that the committed ones are fresh.
 
-python -m scripts.reference generate     writes configuration.md, cli.md and compatibility.md in docs/reference
+python -m scripts.reference generate     writes configuration.md, cli.md, compatibility.md and github.md in docs/reference
 python -m scripts.reference check        changes nothing; fails, naming each stale file
 """
 
@@ -18,6 +18,7 @@ from certes_broker.cli.main import main as certes
 from certes_broker.config.settings import Setting, known_settings, section_meanings
 from certes_broker.config.source_tables import SOURCE_KEYS
 from scripts.compatibility_reference import compatibility_page
+from scripts.github_reference import github_page
 
 REFERENCE: Final = Path(__file__).resolve().parent.parent / "docs" / "reference"
 NOTICE: Final = "<!-- Written by `python -m scripts.reference generate`. Do not edit. -->"
@@ -46,6 +47,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "configuration.md": "\n".join(_configuration()) + "\n",
         REFERENCE / "cli.md": "\n".join(_command_line()) + "\n",
         REFERENCE / "compatibility.md": "\n".join(compatibility_page()) + "\n",
+        REFERENCE / "github.md": "\n".join(github_page()) + "\n",
     }
 
 

@@ -155,7 +155,7 @@ var File_certes_community_github_v1_deployment_protection_rule_event_proto proto
 
 const file_certes_community_github_v1_deployment_protection_rule_event_proto_rawDesc = "" +
 	"\n" +
-	"Acertes/community/github/v1/deployment_protection_rule_event.proto\x12\x1acertes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a+certes/community/github/v1/deployment.proto\x1a-certes/community/github/v1/pull_request.proto\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/user.proto\x1a\x17certes/v1/options.proto\"\xa6\x06\n" +
+	"Acertes/community/github/v1/deployment_protection_rule_event.proto\x12\x1acertes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a+certes/community/github/v1/deployment.proto\x1a-certes/community/github/v1/pull_request.proto\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/user.proto\x1a\x17certes/v1/options.proto\"\xc3\x06\n" +
 	"\x1dDeploymentProtectionRuleEvent\x12\x16\n" +
 	"\x06action\x18\x01 \x01(\tR\x06action\x12%\n" +
 	"\venvironment\x18\x02 \x01(\tH\x00R\venvironment\x88\x01\x01\x12\x19\n" +
@@ -171,12 +171,13 @@ const file_certes_community_github_v1_deployment_protection_rule_event_proto_raw
 	"\x06sender\x18\b \x01(\v2 .certes.community.github.v1.UserR\x06sender\x12L\n" +
 	"\finstallation\x18\t \x01(\v2(.certes.community.github.v1.InstallationR\finstallation\x12L\n" +
 	"\forganization\x18\n" +
-	" \x01(\v2(.certes.community.github.v1.OrganizationR\forganization:\x83\x01\x82\x8d\x1d\x7f\n" +
+	" \x01(\v2(.certes.community.github.v1.OrganizationR\forganization:\xa0\x01\x82\x8d\x1d\x9b\x01\n" +
 	"\x1adeployment_protection_rule\x12\x1c\n" +
 	"\x04repo\x12\x14repository.full_name\x12\x19\n" +
 	"\x03org\x12\x12organization.login\x12\x10\n" +
 	"\x06action\x12\x06action\x12\x16\n" +
-	"\x06sender\x12\fsender.loginB\x0e\n" +
+	"\x06sender\x12\fsender.login\x12\x1a\n" +
+	"\venvironment\x12\venvironmentB\x0e\n" +
 	"\f_environmentB\b\n" +
 	"\x06_eventB\x1a\n" +
 	"\x18_deployment_callback_urlB\xa8\x02\x82\x8d\x1d \n" +

@@ -365,7 +365,7 @@ var File_certes_community_github_v1_deployment_review_event_proto protoreflect.F
 
 const file_certes_community_github_v1_deployment_review_event_proto_rawDesc = "" +
 	"\n" +
-	"8certes/community/github/v1/deployment_review_event.proto\x12\x1acertes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a+certes/community/github/v1/enterprise.proto\x1a-certes/community/github/v1/pull_request.proto\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/user.proto\x1a)certes/community/github/v1/workflow.proto\x1a\x17certes/v1/options.proto\"\xde\b\n" +
+	"8certes/community/github/v1/deployment_review_event.proto\x12\x1acertes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a+certes/community/github/v1/enterprise.proto\x1a-certes/community/github/v1/pull_request.proto\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/user.proto\x1a)certes/community/github/v1/workflow.proto\x1a\x17certes/v1/options.proto\"\xfc\b\n" +
 	"\x15DeploymentReviewEvent\x12\x16\n" +
 	"\x06action\x18\x01 \x01(\tR\x06action\x12J\n" +
 	"\fworkflow_run\x18\x02 \x01(\v2'.certes.community.github.v1.WorkflowRunR\vworkflowRun\x12\x19\n" +
@@ -386,12 +386,13 @@ const file_certes_community_github_v1_deployment_review_event_proto_rawDesc = ""
 	"\acomment\x18\x0e \x01(\tH\x02R\acomment\x88\x01\x01\x12F\n" +
 	"\n" +
 	"enterprise\x18\x0f \x01(\v2&.certes.community.github.v1.EnterpriseR\n" +
-	"enterprise:z\x82\x8d\x1dv\n" +
+	"enterprise:\x97\x01\x82\x8d\x1d\x92\x01\n" +
 	"\x11deployment_review\x12\x1c\n" +
 	"\x04repo\x12\x14repository.full_name\x12\x19\n" +
 	"\x03org\x12\x12organization.login\x12\x10\n" +
 	"\x06action\x12\x06action\x12\x16\n" +
-	"\x06sender\x12\fsender.loginB\b\n" +
+	"\x06sender\x12\fsender.login\x12\x1a\n" +
+	"\venvironment\x12\venvironmentB\b\n" +
 	"\x06_sinceB\x0e\n" +
 	"\f_environmentB\n" +
 	"\n" +

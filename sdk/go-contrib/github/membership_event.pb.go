@@ -146,7 +146,7 @@ var File_certes_community_github_v1_membership_event_proto protoreflect.FileDesc
 
 const file_certes_community_github_v1_membership_event_proto_rawDesc = "" +
 	"\n" +
-	"1certes/community/github/v1/membership_event.proto\x12\x1acertes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a+certes/community/github/v1/enterprise.proto\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/team.proto\x1a%certes/community/github/v1/user.proto\x1a\x17certes/v1/options.proto\"\xff\x04\n" +
+	"1certes/community/github/v1/membership_event.proto\x12\x1acertes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a+certes/community/github/v1/enterprise.proto\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/team.proto\x1a%certes/community/github/v1/user.proto\x1a\x17certes/v1/options.proto\"\x9f\x05\n" +
 	"\x0fMembershipEvent\x12\x16\n" +
 	"\x06action\x18\x01 \x01(\tR\x06action\x12\x14\n" +
 	"\x05scope\x18\x02 \x01(\tR\x05scope\x128\n" +
@@ -160,9 +160,10 @@ const file_certes_community_github_v1_membership_event_proto_rawDesc = "" +
 	"enterprise\x12F\n" +
 	"\n" +
 	"repository\x18\t \x01(\v2&.certes.community.github.v1.RepositoryR\n" +
-	"repository:h\x82\x8d\x1dd\n" +
+	"repository:\x87\x01\x82\x8d\x1d\x82\x01\n" +
 	"\n" +
-	"membership\x12\x19\n" +
+	"membership\x12\x1c\n" +
+	"\x04repo\x12\x14repository.full_name\x12\x19\n" +
 	"\x03org\x12\x12organization.login\x12\x10\n" +
 	"\x06action\x12\x06action\x12\x16\n" +
 	"\x06sender\x12\fsender.login\x12\x11\n" +

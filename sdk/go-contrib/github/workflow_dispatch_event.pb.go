@@ -139,7 +139,7 @@ var File_certes_community_github_v1_workflow_dispatch_event_proto protoreflect.F
 
 const file_certes_community_github_v1_workflow_dispatch_event_proto_rawDesc = "" +
 	"\n" +
-	"8certes/community/github/v1/workflow_dispatch_event.proto\x12\x1acertes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a+certes/community/github/v1/enterprise.proto\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/user.proto\x1a\x17certes/v1/options.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xe5\x04\n" +
+	"8certes/community/github/v1/workflow_dispatch_event.proto\x12\x1acertes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a+certes/community/github/v1/enterprise.proto\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/user.proto\x1a\x17certes/v1/options.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xfb\x04\n" +
 	"\x15WorkflowDispatchEvent\x12/\n" +
 	"\x06inputs\x18\x01 \x01(\v2\x17.google.protobuf.StructR\x06inputs\x12L\n" +
 	"\forganization\x18\x02 \x01(\v2(.certes.community.github.v1.OrganizationR\forganization\x12\x15\n" +
@@ -152,11 +152,12 @@ const file_certes_community_github_v1_workflow_dispatch_event_proto_rawDesc = ""
 	"\finstallation\x18\a \x01(\v2(.certes.community.github.v1.InstallationR\finstallation\x12F\n" +
 	"\n" +
 	"enterprise\x18\b \x01(\v2&.certes.community.github.v1.EnterpriseR\n" +
-	"enterprise:h\x82\x8d\x1dd\n" +
+	"enterprise:~\x82\x8d\x1dz\n" +
 	"\x11workflow_dispatch\x12\x1c\n" +
 	"\x04repo\x12\x14repository.full_name\x12\x19\n" +
 	"\x03org\x12\x12organization.login\x12\x16\n" +
-	"\x06sender\x12\fsender.loginB\x06\n" +
+	"\x06sender\x12\fsender.login\x12\x14\n" +
+	"\bworkflow\x12\bworkflowB\x06\n" +
 	"\x04_refB\v\n" +
 	"\t_workflowB\xa0\x02\x82\x8d\x1d \n" +
 	"\x14community.certes.dev\x12\x06github\x18\x01\n" +
