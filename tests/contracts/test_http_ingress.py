@@ -165,10 +165,28 @@ async def test_a_payload_that_does_not_fit_its_schema_is_refused():
         assert "ref" in answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"text"', b"\xff\xfe", b'{"a": NaN}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"null", b'"text"', b"\xff\xfe", b'{"a": NaN}', b"[" * 100_000, b"\xef\xbb\xbf{}"]
+)
 async def test_a_body_that_is_no_json_object_is_refused(body):
     async with gateway() as served:
         assert refusal(await served.webhook(body=body)) == (400, "PAYLOAD_MALFORMED")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b'{"repository": {"name": "a", "name": "b"}}', "repository.name"),
+        (b'{"commits": [{"id": NaN}]}', "commits[0].id"),
+        (b'{"commits": [{"id": "\xff"}]}', "commits[0].id"),
+        (b'{"a": ' + b"[" * 200 + b"]" * 200 + b"}", "a" + "[0]" * 99),
+    ],
+)
+async def test_a_body_that_two_readers_might_read_differently_is_refused_with_the_place(body, field):
+    async with gateway() as served:
+        answer = await served.webhook(body=body)
+        assert refusal(answer) == (400, "PAYLOAD_MALFORMED")
+        assert answer.json()["error"]["fieldViolations"][0]["field"] == field
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,9 @@ class Ingress:
         """
         source = self._broker.sources.get(name)
         body = await read_body(receive, headers_of(scope), self._max_bytes)
-        pairs = tuple([(key.decode("latin-1"), value.decode("latin-1")) for key, value in scope["headers"]])
+        pairs = [
+            (key.decode("latin-1"), value.decode("latin-1")) for key, value in scope["headers"] if key not in _TRANSFER
+        ]
         headers = WebhookHeaders(pairs)
         arrival = Arrival(headers.get("content-type") or "", headers, body)
         verified = False
@@ -96,5 +98,7 @@ class Ingress:
             self._keeping -= 1
 
 
+_TRANSFER: Final = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
+"""Headers that say how the body was carried, which is over once it was read."""
 _TEXT: Final = b"text/plain; charset=utf-8"
 _NOT_KEPT: Final = frozenset({404, 413, 429})
