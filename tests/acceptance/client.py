@@ -15,6 +15,7 @@ from certes.community.github.v1 import ping_event_pb2
 from certes.v1 import event_pb2
 from certes.v1 import event_service_pb2 as pb
 from certes.v1 import event_service_pb2_grpc as events_rpc
+from certes.v1 import schema_service_pb2_grpc as schemas_rpc
 from certes.v1 import subscription_pb2 as resources
 from certes.v1 import subscription_service_pb2 as subscriptions_pb
 from certes.v1 import subscription_service_pb2_grpc as subscriptions_rpc
@@ -53,11 +54,12 @@ def ordinals(first: int, last: int) -> pb.OrdinalRange:
 
 
 class Client:
-    """Both services of one broker."""
+    """The services of one broker."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
         self.events = events_rpc.EventServiceStub(channel)
+        self.schemas = schemas_rpc.SchemaServiceStub(channel)
         self.subscriptions = subscriptions_rpc.SubscriptionServiceStub(channel)
 
     async def create_stream(self, subscription_id: str, pattern: str = ALL_OF_GITHUB) -> str:
@@ -65,9 +67,13 @@ class Client:
         return await self._create(subscription_id, pattern, stream=resources.StreamDelivery())
 
     async def create_webhook(self, subscription_id: str, url: str, **fields: Any) -> str:
-        """Makes a webhook subscription to everything; `fields` are the subscription's, `format` the webhook's."""
+        """Makes a webhook subscription to everything, or to the `pattern` that is given.
+
+        `fields` are the subscription's, `format` the webhook's.
+        """
+        pattern = fields.pop("pattern", ALL_OF_GITHUB)
         webhook = resources.Webhook(url=url, format=fields.pop("format", resources.Webhook.FORMAT_UNSPECIFIED))
-        return await self._create(subscription_id, ALL_OF_GITHUB, webhook=webhook, **fields)
+        return await self._create(subscription_id, pattern, webhook=webhook, **fields)
 
     async def _create(self, subscription_id: str, pattern: str, **fields: Any) -> str:
         wanted = resources.Subscription(selectors=[resources.Selector(pattern=pattern)], **fields)
