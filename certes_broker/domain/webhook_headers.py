@@ -11,7 +11,7 @@ Rules
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
 from certes_broker.domain.errors import Invalid, Reason
@@ -58,11 +58,6 @@ def is_credential(name: str, credential: str | None = None) -> bool:
     knows, whatever is called a token, a secret, a password or a key counts: it is not for the broker to find out.
     """
     return name == credential or _CREDENTIAL.search(name) is not None
-
-
-def kept_pairs(pairs: HeaderPairs, is_kept: Callable[[str], bool]) -> tuple[tuple[str, str], ...]:
-    """Returns the headers to keep with an event; `is_kept` says it of a name, credentials left out."""
-    return tuple([pair for pair in pairs if is_kept(pair[0])])
 
 
 def kept_with_rejected(

@@ -32,12 +32,7 @@ from certes_broker.domain.names import SubscriberName
 from certes_broker.domain.signature_schemes import NoScheme, SignatureScheme, credential_header, signature_headers
 from certes_broker.domain.signatures import verify
 from certes_broker.domain.sources import CUSTOM, Everyone, PayloadSubscriber, Provider, Source
-from certes_broker.domain.webhook_headers import (
-    WebhookHeaders,
-    is_credential,
-    kept_pairs,
-    kept_with_rejected,
-)
+from certes_broker.domain.webhook_headers import HeaderPairs, WebhookHeaders, is_credential, kept_with_rejected
 from certes_broker.domain.webhook_mapping import WebhookMapping
 from certes_broker.schemas.event_schema import EventSchema
 
@@ -74,13 +69,15 @@ class WayIn:
         self._kept: dict[str, bool] = {}
         """Whether a header is kept, by name; bounded, because anything can be sent."""
 
-    def keeps(self, name: str) -> bool:
-        """Says whether a header is kept with an event: as the provider says, or else if the mapping reads it."""
-        kept = self._kept.get(name)
-        if kept is None:
-            kept = self._is_wanted(name) and not is_credential(name, credential_header(self.scheme))
-            if len(self._kept) < _REMEMBERED_HEADERS:
-                self._kept[name] = kept
+    def kept(self, pairs: HeaderPairs) -> tuple[tuple[str, str], ...]:
+        """Returns the headers to keep with an event: what the provider says, or else what the mapping reads."""
+        known = self._kept
+        return tuple([pair for pair in pairs if (known[pair[0]] if pair[0] in known else self._keeps(pair[0]))])
+
+    def _keeps(self, name: str) -> bool:
+        kept = self._is_wanted(name) and not is_credential(name, credential_header(self.scheme))
+        if len(self._kept) < _REMEMBERED_HEADERS:
+            self._kept[name] = kept
         return kept
 
     def _is_wanted(self, name: str) -> bool:
@@ -140,9 +137,9 @@ class Ingestion:
         else:
             data = await self._data(payload, schema, event)
             event.data.type_url, event.data.value = schema.type_url, data
-        original = Original(arrival.content_type, kept_pairs(arrival.headers.pairs, way.keeps), arrival.body)
+        original = Original(arrival.content_type, way.kept(arrival.headers.pairs), arrival.body)
         reader, now = self._broker.reader, self._broker.clock.now()
-        return await self._publish(way, reader.read(event.SerializeToString(), now, "event", original=original))
+        return await self._publish(way, reader.accept(event, event.SerializeToString(), now, original=original))
 
     async def take_again(self, source: Source, payload: Original, *, verified: bool, received: Micros) -> Receipt:
         """Takes in a payload that was refused when it was `received`, as if it came now.
