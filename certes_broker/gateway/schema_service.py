@@ -35,6 +35,8 @@ from certes_broker.schemas.event_schema import EventSchema
 from certes_broker.schemas.schema_version import SchemaVersion
 from certes_broker.schemas.unknown_fields import unknown_fields
 
+SHOWN_BYTES: Final = 4 * 1024 * 1024 - 64 * 1024
+"""Of one schema: its version's files, their imports and sources have bounds of their own, what is left is for messages."""
 MOST_UNKNOWN_FIELDS: Final = 100
 COMPARISON_BYTES: Final = 512 * 1024
 """Of the changes in one answer."""
@@ -84,7 +86,7 @@ class _SchemaService:
         fill_schema(answer.schema, schema, version)
         fill_version(answer.version, version, with_descriptors=True, with_sources=True)
         descriptions = describe_messages(schema, version.comments)
-        fill_descriptions(answer.messages, descriptions, ANSWER_BYTES - answer.ByteSize())
+        fill_descriptions(answer.messages, descriptions, SHOWN_BYTES - answer.ByteSize())
         return answer
 
     async def list(self, request: pb.ListSchemasRequest) -> Any:

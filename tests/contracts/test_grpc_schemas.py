@@ -80,13 +80,28 @@ class Schemas:
 
     def register_small(self, *names: str, version: int = 1) -> pb.RegisterSchemasResponse:
         """Registers event types of nothing but a name."""
+        return self.register(self.small(*names, version=version))
+
+    def small(self, *names: str, version: int = 1) -> schema_pb2.SourceFile:
         messages = "".join(f"message {name} {{ option (certes.v1.event) = {{}}; }}\n" for name in names)
         text = f"""syntax = "proto3";
 package small.v{version};
 import "certes/v1/options.proto";
 option (certes.v1.schema) = {{domain: "DOMAIN"}};
 {messages}"""
-        return self.register(self.source(text, f"small/v{version}.proto"))
+        return self.source(text, f"small/v{version}.proto")
+
+    def register_large(self, version: int) -> pb.RegisterSchemasResponse:
+        """Registers an event type with a comment of 800 KB."""
+        padding = "\n".join(f"// {'x' * 100}" for _ in range(8_000))
+        text = f"""syntax = "proto3";
+package large.v{version};
+import "certes/v1/options.proto";
+option (certes.v1.schema) = {{domain: "DOMAIN"}};
+{padding}
+message Large {{ option (certes.v1.event) = {{}}; }}
+"""
+        return self.register(self.source(text, f"large/v{version}.proto"))
 
     def listed(self, **fields: Any) -> pb.ListSchemasResponse:
         return self.ask("ListSchemas", **{"domain": self.domain, **fields})
@@ -166,6 +181,16 @@ def test_a_breaking_change_is_refused_with_a_violation_for_each(schemas):
     assert sorted(refusal.fields) == ["meetly.v1.Invited.email", "meetly.v1.Room.floor"]
     assert refusal.metadata["next_version"] == f"{schemas.domain}/_/2"
     assert refusal.metadata["version"] == f"{schemas.domain}/_/1"
+
+
+def test_an_answer_about_large_versions_leaves_descriptors_out_rather_than_be_too_large(schemas):
+    for version in range(1, 6):
+        schemas.register_large(version)
+    answer = schemas.register(*(schemas.small("More", version=version) for version in range(1, 6)))
+    assert [version.revision for version in answer.versions] == [2, 2, 2, 2, 2]
+    assert answer.ByteSize() < 4 << 20
+    assert answer.versions[0].descriptor_set.file
+    assert not answer.versions[-1].descriptor_set.file
 
 
 def test_the_domain_of_the_community_catalogue_is_refused(schemas):
@@ -277,15 +302,7 @@ def test_a_full_view_has_each_version_once(schemas):
 
 def test_a_full_page_stays_below_three_mebibytes(schemas):
     for version in range(1, 6):
-        padding = "\n".join(f"// {'x' * 100}" for _ in range(8_000))
-        text = f"""syntax = "proto3";
-package large.v{version};
-import "certes/v1/options.proto";
-option (certes.v1.schema) = {{domain: "DOMAIN"}};
-{padding}
-message Large {{ option (certes.v1.event) = {{}}; }}
-"""
-        schemas.register(schemas.source(text, f"large/v{version}.proto"))
+        schemas.register_large(version)
     pages = schemas.pages(view=pb.SCHEMA_VIEW_FULL)
     assert len(pages) > 1
     assert max(page.ByteSize() for page in pages) <= 3 << 20

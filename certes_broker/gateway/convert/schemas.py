@@ -18,6 +18,8 @@ from certes_broker.schemas.schema_version import SchemaVersion
 from certes_broker.schemas.submissions import CompiledSet, Sources, Submission
 from certes_broker.schemas.wire import varint
 
+MOST_OF_COMMENT: Final = 4_096
+"""Characters of a comment in a list; the description of a message has it whole."""
 _FILE_IN_SET: Final = b"\x0a"
 ORIGINS: Final[Mapping[Origin, Schema.Origin.ValueType]] = MappingProxyType(
     {
@@ -48,7 +50,7 @@ def fill_schema(message: Any, schema: EventSchema, version: SchemaVersion) -> No
     message.file = schema.descriptor.file.name
     for option in describe_options(schema):
         message.options.add(name=option.name, field=option.field, field_type=option.field_type)
-    message.comment = version.comments.get(schema.message_name, "")
+    message.comment = version.comments.get(schema.message_name, "")[:MOST_OF_COMMENT]
     message.origin = ORIGINS[version.origin]
     if version.register_time is not None:
         message.register_time.FromMicroseconds(version.register_time)
