@@ -76,7 +76,9 @@ class Schema(_message.Message):
     file: _builtins.str
     """The path of the `.proto` file that defines the message."""
     comment: _builtins.str
-    """The comment that stands before the message in its source. Empty if there is none, or if its source is not known."""
+    """The comment that stands before the message in its source, at most 4,096 characters of it. Empty if there is none, or
+    if its source is not known.
+    """
     origin: Global___Schema.Origin.ValueType
     """Where the schema comes from."""
     gateway: _builtins.str
@@ -289,7 +291,7 @@ class VersionComparison(_message.Message):
     """Whether no change is breaking."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SchemaChange]:
-        """The changes, breaking ones first. Empty if nothing changed."""
+        """The changes, breaking ones first, as many as fit into 512 KiB of an answer. Empty if nothing changed."""
 
     def __init__(
         self,

@@ -125,7 +125,9 @@ class RegisterSchemasResponse(_message.Message):
 
     @_builtins.property
     def versions(self) -> _containers.RepeatedCompositeFieldContainer[_schema_pb2.SchemaVersion]:
-        """The versions as they are registered now, with the completed descriptors and without sources."""
+        """The versions as they are registered now, with the completed descriptors and without sources. Where the answer would
+        have more than 3 MiB, the last of them come without descriptors.
+        """
 
     @_builtins.property
     def comparisons(self) -> _containers.RepeatedCompositeFieldContainer[_schema_pb2.VersionComparison]:
@@ -187,7 +189,9 @@ class GetSchemaResponse(_message.Message):
 
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_schema_pb2.MessageDescription]:
-        """The event's message first, then those within it, in the order in which they are met."""
+        """The event's message first, then those within it, in the order in which they are met; as many as fit into 4 MiB
+        together with the rest.
+        """
 
     def __init__(
         self,

@@ -26,7 +26,8 @@ class VersionUpdate(_message.Message):
     """A version of schemas has changed: a new revision of it was registered, or the next major version.
 
     It is sent as `<domain>/<namespace>/<version>/_version`, under the version whose subscribers it concerns: for a new
-    revision that version itself, for a new major version every lower one.
+    revision that version itself, for a new major version every lower one too. Of several major versions that are new at
+    once, the lower ones hear of the highest.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -40,7 +41,7 @@ class VersionUpdate(_message.Message):
     """Whether what was built against `old` goes on working. True for a revision, false for a new major version."""
     @_builtins.property
     def old(self) -> Global___VersionReference:
-        """What its subscribers had."""
+        """What its subscribers had. Absent for the first revision of a version."""
 
     @_builtins.property
     def new(self) -> Global___VersionReference:
@@ -48,7 +49,9 @@ class VersionUpdate(_message.Message):
 
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[_schema_pb2.SchemaChange]:
-        """The changes from `old` to `new`. Empty where a new major version was registered. At most 100."""
+        """The changes from `old` to `new`, breaking ones never among them. Empty for a lower major version. At most 100, and at
+        most 64 KiB of them.
+        """
 
     @_builtins.property
     def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -97,7 +97,8 @@ type Schema struct {
 	File string `protobuf:"bytes,4,opt,name=file,proto3" json:"file,omitempty"`
 	// The options by which subscriptions can narrow the event type, by name.
 	Options []*SchemaOption `protobuf:"bytes,5,rep,name=options,proto3" json:"options,omitempty"`
-	// The comment that stands before the message in its source. Empty if there is none, or if its source is not known.
+	// The comment that stands before the message in its source, at most 4,096 characters of it. Empty if there is none, or
+	// if its source is not known.
 	Comment string `protobuf:"bytes,6,opt,name=comment,proto3" json:"comment,omitempty"`
 	// Where the schema comes from.
 	Origin Schema_Origin `protobuf:"varint,7,opt,name=origin,proto3,enum=certes.v1.Schema_Origin" json:"origin,omitempty"`
@@ -528,7 +529,7 @@ type VersionComparison struct {
 	RegisteredRevision int64 `protobuf:"varint,4,opt,name=registered_revision,json=registeredRevision,proto3" json:"registered_revision,omitempty"`
 	// Whether no change is breaking.
 	Compatible bool `protobuf:"varint,5,opt,name=compatible,proto3" json:"compatible,omitempty"`
-	// The changes, breaking ones first. Empty if nothing changed.
+	// The changes, breaking ones first, as many as fit into 512 KiB of an answer. Empty if nothing changed.
 	Changes       []*SchemaChange `protobuf:"bytes,6,rep,name=changes,proto3" json:"changes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -224,7 +224,8 @@ type RegisterSchemasResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The event types of the versions, by event URI.
 	Schemas []*Schema `protobuf:"bytes,1,rep,name=schemas,proto3" json:"schemas,omitempty"`
-	// The versions as they are registered now, with the completed descriptors and without sources.
+	// The versions as they are registered now, with the completed descriptors and without sources. Where the answer would
+	// have more than 3 MiB, the last of them come without descriptors.
 	Versions []*SchemaVersion `protobuf:"bytes,2,rep,name=versions,proto3" json:"versions,omitempty"`
 	// How each version differs from the revision before, in the order of `versions`.
 	Comparisons   []*VersionComparison `protobuf:"bytes,3,rep,name=comparisons,proto3" json:"comparisons,omitempty"`
@@ -336,7 +337,8 @@ type GetSchemaResponse struct {
 	Schema *Schema `protobuf:"bytes,1,opt,name=schema,proto3" json:"schema,omitempty"`
 	// The version that it belongs to, with descriptors and sources.
 	Version *SchemaVersion `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	// The event's message first, then those within it, in the order in which they are met.
+	// The event's message first, then those within it, in the order in which they are met; as many as fit into 4 MiB
+	// together with the rest.
 	Messages      []*MessageDescription `protobuf:"bytes,3,rep,name=messages,proto3" json:"messages,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

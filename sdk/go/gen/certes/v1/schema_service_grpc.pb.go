@@ -35,7 +35,13 @@ const (
 type SchemaServiceClient interface {
 	// Registers schemas. A version that is new is taken as it is; of one that is registered, the files that are given take
 	// the place of those with the same path, the others stay, and the whole becomes the next revision. All is registered or
-	// nothing. Idempotent: what is registered already keeps its revision.
+	// nothing, also if the broker is killed meanwhile: then what it had decided is complete after its next start.
+	//
+	// Idempotent: what is registered already keeps its revision. A difference of any kind makes a revision, another comment
+	// too. After `UNAVAILABLE` or `RESOURCE_EXHAUSTED` the schemas may be registered; to send them again completes that.
+	//
+	// Every revision is told by a `_version` event to the subscribers of its version, a new major version also to those of
+	// every lower one.
 	//
 	// `SCHEMA_MALFORMED` if a file does not compile, or binds no event type, with file, line and column of each fault;
 	// `SCHEMA_TOO_LARGE` beyond a limit; `SCHEMA_INCOMPATIBLE` if a change breaks what is registered, with a violation for
@@ -132,7 +138,13 @@ func (c *schemaServiceClient) DiscoverSchemas(ctx context.Context, in *DiscoverS
 type SchemaServiceServer interface {
 	// Registers schemas. A version that is new is taken as it is; of one that is registered, the files that are given take
 	// the place of those with the same path, the others stay, and the whole becomes the next revision. All is registered or
-	// nothing. Idempotent: what is registered already keeps its revision.
+	// nothing, also if the broker is killed meanwhile: then what it had decided is complete after its next start.
+	//
+	// Idempotent: what is registered already keeps its revision. A difference of any kind makes a revision, another comment
+	// too. After `UNAVAILABLE` or `RESOURCE_EXHAUSTED` the schemas may be registered; to send them again completes that.
+	//
+	// Every revision is told by a `_version` event to the subscribers of its version, a new major version also to those of
+	// every lower one.
 	//
 	// `SCHEMA_MALFORMED` if a file does not compile, or binds no event type, with file, line and column of each fault;
 	// `SCHEMA_TOO_LARGE` beyond a limit; `SCHEMA_INCOMPATIBLE` if a change breaks what is registered, with a violation for

@@ -27,16 +27,18 @@ const (
 // A version of schemas has changed: a new revision of it was registered, or the next major version.
 //
 // It is sent as `<domain>/<namespace>/<version>/_version`, under the version whose subscribers it concerns: for a new
-// revision that version itself, for a new major version every lower one.
+// revision that version itself, for a new major version every lower one too. Of several major versions that are new at
+// once, the lower ones hear of the highest.
 type VersionUpdate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What its subscribers had.
+	// What its subscribers had. Absent for the first revision of a version.
 	Old *VersionReference `protobuf:"bytes,1,opt,name=old,proto3" json:"old,omitempty"`
 	// What there is now.
 	New *VersionReference `protobuf:"bytes,2,opt,name=new,proto3" json:"new,omitempty"`
 	// Whether what was built against `old` goes on working. True for a revision, false for a new major version.
 	BackwardsCompatible bool `protobuf:"varint,3,opt,name=backwards_compatible,json=backwardsCompatible,proto3" json:"backwards_compatible,omitempty"`
-	// The changes from `old` to `new`. Empty where a new major version was registered. At most 100.
+	// The changes from `old` to `new`, breaking ones never among them. Empty for a lower major version. At most 100, and at
+	// most 64 KiB of them.
 	Changes []*SchemaChange `protobuf:"bytes,4,rep,name=changes,proto3" json:"changes,omitempty"`
 	// The names of the event types that `new` has, by name. At most 1,000.
 	EventTypes    []string `protobuf:"bytes,5,rep,name=event_types,json=eventTypes,proto3" json:"event_types,omitempty"`

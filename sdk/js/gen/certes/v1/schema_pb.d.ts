@@ -53,7 +53,8 @@ export declare type Schema = Message<"certes.v1.Schema"> & {
   options: SchemaOption[];
 
   /**
-   * The comment that stands before the message in its source. Empty if there is none, or if its source is not known.
+   * The comment that stands before the message in its source, at most 4,096 characters of it. Empty if there is none, or
+   * if its source is not known.
    *
    * @generated from field: string comment = 6;
    */
@@ -357,7 +358,7 @@ export declare type VersionComparison = Message<"certes.v1.VersionComparison"> &
   compatible: boolean;
 
   /**
-   * The changes, breaking ones first. Empty if nothing changed.
+   * The changes, breaking ones first, as many as fit into 512 KiB of an answer. Empty if nothing changed.
    *
    * @generated from field: repeated certes.v1.SchemaChange changes = 6;
    */

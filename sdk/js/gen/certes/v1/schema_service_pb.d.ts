@@ -92,7 +92,8 @@ export declare type RegisterSchemasResponse = Message<"certes.v1.RegisterSchemas
   schemas: Schema[];
 
   /**
-   * The versions as they are registered now, with the completed descriptors and without sources.
+   * The versions as they are registered now, with the completed descriptors and without sources. Where the answer would
+   * have more than 3 MiB, the last of them come without descriptors.
    *
    * @generated from field: repeated certes.v1.SchemaVersion versions = 2;
    */
@@ -153,7 +154,8 @@ export declare type GetSchemaResponse = Message<"certes.v1.GetSchemaResponse"> &
   version?: SchemaVersion | undefined;
 
   /**
-   * The event's message first, then those within it, in the order in which they are met.
+   * The event's message first, then those within it, in the order in which they are met; as many as fit into 4 MiB
+   * together with the rest.
    *
    * @generated from field: repeated certes.v1.MessageDescription messages = 3;
    */
@@ -511,7 +513,13 @@ export declare const SchemaService: GenService<{
   /**
    * Registers schemas. A version that is new is taken as it is; of one that is registered, the files that are given take
    * the place of those with the same path, the others stay, and the whole becomes the next revision. All is registered or
-   * nothing. Idempotent: what is registered already keeps its revision.
+   * nothing, also if the broker is killed meanwhile: then what it had decided is complete after its next start.
+   *
+   * Idempotent: what is registered already keeps its revision. A difference of any kind makes a revision, another comment
+   * too. After `UNAVAILABLE` or `RESOURCE_EXHAUSTED` the schemas may be registered; to send them again completes that.
+   *
+   * Every revision is told by a `_version` event to the subscribers of its version, a new major version also to those of
+   * every lower one.
    *
    * `SCHEMA_MALFORMED` if a file does not compile, or binds no event type, with file, line and column of each fault;
    * `SCHEMA_TOO_LARGE` beyond a limit; `SCHEMA_INCOMPATIBLE` if a change breaks what is registered, with a violation for

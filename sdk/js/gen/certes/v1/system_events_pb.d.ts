@@ -18,13 +18,14 @@ export declare const file_certes_v1_system_events: GenFile;
  * A version of schemas has changed: a new revision of it was registered, or the next major version.
  *
  * It is sent as `<domain>/<namespace>/<version>/_version`, under the version whose subscribers it concerns: for a new
- * revision that version itself, for a new major version every lower one.
+ * revision that version itself, for a new major version every lower one too. Of several major versions that are new at
+ * once, the lower ones hear of the highest.
  *
  * @generated from message certes.v1.VersionUpdate
  */
 export declare type VersionUpdate = Message<"certes.v1.VersionUpdate"> & {
   /**
-   * What its subscribers had.
+   * What its subscribers had. Absent for the first revision of a version.
    *
    * @generated from field: certes.v1.VersionReference old = 1;
    */
@@ -45,7 +46,8 @@ export declare type VersionUpdate = Message<"certes.v1.VersionUpdate"> & {
   backwardsCompatible: boolean;
 
   /**
-   * The changes from `old` to `new`. Empty where a new major version was registered. At most 100.
+   * The changes from `old` to `new`, breaking ones never among them. Empty for a lower major version. At most 100, and at
+   * most 64 KiB of them.
    *
    * @generated from field: repeated certes.v1.SchemaChange changes = 4;
    */
