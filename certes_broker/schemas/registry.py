@@ -35,6 +35,8 @@ class Registry:
         """The keys of `_types`, sorted."""
         self._found: dict[str, EventSchema] = {}
         """Schemas by the spellings that were asked for; bounded, because anything can be asked for."""
+        self._matching: dict[str, Sequence[EventSchema]] = {}
+        """The schemas that patterns matched; bounded."""
         self._replaced_bytes = 0
         self.changes = 0
         """How often a version was put. What was made of a schema while it was lower may be of an older revision."""
@@ -57,6 +59,7 @@ class Registry:
         self._types.update((event_type.text, event_type) for event_type in version.event_types)
         self._texts = sorted(self._types)
         self._found.clear()
+        self._matching.clear()
         self.changes += 1
         if before is not None and before.is_linked:
             self._replaced_bytes += sum(map(len, before.files.files))
@@ -133,7 +136,7 @@ class Registry:
         """
         if not options:
             return
-        matching = [self.lookup(event_type.text) for event_type in self.matching(pattern)]
+        matching = self._schemas_matching(pattern)
         if any(set(options) <= set(schema.options) for schema in matching):
             return
         known = sorted({name for schema in matching for name in schema.options})
@@ -152,6 +155,16 @@ class Registry:
             metadata={"pattern": pattern.text, "options": ",".join(unknown or options), "known": ",".join(known)},
             hint=hint,
         )
+
+    def _schemas_matching(self, pattern: TypePattern) -> Sequence[EventSchema]:
+        """Returns the schemas of `matching`. A subscription may ask a thousand times with one pattern and other options."""
+        schemas = self._matching.get(pattern.text)
+        if schemas is None:
+            if len(self._matching) >= _PATTERNS_REMEMBERED:
+                self._matching.clear()
+            schemas = [self.lookup(event_type.text) for event_type in self.matching(pattern)]
+            self._matching[pattern.text] = schemas
+        return schemas
 
     def _find(self, type_text: str) -> EventSchema:
         event_type = parse_event_type(type_text)
@@ -186,6 +199,7 @@ class Registry:
 
 
 _REMEMBERED: Final = 16_384
+_PATTERNS_REMEMBERED: Final = 64
 _COLLECTED_AFTER: Final = 256 * 1024
 """Bytes of files whose pools were used and replaced. With classes and tables they take up to fifty times as much memory."""
 _SYSTEM_NAMES: Final = (f"/{VERSION}", f"/{DRIFT}")

@@ -97,6 +97,15 @@ def test_a_version_that_is_put_is_found_at_once_and_replaces_the_one_before():
         registry.lookup("events.meetly.com/_/1/moved")
 
 
+def test_a_selector_is_checked_against_what_is_registered_by_now():
+    registry = Registry([meetly_version({"booked": ["room"]})])
+    pattern = parse_pattern("events.meetly.com/**")
+    registry.check_selector(pattern, {"room": "blue"})
+    refusal_of(registry, pattern.text, {"seat": "12"})
+    registry.put(meetly_version({"booked": ["room", "seat"]}, revision=2))
+    registry.check_selector(pattern, {"seat": "12"})
+
+
 def test_versions_are_found_by_name_and_told_in_order():
     second, first = meetly_version({"booked": []}, MEETLY._replace(version=2)), meetly_version({"booked": []})
     registry = Registry([second, first])
