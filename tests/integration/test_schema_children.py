@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import grpc.aio
 import pytest
 import uvloop
 
@@ -165,17 +166,22 @@ async def test_a_child_inherits_nothing(place, tmp_path):
     assert found["arguments"][:2] == ["-I", "-S"]
 
 
-def test_it_works_in_the_loop_that_the_broker_runs_in(place):
-    async def both() -> None:
+def test_it_works_in_the_loop_that_the_broker_runs_in_and_beside_grpc(place):
+    async def beside_grpc() -> None:
+        server = grpc.aio.server()
+        server.add_insecure_port("127.0.0.1:0")
+        await server.start()
         compiler = SchemaCompiler(Children(place=place))
-        assert (await compiler.compile_sources(SOUND)).file
+        for _ in range(12):
+            assert (await compiler.compile_sources(SOUND)).file
         before = children_of_this_process()
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(compiler.compile_sources(ENDLESS))
             await until_there_is_a_child(before)
             task.cancel()
         assert not children_of_this_process() - before
+        await server.stop(None)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(both())
+        runner.run(beside_grpc())
     assert not list(place.iterdir())

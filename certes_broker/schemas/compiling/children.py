@@ -18,11 +18,9 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -30,6 +28,7 @@ from typing import Final, TypeVar
 
 from certes_broker.domain.errors import Exhausted, Invalid, Reason, Unavailable
 from certes_broker.schemas.compiling.child import NOT_COMPILED, NOT_LINKED
+from certes_broker.schemas.compiling.child_process import ChildProcess
 from certes_broker.schemas.compiling.limits import MAXIMUM_COMPILED_BYTES
 
 TIME_LIMIT: Final = 5.0
@@ -137,32 +136,13 @@ class Children:
 
     async def _status(self, folder: Path) -> int:
         """Runs the child in a furnished folder and returns how it ended."""
-        process = self._start(folder)
-        waiting = asyncio.get_running_loop().run_in_executor(None, process.wait)
+        command = (self._python, "-I", "-S", str(_PROGRAM), f"../{_ORDER}")
+        child = ChildProcess(command, folder=folder / _FILES, errors=folder / _MESSAGES)
         try:
             async with asyncio.timeout(self._time_limit):
-                return await asyncio.shield(waiting)
+                return await _in_thread(child.run, child.end)
         except TimeoutError:
             return -signal.SIGALRM
-        finally:
-            if not waiting.done():
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await asyncio.wait([waiting])
-
-    def _start(self, folder: Path) -> subprocess.Popen[bytes]:
-        # Not by the event loop: uvloop forks, which runs what gRPC has to do at a fork, and that ends every third child
-        # before it has begun. `subprocess` uses vfork, which runs nothing.
-        with (folder / _MESSAGES).open("wb") as messages:
-            return subprocess.Popen(  # noqa: S603 (this project's own program)
-                [self._python, "-I", "-S", str(_PROGRAM), f"../{_ORDER}"],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=messages,
-                cwd=folder / _FILES,
-                env={},
-                start_new_session=True,
-            )
 
 
 _PROGRAM: Final = Path(__file__).with_name("child.py")
@@ -183,12 +163,16 @@ _OUT_OF_TIME: Final = frozenset({signal.SIGALRM, signal.SIGXCPU})
 _OUT_OF_MEMORY: Final = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGKILL})
 
 
-async def _in_thread(function: Callable[[], _Result]) -> _Result:
-    """Runs a function in a thread to its end, also if the caller is cancelled: then what it made is there to be removed."""
+async def _in_thread(function: Callable[[], _Result], end: Callable[[], None] = lambda: None) -> _Result:
+    """Runs a function in a thread to its end, also if the caller is cancelled: then what it made is there to be removed.
+
+    `end` makes it come to its end soon.
+    """
     future = asyncio.get_running_loop().run_in_executor(None, function)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
+        end()
         await asyncio.wait([future])
         raise
 
