@@ -25,8 +25,15 @@ from google.protobuf.descriptor_pb2 import (
 from certes_broker.schemas.compatibility.features import Features, features_of
 from certes_broker.schemas.version_files import VersionFiles
 
-FOREIGN: Final = ("google/protobuf/", "certes/v1/", "buf/validate/", "validate/validate.proto")
-"""What the paths of files begin with that are left out."""
+FOREIGN_FOLDERS: Final = ("google/protobuf/", "certes/v1/")
+FOREIGN_FILES: Final = frozenset(
+    (
+        "buf/validate/expression.proto",
+        "buf/validate/priv/private.proto",
+        "buf/validate/validate.proto",
+        "validate/validate.proto",
+    )
+)
 
 Location: TypeAlias = tuple[int, ...]
 """Where an element stands in its file, as `SourceCodeInfo.Location.path` has it."""
@@ -76,7 +83,7 @@ def elements_of(version: VersionFiles) -> Elements:
     sources = {path for path, _ in version.sources}
     for serialized in version.files:
         file = FileDescriptorProto.FromString(serialized)
-        if not file.name.startswith(FOREIGN):
+        if not (file.name.startswith(FOREIGN_FOLDERS) or file.name in FOREIGN_FILES):
             _add_file(elements, file)
             if file.HasField("source_code_info") or file.name in sources:
                 elements.comments[file.name] = dict(_comments(file))

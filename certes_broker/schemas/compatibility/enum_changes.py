@@ -37,7 +37,7 @@ def _compare_first(diff: Diff, before: Element[EnumDescriptorProto], after: Elem
 def _compare_values(diff: Diff, before: Element[EnumDescriptorProto], after: Element[EnumDescriptorProto]) -> None:
     old, new = _by_name(before.proto), _by_name(after.proto)
     old_written, new_written = _written(before.proto), _written(after.proto)
-    uses = [Use(value.name, value.number, _declaration(value)) for value in after.proto.value]
+    uses = (Use(value.name, value.number, _declaration(value)) for value in after.proto.value)
     reserved = reserved_in_enum(before.proto), reserved_in_enum(after.proto)
     told = set(compare_reservations(diff.findings, before.name, *reserved, uses))
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from google.protobuf.descriptor_pb2 import DescriptorProto
+from collections.abc import Mapping
 
 from certes.v1 import options_pb2
 from certes_broker.schemas.compatibility.diff import Diff
-from certes_broker.schemas.compatibility.elements import Element
+from certes_broker.schemas.compatibility.elements import Elements
 from certes_broker.schemas.compatibility.rules import Rule
 from certes_broker.schemas.version_files import VersionFiles
 
@@ -21,14 +21,13 @@ def compare_event_types(diff: Diff, before: VersionFiles, after: VersionFiles) -
             continue
         if now != message:
             diff.findings.add(Rule.EVENT_MESSAGE_CHANGED, uri, f"message {message}", f"message {now}")
-        _compare_options(diff, uri, diff.before.messages[message], diff.after.messages[now])
+        _compare_options(diff, uri, _fields_by_option(diff.before, message), _fields_by_option(diff.after, now))
     for name, message in new.items():
         if name not in old:
             diff.findings.add(Rule.EVENT_TYPE_ADDED, f"{after.name.text}/{name}", after=f"message {message}")
 
 
-def _compare_options(diff: Diff, uri: str, before: Element[DescriptorProto], after: Element[DescriptorProto]) -> None:
-    old, new = _fields_by_option(before), _fields_by_option(after)
+def _compare_options(diff: Diff, uri: str, old: Mapping[str, str], new: Mapping[str, str]) -> None:
     for option, field in old.items():
         now, was = new.get(option), _declaration(option, field)
         if now is None:
@@ -40,9 +39,11 @@ def _compare_options(diff: Diff, uri: str, before: Element[DescriptorProto], aft
             diff.findings.add(Rule.SUBSCRIPTION_OPTION_ADDED, uri, after=_declaration(option, field))
 
 
-def _fields_by_option(message: Element[DescriptorProto]) -> dict[str, str]:
-    declared = message.proto.options.Extensions[options_pb2.event].options
-    return {option.name: option.field for option in declared}
+def _fields_by_option(elements: Elements, message: str) -> Mapping[str, str]:
+    element = elements.messages.get(message)
+    if element is None:
+        return {}  # it stands in a file that is left out
+    return {option.name: option.field for option in element.proto.options.Extensions[options_pb2.event].options}
 
 
 def _declaration(option: str, field: str) -> str:

@@ -25,7 +25,7 @@ def compare_field(findings: Findings, before: Field, after: Field, enums: tuple[
         findings.add(Rule.FIELD_NUMBER_CHANGED, element, was, now)
     if before.name != after.name:
         findings.add(Rule.FIELD_NAME_CHANGED, element, was, now)
-    elif before.proto.json_name != after.proto.json_name:
+    elif before.json_name != after.json_name:
         findings.add(Rule.FIELD_JSON_NAME_CHANGED, element, was, now)
     if before.oneof != after.oneof:
         findings.add(Rule.FIELD_ONEOF_CHANGED, element, was, now)

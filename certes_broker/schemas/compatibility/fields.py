@@ -17,7 +17,8 @@ _GROUP: Final = FieldDescriptorProto.TYPE_GROUP
 _STRING: Final = FieldDescriptorProto.TYPE_STRING
 _REPEATED: Final = FieldDescriptorProto.LABEL_REPEATED
 _REQUIRED: Final = FieldDescriptorProto.LABEL_REQUIRED
-_UNPACKABLE: Final = frozenset((_MESSAGE, _GROUP, _STRING, FieldDescriptorProto.TYPE_BYTES))
+_QUOTED: Final = frozenset((_STRING, FieldDescriptorProto.TYPE_BYTES))
+_UNPACKABLE: Final = _QUOTED | {_MESSAGE, _GROUP}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +50,18 @@ class Field:
 
     @property
     def cardinality(self) -> str:
-        """One of `map`, `repeated`, `required` and `singular`."""
+        """One of `map`, `repeated`, `required`, `legacy required` and `singular`.
+
+        The last but one is what editions call `required`. It means the same, but `buf` counts a field that goes from one
+        to the other as changed, and who runs it must not be told otherwise here.
+        """
         if self.entry is not None:
             return "map"
         if self.proto.label == _REPEATED:
             return "repeated"
-        if self.proto.label == _REQUIRED or self.features.field_presence == FeatureSet.LEGACY_REQUIRED:
+        if self.proto.label == _REQUIRED:
             return "required"
-        return "singular"
+        return "legacy required" if self.features.field_presence == FeatureSet.LEGACY_REQUIRED else "singular"
 
     @property
     def has_presence(self) -> bool:
@@ -92,39 +97,45 @@ class Field:
             return None
         return self.features.utf8_validation == FeatureSet.VERIFY
 
+    @property
+    def json_name(self) -> str:
+        """The name in proto3 JSON; empty for an extension, which has none. Not every compiler writes down the usual one."""
+        return "" if self.proto.extendee else self.proto.json_name or usual_json_name(self.proto.name)
+
     def default(self, enums: Mapping[str, Element[EnumDescriptorProto]]) -> str:
         """Returns what a reader takes an absent field for, as its declaration would say it; empty for the type's own."""
         said = self.proto.default_value
         if self.proto.type == FieldDescriptorProto.TYPE_ENUM and said:
             enum = enums.get(self.proto.type_name.removeprefix("."))
             return "" if enum is not None and enum.proto.value[0].name == said else said
-        return "" if said in _OWN_DEFAULTS else said
+        return said if self.proto.type in _QUOTED or said not in _OWN_DEFAULTS else ""
 
     @property
     def declaration(self) -> str:
         """The field as a `.proto` file declares it, with what it says about JSON and the default."""
         proto = self.proto
         said = []
-        if proto.json_name and proto.json_name != derived_json_name(proto.name) and not proto.extendee:
-            said.append(f'json_name = "{proto.json_name}"')
+        if self.json_name and self.json_name != usual_json_name(proto.name):
+            said.append(f'json_name = "{self.json_name}"')
         if proto.default_value:
-            quoted = proto.type in {_STRING, FieldDescriptorProto.TYPE_BYTES}
-            said.append(f'default = "{proto.default_value}"' if quoted else f"default = {proto.default_value}")
+            quote = '"' if proto.type in _QUOTED else ""
+            said.append(f"default = {quote}{proto.default_value}{quote}")
         options = f" [{', '.join(said)}]" if said else ""
         text = f"{self._label()}{self.type_name} {proto.name} = {proto.number}{options};"
         return f"oneof {self.oneof} {{ {text} }}" if self.oneof else text
 
     def _label(self) -> str:
-        if self.cardinality in {"repeated", "required"}:
-            return f"{self.cardinality} "
+        if self.cardinality in {"repeated", "required", "legacy required"}:
+            return f"{self.cardinality.removeprefix('legacy ')} "
         optional = self.has_presence and not self.oneof and self.proto.type not in {_MESSAGE, _GROUP}
         return "optional " if optional else ""
 
 
-_OWN_DEFAULTS: Final = frozenset(("", "0", "false"))
+# What numbers and bools are without a default.
+_OWN_DEFAULTS: Final = frozenset(("0", "false"))
 
 
-def derived_json_name(name: str) -> str:
+def usual_json_name(name: str) -> str:
     """Returns the JSON name of a field that says none: letters after `_` are upper-case, and `_` is left out."""
     head, *rest = name.split("_")
     return head + "".join(part[:1].upper() + part[1:] for part in rest)

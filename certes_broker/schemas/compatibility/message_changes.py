@@ -22,9 +22,10 @@ def compare_message(diff: Diff, before: Element[DescriptorProto], after: Element
     diff.compare_comment(before.name, before, after)
     if before.features == after.features and before.proto == after.proto:
         # Equal messages can still be explained in other words.
-        for index, field in enumerate(before.proto.field):
-            place = (FIELD_IN_MESSAGE, index)
-            diff.compare_comment(f"{before.name}.{field.name}", before, after, (place, place))
+        places = [(field.name, (FIELD_IN_MESSAGE, index)) for index, field in enumerate(before.proto.field)]
+        places += [(oneof.name, (ONEOF_IN_MESSAGE, index)) for index, oneof in enumerate(before.proto.oneof_decl)]
+        for name, place in places:
+            diff.compare_comment(f"{before.name}.{name}", before, after, (place, place))
         return
     diff.options.compare(before.name, before.proto.options, after.proto.options)
     _compare_formats(diff, before, after)
@@ -51,7 +52,7 @@ class _Placed(NamedTuple):
 
 def _compare_fields(diff: Diff, before: Element[DescriptorProto], after: Element[DescriptorProto]) -> None:
     old, new = list(_fields(before)), list(_fields(after))
-    uses = [Use(field.proto.name, field.proto.number, field.declaration) for _, field in new]
+    uses = (Use(field.proto.name, field.proto.number, field.declaration) for _, field in new)
     reserved = reserved_in_message(before.proto), reserved_in_message(after.proto)
     reusing = compare_reservations(diff.findings, before.name, *reserved, uses)
     matches = _matches(old, new)
@@ -70,7 +71,7 @@ def _compare_fields(diff: Diff, before: Element[DescriptorProto], after: Element
         if place not in matched:
             diff.options.added(field.name, field.proto.options)
             if field.proto.name not in reusing:
-                rule = Rule.FIELD_REQUIRED_ADDED if field.cardinality == "required" else Rule.FIELD_ADDED
+                rule = Rule.FIELD_REQUIRED_ADDED if field.cardinality.endswith("required") else Rule.FIELD_ADDED
                 diff.findings.add(rule, field.name, after=field.declaration)
 
 
@@ -120,10 +121,11 @@ def _compare_extension_ranges(diff: Diff, before: Element[DescriptorProto], afte
 
 def _compare_oneofs(diff: Diff, before: Element[DescriptorProto], after: Element[DescriptorProto]) -> None:
     """Compares what is said about oneofs; that one is gone or new is said of its fields."""
-    places = {oneof.name: index for index, oneof in enumerate(after.proto.oneof_decl)}
-    for index, oneof in enumerate(before.proto.oneof_decl):
-        place = places.get(oneof.name)
-        if place is not None:
-            name = f"{before.name}.{oneof.name}"
-            diff.options.compare(name, oneof.options, after.proto.oneof_decl[place].options)
+    old = {oneof.name: index for index, oneof in enumerate(before.proto.oneof_decl)}
+    for place, oneof in enumerate(after.proto.oneof_decl):
+        name, index = f"{before.name}.{oneof.name}", old.get(oneof.name)
+        if index is None:
+            diff.options.added(name, oneof.options)
+        else:
+            diff.options.compare(name, before.proto.oneof_decl[index].options, oneof.options)
             diff.compare_comment(name, before, after, ((ONEOF_IN_MESSAGE, index), (ONEOF_IN_MESSAGE, place)))

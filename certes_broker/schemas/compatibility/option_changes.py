@@ -56,7 +56,7 @@ class OptionChanges:
                 self._findings.add(_rule(before, number, was.text, now.text), element, was.text, now.text)
 
     def added(self, element: str, options: Message) -> None:
-        """Looks for validations on a new field of a message that was there before."""
+        """Looks for validations on a new field or oneof of a message that was there before."""
         for number, record in sorted(records_of(options).items()):
             if number in VALIDATIONS:
                 self._findings.add(Rule.VALIDATION_ADDED, element, after=self._after.read(options, number, record).text)

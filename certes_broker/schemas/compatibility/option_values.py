@@ -15,7 +15,9 @@ from google.protobuf.message_factory import GetMessageClass
 from certes_broker.schemas.version_files import VersionFiles
 
 _LONGEST: Final = 300
-"""Characters. An option can be as long as its file."""
+"""Characters of a text. An option can be as long as its file."""
+_MOST_SPELLED: Final = 4096
+"""Bytes of an encoding. Whatever is longer is not spelled for the few characters of it that would be shown."""
 
 
 class OptionValue(NamedTuple):
@@ -42,7 +44,8 @@ class OptionValues:
         fields = [] if read is None else read.ListFields()
         if read is None or not fields:
             return OptionValue(record, f"({number}) = …")
-        return OptionValue(read.SerializeToString(deterministic=True), ", ".join(_spell(*field) for field in fields))
+        encoding = read.SerializeToString(deterministic=True)
+        return OptionValue(encoding, ", ".join(_spell(*field, whole=len(record) <= _MOST_SPELLED) for field in fields))
 
     def _parsed(self, options: Message, record: bytes) -> Message | None:
         try:
@@ -63,8 +66,10 @@ class OptionValues:
         return pool
 
 
-def _spell(field: FieldDescriptor, value: Any) -> str:
+def _spell(field: FieldDescriptor, value: Any, *, whole: bool) -> str:
     name = f"({field.full_name})" if field.is_extension else field.name
+    if not whole:
+        return f"{name} = …"
     spelled = ", ".join(_spell_value(field, one) for one in (value if field.is_repeated else (value,)))
     text = f"{name} = [{spelled}]" if field.is_repeated else f"{name} = {spelled}"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

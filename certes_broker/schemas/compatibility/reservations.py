@@ -53,7 +53,7 @@ def compare_reservations(
     """
     released = without(before.numbers, after.numbers)
     released_names = before.names - after.names
-    reusing = [use for use in uses if holds(released, use.number) or use.name in released_names]
+    reusing = _reusing(uses, released, released_names) if released or released_names else []
     for use in reusing:
         if holds(released, use.number):
             findings.add(
@@ -70,3 +70,7 @@ def compare_reservations(
     for name in after.names - before.names:
         findings.add(Rule.RESERVATION_ADDED, element, after=f'reserved "{name}";')
     return frozenset(use.name for use in reusing)
+
+
+def _reusing(uses: Iterable[Use], numbers: tuple[Range, ...], names: frozenset[str]) -> list[Use]:
+    return [use for use in uses if holds(numbers, use.number) or use.name in names]

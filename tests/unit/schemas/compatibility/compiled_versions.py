@@ -85,7 +85,8 @@ def compile_protos(files: Mapping[str, str]) -> FileDescriptorSet:
             "--include_source_info",
             *files,
         ]
-        assert protoc.main(arguments) == 0, f"protoc refused {list(files)}: its words are on standard error"
+        status = protoc.main(arguments)
+        assert status == 0, "protoc refused a file, and said on standard error why"
         return FileDescriptorSet.FromString(out.read_bytes())
 
 
