@@ -73,7 +73,7 @@ class _Counts:
         ranges = len(message.reserved_range) + len(message.reserved_name) + len(message.extension_range)
         if ranges > limits.MAXIMUM_RANGES:
             raise too_large(f"the reserved ranges and names of message {_short(name)}", ranges, limits.MAXIMUM_RANGES)
-        _check_shown(name, message.reserved_name)
+        _check_shown(_short(name), message.reserved_name)
         for enum in message.enum_type:
             self._add_enum(name, enum)
 
@@ -97,7 +97,7 @@ class _Counts:
         ranges = len(enum.reserved_range) + len(enum.reserved_name)
         if ranges > limits.MAXIMUM_RANGES:
             raise too_large(f"the reserved ranges and names of enum {_short(name)}", ranges, limits.MAXIMUM_RANGES)
-        _check_shown(name, enum.reserved_name)
+        _check_shown(_short(name), enum.reserved_name)
 
 
 _SHOWN: Final = 120
@@ -124,9 +124,11 @@ def _check_shown(where: str, texts: Iterable[str]) -> None:
             raise Invalid.field(
                 Reason.SCHEMA_MALFORMED,
                 "files",
-                f"among {where}, the JSON name or reserved name {text[:_SHOWN]!a} has characters that cannot be shown",
+                f"in {where}, the JSON name or reserved name {text[:_SHOWN]!a} has characters that cannot be shown",
             )
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…"
+    """Returns a name as a message may show it: these have not been looked at by a compiler yet."""
+    cut = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…"
+    return cut if cut.isprintable() else ascii(cut)

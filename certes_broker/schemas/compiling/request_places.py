@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
@@ -27,7 +28,11 @@ class RequestPlaces:
             spans = self._spans[file.name] = {tuple(place.path): (place.span[0], place.span[1]) for place in known}
         place = next((spans[at] for at in _ways_up(element) if at in spans), None)
         where = file.name if place is None else f"{file.name}:{place[0] + 1}:{place[1] + 1}"
-        return FieldViolation(self._fields.get(file.name, file.name), f"{where}: {problem}")
+        cut = problem if len(problem) <= _LONGEST else f"{problem[:_LONGEST]}…"
+        return FieldViolation(self._fields.get(file.name, file.name), f"{where}: {cut}")
+
+
+_LONGEST: Final = 400
 
 
 def _ways_up(element: Sequence[int]) -> list[tuple[int, ...]]:

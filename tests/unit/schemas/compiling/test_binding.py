@@ -195,7 +195,9 @@ def test_a_subscription_option_that_cannot_be_is_refused(options, problem):
     message.field.add(name="raw", number=3, type=Field.TYPE_BYTES, label=Field.LABEL_OPTIONAL)
     refusal = refused(file)
     assert refusal.reason is Reason.SCHEMA_MALFORMED
-    assert problem in refusal.message
+    assert problem in refusal.message or len(options[0]["field"]) > 1000
+    assert len(refusal.message) < 700
+    assert all(len(violation.description) < 600 for violation in refusal.violations)
 
 
 def test_subscription_options_are_counted():

@@ -105,6 +105,14 @@ def test_names_that_need_be_no_identifiers_can_be_shown(text):
         checked_set(schema_set(file))
 
 
+def test_a_name_that_no_compiler_has_seen_is_shown_so_that_it_does_no_harm():
+    file = wide(limits.MAXIMUM_FIELDS + 1)
+    file.message_type[0].name = "\x1b[2J\n"
+    with pytest.raises(Invalid) as refusal:
+        checked_set(schema_set(file))
+    assert str(refusal.value).isprintable()
+
+
 def nested(levels: int) -> FileDescriptorProto:
     file = schema_file(messages=["A"])
     message = file.message_type[0]
