@@ -1,1 +1,7 @@
 """The gRPC face of the gateway."""
+
+import os
+
+# What gRPC has to do at a fork it does in every process that uvloop starts, and that ends some before they have begun. Nobody
+# needs it here: whatever the broker starts is another program. It is read when `grpc` is first imported, which is below.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
