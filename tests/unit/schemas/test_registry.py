@@ -180,37 +180,55 @@ def test_a_very_long_unknown_event_type_is_not_compared(registry):
     assert refusal.value.hint == "Register its schema first."
 
 
+@pytest.fixture(scope="module")
+def meetings() -> Registry:
+    """Three event types: `booked` has the options room and guest, `moved` room alone, `closed` none."""
+    return Registry([meetly_version({"booked": ["room", "guest"], "moved": ["room"], "closed": []})])
+
+
 @pytest.mark.parametrize(
     ("pattern", "options"),
     [
-        (f"{GITHUB}/push", {"repo": "meetly/meetly"}),
-        (f"{GITHUB}/push", {"repo": "meetly/meetly", "org": "meetly"}),
-        (f"{GITHUB}/membership", {"org": "meetly"}),
-        (f"{GITHUB}/*", {"repo": "meetly/meetly"}),
-        ("community.certes.dev/**", {"repo": "meetly/meetly", "org": "meetly"}),
+        ("_/1/booked", {"room": "blue"}),
+        ("_/1/booked", {"room": "blue", "guest": "anna"}),
+        ("_/1/moved", {"room": "blue"}),
+        ("_/1/*", {"guest": "anna"}),
+        ("**", {"room": "blue", "guest": "anna"}),
+        ("_/1/_drift", {"type": BOOKED}),
     ],
 )
-def test_options_that_one_event_type_of_the_pattern_declares_are_accepted(registry, pattern, options):
-    registry.check_selector(parse_pattern(pattern), options)
+def test_options_that_one_event_type_of_the_pattern_declares_are_accepted(meetings, pattern, options):
+    meetings.check_selector(parse_pattern(f"events.meetly.com/{pattern}"), options)
 
 
-@pytest.mark.parametrize("pattern", [f"{GITHUB}/deployment", f"{GITHUB}/_version", "events.meetly.com/_/1/*"])
-def test_a_pattern_without_options_may_be_ahead_of_the_registry(registry, pattern):
-    registry.check_selector(parse_pattern(pattern), {})
+@pytest.mark.parametrize("pattern", ["_/1/cancelled", "_/1/_version", "other/1/*"])
+def test_a_pattern_without_options_may_be_ahead_of_the_registry(meetings, pattern):
+    meetings.check_selector(parse_pattern(f"events.meetly.com/{pattern}"), {})
 
 
-def test_an_option_that_nothing_declares_is_refused_with_those_that_are_known(registry):
-    refusal = refusal_of(registry, f"{GITHUB}/*", {"repo": "meetly/meetly", "rep": "meetly/meetly"})
-    assert "'rep'" in refusal.message
-    assert refusal.hint == "Known options: org, repo."
-    assert refusal.metadata == {"pattern": f"{GITHUB}/*", "options": "rep", "known": "org,repo"}
+def test_an_option_that_nothing_declares_is_refused_with_those_that_are_known(meetings):
+    pattern = "events.meetly.com/_/1/*"
+    refusal = refusal_of(meetings, pattern, {"room": "blue", "rom": "blue"})
+    assert "'rom'" in refusal.message
+    assert refusal.hint == "Known options: guest, room."
+    assert refusal.metadata == {"pattern": pattern, "options": "rom", "known": "guest,room"}
 
 
-def test_an_option_of_another_event_type_does_not_help(registry):
-    refusal = refusal_of(registry, f"{GITHUB}/membership", {"repo": "meetly/meetly"})
-    assert refusal.hint == "Known options: org."
+def test_an_option_of_another_event_type_does_not_help(meetings):
+    refusal = refusal_of(meetings, "events.meetly.com/_/1/moved", {"guest": "anna"})
+    assert refusal.hint == "Known options: room."
 
 
-def test_options_of_event_types_that_are_not_there_cannot_be_known(registry):
-    refusal = refusal_of(registry, f"{GITHUB}/deployment", {"repo": "meetly/meetly"})
+def test_options_that_no_single_event_type_declares_are_refused():
+    registry = Registry([meetly_version({"booked": ["room"], "invited": ["guest"]})])
+    refusal = refusal_of(registry, "events.meetly.com/**", {"room": "blue", "guest": "anna"})
+    assert refusal.hint == "Use a selector for each."
+
+
+def test_an_event_type_without_options_takes_none(meetings):
+    assert refusal_of(meetings, "events.meetly.com/_/1/closed", {"room": "blue"}).hint == "It takes no options."
+
+
+def test_options_of_event_types_that_are_not_there_cannot_be_known(meetings):
+    refusal = refusal_of(meetings, "events.meetly.com/_/1/cancelled", {"room": "blue"})
     assert "no event type is registered that it matches" in refusal.message
