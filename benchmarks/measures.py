@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One figure of a scenario and its aim. `unit` is `/s`, of which more is better, or `ms`, of which less is."""
+    """One figure of a scenario and its aim. `unit` is `/s`, of which more is better, or `ms`, `s` or `MB`, of which less is."""
 
     label: str
     unit: str
@@ -21,7 +21,13 @@ class Measure:
 
     def show(self, value: float) -> str:
         """Writes a value with its unit."""
-        return f"{value:,.0f}/s" if self.unit == "/s" else f"{value:.2f} ms"
+        match self.unit:
+            case "/s":
+                return f"{value:,.0f}/s"
+            case "MB":
+                return f"{value:,.0f} MB"
+            case _:
+                return f"{value:.2f} {self.unit}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import Any, Final
 from benchmarks.conversation import Program
 from benchmarks.measures import Measure, Round, percentile
 from benchmarks.nginx import Nginx, nginx
+from benchmarks.schema_start import of_many_versions, of_one_version
 from benchmarks.stage import Meter, Stage
 
 BATCH: Final = 64
@@ -190,5 +191,17 @@ SCENARIOS: Final = (
     ),
     Scenario("fan-out", "fan-out 1 → 4 streams, delivered and acknowledged", (Measure("", "/s", 120_000),), _fan_out),
     Scenario("webhooks", "signed webhooks, publish → 2xx → settled, JSON", (Measure("", "/s", 8_000),), _webhooks),
+    Scenario(
+        "start-50",
+        "start with 1,000 registered event types of 50 versions; memory after an event of each",
+        (Measure("start", "s", 3.0), Measure("memory", "MB", 300)),
+        of_many_versions,
+    ),
+    Scenario(
+        "start-1",
+        "start with 1,000 registered event types of one version; memory after an event of each",
+        (Measure("start", "s", 3.0), Measure("memory", "MB", 300)),
+        of_one_version,
+    ),
     Scenario("ingress", "GitHub ingress of a push of 9 KB", (Measure("", "/s", 3_500),), _ingress),
 )
