@@ -11,28 +11,33 @@ from certes_broker.schemas.compatibility.rules import RULES, Example, Rule, Rule
 NOTICE: Final = "<!-- Written by `python -m scripts.reference generate` from certes_broker/schemas/compatibility/rules.toml. Do not edit. -->"
 
 _INTRODUCTION: Final = """\
-A version of schemas (`community.certes.dev/github/1`) promises its subscribers that what they were built against stays true. When
-it is registered again the broker compares all of it with what is registered. Changes that can break nobody become the next
-*revision*. If one can break somebody, nothing is registered; the answer lists every change with its rule, its element and
-both sides, and the way out is the next major version: `certes.v1.schema` with `version: 2`, beside which version 1 goes on.
+A version of schemas, such as `community.certes.dev/github/1`, keeps its promises to those who were built against it. When it is
+registered again, the broker compares all of it with what is registered. If no change is breaking, it becomes the next *revision*.
+If one is, nothing is registered; the answer lists every change with its rule, its element, and what it was before and after. The
+way out is the next major version, `version: 2` in `(certes.v1.schema)`, which stands beside the first one.
 
-A change is breaking if it can change what bytes or JSON mean to a subscriber or a publisher that was built against the
-older revision, if it can leave a subscription without its events, or if it can take a type away from under generated code. What only
-moves or renames generated code otherwise is not: files and language options are free.
+A change is breaking if, for a subscriber or a publisher that was built against the older revision, it can
 
-- All files of the version are compared, also those that its events only import, and also messages that no event reaches,
-  because code is generated from all of them. Left out are `google/protobuf/`, `certes/v1/` and the files of `buf.validate` and
-  `validate`: they are not the version's to change. Their uses are compared.
-- Elements are found by their full names, fields by their names, then by their numbers.
-- What is compared is what a file means. `syntax = "proto3"` and an edition whose features say the same are the same.
-- The rules are stricter than those of `buf breaking` in its category `WIRE_JSON`: whatever that calls breaking is breaking here,
-  too, which the tests try on random schemas. Here it is breaking besides to add a value to an enum, to remove what
-  was reserved first, to change any type, to change presence, to remove a message or an enum, and to narrow a validation.
-- A validation is an option of [protovalidate](https://protovalidate.com) (`buf.validate`) or of protoc-gen-validate (`validate`). The
-  broker knows them by their numbers (1159 and 1160, 1071 and 1072) and does not work out what they mean.
+- make bytes or JSON unreadable, or give them another meaning;
+- leave a subscription without the events that it asks for;
+- take away a message, an enum or a service that generated code is made of.
 
-Every rule is below, each with examples. An example is a file before and after; where it shows only a part, `syntax = "proto3"`,
-`package meetly.v1` and the import of `certes/v1/options.proto` stand above it. The tests compile all of them and compare."""
+What is compared:
+
+- All files of the version, also those that its events only import, and all that is in them, whether an event reaches it or not. A file
+  that is imported no more is gone. Left out are `google/protobuf/`, `certes/v1/` and the files of `buf.validate` and `validate`,
+  which are not the version's own.
+- Elements of the same full name, in whatever file they are; fields of the same name, or else of the same number.
+- What files mean, not how they say it: `syntax = "proto3"` and an edition with the same features are the same.
+- Validations, which are options of [protovalidate](https://protovalidate.com) (`buf.validate`, numbers 1159 and 1160) or
+  protoc-gen-validate (`validate`, 1071 and 1072), but not what they mean: any change counts as narrowing, except that one is gone.
+
+Whatever `buf breaking` calls breaking in its category `WIRE_JSON` is breaking here, too; the tests try that on random edits of random
+schemas. Breaking here and not there: to add a value to an enum, to remove a field or a value that is reserved from then on, to remove a
+message or an enum, to change a type or the presence of a field in any way, and to narrow a validation.
+
+The examples are files before and after. Where one is only a part of a file, `syntax = "proto3"`, `package meetly.v1` and the import of
+`certes/v1/options.proto` stand above it. The tests compile each, compare, and expect its rule and its verdict."""
 
 
 def compatibility_page() -> Iterator[str]:

@@ -111,6 +111,17 @@ def test_an_option_that_no_file_declares_is_judged_by_its_bytes():
     assert not compare(with_option(validation), with_option(validation[:-1] + b"\x02"), 1).is_compatible
 
 
+def test_what_switches_validations_off_narrows_by_going():
+    def with_option(wire):
+        file = FileDescriptorProto(name="a.proto", package="a", syntax="proto3")
+        file.message_type.add(name="A").options.MergeFromString(wire)
+        return VersionFiles(MEETLY, (file.SerializeToString(),), ())
+
+    disabled = b"\xf8\x42\x01"  # (validate.disabled) = true, field 1071
+    [change] = compare(with_option(disabled), with_option(b""), 1).changes
+    assert (change.rule, change.breaking) == ("VALIDATION_CHANGED", True)
+
+
 def test_an_option_as_long_as_its_file_is_not_shown_whole():
     text = 'syntax = "proto3"; package p; import "google/protobuf/descriptor.proto"; %s'
     declared = "extend google.protobuf.MessageOptions {string note = 50001;} message A {%s}"
