@@ -31,7 +31,7 @@ import structlog
 
 from certes_broker.broker.publisher import Publisher
 from certes_broker.broker.undisturbed import Undisturbed
-from certes_broker.domain.errors import Aborted, CertesError, FailedPrecondition, FieldViolation, Reason
+from certes_broker.domain.errors import Aborted, CertesError, FailedPrecondition, FieldViolation, Internal, Reason
 from certes_broker.domain.events import Micros
 from certes_broker.domain.schemas import Comparison, Origin, SchemaChange, VersionName
 from certes_broker.ports.clock import Clock
@@ -209,8 +209,16 @@ class SchemaStore:
     # What makes it happen.
 
     async def _recall(self) -> None:
+        """Finds the registration under way. One that cannot be read is logged and forgotten: others must be possible."""
+        self._under_way = None
         document = await self._around.settings.get(UNDER_WAY)
-        self._under_way = None if document is None else read_registration(document.body)
+        if document is None:
+            return
+        try:
+            self._under_way = read_registration(document.body)
+        except Internal as error:
+            log.error("stored_schemas_unusable", key=UNDER_WAY, error=str(error))
+            await self._around.settings.delete(UNDER_WAY)
 
     async def _carry_out(self) -> None:
         """Carries out the registration under way, if there is one, from its beginning."""

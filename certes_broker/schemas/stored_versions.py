@@ -57,12 +57,11 @@ def write_registration(registration: Registration) -> bytes:
 def read_registration(body: bytes) -> Registration:
     """Returns the registration of a document's body. Raises `Internal` if it is none."""
     document = _decompressed(body)
-    return Registration(
-        tuple(_read_version(version) for version in document["versions"]),
-        tuple(
-            SystemEvent(kind, event_id, source, b64decode(wire)) for kind, event_id, source, wire in document["events"]
-        ),
-    )
+    try:
+        events = [SystemEvent(kind, key, source, b64decode(wire)) for kind, key, source, wire in document["events"]]
+        return Registration(tuple(_read_version(version) for version in document["versions"]), tuple(events))
+    except (LookupError, TypeError, ValueError) as error:
+        raise _unreadable(error) from error
 
 
 def _version_document(version: SchemaVersion) -> Mapping[str, Any]:

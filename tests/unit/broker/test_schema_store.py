@@ -315,6 +315,13 @@ async def test_a_stored_version_that_cannot_be_used_is_left_out_and_the_others_s
     assert [one.name for one in registered] == [MEETLY]
 
 
+async def test_a_registration_under_way_that_cannot_be_read_is_forgotten(world: World) -> None:
+    await world.engine.settings.put(UNDER_WAY, b"no zlib")
+    await world.restart()
+    assert (await register(world, source())).versions[0].revision == 1
+    assert await world.engine.settings.get(UNDER_WAY) is None
+
+
 async def test_a_stored_version_that_no_longer_links_is_left_out_and_can_be_registered_anew(world: World) -> None:
     files = replace(meetly_files({"booked": ["room"]}), files=(b"\x0a\x03abc\x1a\x07missing",))
     broken = SchemaVersion(files, revision=7, origin=Origin.REGISTERED, register_time=world.clock.now())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import replace
 
 import pytest
@@ -49,7 +50,10 @@ def test_files_that_the_broker_has_too_are_kept_once():
     assert any(file is shared for file in second.files.files)
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", write_version(version())[:-9]])
-def test_what_is_no_version_is_a_fault(body):
+@pytest.mark.parametrize("read", [read_version, read_registration])
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", zlib.compress(b"{}"), zlib.compress(b"[1]"), write_version(version())[:-9]]
+)
+def test_what_is_neither_is_a_fault(read, body):
     with pytest.raises(Internal, match="cannot be read"):
-        read_version(body)
+        read(body)
