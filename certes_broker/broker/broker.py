@@ -16,6 +16,7 @@ from certes_broker.broker.catch_up import WORKERS, CatchUp
 from certes_broker.broker.conversion import Conversion
 from certes_broker.broker.discovery import Discovery
 from certes_broker.broker.drift import Drift, DriftSurroundings
+from certes_broker.broker.intake import Intake
 from certes_broker.broker.janitor import Janitor, Retention
 from certes_broker.broker.kept_events import KeptEvents
 from certes_broker.broker.lanes import Lanes
@@ -32,6 +33,7 @@ from certes_broker.broker.subscription_index import SubscriptionIndex
 from certes_broker.broker.subscriptions import Subscriptions, Surroundings
 from certes_broker.broker.undisturbed import Undisturbed
 from certes_broker.broker.webhooks import WebhookPump
+from certes_broker.broker.workers import Workers
 from certes_broker.domain.errors import Unavailable
 from certes_broker.domain.open_namespaces import NONE_OPEN, OpenNamespaces
 from certes_broker.ports.clock import Clock
@@ -40,8 +42,8 @@ from certes_broker.ports.sender import Sender
 from certes_broker.schemas.compiling.compiler import SchemaCompiler
 from certes_broker.schemas.events import EventReader
 from certes_broker.schemas.json_events import EventDocuments
-from certes_broker.schemas.outgoing import WebhookBodies
 from certes_broker.schemas.registry import Registry
+from certes_broker.schemas.worker.answers import Answers
 
 NAME_KEY: Final = "broker/event-name-key"
 LAST_WRITES: Final = 10.0
@@ -91,7 +93,8 @@ class Broker:
         self.clock = clock
         self.registry = registry
         self.documents = EventDocuments(registry)
-        self.conversion = Conversion()
+        self._workers = Workers(footing.undisturbed, Answers(registry).answer)
+        self.conversion = Conversion(self.documents, self._workers)
         self.publisher = Publisher(engine.journal, in_flight_bytes=settings.in_flight_bytes)
         self.drift = Drift(DriftSurroundings(engine.settings, self.publisher, clock, settings.domain))
         self.reader = EventReader(
@@ -99,6 +102,9 @@ class Broker:
             max_event_bytes=settings.max_event_bytes,
             open_namespaces=settings.open_namespaces,
             drift=self.drift,
+        )
+        self.intake = Intake(
+            self.reader, self.conversion, self.drift, settings.max_event_bytes, settings.open_namespaces
         )
         self.validator = EventReader(
             registry, max_event_bytes=settings.max_event_bytes, open_namespaces=settings.open_namespaces
@@ -118,7 +124,7 @@ class Broker:
         self.lanes = Lanes(engine, clock, router, self._settler, self._catch_up)
         index = SubscriptionIndex()
         self.streams = Streams(index, self.lanes, self.kept_events, clock, footing.undisturbed)
-        poster = Poster(ports.sender, WebhookBodies(self.documents), engine.journal, clock, settings.domain)
+        poster = Poster(ports.sender, self.conversion, engine.journal, clock, settings.domain)
         self._attempts = AttemptLog(engine.attempts, clock)
         self._pump = WebhookPump(self.lanes, poster, self._attempts, clock, settings.webhooks_in_flight)
         self.subscriptions = Subscriptions(
@@ -171,6 +177,7 @@ class Broker:
                     task.cancel()
                 giving_up = ports.clock.alarm(LAST_WRITES, broker._give_up)
                 await undisturbed.finished()
+                await broker._workers.close()
                 broker._settler.stop()
                 broker._attempts.stop()
                 await asyncio.wait([settling, recording])

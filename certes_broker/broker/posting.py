@@ -5,19 +5,22 @@ Source of the headers: Standard Webhooks, https://www.standardwebhooks.com
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from typing import Final
 
+from certes_broker.broker.conversion import Conversion
 from certes_broker.broker.items import Item
 from certes_broker.broker.names import PREFIX
-from certes_broker.domain.events import Micros
+from certes_broker.domain.errors import CertesError, Reason, Unavailable
+from certes_broker.domain.events import Micros, Position
 from certes_broker.domain.signing import SigningSecret, sign
 from certes_broker.domain.subscriptions import WEBHOOK_CONNECT_TIMEOUT, Format, StoredSecret, WebhookDelivery
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Journal
 from certes_broker.ports.sender import Sender, SendRequest, SendResult
-from certes_broker.schemas.outgoing import Rendered, WebhookBodies
+from certes_broker.schemas.outgoing import Rendered, original_body
 
 USER_AGENT: Final = "Certes"
 _PARSED: Final = 10_000
@@ -26,9 +29,10 @@ _PARSED: Final = 10_000
 class Poster:
     """Renders, signs and sends."""
 
-    def __init__(self, sender: Sender, bodies: WebhookBodies, journal: Journal, clock: Clock, domain: str) -> None:
+    def __init__(self, sender: Sender, conversion: Conversion, journal: Journal, clock: Clock, domain: str) -> None:
         self._sender = sender
-        self._bodies = bodies
+        self._conversion = conversion
+        self._rendering: dict[tuple[Position, Format], asyncio.Future[Rendered]] = {}
         self._journal = journal
         self._clock = clock
         self._domain = domain
@@ -37,16 +41,10 @@ class Poster:
     async def post(self, item: Item, delivery: WebhookDelivery) -> SendResult:
         """Sends one delivery and returns what came of it.
 
-        Raises `Invalid` if the event cannot be rendered, and `Unavailable` (STORAGE_UNAVAILABLE) if its original cannot be
-        read.
+        Raises `Invalid` if the event cannot be rendered, and `Unavailable` or `Exhausted` if that cannot be done now: if its
+        original cannot be read, or if it is large and there is no worker for it.
         """
-        rendered = item.bodies.get(delivery.format)
-        if rendered is None:
-            event, original = item.entry.event, None
-            if delivery.format is Format.ORIGINAL:
-                original = await self._journal.original(item.entry.position)
-            rendered = self._bodies.render(event, delivery.format, original)
-            item.bodies[delivery.format] = rendered
+        rendered = item.bodies.get(delivery.format) or await self._rendered(item, delivery.format)
         return await self._send(delivery, f"msg_{item.name[len(PREFIX) :]}", rendered)
 
     async def test(self, delivery: WebhookDelivery, message_id: str) -> SendResult:
@@ -61,6 +59,33 @@ class Poster:
         }
         body = json.dumps(document).encode()
         return await self._send(delivery, message_id, Rendered("application/cloudevents+json; charset=utf-8", (), body))
+
+    async def _rendered(self, item: Item, form: Format) -> Rendered:
+        """Renders an event once for all who wait for it."""
+        key = (item.entry.position, form)
+        rendering = self._rendering.get(key)
+        if rendering is not None:
+            return await asyncio.shield(rendering)
+        rendering = self._rendering[key] = asyncio.get_running_loop().create_future()
+        try:
+            rendered = item.bodies[form] = await self._render(item, form)
+            rendering.set_result(rendered)
+        except BaseException as error:
+            # If it is cancelled, the others may try again.
+            unfinished = Unavailable(Reason.WORKER_UNAVAILABLE, "the body was not rendered to its end.")
+            rendering.set_exception(error if isinstance(error, CertesError) else unfinished)
+            rendering.exception()  # there may be nobody who asks
+            raise
+        finally:
+            del self._rendering[key]
+        return rendered
+
+    async def _render(self, item: Item, form: Format) -> Rendered:
+        if form is Format.ORIGINAL:
+            original = await self._journal.original(item.entry.position)
+            if original is not None:
+                return original_body(item.entry.event.body, original)
+        return await self._conversion.webhook_body(item.entry.event.body, form)
 
     async def _send(self, delivery: WebhookDelivery, message_id: str, rendered: Rendered) -> SendResult:
         now = self._clock.now()

@@ -24,7 +24,7 @@ from certes_broker.broker.outcomes import Failure, fail
 from certes_broker.broker.posting import Poster
 from certes_broker.broker.takers import Places, Taker
 from certes_broker.domain.cursor import Tracked
-from certes_broker.domain.errors import CertesError, Unavailable
+from certes_broker.domain.errors import CertesError, Exhausted, Unavailable
 from certes_broker.domain.events import Micros
 from certes_broker.domain.retry import DEFAULT_RETRY_POLICY, parse_retry_after
 from certes_broker.domain.subscriptions import State, WebhookDelivery
@@ -145,8 +145,9 @@ class WebhookPump:
         began = self._clock.now()
         try:
             result = await self._poster.post(item, delivery)
-        except Unavailable as error:
-            # The original could not be read from storage: that mends, and is no fault of the receiver either.
+        except (Unavailable, Exhausted) as error:
+            # Its original could not be read, or no worker could be had to render it: that mends, and is no fault of the
+            # receiver either.
             result = SendResult(None, SendFailure.OURS, str(error), {}, b"", 0.0)
         except CertesError as error:
             # The event cannot be rendered, which is no fault of the receiver and will not mend by itself.

@@ -24,6 +24,7 @@ from urllib.parse import parse_qsl
 from certes.v1.event_pb2 import Event
 from certes_broker.broker.broker import Broker
 from certes_broker.broker.conversion import JsonPayload
+from certes_broker.broker.intake import LONG
 from certes_broker.broker.publisher import Receipt
 from certes_broker.domain.errors import AlreadyExists, Internal, Invalid, PermissionDenied, Reason
 from certes_broker.domain.events import AcceptedEvent, Micros, Original
@@ -138,8 +139,7 @@ class Ingestion:
             data = await self._data(payload, schema, event)
             event.data.type_url, event.data.value = schema.type_url, data
         original = Original(arrival.content_type, way.kept(arrival.headers.pairs), arrival.body)
-        reader, now = self._broker.reader, self._broker.clock.now()
-        return await self._publish(way, reader.accept(event, event.SerializeToString(), now, original=original))
+        return await self._publish(way, await self._accepted(event, original))
 
     async def take_again(self, source: Source, payload: Original, *, verified: bool, received: Micros) -> Receipt:
         """Takes in a payload that was refused when it was `received`, as if it came now.
@@ -199,6 +199,12 @@ class Ingestion:
         if data.new_keys:
             self._broker.drift.found(schema, data.new_keys, event.source, event.id)
         return data.value
+
+    async def _accepted(self, event: Event, original: Original) -> AcceptedEvent:
+        wire, now = event.SerializeToString(), self._broker.clock.now()
+        if len(wire) < LONG:
+            return self._broker.reader.accept(event, wire, now, original=original)
+        return await self._broker.intake.read(wire, now, original=original)
 
     async def _publish(self, way: WayIn, event: AcceptedEvent) -> Receipt:
         try:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from certes.v1 import event_service_pb2 as pb
+from certes_broker.broker.intake import LONG, Intake
 from certes_broker.broker.names import EventNames
 from certes_broker.broker.publisher import Publisher, Receipt
 from certes_broker.domain.errors import AlreadyExists, CertesError, FieldViolation, Invalid, Reason, Unavailable
@@ -30,7 +31,6 @@ from certes_broker.gateway.limits import MAXIMUM_EVENTS, MAXIMUM_REQUEST_BYTES, 
 from certes_broker.gateway.methods import Send
 from certes_broker.gateway.requests import decode_envelope
 from certes_broker.ports.clock import Clock
-from certes_broker.schemas.events import EventReader
 
 REQUESTS_IN_FLIGHT: Final = 32
 """Requests of one stream that are taken and not answered."""
@@ -42,7 +42,7 @@ BYTES_IN_FLIGHT: Final = 8 * 1024 * 1024
 class Publishing:
     """Serves `Publish` and `PublishStream`."""
 
-    reader: EventReader
+    intake: Intake
     publisher: Publisher
     names: EventNames
     clock: Clock
@@ -72,12 +72,17 @@ class Publishing:
                 limit=str(MAXIMUM_EVENTS),
             )
         now = self.clock.now()
-        read = self.reader.read
+        read = self.intake.reader.read
         accepted = []
+        held = 0
         for index, event in enumerate(events):
-            if index and not index % _EVENTS_AT_ONCE:
+            held += len(event) + _EVENT_OVERHEAD
+            if held > _BYTES_AT_ONCE:
                 await asyncio.sleep(0)
-            accepted.append(read(event, now, f"events[{index}]"))
+                held = 0
+            path = f"events[{index}]"
+            short = len(event) < LONG
+            accepted.append(read(event, now, path) if short else await self.intake.read(event, now, path))
         return accepted
 
     async def store(self, events: Sequence[AcceptedEvent]) -> Sequence[Receipt]:
@@ -211,8 +216,10 @@ class _Room:
 
 
 _RPC: Final = "certes.v1.EventService/PublishStream"
-_EVENTS_AT_ONCE: Final = 128
-"""Events that are validated before others have their turn: about a millisecond."""
+_BYTES_AT_ONCE: Final = 256 * 1024
+"""Bytes of events that are validated before others have their turn: about a millisecond."""
+_EVENT_OVERHEAD: Final = 2 * 1024
+"""What an event costs besides its bytes, in bytes."""
 
 
 async def _end(taking: asyncio.Timeout, draining: asyncio.Event) -> None:

@@ -15,8 +15,7 @@ from certes_broker.domain.errors import FieldViolation, Invalid, Reason
 from certes_broker.domain.events import Options
 from certes_broker.domain.open_namespaces import OpenNamespaces
 from certes_broker.domain.uris import parse_event_type
-from certes_broker.schemas.event_schema import EventSchema
-from certes_broker.schemas.registry import Registry
+from certes_broker.schemas.event_schema import EventSchema, SchemaLookup
 from certes_broker.schemas.unknown_fields import UnknownField, unknown_fields
 
 CONTENT_TYPE_BYTES: Final = 256
@@ -34,7 +33,7 @@ class DriftWatch(Protocol):
 class EventContent:
     """Reads the content of events."""
 
-    def __init__(self, registry: Registry, open_namespaces: OpenNamespaces, drift: DriftWatch | None) -> None:
+    def __init__(self, registry: SchemaLookup, open_namespaces: OpenNamespaces, drift: DriftWatch | None) -> None:
         self._registry = registry
         self._open = open_namespaces
         self._drift = drift

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, Literal, Protocol, cast, overload
 
 from google.protobuf.descriptor import Descriptor
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError, EncodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from certes.v1 import options_pb2
@@ -30,6 +30,7 @@ class EventSchema:
     """
 
     __slots__ = (
+        "__weakref__",
         "_documents",
         "_message_class",
         "_options",
@@ -120,14 +121,48 @@ class EventSchema:
         """
         return self._tables.table(self.descriptor).message(document)
 
-    def from_json_noting(self, document: object, unknown: UnknownKeys) -> tuple[Message, Sequence[UnknownKey]]:
-        """Reads a JSON document like `from_json`; also returns the unknown keys that came for the first time with it."""
+    @overload
+    def from_json_noting(
+        self, document: object, unknown: UnknownKeys, *, careful: Literal[True] = True
+    ) -> tuple[Message, Sequence[UnknownKey]]: ...
+
+    @overload
+    def from_json_noting(
+        self, document: object, unknown: UnknownKeys, *, careful: bool
+    ) -> tuple[Message, Sequence[UnknownKey]] | None: ...
+
+    def from_json_noting(
+        self, document: object, unknown: UnknownKeys, *, careful: bool = True
+    ) -> tuple[Message, Sequence[UnknownKey]] | None:
+        """Reads a JSON document like `from_json`; also returns the unknown keys that came for the first time with it.
+
+        If it is not to be `careful`, returns None where the document needs it, because something in it is rare or wrong.
+        """
         table = self._tables.table(self.descriptor)
-        message = table.message(document)
+        message = table.message(document) if careful else table.quick(document)
+        if message is None:
+            return None
         met = self._tables.met
         if not met or not unknown.are_new(self.type_text, met):
             return message, ()
         return message, unknown.note(self.type_text, (key for _, key in table.unknown_keys(document)))
+
+    def encode(self, message: Message) -> bytes:
+        """Writes a message as the content of an `Any`; the same message always becomes the same bytes.
+
+        Raises `Invalid` / `DATA_MALFORMED` if fields are missing that the schema requires, with a violation for each, at most
+        ten.
+        """
+        try:
+            return message.SerializeToString(deterministic=True)
+        except EncodeError as error:
+            missing = cast("Any", message).FindInitializationErrors()[:_MOST_MISSING]
+            raise Invalid(
+                Reason.DATA_MALFORMED,
+                f"{self.message_name} needs {', '.join(missing)}",
+                metadata={"type": self.type.text, "message": self.message_name},
+                violations=[FieldViolation(path, "is missing") for path in missing],
+            ) from error
 
     def from_json_strict(self, document: object) -> Message:
         """Reads a JSON document like `from_json`, but refuses unknown keys.
@@ -163,3 +198,16 @@ class EventSchema:
             metadata={"type": self.type.text, "expected": self.message_name, "found": found},
             hint=f"Set type_url to {self.type_url}.",
         )
+
+
+_MOST_MISSING: Final = 10
+
+
+class SchemaLookup(Protocol):
+    """Finds schemas by event type. The registry is one; the schemas of a worker process are another."""
+
+    changes: int
+    """Grows whenever an event type may have another schema than before."""
+
+    def lookup(self, type_text: str) -> EventSchema:
+        """Returns the schema of an event type. Raises `Invalid`: MALFORMED_URI, UNKNOWN_EVENT_TYPE."""

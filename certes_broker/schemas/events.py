@@ -23,8 +23,7 @@ from certes_broker.domain.events import AcceptedEvent, Micros, Options, Original
 from certes_broker.domain.names import parse_id
 from certes_broker.domain.open_namespaces import NONE_OPEN, OpenNamespaces
 from certes_broker.schemas.event_content import DriftWatch, EventContent, check_open_content
-from certes_broker.schemas.event_schema import EventSchema
-from certes_broker.schemas.registry import Registry
+from certes_broker.schemas.event_schema import EventSchema, SchemaLookup
 from certes_broker.schemas.wire import string_field, timestamp_field
 
 ID_BYTES: Final = 256
@@ -46,14 +45,14 @@ class EventReader:
 
     def __init__(
         self,
-        registry: Registry,
+        schemas: SchemaLookup,
         *,
         max_event_bytes: int,
         open_namespaces: OpenNamespaces = NONE_OPEN,
         drift: DriftWatch | None = None,
         new_id: Callable[[], str] = lambda: str(uuid7()),
     ) -> None:
-        self._content = EventContent(registry, open_namespaces, drift)
+        self._content = EventContent(schemas, open_namespaces, drift)
         self._max_bytes = max_event_bytes
         self._new_id = new_id
 

@@ -21,9 +21,9 @@ from google.protobuf.message import Message
 
 from certes.v1.event_pb2 import Event
 from certes_broker.domain.errors import FieldViolation, Invalid, Reason
+from certes_broker.schemas.event_schema import SchemaLookup
 from certes_broker.schemas.json_out import CONTRACT, Document, DocumentTables
 from certes_broker.schemas.json_table import JsonTables
-from certes_broker.schemas.registry import Registry
 
 AnyMessageType = TypeVar("AnyMessageType", bound=Message)
 
@@ -31,8 +31,9 @@ AnyMessageType = TypeVar("AnyMessageType", bound=Message)
 class EventDocuments:
     """Reads and writes the contract's messages as JSON documents (what `json.loads` returns and `json.dumps` takes)."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, schemas: SchemaLookup) -> None:
+        self.schemas: Final = schemas
+        """Where the schemas of event types are found."""
         self._tables = JsonTables()
         self._places: dict[str, tuple[_Place, ...]] = {}
         # The `Any` of an event is passed through as it is: only `_event` knows the type that tells what it holds.
@@ -81,7 +82,7 @@ class EventDocuments:
         if not event_type:
             raise Invalid.field(Reason.FIELD_REQUIRED, type_path, "an event needs a type, by which its data is read")
         try:
-            schema = self._registry.lookup(event_type)
+            schema = self.schemas.lookup(event_type)
         except Invalid as error:
             raise _below(type_path, error) from error
         try:
@@ -92,7 +93,7 @@ class EventDocuments:
         except Invalid as error:
             raise _below(path, error) from error
         # Deterministic, so that sending the same document again makes the same bytes and is seen as a duplicate.
-        return AnyMessage(type_url=schema.type_url, value=message.SerializeToString(deterministic=True))
+        return AnyMessage(type_url=schema.type_url, value=schema.encode(message))
 
     def document(self, message: Message) -> Document:
         """Returns the document of a message of the contract."""
@@ -100,7 +101,7 @@ class EventDocuments:
 
     def data_document(self, event: Event) -> Document:
         """Returns the document of an event's data. Raises `Invalid` if its schema is gone or does not fit."""
-        schema = self._registry.lookup(event.type)
+        schema = self.schemas.lookup(event.type)
         return schema.to_json(schema.parse(event.data.type_url, event.data.value))
 
     def _event(self, event: Event) -> Document:

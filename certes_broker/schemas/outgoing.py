@@ -12,7 +12,9 @@ Rules
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from time import gmtime, strftime
 from typing import Final, assert_never
@@ -21,10 +23,12 @@ import orjson
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from certes.v1.event_pb2 import Event
-from certes_broker.domain.events import AcceptedEvent, Original
+from certes_broker.domain.errors import Invalid, Reason
+from certes_broker.domain.events import Original
 from certes_broker.domain.subscriptions import Format
 from certes_broker.schemas.json_events import EventDocuments
 from certes_broker.schemas.json_out import Document
+from certes_broker.schemas.json_text import read_json
 
 CLOUDEVENTS_JSON_TYPE: Final = "application/cloudevents+json; charset=utf-8"
 JSON_TYPE: Final = "application/json"
@@ -45,33 +49,47 @@ class WebhookBodies:
     def __init__(self, documents: EventDocuments) -> None:
         self._documents = documents
 
-    def render(self, event: AcceptedEvent, form: Format, original: Original | None = None) -> Rendered:
+    def render(self, event: bytes, form: Format) -> Rendered:
         """Returns the body of an event in one format, and its headers, with the event's `traceparent` among them.
 
-        `ORIGINAL` hands on what came, headers included; an event without an original is sent as `CLOUDEVENTS_BINARY`.
+        `event` is its wire form. `ORIGINAL` is as `CLOUDEVENTS_BINARY` here: `original_body` is for events that have one.
         Raises `Invalid` if the event's schema is gone or does not fit.
         """
-        message = Event.FromString(event.body)
-        trace = tuple((name, value) for name in _TRACE if (value := getattr(message, name)))
+        message = Event.FromString(event)
         match form:
             case Format.CLOUDEVENTS_JSON:
-                document: Document = {"specversion": "1.0", **_attributes(message)}
-                document["datacontenttype"] = JSON_TYPE
-                document["data"] = self._documents.data_document(message)
-                return Rendered(CLOUDEVENTS_JSON_TYPE, trace, json_bytes(document))
-            case Format.CLOUDEVENTS_BINARY:
-                return self._binary(message, trace)
-            case Format.ORIGINAL if original is None:
-                return self._binary(message, trace)
-            case Format.ORIGINAL:
-                return Rendered(original.content_type, original.headers + trace, original.body)
+                document: Document = {"specversion": "1.0", **_attributes(message), **self._content(message)}
+                return Rendered(CLOUDEVENTS_JSON_TYPE, _trace(message), json_bytes(document))
+            case Format.CLOUDEVENTS_BINARY | Format.ORIGINAL:
+                attributes = {"specversion": "1.0", **_attributes(message)}
+                headers = tuple((f"ce-{name}", _header_value(value)) for name, value in attributes.items())
+                content_type, body = self._body(message)
+                return Rendered(content_type, headers + _trace(message), body)
             case _:
                 assert_never(form)
 
-    def _binary(self, message: Event, trace: tuple[tuple[str, str], ...]) -> Rendered:
-        attributes = {"specversion": "1.0", **_attributes(message)}
-        headers = tuple((f"ce-{name}", _header_value(value)) for name, value in attributes.items())
-        return Rendered(JSON_TYPE, headers + trace, json_bytes(self._documents.data_document(message)))
+    def _content(self, event: Event) -> Document:
+        """Returns what a structured event has of its data."""
+        if not event.HasField("raw"):
+            return {"datacontenttype": JSON_TYPE, "data": self._documents.data_document(event)}
+        raw = event.raw
+        if _is_json(raw.content_type):
+            with suppress(Invalid):
+                read_json(raw.bytes, Reason.DATA_MALFORMED)
+                return {"datacontenttype": raw.content_type, "data": orjson.Fragment(raw.bytes)}
+        # "the data is represented as a JSON string containing the Base64 encoded binary value" (JSON Event Format, 3.1.1)
+        return {"datacontenttype": raw.content_type, "data_base64": b64encode(raw.bytes).decode()}
+
+    def _body(self, event: Event) -> tuple[str, bytes]:
+        """Returns the body of a binary event and its media type."""
+        if event.HasField("raw"):
+            return event.raw.content_type, event.raw.bytes
+        return JSON_TYPE, json_bytes(self._documents.data_document(event))
+
+
+def original_body(event: bytes, original: Original) -> Rendered:
+    """Returns what came as it came, headers included. `event` is the wire form of the event that was made of it."""
+    return Rendered(original.content_type, original.headers + _trace(Event.FromString(event)), original.body)
 
 
 def json_bytes(document: Document | list[Document]) -> bytes:
@@ -90,6 +108,15 @@ _RESERVED: Final = frozenset(
         *("subscriber", "everyone", "orderingkey", *_TRACE),
     }
 )
+
+
+def _trace(event: Event) -> tuple[tuple[str, str], ...]:
+    return tuple((name, value) for name in _TRACE if (value := getattr(event, name)))
+
+
+def _is_json(content_type: str) -> bool:
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind == JSON_TYPE or kind.endswith("+json")
 
 
 def _attributes(event: Event) -> dict[str, str | bool]:

@@ -50,10 +50,12 @@ class UnknownKeys:
 
     def are_new(self, event_type: str, strangers: Iterable[Strangers]) -> bool:
         """Counts a document with strangers, at least one, and says whether their paths are worth looking for."""
-        if event_type not in self._met and len(self._met) >= MOST_TYPES:
-            return False
-        self.counts[event_type] += 1
-        met = self._met.setdefault(event_type, set())
+        self._count(event_type)
+        met = self._met.get(event_type)
+        if met is None:
+            if len(self._met) >= MOST_TYPES:
+                return False
+            met = self._met[event_type] = set()
         new = [one for one in strangers if one not in met]
         if not new or len(met) >= MOST_KEYS:
             return False
@@ -62,8 +64,23 @@ class UnknownKeys:
 
     def note(self, event_type: str, found: Iterable[UnknownKey]) -> Sequence[UnknownKey]:
         """Takes note of the unknown keys in a document; returns those that no document of the event type had before."""
-        known = self._known.setdefault(event_type, set())
+        known = self._known.get(event_type)
+        if known is None:
+            if len(self._known) >= MOST_TYPES:
+                return ()
+            known = self._known[event_type] = set()
         return list(_new(known, found))
+
+    def note_found(self, event_type: str, found: Sequence[UnknownKey]) -> Sequence[UnknownKey]:
+        """Counts a document of which all unknown keys were looked for already, and does what `note` does."""
+        if not found:
+            return ()
+        self._count(event_type)
+        return self.note(event_type, found)
+
+    def _count(self, event_type: str) -> None:
+        if event_type in self.counts or len(self.counts) < MOST_TYPES:
+            self.counts[event_type] += 1
 
 
 def _new(known: set[UnknownKey], found: Iterable[UnknownKey]) -> Iterator[UnknownKey]:

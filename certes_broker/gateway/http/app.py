@@ -38,12 +38,11 @@ API: Final = "/api"
 
 def build_app(broker: Broker, ingestion: Ingestion, methods: Sequence[Method], settings: HttpSettings) -> App:
     """Builds the application. `ingestion` takes in what comes to the sources."""
-    documents = broker.documents
     return HttpGateway(
         Guard(settings.allowed_hosts),
         Ingress(broker, ingestion, settings.max_payload_bytes),
-        CloudEvents(broker, documents, settings.max_request_bytes),
-        ConnectApi(methods, documents, API, settings.max_request_bytes),
+        CloudEvents(broker, settings.max_request_bytes),
+        ConnectApi(methods, broker.conversion, API, settings.max_request_bytes),
         about(broker, settings),
     )
 

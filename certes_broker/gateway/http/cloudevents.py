@@ -10,17 +10,51 @@ Sources: CloudEvents 1.0.2; its JSON Event Format; its HTTP Protocol Binding.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Final, cast
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeAlias, cast
 from urllib.parse import unquote_to_bytes
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from certes.v1.event_pb2 import Event
 from certes_broker.domain.errors import Invalid, Reason, Unimplemented
+from certes_broker.gateway.limits import MAXIMUM_EVENTS
 from certes_broker.schemas.json_events import EventDocuments
+from certes_broker.schemas.json_text import read_json
+from certes_broker.schemas.worker.jobs import Converted
 
 HEADER_PREFIX: Final = b"ce-"
+STRUCTURED: Final = "application/cloudevents+json"
+BATCH: Final = "application/cloudevents-batch+json"
+BINARY: Final = "application/json"
+
+
+def event_wires(documents: EventDocuments, body: bytes, kind: str, headers: Headers) -> Converted:
+    """Reads a request's body as events, and returns the wire form of each. `kind` is one of the media types above.
+
+    The headers are those that begin with `ce-`. Violations call the events `events[0]`, `events[1]` and so on; see
+    `CloudEventReader` for what is raised.
+    """
+    reader = CloudEventReader(documents)
+    document = read_json(body, Reason.MALFORMED_REQUEST)
+    if kind == STRUCTURED:
+        events = [reader.structured(document, "events[0]")]
+    elif kind == BATCH:
+        events = _batch(reader, document)
+    else:
+        events = [reader.binary(headers, document, "events[0]")]
+    # Deterministic, for the order of attributes: an event that is sent again must make the same bytes.
+    return Converted(blobs=tuple([event.SerializeToString(deterministic=True) for event in events]))
+
+
+def _batch(reader: CloudEventReader, document: object) -> list[Event]:
+    if not isinstance(document, list):
+        raise Invalid(Reason.MALFORMED_REQUEST, "a batch of CloudEvents is a JSON array.")
+    return [
+        reader.structured(item, f"events[{index}]")
+        # One too many is enough to be refused for it.
+        for index, item in enumerate(document[: MAXIMUM_EVENTS + 1])
+    ]
 
 
 class CloudEventReader:
@@ -48,12 +82,10 @@ class CloudEventReader:
         }
         return self._event(attributes, members.get("data"), path)
 
-    def binary(self, headers: Iterable[tuple[bytes, bytes]], data: object, path: str) -> Event:
-        """Reads `ce-` headers and the JSON document in the body; raises as `structured` does."""
+    def binary(self, headers: Headers, data: object, path: str) -> Event:
+        """Reads headers, which all begin with `ce-`, and the JSON document in the body; raises as `structured` does."""
         attributes: dict[str, str] = {}
         for name, value in headers:
-            if not name.startswith(HEADER_PREFIX):
-                continue
             attribute = name.removeprefix(HEADER_PREFIX).decode("latin-1")
             if attribute in attributes:
                 raise Invalid.field(Reason.FIELD_INVALID, f"{path}.{attribute}", "its header is there more than once")
@@ -74,8 +106,8 @@ class CloudEventReader:
         for name in ("id", "source", "type"):
             if not rest.get(name):
                 raise Invalid.field(Reason.FIELD_REQUIRED, f"{path}.{name}", "a CloudEvent has one")
-        media_type = rest.pop("datacontenttype", _JSON)
-        if media_type.partition(";")[0].strip().lower() != _JSON:
+        media_type = rest.pop("datacontenttype", BINARY)
+        if media_type.partition(";")[0].strip().lower() != BINARY:
             raise _binary_refused(path)
         event = Event()
         for name in _SAME.keys() & rest.keys():
@@ -96,7 +128,7 @@ class CloudEventReader:
         return event
 
 
-_JSON: Final = "application/json"
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 _CONTENT: Final = frozenset(("data", "data_base64"))
 _NAME: Final = re.compile(r"[a-z0-9]+")
 _SAME: Final[Mapping[str, str]] = {

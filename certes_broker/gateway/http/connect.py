@@ -1,15 +1,15 @@
 """`POST /api/{service}/{method}`: the Connect protocol, around the same methods that gRPC serves.
 
-The protocol is connectrpc's; this file only joins it to ours. Its codecs are made to carry wire bytes: the proto codec
-hands a request's bytes through, the JSON codec reads and writes them by `EventDocuments`. So a call sees the same bytes
-whichever way they came, and a message is never made by connectrpc's own protobuf runtime, except the details of errors.
-See docs/decisions/0020-connect.md.
+The protocol is connectrpc's; this file only joins it to ours. Its codecs hand bytes through as they are. What came as JSON is
+translated around each call by `EventDocuments`, in a worker process where it is large. So a call sees the same bytes whichever
+way they came, and a message is never made by connectrpc's own protobuf runtime, except the details of errors. See
+docs/decisions/0020-connect.md.
 """
 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple, assert_never
 
@@ -27,20 +27,20 @@ from google.rpc import code_pb2, error_details_pb2
 from protobuf.wkt import Any as Detail
 from protobuf.wkt import Struct
 
+from certes_broker.broker.conversion import WIRE_BYTES, Conversion
 from certes_broker.domain.errors import CertesError, Invalid, Reason, Unimplemented
 from certes_broker.gateway import errors
 from certes_broker.gateway.http.exchange import App, Headers, exceeds, media_type
 from certes_broker.gateway.methods import BidiStream, Method, ServerStream, Unary
-from certes_broker.schemas.json_events import EventDocuments
-from certes_broker.schemas.outgoing import json_bytes
+from certes_broker.schemas.json_jobs import answer_json, is_heavy, request_wire
 
 
 class ConnectApi:
     """Serves methods below a path by the Connect protocol. `max_bytes` bounds a request message."""
 
-    def __init__(self, methods: Sequence[Method], documents: EventDocuments, root: str, max_bytes: int) -> None:
+    def __init__(self, methods: Sequence[Method], conversion: Conversion, root: str, max_bytes: int) -> None:
         self._methods = {method.path: method for method in methods}
-        self._app = _ConnectApp(self._methods, documents, root, max_bytes)
+        self._app = _ConnectApp(self._methods, conversion, root, max_bytes)
         self._root = root
         self._max_bytes = max_bytes
 
@@ -76,77 +76,78 @@ class ConnectApi:
         return self._app
 
 
-class _Answer(NamedTuple):
-    """The wire bytes of an answer, and the message they are."""
+class _Content(NamedTuple):
+    """A request or an answer as it goes over the line: the wire bytes of a message, or JSON."""
 
-    response: type[Message]
-    wire: bytes
-
-
-class _Answered(bytes):
-    """The wire bytes of an answer, in the place of a request that could not be read."""
+    body: bytes
+    is_json: bool
 
 
-class _ProtoCodec(Codec[_Answer, bytes]):
-    """Carries wire bytes as they are; what they hold is for the call to judge."""
+class _Codec(Codec[_Content, _Content]):
+    """Hands bytes through, and says what they are. It cannot wait for a worker to translate them; the calls can."""
 
-    def name(self) -> str:
-        return "proto"
-
-    def encode(self, message: _Answer) -> bytes:
-        return message.wire
-
-    def decode(self, data: bytes | bytearray, message_class: type[bytes]) -> bytes:
-        return bytes(data)
-
-
-class _JsonCodec(Codec[_Answer, bytes]):
-    """Translates JSON to wire bytes and back."""
-
-    def __init__(self, documents: EventDocuments, methods: Iterable[Method]) -> None:
-        self._documents = documents
-        self._answers = {
-            method.request: method.call.answer_unread
-            for method in methods
-            if isinstance(method.call, Unary) and method.call.answer_unread is not None
-        }
+    def __init__(self, *, is_json: bool) -> None:
+        self._is_json = is_json
 
     def name(self) -> str:
-        return "json"
+        return "json" if self._is_json else "proto"
 
-    def encode(self, message: _Answer) -> bytes:
-        return json_bytes(self._documents.document(message.response.FromString(message.wire)))
+    def encode(self, message: _Content) -> bytes:
+        return message.body
 
-    def decode(self, data: bytes | bytearray, message_class: type[Any]) -> bytes:
+    def decode(self, data: bytes | bytearray, message_class: type[_Content]) -> _Content:
+        return _Content(bytes(data), self._is_json)
+
+
+class _Unread(Exception):
+    """A request in JSON that could not be read, and why."""
+
+    def __init__(self, error: CertesError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class _Translation:
+    """Translates the requests and answers of one method, where they are JSON."""
+
+    def __init__(self, conversion: Conversion, method: Method) -> None:
+        self._conversion = conversion
+        self._request: Any = method.request
+        self._response: Any = method.response
+
+    async def wire(self, request: _Content) -> bytes:
+        """Returns the wire bytes of a request. Raises `_Unread` if its JSON is none of the method's request."""
+        if not request.is_json:
+            return request.body
+        heavy = is_heavy(request.body)
         try:
-            document = orjson.loads(data)
-        except orjson.JSONDecodeError as error:
-            refusal = Invalid(Reason.MALFORMED_REQUEST, f"the body is no JSON: {error}")
-            raise connect_error(refusal) from error
-        try:
-            message: Message = self._documents.read(message_class, document)
+            converted = await self._conversion.do(request_wire, request.body, self._request, heavy=heavy)
         except CertesError as error:
-            answer = self._answers[message_class](error) if message_class in self._answers else None
-            if answer is not None:
-                return _Answered(answer)
-            raise connect_error(error) from error
-        return message.SerializeToString(deterministic=True)
+            raise _Unread(error) from error
+        return converted.blobs[0]
+
+    async def answer(self, request: _Content, wire: bytes) -> _Content:
+        """Returns an answer in the form of the request."""
+        if not request.is_json:
+            return _Content(wire, is_json=False)
+        converted = await self._conversion.do(answer_json, wire, self._response, heavy=len(wire) > WIRE_BYTES)
+        return _Content(converted.blobs[0], is_json=True)
 
 
 class _ConnectApp(ConnectASGIApplication[Mapping[str, Method]]):
-    def __init__(self, methods: Mapping[str, Method], documents: EventDocuments, root: str, max_bytes: int) -> None:
+    def __init__(self, methods: Mapping[str, Method], conversion: Conversion, root: str, max_bytes: int) -> None:
         self._path = root
         super().__init__(
             service=methods,
             endpoints=lambda served: {
-                root + path: _endpoint(method)
+                root + path: _endpoint(method, _Translation(conversion, method))
                 for path, method in served.items()
                 if not isinstance(method.call, BidiStream)
             },
             read_max_bytes=max_bytes,
             # Nothing is compressed: the loop that would do it has other work, and a proxy in front can.
             compressions=(),
-            codecs=(_ProtoCodec(), _JsonCodec(documents, methods.values())),
+            codecs=(_Codec(is_json=False), _Codec(is_json=True)),
         )
 
     @property
@@ -208,26 +209,33 @@ _CODES: Final[Mapping[int, Code]] = {
 }
 
 
-def _endpoint(method: Method) -> Any:  # connectrpc does not publish the types of its endpoints
+def _endpoint(
+    method: Method, translation: _Translation
+) -> Any:  # connectrpc does not publish the types of its endpoints
     match method.call:
-        case Unary(call):
+        case Unary(call, answer_unread):
 
-            async def unary(request: bytes, _context: RequestContext[Any, Any]) -> _Answer:
-                if isinstance(request, _Answered):
-                    return _Answer(method.response, request)
+            async def unary(request: _Content, _context: RequestContext[Any, Any]) -> _Content:
                 try:
-                    return _Answer(method.response, await call(request))
+                    return await translation.answer(request, await call(await translation.wire(request)))
+                except _Unread as unread:
+                    answer = answer_unread(unread.error) if answer_unread is not None else None
+                    if answer is None:
+                        raise connect_error(unread.error) from unread
+                    return await translation.answer(request, answer)
                 except Exception as error:
                     raise _refused(error, method) from error
 
             return Endpoint.unary(_info(method, StreamType.UNARY), unary)
         case ServerStream(open_stream):
 
-            async def stream(request: bytes, _context: RequestContext[Any, Any]) -> AsyncIterator[_Answer]:
+            async def stream(request: _Content, _context: RequestContext[Any, Any]) -> AsyncIterator[_Content]:
                 try:
-                    async with aclosing(open_stream(request)) as answers:
+                    async with aclosing(open_stream(await translation.wire(request))) as answers:
                         async for answer in answers:
-                            yield _Answer(method.response, answer)
+                            yield await translation.answer(request, answer)
+                except _Unread as unread:
+                    raise connect_error(unread.error) from unread
                 except Exception as error:
                     raise _refused(error, method) from error
 

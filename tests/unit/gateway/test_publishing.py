@@ -13,17 +13,36 @@ from structlog.testing import capture_logs
 from certes.community.github.v1.push_event_pb2 import PushEvent
 from certes.v1 import event_pb2
 from certes.v1 import event_service_pb2 as pb
+from certes_broker.broker.conversion import Conversion
+from certes_broker.broker.intake import Intake
 from certes_broker.broker.names import EventNames
 from certes_broker.broker.publisher import Publisher, Receipt
 from certes_broker.domain.errors import Exhausted, Reason, Unavailable
 from certes_broker.domain.events import AcceptedEvent, Position
+from certes_broker.domain.open_namespaces import NONE_OPEN
 from certes_broker.gateway.publishing import BYTES_IN_FLIGHT, REQUESTS_IN_FLIGHT, Publishing
 from certes_broker.schemas.catalogue import community_versions
 from certes_broker.schemas.events import EventReader
 from certes_broker.schemas.registry import Registry
+from tests.fakes.inline_workers import InlineWorkers
 from tests.fakes.manual_clock import ManualClock
 
-READER = EventReader(Registry(community_versions()), max_event_bytes=4 << 20)
+MOST_BYTES = 4 << 20
+REGISTRY = Registry(community_versions())
+
+
+def _intake() -> Intake:
+    workers = InlineWorkers(REGISTRY)
+    conversion = Conversion(workers.documents, workers.as_workers())
+    reader = EventReader(REGISTRY, max_event_bytes=MOST_BYTES)
+    return Intake(reader, conversion, Unwatched(), MOST_BYTES, NONE_OPEN)
+
+
+class Unwatched:
+    """Is not interested in drift."""
+
+    def noticed(self, *_: object) -> None:
+        """Takes no note of it."""
 
 
 class HeldPublisher:
@@ -75,7 +94,7 @@ class Exchange:
 
     async def run(self) -> None:
         publisher = cast("Publisher", self.publisher)
-        publishing = Publishing(READER, publisher, EventNames(bytes(16)), ManualClock())
+        publishing = Publishing(_intake(), publisher, EventNames(bytes(16)), ManualClock())
         await publishing.publish_stream(self._iterate(), self._send, self.draining)
 
     def ask(self, *ids: str, padding: int = 0) -> None:
