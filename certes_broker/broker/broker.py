@@ -16,6 +16,7 @@ from certes_broker.broker.catch_up import WORKERS, CatchUp
 from certes_broker.broker.conversion import Conversion
 from certes_broker.broker.discovery import Discovery
 from certes_broker.broker.drift import Drift, DriftSurroundings
+from certes_broker.broker.filtering import Filtering
 from certes_broker.broker.intake import Intake
 from certes_broker.broker.janitor import Janitor, Retention
 from certes_broker.broker.kept_events import KeptEvents
@@ -41,6 +42,7 @@ from certes_broker.ports.engine import Engine, Settings
 from certes_broker.ports.sender import Sender
 from certes_broker.schemas.compiling.compiler import SchemaCompiler
 from certes_broker.schemas.events import EventReader
+from certes_broker.schemas.filters.filters import Filters
 from certes_broker.schemas.json_events import EventDocuments
 from certes_broker.schemas.registry import Registry
 from certes_broker.schemas.worker.answers import Answers
@@ -118,6 +120,7 @@ class Broker:
         )
         self.discovery = Discovery(ports.sender, clock)
         self.kept_events = KeptEvents(engine.journal, names)
+        self.filters = router.filtering.filters
         self._router = router
         self._settler = Settler(engine.cursors, clock, lambda: router.position)
         self._catch_up = CatchUp(engine.journal, names, clock, router)
@@ -152,7 +155,8 @@ class Broker:
     async def running(cls, ports: Ports, registry: Registry, settings: BrokerSettings) -> AsyncIterator[Broker]:
         """Starts a broker; leaving stops it, after `drain` without losing anything, otherwise as a crash would."""
         names = EventNames(await _name_key(ports.engine.settings))
-        router = Router(ports.engine.journal, names, await ports.engine.cursors.watermark())
+        filtering = Filtering(Filters(registry), ports.clock)
+        router = Router(ports.engine.journal, names, await ports.engine.cursors.watermark(), filtering)
         async with asyncio.TaskGroup() as tasks:
             undisturbed = Undisturbed(tasks)
             broker = cls(ports, registry, settings, _Footing(router, names, undisturbed))

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from certes_broker.broker.filtering import Filtering
 from certes_broker.broker.items import Item
 from certes_broker.domain.cursor import Cursor
 from certes_broker.domain.cursor_state import CursorChange
@@ -58,6 +59,8 @@ class Attendants:
     """Something must become durable."""
     read: Callable[[Lane], None]
     """The journal must be read, for what comes next or for what is due again."""
+    filtering: Filtering
+    """Says which events pass a filter."""
 
 
 class Lane:
@@ -165,7 +168,9 @@ class Lane:
             self._alone = RoutingTable(remembered_keys=1000, remembered_types=1000)
             self._alone.put(self.subscription.interest_of(None))
         event = item.entry.event
-        return bool(self._alone.match(event.type, event.subscriber, event.options))
+        if not self._alone.match(event.type, event.subscriber, event.options):
+            return False
+        return not self.subscription.filter or self._attendants.filtering.about(event).passes(self.subscription)
 
     def fall_behind(self, through: Position) -> None:
         """Takes no more from the router, which has routed everything up to `through`."""

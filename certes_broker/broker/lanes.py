@@ -44,7 +44,7 @@ class Lanes:
         self._settler = settler
         self._catch_up = catch_up
         self._holder = secrets.token_hex(8)
-        self._attendants = Attendants(clock, settler.settle, catch_up.read_for)
+        self._attendants = Attendants(clock, settler.settle, catch_up.read_for, router.filtering)
         self._awake: dict[str, Lane] = {}
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
 

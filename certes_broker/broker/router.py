@@ -7,13 +7,14 @@ tail. Routing a commit is one synchronous step: whoever looks sees all of it or 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
+from certes_broker.broker.filtering import Filtering
 from certes_broker.broker.items import Item
 from certes_broker.broker.lane import Lane
 from certes_broker.broker.names import EventNames
-from certes_broker.domain.events import Entry, Position
+from certes_broker.domain.events import AcceptedEvent, Entry, Position
 from certes_broker.domain.matching import RoutingTable
 from certes_broker.ports.engine import Journal
 
@@ -24,9 +25,10 @@ _PAGE_BYTES: Final = 8 * 1024 * 1024
 class Router:
     """Takes committed events to lanes."""
 
-    def __init__(self, journal: Journal, names: EventNames, position: Position) -> None:
+    def __init__(self, journal: Journal, names: EventNames, position: Position, filtering: Filtering) -> None:
         self.position = position
         """Everything at or below has been routed."""
+        self.filtering: Final = filtering
         self._journal = journal
         self._names = names
         self._table: RoutingTable[Lane] = RoutingTable()
@@ -57,12 +59,14 @@ class Router:
     def route(self, entries: Sequence[Entry]) -> None:
         """Routes one batch of consecutive entries. Entries that were routed before are left out."""
         match = self._table.match
+        has_filters = self._table.has_filters
         found: list[tuple[Entry, Sequence[Lane]]] = []
         for entry in entries:
             if entry.position <= self.position:
                 continue
             event = entry.event
-            lanes = match(event.type, event.subscriber, event.options)
+            passes = self._asking(event) if has_filters else None
+            lanes = match(event.type, event.subscriber, event.options, passes)
             if lanes:
                 found.append((entry, lanes))
         through = max(self.position, entries[-1].position)
@@ -76,3 +80,8 @@ class Router:
         self.position = through
         for lane in touched:
             lane.routed(through)
+
+    def _asking(self, event: AcceptedEvent) -> Callable[[Lane], bool]:
+        """Returns what asks lanes' filters about an event; those that are behind will ask when they read it."""
+        question = self.filtering.about(event)
+        return lambda lane: lane.live and question.passes(lane.subscription)

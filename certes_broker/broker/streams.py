@@ -59,13 +59,18 @@ class Streams:
             return self._begin(lane, limits)
 
     async def open_ephemeral(
-        self, subscriber: str, selectors: tuple[Selector, ...], start: SeekPoint | None, limits: StreamLimits
+        self,
+        subscriber: str,
+        selectors: tuple[Selector, ...],
+        start: SeekPoint | None,
+        limits: StreamLimits,
+        filter_text: str = "",
     ) -> Stream:
         """Opens a stream on a subscription that is made for it and forgotten with it."""
         now = self._clock.now()
         position = await self._kept_events.position_of(SeekEnd() if start is None else start)
         name = SubscriptionName(subscriber, f"~{secrets.token_hex(8)}")
-        subscription = Subscription(name, selectors, StreamDelivery(), position, now, now)
+        subscription = Subscription(name, selectors, StreamDelivery(), position, now, now, filter=filter_text)
         return self._begin(self._lanes.ephemeral(subscription), limits)
 
     def _begin(self, lane: Lane, limits: StreamLimits) -> Stream:

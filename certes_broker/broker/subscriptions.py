@@ -359,7 +359,7 @@ _CLOSINGS: Final = {
 
 def _differ(one: Subscription, other: Subscription) -> bool:
     """Whether two states of a subscription want different events."""
-    return (one.selectors, one.scope) != (other.selectors, other.scope)
+    return (one.selectors, one.filter, one.scope) != (other.selectors, other.filter, other.scope)
 
 
 def _new_secret() -> StoredSecret:

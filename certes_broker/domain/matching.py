@@ -3,8 +3,9 @@
 Theory of operation
 -------------------
 An *interest* is what matching knows of a subscription: whose it is and its selectors. An event matches an interest if
-its audience does and one of the selectors does; `Interest.accepts` says exactly that, and is the definition.
-`RoutingTable` gives the same answer for all interests at once without asking each of them.
+its audience does, one of the selectors does, and it passes the filter if there is one; `Interest.accepts` says exactly
+that, and is the definition. `RoutingTable` gives the same answer for all interests at once without asking each of them.
+What a filter means is for the caller to say: here it is a text, asked about last, since it costs more than all else.
 
 1. Interests are shelved by the text of their patterns. Interests are many, but distinct patterns are few, since there
    are only so many event types. A literal pattern is found by the event type's text; only patterns with wildcards, and
@@ -15,7 +16,7 @@ its audience does and one of the selectors does; `Interest.accepts` says exactly
    each *set of option names* that somebody on the shelf wants, for the event's values of these names. Such sets are few
    (the empty one, `repo`, `org`, …), however many values there are, and no choice of values makes any of them slow.
 3. What depends on event type and audience alone, the keys that want no options, is remembered as a *route*; an event
-   without options is answered by one look-up. Any change of interests forgets all routes. A route is rebuilt from the
+   without options is answered by one look-up. Of what was found, those with a filter are asked about. Any change of interests forgets all routes. A route is rebuilt from the
    shelves when it is needed again, at a cost in proportion to its own length, not to the number of interests.
 
 So cost follows from how many an event reaches and not from how many there are. Remembered routes are bounded by the
@@ -28,7 +29,7 @@ The table is not safe for threads and need not be: nothing here waits.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, unique
 from typing import Final, Generic, TypeVar
@@ -59,12 +60,25 @@ class Interest(Generic[K]):
     subscriber: str
     selectors: tuple[Selector, ...]
     all_subscribers: bool = False
+    filter: str = ""
+    """What must be true of an event besides; empty if nothing."""
 
-    def accepts(self, event_type: EventType, subscriber: str | None, options: Mapping[str, str]) -> bool:
-        """Says whether an event matches: its type, the subscriber it is for (None for everyone) and its options."""
+    def accepts(
+        self,
+        event_type: EventType,
+        subscriber: str | None,
+        options: Mapping[str, str],
+        passes: Callable[[str], bool],
+    ) -> bool:
+        """Says whether an event matches: its type, the subscriber it is for (None for everyone) and its options.
+
+        `passes` says whether the event passes a filter.
+        """
         if not (self.all_subscribers or subscriber is None or subscriber == self.subscriber):
             return False
-        return any(selector.accepts(event_type, options) for selector in self.selectors)
+        if not any(selector.accepts(event_type, options) for selector in self.selectors):
+            return False
+        return not self.filter or passes(self.filter)
 
 
 class RoutingTable(Generic[K]):
@@ -78,6 +92,8 @@ class RoutingTable(Generic[K]):
         """
         self._interests: dict[K, Interest[K]] = {}
         self._ordinals: dict[K, int] = {}
+        self._filtered: set[K] = set()
+        """The keys of interests with a filter."""
         self._next_ordinal = 0
         self._literals: dict[str, _Shelf[K]] = {}
         self._wildcards: dict[str, dict[str, _Shelf[K]]] = {}
@@ -100,6 +116,8 @@ class RoutingTable(Generic[K]):
             self._ordinals[interest.key] = self._next_ordinal
             self._next_ordinal += 1
         self._interests[interest.key] = interest
+        if interest.filter:
+            self._filtered.add(interest.key)
         for selector in interest.selectors:
             self._shelf(selector.pattern).add(interest, selector.options)
         self._routes.clear()
@@ -113,12 +131,20 @@ class RoutingTable(Generic[K]):
         del self._ordinals[key]
         self._routes.clear()
 
-    def match(self, type_text: str, subscriber: str | None, options: Options) -> Sequence[K]:
+    @property
+    def has_filters(self) -> bool:
+        """Whether any interest has a filter."""
+        return bool(self._filtered)
+
+    def match(
+        self, type_text: str, subscriber: str | None, options: Options, passes: Callable[[K], bool] | None = None
+    ) -> Sequence[K]:
         """Returns the keys of all interests that accept an event, each once.
 
-        `type_text` is the canonical text of its type, `subscriber` None if it is for everyone. The order is stable:
-        first the keys that want no options, then those that do, each in the order in which they were first put. The
-        result is not changed by later calls.
+        `type_text` is the canonical text of its type, `subscriber` None if it is for everyone. `passes` says whether the
+        event passes the filter of an interest that accepts it but for that; without it, it passes all. The order is
+        stable: first the keys that want no options, then those that do, each in the order in which they were first put.
+        The result is not changed by later calls.
 
         Raises `Invalid` / `MALFORMED_URI` if `type_text` is no event URI.
         """
@@ -126,17 +152,22 @@ class RoutingTable(Generic[K]):
         if route is None:
             route = self._resolve(type_text, subscriber)
             self._routes.remember((type_text, subscriber), route)
+        keys: Sequence[K] = route.keys
+        if route.is_filtered and passes is not None:
+            keys = [key for key in keys if key not in self._filtered or passes(key)]
         if not options or not route.conditions:
-            return route.keys
+            return keys
         given = dict(options)
         found: dict[K, None] = {}
         for condition in route.conditions:
             condition.find(given, found)
         # Not `found.keys() - route.unconditional`, which would walk through all of the latter.
         further = [key for key in found if key not in route.unconditional]
+        if passes is not None:
+            further = [key for key in further if key not in self._filtered or passes(key)]
         if not further:
-            return route.keys
-        return (*route.keys, *sorted(further, key=self._ordinals.__getitem__))
+            return keys
+        return (*keys, *sorted(further, key=self._ordinals.__getitem__))
 
     def _shelf(self, pattern: TypePattern) -> _Shelf[K]:
         shelves = self._literals if pattern.is_literal else self._wildcards.setdefault(pattern.domain, {})
@@ -147,6 +178,7 @@ class RoutingTable(Generic[K]):
         return shelf
 
     def _unshelve(self, interest: Interest[K]) -> None:
+        self._filtered.discard(interest.key)
         for selector in dict.fromkeys(interest.selectors):
             shelf = self._shelf(selector.pattern)
             shelf.discard(interest, selector.options)
@@ -192,7 +224,12 @@ class RoutingTable(Generic[K]):
                     _Condition(shelf, audience, names) for names in shelf.wanted_names.get(audience, ()) if names
                 )
         keys = tuple(sorted(unconditional, key=self._ordinals.__getitem__))
-        return _Route(keys, frozenset(unconditional) if conditions else frozenset(), tuple(conditions))
+        return _Route(
+            keys,
+            frozenset(unconditional) if conditions else frozenset(),
+            tuple(conditions),
+            is_filtered=not self._filtered.isdisjoint(keys),
+        )
 
 
 @unique
@@ -270,12 +307,14 @@ class _Condition(Generic[K]):
 class _Route(Generic[K]):
     """What can be said of an event by its type and audience alone.
 
-    `unconditional` is the set of `keys`, kept only where there are `conditions` to subtract it from.
+    `unconditional` is the set of `keys`, kept only where there are `conditions` to subtract it from. `is_filtered` says
+    whether any of `keys` has a filter.
     """
 
     keys: tuple[K, ...]
     unconditional: frozenset[K]
     conditions: tuple[_Condition[K], ...]
+    is_filtered: bool
 
     @property
     def weight(self) -> int:

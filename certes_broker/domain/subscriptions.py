@@ -88,7 +88,8 @@ class Subscription:
 
     `start` is the position after which it was created: its cursor's floor until there is a cursor. `revision` is that of
     its settings document, 0 before it is stored. `etag` changes with every change of the settings, and says nothing else:
-    revisions count everybody's changes. `retry_policy` None means the broker's default.
+    revisions count everybody's changes. `retry_policy` None means the broker's default. `filter` is a CEL expression, empty if
+    there is none.
     """
 
     name: SubscriptionName
@@ -98,6 +99,7 @@ class Subscription:
     create_time: Micros
     update_time: Micros
     scope: Scope = Scope.OWN
+    filter: str = ""
     retry_policy: RetryPolicy | None = None
     state: State = State.ACTIVE
     state_reason: str = ""
@@ -113,7 +115,7 @@ class Subscription:
 
     def interest_of(self, key: K) -> Interest[K]:
         """Returns what it wants, for matching, under a key of the caller's."""
-        return Interest(key, self.name.subscriber, self.selectors, self.scope is Scope.ALL_SUBSCRIBERS)
+        return Interest(key, self.name.subscriber, self.selectors, self.scope is Scope.ALL_SUBSCRIBERS, self.filter)
 
 
 def revise(

@@ -16,7 +16,7 @@ from certes_broker.gateway.convert.events import kept_event_answer, kept_page_an
 from certes_broker.gateway.convert.lists import read_page_size, read_parent
 from certes_broker.gateway.convert.names import read_subscription_name
 from certes_broker.gateway.convert.seeking import read_seek_target
-from certes_broker.gateway.convert.selectors import read_selectors
+from certes_broker.gateway.convert.selectors import read_filter, read_selectors
 from certes_broker.gateway.convert.settlement import read_settlement
 from certes_broker.gateway.convert.times import read_time
 from certes_broker.gateway.faults import Faults
@@ -122,12 +122,14 @@ class _EventService:
         subscriber = ""
         with faults.at("ephemeral.parent"):
             subscriber = parse_subscriber_name(wanted.parent).subscriber
-        if wanted.filter:
-            faults.not_built("ephemeral.filter")
         selectors = read_selectors(faults, "ephemeral.selectors", wanted.selectors, self.broker.registry.check_selector)
+        filter_text = read_filter(faults, "ephemeral.filter", wanted.filter)
+        if filter_text:
+            with faults.at("ephemeral.filter"):
+                await self.broker.filters.check(filter_text, [selector.pattern for selector in selectors])
         start = read_seek_target(faults, "ephemeral.start", wanted.start) if wanted.HasField("start") else None
         faults.check()
-        return await self.broker.streams.open_ephemeral(subscriber, selectors, start, limits)
+        return await self.broker.streams.open_ephemeral(subscriber, selectors, start, limits, filter_text)
 
 
 _ACKNOWLEDGED: Final = pb.AcknowledgeResponse()

@@ -11,6 +11,8 @@ MAXIMUM_EVENTS: Final = 1_000
 MAXIMUM_SELECTORS: Final = 1_000
 MAXIMUM_OPTIONS: Final = 16
 """Options of one selector."""
+MAXIMUM_FILTER: Final = 4_096
+"""Characters of a filter."""
 MAXIMUM_LABELS: Final = 64
 MAXIMUM_URL_LENGTH: Final = 2_048
 MAXIMUM_ORDINAL_RANGES: Final = 10_000

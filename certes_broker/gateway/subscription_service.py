@@ -17,6 +17,7 @@ from certes_broker.gateway.convert.lists import read_page_size, read_parent
 from certes_broker.gateway.convert.names import read_subscription_name
 from certes_broker.gateway.convert.seeking import read_seek_target
 from certes_broker.gateway.convert.subscriptions import (
+    PATH,
     changed_subscription,
     new_subscription,
     subscription_message,
@@ -66,6 +67,7 @@ class _SubscriptionService:
             faults.required("subscription")
         name = self._name_to_create(faults, request)
         wanted = new_subscription(faults, name, request.subscription, self.broker.registry.check_selector)
+        await self._check_filter(faults, wanted)
         start = read_seek_target(faults, "start", request.start) if request.HasField("start") else None
         faults.check()
         created = await self.broker.subscriptions.create(wanted, start)
@@ -183,21 +185,45 @@ class _SubscriptionService:
         self, name: SubscriptionName, request: pb.UpdateSubscriptionRequest, paths: tuple[str, ...]
     ) -> Subscription:
         given = request.subscription
+        checked: Subscription | None = None
 
         def change(stored: Subscription) -> Subscription:
             faults = Faults()
             merged = merge(paths, given, subscription_message(stored))
             changed = changed_subscription(faults, stored, merged, self.broker.registry.check_selector)
             faults.check()
+            if _needs_check(changed, stored) and (checked is None or _needs_check(changed, checked)):
+                raise _UncheckedError(changed, stored)
             return changed
 
-        return await self.broker.subscriptions.update(
-            name,
-            change,
-            etag=given.etag,
-            generation=given.generation if given.HasField("generation") else None,
-            restore=request.allow_missing,
-        )
+        while True:
+            try:
+                return await self.broker.subscriptions.update(
+                    name,
+                    change,
+                    etag=given.etag,
+                    generation=given.generation if given.HasField("generation") else None,
+                    restore=request.allow_missing,
+                )
+            except _UncheckedError as unchecked:
+                # A change is made in one step, and a filter cannot be checked in one.
+                faults = Faults()
+                await self._check_filter(faults, unchecked.changed, unchecked.stored)
+                faults.check()
+                checked = unchecked.changed
+
+    async def _check_filter(self, faults: Faults, wanted: Subscription, stored: Subscription | None = None) -> None:
+        """Notes a filter that does not fit what is selected.
+
+        What is `stored` is not checked again: a schema may have changed since, and who renames a label must not be held up
+        by it.
+        """
+        if not wanted.filter:
+            return
+        known = stored.selectors if stored is not None and stored.filter == wanted.filter else ()
+        patterns = [selector.pattern for selector in wanted.selectors if selector not in known]
+        with faults.at(f"{PATH}.filter"):
+            await self.broker.filters.check(wanted.filter, patterns)
 
     async def _create_missing(
         self, name: SubscriptionName, request: pb.UpdateSubscriptionRequest, paths: tuple[str, ...]
@@ -211,12 +237,28 @@ class _SubscriptionService:
             )
         faults = Faults()
         wanted = new_subscription(faults, name, given, self.broker.registry.check_selector)
+        await self._check_filter(faults, wanted)
         faults.check()
         try:
             return await self.broker.subscriptions.create(wanted, None)
         except AlreadyExists:
             # Another replica of the same application was a moment faster.
             return await self._change(name, request, paths)
+
+
+class _UncheckedError(Exception):
+    """A subscription would have a filter that was not checked yet."""
+
+    def __init__(self, changed: Subscription, stored: Subscription) -> None:
+        self.changed = changed
+        self.stored = stored
+
+
+def _needs_check(changed: Subscription, known: Subscription) -> bool:
+    """Whether the filter of a subscription must be checked, if that of a known one need not."""
+    if not changed.filter:
+        return False
+    return changed.filter != known.filter or not set(changed.selectors) <= set(known.selectors)
 
 
 _OVERLAP: Final = Bounds(0.0, 30 * DAY)

@@ -164,13 +164,10 @@ def test_all_that_is_wrong_with_a_subscription_is_said_at_once(caller: Caller) -
 
 
 def test_what_is_not_built_is_refused_and_never_passed_over(caller: Caller) -> None:
-    refusal = refused(lambda: caller.create(filter="event.id == 'a'", priority=1))
+    webhook = {"url": "https://example.com/", "headers": {"a": "b"}}
+    refusal = refused(lambda: caller.create(webhook=webhook, priority=1))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_BUILT")
-    assert refusal.fields == ["subscription.filter", "subscription.priority"]
-    request = pb.SubscribeRequest(ephemeral={"parent": caller.parent, "selectors": [{"pattern": PUSH}], "filter": "x"})
-    refusal = refused(lambda: caller.events.Subscribe(request, timeout=TIMEOUT))
-    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_BUILT")
-    assert refusal.fields == ["ephemeral.filter"]
+    assert refusal.fields == ["subscription.priority", "subscription.webhook.headers"]
 
 
 def test_a_page_token_of_another_list_is_refused(caller: Caller) -> None:

@@ -1,14 +1,15 @@
-"""Selectors of subscriptions, stored and ephemeral."""
+"""Selectors and filters of subscriptions, stored and ephemeral."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from certes.v1 import subscription_pb2 as pb
+from certes_broker.domain.errors import Reason
 from certes_broker.domain.matching import Selector
 from certes_broker.domain.uris import TypePattern, parse_pattern
 from certes_broker.gateway.faults import Faults
-from certes_broker.gateway.limits import MAXIMUM_OPTIONS, MAXIMUM_SELECTORS
+from certes_broker.gateway.limits import MAXIMUM_FILTER, MAXIMUM_OPTIONS, MAXIMUM_SELECTORS
 
 CheckSelector = Callable[[TypePattern, Mapping[str, str]], None]
 """Raises `Invalid` (UNKNOWN_OPTION) if no type that the pattern matches declares one of the options."""
@@ -41,6 +42,15 @@ def read_selectors(
             with faults.at(f"{path}[{index}].options"):
                 check(selector.pattern, dict(selector.options))
     return tuple(selectors)
+
+
+def read_filter(faults: Faults, path: str, text: str) -> str:
+    """Returns a filter, which has yet to be checked against schemas; empty if there is none, or it is at fault."""
+    if len(text) > MAXIMUM_FILTER:
+        description = f"has {len(text)} characters; {MAXIMUM_FILTER} are allowed"
+        faults.add(Reason.FILTER_INVALID, path, description, limit=str(MAXIMUM_FILTER))
+        return ""
+    return text
 
 
 def selector_message(selector: Selector) -> pb.Selector:

@@ -20,7 +20,7 @@ from certes_broker.domain.subscriptions import (
 )
 from certes_broker.gateway.convert.labels import read_labels
 from certes_broker.gateway.convert.retry import read_retry_policy, retry_policy_message
-from certes_broker.gateway.convert.selectors import CheckSelector, read_selectors, selector_message
+from certes_broker.gateway.convert.selectors import CheckSelector, read_filter, read_selectors, selector_message
 from certes_broker.gateway.convert.times import Bounds, duration, read_duration, timestamp
 from certes_broker.gateway.convert.webhooks import read_webhook, webhook_message
 from certes_broker.gateway.faults import Faults
@@ -35,7 +35,8 @@ def new_subscription(
 ) -> Subscription:
     """Returns the subscription that a message describes, not yet stored. Faults are noted, values stand in for them.
 
-    What only the broker says (`state`, times, …) is passed over, so that what was read can be sent back.
+    What only the broker says (`state`, times, …) is passed over, so that what was read can be sent back. Whether its filter
+    fits its selectors is for the caller to check, since that takes longer than a moment.
     """
     never = Micros(0)
     blank = Subscription(name, (), StreamDelivery(), start=BEGINNING, create_time=never, update_time=never)
@@ -45,7 +46,10 @@ def new_subscription(
 def changed_subscription(
     faults: Faults, stored: Subscription, message: pb.Subscription, check: CheckSelector
 ) -> Subscription:
-    """Returns a stored subscription with all its settings as a message has them, its secrets if that brings none."""
+    """Returns a stored subscription with all its settings as a message has them, its secrets if that brings none.
+
+    Its filter is as unchecked as that of a new one.
+    """
     kind = message.WhichOneof("delivery")
     if kind is not None and (kind == "webhook") is not stored.is_webhook:
         stored_kind = "webhook" if stored.is_webhook else "stream"
@@ -59,6 +63,7 @@ def subscription_message(subscription: Subscription) -> pb.Subscription:
     message = pb.Subscription(
         name=subscription.name.text,
         selectors=[selector_message(selector) for selector in subscription.selectors],
+        filter=subscription.filter,
         scope=_SCOPES_OUT[subscription.scope],
         state=_STATES_OUT[subscription.state],
         generation=subscription.generation,
@@ -104,8 +109,6 @@ _ACK_DEADLINE: Final = Bounds(SECOND, HOUR)
 def _with_settings(
     faults: Faults, subscription: Subscription, message: pb.Subscription, check: CheckSelector
 ) -> Subscription:
-    if message.filter:
-        faults.not_built(f"{PATH}.filter")
     if message.HasField("priority"):
         faults.not_built(f"{PATH}.priority")
     scope = _SCOPES.get(message.scope)
@@ -119,6 +122,7 @@ def _with_settings(
         selectors=read_selectors(faults, f"{PATH}.selectors", message.selectors, check, subscription.selectors),
         delivery=_read_delivery(faults, message, subscription.delivery),
         scope=scope or Scope.OWN,
+        filter=read_filter(faults, f"{PATH}.filter", message.filter),
         retry_policy=policy,
         generation=message.generation if message.HasField("generation") else None,
         labels=read_labels(faults, f"{PATH}.labels", message.labels),

@@ -25,13 +25,13 @@ interests = st.builds(
     st.sampled_from(SUBSCRIBERS),
     st.lists(selectors, max_size=4).map(tuple),
     st.booleans(),
+    st.sampled_from(["", "", "short", "long"]),
 )
 
 
-def interest(key, subscriber="ann", pattern=PUSH, all_subscribers=False, **wanted):
-    return Interest(
-        key, subscriber, (Selector(parse_pattern(pattern), tuple(sorted(wanted.items()))),), all_subscribers
-    )
+def interest(key, subscriber="ann", pattern=PUSH, all_subscribers=False, filter_text="", **wanted):
+    selector = Selector(parse_pattern(pattern), tuple(sorted(wanted.items())))
+    return Interest(key, subscriber, (selector,), all_subscribers, filter_text)
 
 
 def table_of(*interests):
@@ -60,20 +60,42 @@ class RoutingMachine(RuleBasedStateMachine):
         self.table.remove(key)
         self.interests.pop(key, None)
 
-    @rule(type_text=st.sampled_from(TYPES), subscriber=st.sampled_from((None, *SUBSCRIBERS, "carl")), options=options)
-    def match(self, type_text, subscriber, options):
-        found = self.table.match(type_text, subscriber, options)
-        wanted = [
-            key
-            for key, interest in self.interests.items()
-            if interest.accepts(parse_event_type(type_text), subscriber, dict(options))
-        ]
-        assert sorted(found) == sorted(wanted)
-        assert tuple(found) == tuple(self.table.match(type_text, subscriber, options))
+    @rule(
+        type_text=st.sampled_from(TYPES),
+        subscriber=st.sampled_from((None, *SUBSCRIBERS, "carl")),
+        options=options,
+        passing=st.sets(st.sampled_from(["short", "long"])),
+    )
+    def match(self, type_text, subscriber, options, passing):
+        asked = []
+
+        def passes(key):
+            asked.append(key)
+            return self.interests[key].filter in passing
+
+        def accepting(passes):
+            event_type = parse_event_type(type_text)
+            return sorted(
+                key
+                for key, interest in self.interests.items()
+                if interest.accepts(event_type, subscriber, dict(options), passes)
+            )
+
+        found = self.table.match(type_text, subscriber, options, passes)
+        assert sorted(found) == accepting(passing.__contains__)
+        assert tuple(found) == tuple(self.table.match(type_text, subscriber, options, passes))
+        # Only those are asked about that match but for their filters, and each but once.
+        everything = accepting(lambda _: True)
+        assert sorted(asked) == sorted(2 * [key for key in everything if self.interests[key].filter])
+        assert sorted(self.table.match(type_text, subscriber, options)) == everything
 
     @invariant()
     def the_table_is_as_long_as_there_are_interests(self):
         assert len(self.table) == len(self.interests)
+
+    @invariant()
+    def the_table_knows_whether_there_are_filters(self):
+        assert self.table.has_filters == any(interest.filter for interest in self.interests.values())
 
 
 TestTheTableAnswersAsIfEveryInterestWereAsked = RoutingMachine.TestCase
@@ -91,7 +113,7 @@ def test_an_emptied_table_keeps_nothing(interests, type_text, options):
         table.remove(key)
     assert len(table) == 0
     assert table.match(type_text, None, options) == ()
-    assert (table._literals, table._wildcards, table._ordinals) == ({}, {}, {})
+    assert (table._literals, table._wildcards, table._ordinals, table._filtered) == ({}, {}, {}, set())
 
 
 def test_an_event_for_a_subscriber_reaches_that_subscriber_and_those_who_get_all():
@@ -143,6 +165,29 @@ def test_a_change_is_seen_by_the_next_event_and_not_by_an_earlier_answer():
     table.put(interest("a", repo="r"))
     assert before == ("a",)
     assert table.match(PUSH, "ann", ()) == ("b",)
+
+
+def test_a_filter_is_asked_about_after_all_else_and_keeps_the_order():
+    table = table_of(
+        interest("a", filter_text="x"), interest("b"), interest("c", repo="r", filter_text="y"), interest("d", "bob")
+    )
+    asked = []
+
+    def passes(key):
+        asked.append(key)
+        return key == "c"
+
+    assert tuple(table.match(PUSH, "ann", (("repo", "r"),), passes)) == ("b", "c")
+    assert asked == ["a", "c"]
+
+
+def test_a_changed_filter_is_seen_by_the_next_event():
+    table = table_of(interest("a"))
+    assert table.match(PUSH, "ann", (), lambda _: False) == ("a",)
+    table.put(interest("a", filter_text="x"))
+    assert tuple(table.match(PUSH, "ann", (), lambda _: False)) == ()
+    table.put(interest("a"))
+    assert table.match(PUSH, "ann", (), lambda _: False) == ("a",)
 
 
 def test_removing_an_unknown_key_changes_nothing():
