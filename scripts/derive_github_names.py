@@ -28,6 +28,12 @@ TYPES: Final = {
     # A text, or the seconds since 1970.
     "Installation.created_at": ANY,
     "Installation.updated_at": ANY,
+    "Project.created_at": ANY,
+    "Project.updated_at": ANY,
+    "ProjectCard.created_at": ANY,
+    "ProjectCard.updated_at": ANY,
+    "ProjectColumn.created_at": ANY,
+    "ProjectColumn.updated_at": ANY,
     "Repository.created_at": ANY,
     "Repository.pushed_at": ANY,
     # The words of other package managers, which change as those do.
@@ -43,15 +49,16 @@ TYPES: Final = {
     "ProjectsV2FieldValueChange.to": ANY,
     # What a rule of a ruleset is set to depends on the rule.
     "RulesetRule.parameters": FREE,
-    # The REST API's forms, which no webhook sends.
+    # A handle, or the object of the REST API.
+    "Repository.organization": ANY,
+    # A form of the REST API, which no webhook sends.
     "Issue.labels": "repeated Label",
-    "Repository.organization": "string",
     # Only ever seen null, but said by the documentation.
     "CodeScanningAlert.fixed_at": "string",
     "InstallationTargetAccount.description": "string",
     "InstallationTargetAccount.website_url": "string",
-    # A number or a text in the OpenAPI document; GitHub has sent texts only.
-    "HookConfig.insecure_ssl": "string",
+    # A text or a number, as whoever set the webhook up wrote it.
+    "HookConfig.insecure_ssl": ANY,
 }
 """The types that are not what was seen, by `<message>.<key>`."""
 

@@ -84,10 +84,15 @@ as `X-GitHub-Event`. A source with the provider `github` takes them in; see [Sou
   payload has.
 * **Numbers**: ids, sizes and prices are 64 bits wide, what is counted 32. Times are texts in RFC 3339.
 * **Open sets** of GitHub's, such as states and reasons, are texts, so that a new one needs no new schema.
-* **Mixed** values, such as `repository.created_at` (a text, in push events a number), are a `google.protobuf.Value`.
+* **Mixed** values, such as `repository.created_at` (a text, in push events a number) and `hook.config.insecure_ssl`, are a
+  `google.protobuf.Value`.
 * **Free** objects are a `google.protobuf.Struct` (`client_payload`, `inputs`, `custom_properties`) or a map (`permissions`).
   Their numbers are doubles: whole ones are exact up to 2^53.
-* **New keys**, which GitHub adds at any time, are left out of the message until the schema knows them, and reported as drift."""
+* **New keys**, which GitHub adds at any time, are left out of the message until the schema knows them, and reported as drift.
+* **What does not fit** its field is refused with the path, and the whole webhook with it: nothing is guessed. GitHub's OpenAPI
+  document allows two such things that no webhook was ever seen to have: a null among the items of a list, as in
+  `assignees: [null]`, and an issue's label as a text, which is a form of the REST API. A source that keeps what it refuses
+  (`--keep-rejected`) loses neither."""
 
 _LEFT_OUT: Final = """\
 The body as it came is kept with the event, and `ORIGINAL` delivery hands on its very bytes, so nothing is lost. Of the values

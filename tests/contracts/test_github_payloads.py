@@ -11,6 +11,7 @@ from typing import Any, Final
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+from certes_broker.domain.errors import Invalid, Reason
 from certes_broker.schemas.catalogue import community_versions
 from certes_broker.schemas.event_schema import EventSchema
 from certes_broker.schemas.registry import Registry
@@ -311,11 +312,35 @@ def test_a_team_among_the_requested_reviewers_is_kept() -> None:
         pytest.param(
             "repository", {"repository": {"custom_properties": {"tier": None}}}, id="a property without value"
         ),
+        pytest.param("push", {"repository": {"organization": "acme"}}, id="a repository's organization is a handle"),
+        pytest.param(
+            "security_and_analysis",
+            {"repository": {"organization": {"login": "acme", "id": BIG - 1}}},
+            id="a repository's organization is an object",
+        ),
+        pytest.param("ping", {"hook": {"config": {"insecure_ssl": "0"}}}, id="a webhook's setting is a text"),
+        pytest.param("ping", {"hook": {"config": {"insecure_ssl": 0}}}, id="a webhook's setting is a number"),
+        pytest.param("project", {"project": {"created_at": 1483567089}}, id="a project's time in seconds"),
+        pytest.param("project_card", {"project_card": {"updated_at": 1483569391}}, id="a card's time in seconds"),
+        pytest.param("project_column", {"project_column": {"created_at": 1483569138}}, id="a column's time in seconds"),
     ],
 )
 def test_what_github_leaves_free_is_kept_as_it_came(event: str, payload: dict[str, Any]) -> None:
     document = told(schema_of(event), payload)
     assert [path for path in lost(payload, document) if path != "issue.number"] == []
+
+
+@pytest.mark.parametrize(
+    ("issue", "place"),
+    [
+        pytest.param({"assignees": [None]}, "issue.assignees[0]", id="null in a list"),
+        pytest.param({"labels": ["bug"]}, "issue.labels[0]", id="a label as a text"),
+    ],
+)
+def test_what_the_reference_says_is_refused_is_refused_with_its_path(issue: dict[str, Any], place: str) -> None:
+    with pytest.raises(Invalid) as refusal:
+        schema_of("issues").from_json({"issue": issue})
+    assert (refusal.value.reason, refusal.value.violations[0].field) == (Reason.DATA_MALFORMED, place)
 
 
 # The payloads of the demo, which are written for it.

@@ -12,6 +12,7 @@ import (
 	_ "github.com/hookactions/certes-sdk/go/gen/certes/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -287,8 +288,9 @@ type HookConfig struct {
 	Secret *string `protobuf:"bytes,2,opt,name=secret,proto3,oneof" json:"secret,omitempty"`
 	// Where it is sent.
 	Url *string `protobuf:"bytes,3,opt,name=url,proto3,oneof" json:"url,omitempty"`
-	// Whether the certificate of a TLS server goes unchecked: `0` or `1`.
-	InsecureSsl   *string `protobuf:"bytes,4,opt,name=insecure_ssl,json=insecureSsl,proto3,oneof" json:"insecure_ssl,omitempty"`
+	// Whether the certificate of a TLS server goes unchecked: `0` or `1`, as a string or a number, as whoever set the webhook up
+	// wrote it.
+	InsecureSsl   *structpb.Value `protobuf:"bytes,4,opt,name=insecure_ssl,json=insecureSsl,proto3" json:"insecure_ssl,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -344,11 +346,11 @@ func (x *HookConfig) GetUrl() string {
 	return ""
 }
 
-func (x *HookConfig) GetInsecureSsl() string {
-	if x != nil && x.InsecureSsl != nil {
-		return *x.InsecureSsl
+func (x *HookConfig) GetInsecureSsl() *structpb.Value {
+	if x != nil {
+		return x.InsecureSsl
 	}
-	return ""
+	return nil
 }
 
 // How a webhook answered the last try.
@@ -419,7 +421,7 @@ var File_certes_community_github_v1_ping_event_proto protoreflect.FileDescriptor
 
 const file_certes_community_github_v1_ping_event_proto_rawDesc = "" +
 	"\n" +
-	"+certes/community/github/v1/ping_event.proto\x12\x1acertes.community.github.v1\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/user.proto\x1a\x17certes/v1/options.proto\"\xb7\x03\n" +
+	"+certes/community/github/v1/ping_event.proto\x12\x1acertes.community.github.v1\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/user.proto\x1a\x17certes/v1/options.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xb7\x03\n" +
 	"\tPingEvent\x12\x15\n" +
 	"\x03zen\x18\x01 \x01(\tH\x00R\x03zen\x88\x01\x01\x12\x1c\n" +
 	"\ahook_id\x18\x02 \x01(\x03H\x01R\x06hookId\x88\x01\x01\x124\n" +
@@ -458,17 +460,16 @@ const file_certes_community_github_v1_ping_event_proto_rawDesc = "" +
 	"\x04_urlB\v\n" +
 	"\t_test_urlB\v\n" +
 	"\t_ping_urlB\x11\n" +
-	"\x0f_deliveries_url\"\xc5\x01\n" +
+	"\x0f_deliveries_url\"\xc7\x01\n" +
 	"\n" +
 	"HookConfig\x12&\n" +
 	"\fcontent_type\x18\x01 \x01(\tH\x00R\vcontentType\x88\x01\x01\x12\x1b\n" +
 	"\x06secret\x18\x02 \x01(\tH\x01R\x06secret\x88\x01\x01\x12\x15\n" +
-	"\x03url\x18\x03 \x01(\tH\x02R\x03url\x88\x01\x01\x12&\n" +
-	"\finsecure_ssl\x18\x04 \x01(\tH\x03R\vinsecureSsl\x88\x01\x01B\x0f\n" +
+	"\x03url\x18\x03 \x01(\tH\x02R\x03url\x88\x01\x01\x129\n" +
+	"\finsecure_ssl\x18\x04 \x01(\v2\x16.google.protobuf.ValueR\vinsecureSslB\x0f\n" +
 	"\r_content_typeB\t\n" +
 	"\a_secretB\x06\n" +
-	"\x04_urlB\x0f\n" +
-	"\r_insecure_ssl\"\x83\x01\n" +
+	"\x04_url\"\x83\x01\n" +
 	"\fHookResponse\x12\x17\n" +
 	"\x04code\x18\x01 \x01(\x05H\x00R\x04code\x88\x01\x01\x12\x1b\n" +
 	"\x06status\x18\x02 \x01(\tH\x01R\x06status\x88\x01\x01\x12\x1d\n" +
@@ -494,13 +495,14 @@ func file_certes_community_github_v1_ping_event_proto_rawDescGZIP() []byte {
 
 var file_certes_community_github_v1_ping_event_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_certes_community_github_v1_ping_event_proto_goTypes = []any{
-	(*PingEvent)(nil),    // 0: certes.community.github.v1.PingEvent
-	(*Hook)(nil),         // 1: certes.community.github.v1.Hook
-	(*HookConfig)(nil),   // 2: certes.community.github.v1.HookConfig
-	(*HookResponse)(nil), // 3: certes.community.github.v1.HookResponse
-	(*Repository)(nil),   // 4: certes.community.github.v1.Repository
-	(*User)(nil),         // 5: certes.community.github.v1.User
-	(*Organization)(nil), // 6: certes.community.github.v1.Organization
+	(*PingEvent)(nil),      // 0: certes.community.github.v1.PingEvent
+	(*Hook)(nil),           // 1: certes.community.github.v1.Hook
+	(*HookConfig)(nil),     // 2: certes.community.github.v1.HookConfig
+	(*HookResponse)(nil),   // 3: certes.community.github.v1.HookResponse
+	(*Repository)(nil),     // 4: certes.community.github.v1.Repository
+	(*User)(nil),           // 5: certes.community.github.v1.User
+	(*Organization)(nil),   // 6: certes.community.github.v1.Organization
+	(*structpb.Value)(nil), // 7: google.protobuf.Value
 }
 var file_certes_community_github_v1_ping_event_proto_depIdxs = []int32{
 	1, // 0: certes.community.github.v1.PingEvent.hook:type_name -> certes.community.github.v1.Hook
@@ -509,11 +511,12 @@ var file_certes_community_github_v1_ping_event_proto_depIdxs = []int32{
 	6, // 3: certes.community.github.v1.PingEvent.organization:type_name -> certes.community.github.v1.Organization
 	2, // 4: certes.community.github.v1.Hook.config:type_name -> certes.community.github.v1.HookConfig
 	3, // 5: certes.community.github.v1.Hook.last_response:type_name -> certes.community.github.v1.HookResponse
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	7, // 6: certes.community.github.v1.HookConfig.insecure_ssl:type_name -> google.protobuf.Value
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_certes_community_github_v1_ping_event_proto_init() }

@@ -156,10 +156,11 @@ type ProjectCard struct {
 	Archived *bool `protobuf:"varint,8,opt,name=archived,proto3,oneof" json:"archived,omitempty"`
 	// Who made it.
 	Creator *User `protobuf:"bytes,9,opt,name=creator,proto3" json:"creator,omitempty"`
-	// When the project card was made, in RFC 3339.
-	CreatedAt *string `protobuf:"bytes,10,opt,name=created_at,json=createdAt,proto3,oneof" json:"created_at,omitempty"`
-	// When the project card was last changed, in RFC 3339.
-	UpdatedAt *string `protobuf:"bytes,11,opt,name=updated_at,json=updatedAt,proto3,oneof" json:"updated_at,omitempty"`
+	// When the project card was made: a string in RFC 3339, or a number, the seconds since 1970. GitHub has
+	// sent either, so the field keeps either.
+	CreatedAt *structpb.Value `protobuf:"bytes,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// When the project card was last changed: a string in RFC 3339, or a number, the seconds since 1970.
+	UpdatedAt *structpb.Value `protobuf:"bytes,11,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
 	// The issue or pull request in the REST API. Absent where the card is a note.
 	ContentUrl *string `protobuf:"bytes,12,opt,name=content_url,json=contentUrl,proto3,oneof" json:"content_url,omitempty"`
 	// The number of the card above it. Null where it is the first. With the action `moved` only.
@@ -261,18 +262,18 @@ func (x *ProjectCard) GetCreator() *User {
 	return nil
 }
 
-func (x *ProjectCard) GetCreatedAt() string {
-	if x != nil && x.CreatedAt != nil {
-		return *x.CreatedAt
+func (x *ProjectCard) GetCreatedAt() *structpb.Value {
+	if x != nil {
+		return x.CreatedAt
 	}
-	return ""
+	return nil
 }
 
-func (x *ProjectCard) GetUpdatedAt() string {
-	if x != nil && x.UpdatedAt != nil {
-		return *x.UpdatedAt
+func (x *ProjectCard) GetUpdatedAt() *structpb.Value {
+	if x != nil {
+		return x.UpdatedAt
 	}
-	return ""
+	return nil
 }
 
 func (x *ProjectCard) GetContentUrl() string {
@@ -366,7 +367,7 @@ const file_certes_community_github_v1_project_card_event_proto_rawDesc = "" +
 	"\x04repo\x12\x14repository.full_name\x12\x19\n" +
 	"\x03org\x12\x12organization.login\x12\x10\n" +
 	"\x06action\x12\x06action\x12\x16\n" +
-	"\x06sender\x12\fsender.login\"\xe6\x04\n" +
+	"\x06sender\x12\fsender.login\"\xee\x04\n" +
 	"\vProjectCard\x12\x15\n" +
 	"\x03url\x18\x01 \x01(\tH\x00R\x03url\x88\x01\x01\x12$\n" +
 	"\vproject_url\x18\x02 \x01(\tH\x01R\n" +
@@ -378,14 +379,13 @@ const file_certes_community_github_v1_project_card_event_proto_rawDesc = "" +
 	"\anode_id\x18\x06 \x01(\tH\x05R\x06nodeId\x88\x01\x01\x12\x17\n" +
 	"\x04note\x18\a \x01(\tH\x06R\x04note\x88\x01\x01\x12\x1f\n" +
 	"\barchived\x18\b \x01(\bH\aR\barchived\x88\x01\x01\x12:\n" +
-	"\acreator\x18\t \x01(\v2 .certes.community.github.v1.UserR\acreator\x12\"\n" +
+	"\acreator\x18\t \x01(\v2 .certes.community.github.v1.UserR\acreator\x125\n" +
 	"\n" +
 	"created_at\x18\n" +
-	" \x01(\tH\bR\tcreatedAt\x88\x01\x01\x12\"\n" +
+	" \x01(\v2\x16.google.protobuf.ValueR\tcreatedAt\x125\n" +
 	"\n" +
-	"updated_at\x18\v \x01(\tH\tR\tupdatedAt\x88\x01\x01\x12$\n" +
-	"\vcontent_url\x18\f \x01(\tH\n" +
-	"R\n" +
+	"updated_at\x18\v \x01(\v2\x16.google.protobuf.ValueR\tupdatedAt\x12$\n" +
+	"\vcontent_url\x18\f \x01(\tH\bR\n" +
 	"contentUrl\x88\x01\x01\x121\n" +
 	"\bafter_id\x18\r \x01(\v2\x16.google.protobuf.ValueR\aafterIdB\x06\n" +
 	"\x04_urlB\x0e\n" +
@@ -397,9 +397,7 @@ const file_certes_community_github_v1_project_card_event_proto_rawDesc = "" +
 	"\n" +
 	"\b_node_idB\a\n" +
 	"\x05_noteB\v\n" +
-	"\t_archivedB\r\n" +
-	"\v_created_atB\r\n" +
-	"\v_updated_atB\x0e\n" +
+	"\t_archivedB\x0e\n" +
 	"\f_content_url\"\x97\x01\n" +
 	"\x12ProjectCardChanges\x12E\n" +
 	"\tcolumn_id\x18\x01 \x01(\v2(.certes.community.github.v1.NumberChangeR\bcolumnId\x12:\n" +
@@ -442,14 +440,16 @@ var file_certes_community_github_v1_project_card_event_proto_depIdxs = []int32{
 	2,  // 5: certes.community.github.v1.ProjectCardEvent.changes:type_name -> certes.community.github.v1.ProjectCardChanges
 	7,  // 6: certes.community.github.v1.ProjectCardEvent.enterprise:type_name -> certes.community.github.v1.Enterprise
 	4,  // 7: certes.community.github.v1.ProjectCard.creator:type_name -> certes.community.github.v1.User
-	8,  // 8: certes.community.github.v1.ProjectCard.after_id:type_name -> google.protobuf.Value
-	9,  // 9: certes.community.github.v1.ProjectCardChanges.column_id:type_name -> certes.community.github.v1.NumberChange
-	10, // 10: certes.community.github.v1.ProjectCardChanges.note:type_name -> certes.community.github.v1.TextChange
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	8,  // 8: certes.community.github.v1.ProjectCard.created_at:type_name -> google.protobuf.Value
+	8,  // 9: certes.community.github.v1.ProjectCard.updated_at:type_name -> google.protobuf.Value
+	8,  // 10: certes.community.github.v1.ProjectCard.after_id:type_name -> google.protobuf.Value
+	9,  // 11: certes.community.github.v1.ProjectCardChanges.column_id:type_name -> certes.community.github.v1.NumberChange
+	10, // 12: certes.community.github.v1.ProjectCardChanges.note:type_name -> certes.community.github.v1.TextChange
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_certes_community_github_v1_project_card_event_proto_init() }

@@ -12,6 +12,7 @@ import (
 	_ "github.com/hookactions/certes-sdk/go/gen/certes/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -148,10 +149,11 @@ type ProjectColumn struct {
 	NodeId *string `protobuf:"bytes,5,opt,name=node_id,json=nodeId,proto3,oneof" json:"node_id,omitempty"`
 	// The name.
 	Name *string `protobuf:"bytes,6,opt,name=name,proto3,oneof" json:"name,omitempty"`
-	// When the project column was made, in RFC 3339.
-	CreatedAt *string `protobuf:"bytes,7,opt,name=created_at,json=createdAt,proto3,oneof" json:"created_at,omitempty"`
-	// When the project column was last changed, in RFC 3339.
-	UpdatedAt *string `protobuf:"bytes,8,opt,name=updated_at,json=updatedAt,proto3,oneof" json:"updated_at,omitempty"`
+	// When the project column was made: a string in RFC 3339, or a number, the seconds since 1970. GitHub has
+	// sent either, so the field keeps either.
+	CreatedAt *structpb.Value `protobuf:"bytes,7,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// When the project column was last changed: a string in RFC 3339, or a number, the seconds since 1970.
+	UpdatedAt *structpb.Value `protobuf:"bytes,8,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
 	// The number of the column before it. Absent where it is the first. With the action `moved` only.
 	AfterId       *int64 `protobuf:"varint,9,opt,name=after_id,json=afterId,proto3,oneof" json:"after_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -230,18 +232,18 @@ func (x *ProjectColumn) GetName() string {
 	return ""
 }
 
-func (x *ProjectColumn) GetCreatedAt() string {
-	if x != nil && x.CreatedAt != nil {
-		return *x.CreatedAt
+func (x *ProjectColumn) GetCreatedAt() *structpb.Value {
+	if x != nil {
+		return x.CreatedAt
 	}
-	return ""
+	return nil
 }
 
-func (x *ProjectColumn) GetUpdatedAt() string {
-	if x != nil && x.UpdatedAt != nil {
-		return *x.UpdatedAt
+func (x *ProjectColumn) GetUpdatedAt() *structpb.Value {
+	if x != nil {
+		return x.UpdatedAt
 	}
-	return ""
+	return nil
 }
 
 func (x *ProjectColumn) GetAfterId() int64 {
@@ -301,7 +303,7 @@ var File_certes_community_github_v1_project_column_event_proto protoreflect.File
 
 const file_certes_community_github_v1_project_column_event_proto_rawDesc = "" +
 	"\n" +
-	"5certes/community/github/v1/project_column_event.proto\x12\x1acertes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a'certes/community/github/v1/change.proto\x1a+certes/community/github/v1/enterprise.proto\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/user.proto\x1a\x17certes/v1/options.proto\"\xa9\x05\n" +
+	"5certes/community/github/v1/project_column_event.proto\x12\x1acertes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a'certes/community/github/v1/change.proto\x1a+certes/community/github/v1/enterprise.proto\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/user.proto\x1a\x17certes/v1/options.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xa9\x05\n" +
 	"\x12ProjectColumnEvent\x12\x16\n" +
 	"\x06action\x18\x01 \x01(\tR\x06action\x12P\n" +
 	"\x0eproject_column\x18\x02 \x01(\v2).certes.community.github.v1.ProjectColumnR\rprojectColumn\x12F\n" +
@@ -319,7 +321,7 @@ const file_certes_community_github_v1_project_column_event_proto_rawDesc = "" +
 	"\x04repo\x12\x14repository.full_name\x12\x19\n" +
 	"\x03org\x12\x12organization.login\x12\x10\n" +
 	"\x06action\x12\x06action\x12\x16\n" +
-	"\x06sender\x12\fsender.login\"\x8f\x03\n" +
+	"\x06sender\x12\fsender.login\"\x97\x03\n" +
 	"\rProjectColumn\x12\x15\n" +
 	"\x03url\x18\x01 \x01(\tH\x00R\x03url\x88\x01\x01\x12$\n" +
 	"\vproject_url\x18\x02 \x01(\tH\x01R\n" +
@@ -327,12 +329,12 @@ const file_certes_community_github_v1_project_column_event_proto_rawDesc = "" +
 	"\tcards_url\x18\x03 \x01(\tH\x02R\bcardsUrl\x88\x01\x01\x12\x13\n" +
 	"\x02id\x18\x04 \x01(\x03H\x03R\x02id\x88\x01\x01\x12\x1c\n" +
 	"\anode_id\x18\x05 \x01(\tH\x04R\x06nodeId\x88\x01\x01\x12\x17\n" +
-	"\x04name\x18\x06 \x01(\tH\x05R\x04name\x88\x01\x01\x12\"\n" +
+	"\x04name\x18\x06 \x01(\tH\x05R\x04name\x88\x01\x01\x125\n" +
 	"\n" +
-	"created_at\x18\a \x01(\tH\x06R\tcreatedAt\x88\x01\x01\x12\"\n" +
+	"created_at\x18\a \x01(\v2\x16.google.protobuf.ValueR\tcreatedAt\x125\n" +
 	"\n" +
-	"updated_at\x18\b \x01(\tH\aR\tupdatedAt\x88\x01\x01\x12\x1e\n" +
-	"\bafter_id\x18\t \x01(\x03H\bR\aafterId\x88\x01\x01B\x06\n" +
+	"updated_at\x18\b \x01(\v2\x16.google.protobuf.ValueR\tupdatedAt\x12\x1e\n" +
+	"\bafter_id\x18\t \x01(\x03H\x06R\aafterId\x88\x01\x01B\x06\n" +
 	"\x04_urlB\x0e\n" +
 	"\f_project_urlB\f\n" +
 	"\n" +
@@ -340,9 +342,7 @@ const file_certes_community_github_v1_project_column_event_proto_rawDesc = "" +
 	"\x03_idB\n" +
 	"\n" +
 	"\b_node_idB\a\n" +
-	"\x05_nameB\r\n" +
-	"\v_created_atB\r\n" +
-	"\v_updated_atB\v\n" +
+	"\x05_nameB\v\n" +
 	"\t_after_id\"R\n" +
 	"\x14ProjectColumnChanges\x12:\n" +
 	"\x04name\x18\x01 \x01(\v2&.certes.community.github.v1.TextChangeR\x04nameB\x9d\x02\x82\x8d\x1d \n" +
@@ -371,22 +371,25 @@ var file_certes_community_github_v1_project_column_event_proto_goTypes = []any{
 	(*Installation)(nil),         // 5: certes.community.github.v1.Installation
 	(*Organization)(nil),         // 6: certes.community.github.v1.Organization
 	(*Enterprise)(nil),           // 7: certes.community.github.v1.Enterprise
-	(*TextChange)(nil),           // 8: certes.community.github.v1.TextChange
+	(*structpb.Value)(nil),       // 8: google.protobuf.Value
+	(*TextChange)(nil),           // 9: certes.community.github.v1.TextChange
 }
 var file_certes_community_github_v1_project_column_event_proto_depIdxs = []int32{
-	1, // 0: certes.community.github.v1.ProjectColumnEvent.project_column:type_name -> certes.community.github.v1.ProjectColumn
-	3, // 1: certes.community.github.v1.ProjectColumnEvent.repository:type_name -> certes.community.github.v1.Repository
-	4, // 2: certes.community.github.v1.ProjectColumnEvent.sender:type_name -> certes.community.github.v1.User
-	5, // 3: certes.community.github.v1.ProjectColumnEvent.installation:type_name -> certes.community.github.v1.Installation
-	6, // 4: certes.community.github.v1.ProjectColumnEvent.organization:type_name -> certes.community.github.v1.Organization
-	2, // 5: certes.community.github.v1.ProjectColumnEvent.changes:type_name -> certes.community.github.v1.ProjectColumnChanges
-	7, // 6: certes.community.github.v1.ProjectColumnEvent.enterprise:type_name -> certes.community.github.v1.Enterprise
-	8, // 7: certes.community.github.v1.ProjectColumnChanges.name:type_name -> certes.community.github.v1.TextChange
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	1,  // 0: certes.community.github.v1.ProjectColumnEvent.project_column:type_name -> certes.community.github.v1.ProjectColumn
+	3,  // 1: certes.community.github.v1.ProjectColumnEvent.repository:type_name -> certes.community.github.v1.Repository
+	4,  // 2: certes.community.github.v1.ProjectColumnEvent.sender:type_name -> certes.community.github.v1.User
+	5,  // 3: certes.community.github.v1.ProjectColumnEvent.installation:type_name -> certes.community.github.v1.Installation
+	6,  // 4: certes.community.github.v1.ProjectColumnEvent.organization:type_name -> certes.community.github.v1.Organization
+	2,  // 5: certes.community.github.v1.ProjectColumnEvent.changes:type_name -> certes.community.github.v1.ProjectColumnChanges
+	7,  // 6: certes.community.github.v1.ProjectColumnEvent.enterprise:type_name -> certes.community.github.v1.Enterprise
+	8,  // 7: certes.community.github.v1.ProjectColumn.created_at:type_name -> google.protobuf.Value
+	8,  // 8: certes.community.github.v1.ProjectColumn.updated_at:type_name -> google.protobuf.Value
+	9,  // 9: certes.community.github.v1.ProjectColumnChanges.name:type_name -> certes.community.github.v1.TextChange
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_certes_community_github_v1_project_column_event_proto_init() }

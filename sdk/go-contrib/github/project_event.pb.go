@@ -12,6 +12,7 @@ import (
 	_ "github.com/hookactions/certes-sdk/go/gen/certes/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -158,10 +159,11 @@ type Project struct {
 	State *string `protobuf:"bytes,10,opt,name=state,proto3,oneof" json:"state,omitempty"`
 	// Who made it.
 	Creator *User `protobuf:"bytes,11,opt,name=creator,proto3" json:"creator,omitempty"`
-	// When the project was made, in RFC 3339.
-	CreatedAt *string `protobuf:"bytes,12,opt,name=created_at,json=createdAt,proto3,oneof" json:"created_at,omitempty"`
-	// When the project was last changed, in RFC 3339.
-	UpdatedAt     *string `protobuf:"bytes,13,opt,name=updated_at,json=updatedAt,proto3,oneof" json:"updated_at,omitempty"`
+	// When the project was made: a string in RFC 3339, or a number, the seconds since 1970. GitHub has
+	// sent either, so the field keeps either.
+	CreatedAt *structpb.Value `protobuf:"bytes,12,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// When the project was last changed: a string in RFC 3339, or a number, the seconds since 1970.
+	UpdatedAt     *structpb.Value `protobuf:"bytes,13,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -273,18 +275,18 @@ func (x *Project) GetCreator() *User {
 	return nil
 }
 
-func (x *Project) GetCreatedAt() string {
-	if x != nil && x.CreatedAt != nil {
-		return *x.CreatedAt
+func (x *Project) GetCreatedAt() *structpb.Value {
+	if x != nil {
+		return x.CreatedAt
 	}
-	return ""
+	return nil
 }
 
-func (x *Project) GetUpdatedAt() string {
-	if x != nil && x.UpdatedAt != nil {
-		return *x.UpdatedAt
+func (x *Project) GetUpdatedAt() *structpb.Value {
+	if x != nil {
+		return x.UpdatedAt
 	}
-	return ""
+	return nil
 }
 
 // What an edit changed on a project.
@@ -346,7 +348,7 @@ var File_certes_community_github_v1_project_event_proto protoreflect.FileDescrip
 
 const file_certes_community_github_v1_project_event_proto_rawDesc = "" +
 	"\n" +
-	".certes/community/github/v1/project_event.proto\x12\x1acertes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a'certes/community/github/v1/change.proto\x1a+certes/community/github/v1/enterprise.proto\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/user.proto\x1a\x17certes/v1/options.proto\"\x83\x05\n" +
+	".certes/community/github/v1/project_event.proto\x12\x1acertes.community.github.v1\x1a$certes/community/github/v1/app.proto\x1a'certes/community/github/v1/change.proto\x1a+certes/community/github/v1/enterprise.proto\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/user.proto\x1a\x17certes/v1/options.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x83\x05\n" +
 	"\fProjectEvent\x12\x16\n" +
 	"\x06action\x18\x01 \x01(\tR\x06action\x12=\n" +
 	"\aproject\x18\x02 \x01(\v2#.certes.community.github.v1.ProjectR\aproject\x12F\n" +
@@ -364,7 +366,7 @@ const file_certes_community_github_v1_project_event_proto_rawDesc = "" +
 	"\x04repo\x12\x14repository.full_name\x12\x19\n" +
 	"\x03org\x12\x12organization.login\x12\x10\n" +
 	"\x06action\x12\x06action\x12\x16\n" +
-	"\x06sender\x12\fsender.login\"\xb4\x04\n" +
+	"\x06sender\x12\fsender.login\"\xbc\x04\n" +
 	"\aProject\x12 \n" +
 	"\towner_url\x18\x01 \x01(\tH\x00R\bownerUrl\x88\x01\x01\x12\x15\n" +
 	"\x03url\x18\x02 \x01(\tH\x01R\x03url\x88\x01\x01\x12\x1e\n" +
@@ -378,12 +380,11 @@ const file_certes_community_github_v1_project_event_proto_rawDesc = "" +
 	"\x06number\x18\t \x01(\x05H\bR\x06number\x88\x01\x01\x12\x19\n" +
 	"\x05state\x18\n" +
 	" \x01(\tH\tR\x05state\x88\x01\x01\x12:\n" +
-	"\acreator\x18\v \x01(\v2 .certes.community.github.v1.UserR\acreator\x12\"\n" +
+	"\acreator\x18\v \x01(\v2 .certes.community.github.v1.UserR\acreator\x125\n" +
 	"\n" +
-	"created_at\x18\f \x01(\tH\n" +
-	"R\tcreatedAt\x88\x01\x01\x12\"\n" +
+	"created_at\x18\f \x01(\v2\x16.google.protobuf.ValueR\tcreatedAt\x125\n" +
 	"\n" +
-	"updated_at\x18\r \x01(\tH\vR\tupdatedAt\x88\x01\x01B\f\n" +
+	"updated_at\x18\r \x01(\v2\x16.google.protobuf.ValueR\tupdatedAtB\f\n" +
 	"\n" +
 	"_owner_urlB\x06\n" +
 	"\x04_urlB\v\n" +
@@ -395,9 +396,7 @@ const file_certes_community_github_v1_project_event_proto_rawDesc = "" +
 	"\x05_nameB\a\n" +
 	"\x05_bodyB\t\n" +
 	"\a_numberB\b\n" +
-	"\x06_stateB\r\n" +
-	"\v_created_atB\r\n" +
-	"\v_updated_at\"\x88\x01\n" +
+	"\x06_state\"\x88\x01\n" +
 	"\x0eProjectChanges\x12:\n" +
 	"\x04name\x18\x01 \x01(\v2&.certes.community.github.v1.TextChangeR\x04name\x12:\n" +
 	"\x04body\x18\x02 \x01(\v2&.certes.community.github.v1.TextChangeR\x04bodyB\x97\x02\x82\x8d\x1d \n" +
@@ -426,7 +425,8 @@ var file_certes_community_github_v1_project_event_proto_goTypes = []any{
 	(*Installation)(nil),   // 5: certes.community.github.v1.Installation
 	(*Organization)(nil),   // 6: certes.community.github.v1.Organization
 	(*Enterprise)(nil),     // 7: certes.community.github.v1.Enterprise
-	(*TextChange)(nil),     // 8: certes.community.github.v1.TextChange
+	(*structpb.Value)(nil), // 8: google.protobuf.Value
+	(*TextChange)(nil),     // 9: certes.community.github.v1.TextChange
 }
 var file_certes_community_github_v1_project_event_proto_depIdxs = []int32{
 	1,  // 0: certes.community.github.v1.ProjectEvent.project:type_name -> certes.community.github.v1.Project
@@ -437,13 +437,15 @@ var file_certes_community_github_v1_project_event_proto_depIdxs = []int32{
 	2,  // 5: certes.community.github.v1.ProjectEvent.changes:type_name -> certes.community.github.v1.ProjectChanges
 	7,  // 6: certes.community.github.v1.ProjectEvent.enterprise:type_name -> certes.community.github.v1.Enterprise
 	4,  // 7: certes.community.github.v1.Project.creator:type_name -> certes.community.github.v1.User
-	8,  // 8: certes.community.github.v1.ProjectChanges.name:type_name -> certes.community.github.v1.TextChange
-	8,  // 9: certes.community.github.v1.ProjectChanges.body:type_name -> certes.community.github.v1.TextChange
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	8,  // 8: certes.community.github.v1.Project.created_at:type_name -> google.protobuf.Value
+	8,  // 9: certes.community.github.v1.Project.updated_at:type_name -> google.protobuf.Value
+	9,  // 10: certes.community.github.v1.ProjectChanges.name:type_name -> certes.community.github.v1.TextChange
+	9,  // 11: certes.community.github.v1.ProjectChanges.body:type_name -> certes.community.github.v1.TextChange
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_certes_community_github_v1_project_event_proto_init() }

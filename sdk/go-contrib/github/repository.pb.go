@@ -217,8 +217,9 @@ type Repository struct {
 	Permissions *RepositoryPermissions `protobuf:"bytes,93,opt,name=permissions,proto3" json:"permissions,omitempty"`
 	// Whether everybody can see the repository.
 	Public *bool `protobuf:"varint,94,opt,name=public,proto3,oneof" json:"public,omitempty"`
-	// The handle of the organization that owns the repository. Push events only.
-	Organization *string `protobuf:"bytes,95,opt,name=organization,proto3,oneof" json:"organization,omitempty"`
+	// The handle of the organization that owns the repository, in push events. The REST API has an object here, so the field
+	// keeps either.
+	Organization *structpb.Value `protobuf:"bytes,95,opt,name=organization,proto3" json:"organization,omitempty"`
 	// The properties that the organization defined for its repositories: a name to a string, a list of strings or null.
 	CustomProperties *structpb.Struct `protobuf:"bytes,96,opt,name=custom_properties,json=customProperties,proto3" json:"custom_properties,omitempty"`
 	// The repository that it was made from. Absent where there was none.
@@ -941,11 +942,11 @@ func (x *Repository) GetPublic() bool {
 	return false
 }
 
-func (x *Repository) GetOrganization() string {
-	if x != nil && x.Organization != nil {
-		return *x.Organization
+func (x *Repository) GetOrganization() *structpb.Value {
+	if x != nil {
+		return x.Organization
 	}
-	return ""
+	return nil
 }
 
 func (x *Repository) GetCustomProperties() *structpb.Struct {
@@ -1540,7 +1541,7 @@ var File_certes_community_github_v1_repository_proto protoreflect.FileDescriptor
 
 const file_certes_community_github_v1_repository_proto_rawDesc = "" +
 	"\n" +
-	"+certes/community/github/v1/repository.proto\x12\x1acertes.community.github.v1\x1a%certes/community/github/v1/user.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xb23\n" +
+	"+certes/community/github/v1/repository.proto\x12\x1acertes.community.github.v1\x1a%certes/community/github/v1/user.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xb43\n" +
 	"\n" +
 	"Repository\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\x03H\x00R\x02id\x88\x01\x01\x12\x1c\n" +
@@ -1658,24 +1659,24 @@ const file_certes_community_github_v1_repository_proto_rawDesc = "" +
 	"\x16delete_branch_on_merge\x18[ \x01(\bHUR\x13deleteBranchOnMerge\x88\x01\x01\x12(\n" +
 	"\rmaster_branch\x18\\ \x01(\tHVR\fmasterBranch\x88\x01\x01\x12S\n" +
 	"\vpermissions\x18] \x01(\v21.certes.community.github.v1.RepositoryPermissionsR\vpermissions\x12\x1b\n" +
-	"\x06public\x18^ \x01(\bHWR\x06public\x88\x01\x01\x12'\n" +
-	"\forganization\x18_ \x01(\tHXR\forganization\x88\x01\x01\x12D\n" +
+	"\x06public\x18^ \x01(\bHWR\x06public\x88\x01\x01\x12:\n" +
+	"\forganization\x18_ \x01(\v2\x16.google.protobuf.ValueR\forganization\x12D\n" +
 	"\x11custom_properties\x18` \x01(\v2\x17.google.protobuf.StructR\x10customProperties\x12W\n" +
 	"\x13template_repository\x18a \x01(\v2&.certes.community.github.v1.RepositoryR\x12templateRepository\x12-\n" +
-	"\x10temp_clone_token\x18b \x01(\tHYR\x0etempCloneToken\x88\x01\x01\x120\n" +
-	"\x11subscribers_count\x18c \x01(\x05HZR\x10subscribersCount\x88\x01\x01\x12(\n" +
-	"\rnetwork_count\x18d \x01(\x05H[R\fnetworkCount\x88\x01\x01\x12\"\n" +
+	"\x10temp_clone_token\x18b \x01(\tHXR\x0etempCloneToken\x88\x01\x01\x120\n" +
+	"\x11subscribers_count\x18c \x01(\x05HYR\x10subscribersCount\x88\x01\x01\x12(\n" +
+	"\rnetwork_count\x18d \x01(\x05HZR\fnetworkCount\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"starred_at\x18e \x01(\tH\\R\tstarredAt\x88\x01\x01\x12=\n" +
-	"\x18anonymous_access_enabled\x18f \x01(\bH]R\x16anonymousAccessEnabled\x88\x01\x01\x12 \n" +
-	"\trole_name\x18g \x01(\tH^R\broleName\x88\x01\x01\x12Q\n" +
+	"starred_at\x18e \x01(\tH[R\tstarredAt\x88\x01\x01\x12=\n" +
+	"\x18anonymous_access_enabled\x18f \x01(\bH\\R\x16anonymousAccessEnabled\x88\x01\x01\x12 \n" +
+	"\trole_name\x18g \x01(\tH]R\broleName\x88\x01\x01\x12Q\n" +
 	"\x0fcode_of_conduct\x18h \x01(\v2).certes.community.github.v1.CodeOfConductR\rcodeOfConduct\x12c\n" +
 	"\x15security_and_analysis\x18i \x01(\v2/.certes.community.github.v1.SecurityAndAnalysisR\x13securityAndAnalysis\x12j\n" +
 	"\x18code_search_index_status\x18j \x01(\v21.certes.community.github.v1.CodeSearchIndexStatusR\x15codeSearchIndexStatus\x12>\n" +
 	"\x06parent\x18k \x01(\v2&.certes.community.github.v1.RepositoryR\x06parent\x12>\n" +
 	"\x06source\x18l \x01(\v2&.certes.community.github.v1.RepositoryR\x06source\x12/\n" +
-	"\x11has_pull_requests\x18m \x01(\bH_R\x0fhasPullRequests\x88\x01\x01\x12D\n" +
-	"\x1cpull_request_creation_policy\x18n \x01(\tH`R\x19pullRequestCreationPolicy\x88\x01\x01B\x05\n" +
+	"\x11has_pull_requests\x18m \x01(\bH^R\x0fhasPullRequests\x88\x01\x01\x12D\n" +
+	"\x1cpull_request_creation_policy\x18n \x01(\tH_R\x19pullRequestCreationPolicy\x88\x01\x01B\x05\n" +
 	"\x03_idB\n" +
 	"\n" +
 	"\b_node_idB\a\n" +
@@ -1777,8 +1778,7 @@ const file_certes_community_github_v1_repository_proto_rawDesc = "" +
 	"\v_visibilityB\x19\n" +
 	"\x17_delete_branch_on_mergeB\x10\n" +
 	"\x0e_master_branchB\t\n" +
-	"\a_publicB\x0f\n" +
-	"\r_organizationB\x13\n" +
+	"\a_publicB\x13\n" +
 	"\x11_temp_clone_tokenB\x14\n" +
 	"\x12_subscribers_countB\x10\n" +
 	"\x0e_network_countB\r\n" +
@@ -1878,28 +1878,29 @@ var file_certes_community_github_v1_repository_proto_depIdxs = []int32{
 	8,  // 2: certes.community.github.v1.Repository.pushed_at:type_name -> google.protobuf.Value
 	2,  // 3: certes.community.github.v1.Repository.license:type_name -> certes.community.github.v1.License
 	1,  // 4: certes.community.github.v1.Repository.permissions:type_name -> certes.community.github.v1.RepositoryPermissions
-	9,  // 5: certes.community.github.v1.Repository.custom_properties:type_name -> google.protobuf.Struct
-	0,  // 6: certes.community.github.v1.Repository.template_repository:type_name -> certes.community.github.v1.Repository
-	3,  // 7: certes.community.github.v1.Repository.code_of_conduct:type_name -> certes.community.github.v1.CodeOfConduct
-	4,  // 8: certes.community.github.v1.Repository.security_and_analysis:type_name -> certes.community.github.v1.SecurityAndAnalysis
-	6,  // 9: certes.community.github.v1.Repository.code_search_index_status:type_name -> certes.community.github.v1.CodeSearchIndexStatus
-	0,  // 10: certes.community.github.v1.Repository.parent:type_name -> certes.community.github.v1.Repository
-	0,  // 11: certes.community.github.v1.Repository.source:type_name -> certes.community.github.v1.Repository
-	5,  // 12: certes.community.github.v1.SecurityAndAnalysis.advanced_security:type_name -> certes.community.github.v1.SecurityFeature
-	5,  // 13: certes.community.github.v1.SecurityAndAnalysis.code_security:type_name -> certes.community.github.v1.SecurityFeature
-	5,  // 14: certes.community.github.v1.SecurityAndAnalysis.dependabot_security_updates:type_name -> certes.community.github.v1.SecurityFeature
-	5,  // 15: certes.community.github.v1.SecurityAndAnalysis.secret_scanning:type_name -> certes.community.github.v1.SecurityFeature
-	5,  // 16: certes.community.github.v1.SecurityAndAnalysis.secret_scanning_push_protection:type_name -> certes.community.github.v1.SecurityFeature
-	5,  // 17: certes.community.github.v1.SecurityAndAnalysis.secret_scanning_non_provider_patterns:type_name -> certes.community.github.v1.SecurityFeature
-	5,  // 18: certes.community.github.v1.SecurityAndAnalysis.secret_scanning_ai_detection:type_name -> certes.community.github.v1.SecurityFeature
-	5,  // 19: certes.community.github.v1.SecurityAndAnalysis.secret_scanning_validity_checks:type_name -> certes.community.github.v1.SecurityFeature
-	5,  // 20: certes.community.github.v1.SecurityAndAnalysis.secret_scanning_delegated_alert_dismissal:type_name -> certes.community.github.v1.SecurityFeature
-	5,  // 21: certes.community.github.v1.SecurityAndAnalysis.secret_scanning_delegated_bypass:type_name -> certes.community.github.v1.SecurityFeature
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	8,  // 5: certes.community.github.v1.Repository.organization:type_name -> google.protobuf.Value
+	9,  // 6: certes.community.github.v1.Repository.custom_properties:type_name -> google.protobuf.Struct
+	0,  // 7: certes.community.github.v1.Repository.template_repository:type_name -> certes.community.github.v1.Repository
+	3,  // 8: certes.community.github.v1.Repository.code_of_conduct:type_name -> certes.community.github.v1.CodeOfConduct
+	4,  // 9: certes.community.github.v1.Repository.security_and_analysis:type_name -> certes.community.github.v1.SecurityAndAnalysis
+	6,  // 10: certes.community.github.v1.Repository.code_search_index_status:type_name -> certes.community.github.v1.CodeSearchIndexStatus
+	0,  // 11: certes.community.github.v1.Repository.parent:type_name -> certes.community.github.v1.Repository
+	0,  // 12: certes.community.github.v1.Repository.source:type_name -> certes.community.github.v1.Repository
+	5,  // 13: certes.community.github.v1.SecurityAndAnalysis.advanced_security:type_name -> certes.community.github.v1.SecurityFeature
+	5,  // 14: certes.community.github.v1.SecurityAndAnalysis.code_security:type_name -> certes.community.github.v1.SecurityFeature
+	5,  // 15: certes.community.github.v1.SecurityAndAnalysis.dependabot_security_updates:type_name -> certes.community.github.v1.SecurityFeature
+	5,  // 16: certes.community.github.v1.SecurityAndAnalysis.secret_scanning:type_name -> certes.community.github.v1.SecurityFeature
+	5,  // 17: certes.community.github.v1.SecurityAndAnalysis.secret_scanning_push_protection:type_name -> certes.community.github.v1.SecurityFeature
+	5,  // 18: certes.community.github.v1.SecurityAndAnalysis.secret_scanning_non_provider_patterns:type_name -> certes.community.github.v1.SecurityFeature
+	5,  // 19: certes.community.github.v1.SecurityAndAnalysis.secret_scanning_ai_detection:type_name -> certes.community.github.v1.SecurityFeature
+	5,  // 20: certes.community.github.v1.SecurityAndAnalysis.secret_scanning_validity_checks:type_name -> certes.community.github.v1.SecurityFeature
+	5,  // 21: certes.community.github.v1.SecurityAndAnalysis.secret_scanning_delegated_alert_dismissal:type_name -> certes.community.github.v1.SecurityFeature
+	5,  // 22: certes.community.github.v1.SecurityAndAnalysis.secret_scanning_delegated_bypass:type_name -> certes.community.github.v1.SecurityFeature
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_certes_community_github_v1_repository_proto_init() }

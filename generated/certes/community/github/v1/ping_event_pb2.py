@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from certes.community.github.v1 import repository_pb2 as certes_dot_community_dot_github_dot_v1_dot_repository__pb2
 from certes.community.github.v1 import user_pb2 as certes_dot_community_dot_github_dot_v1_dot_user__pb2
 from certes.v1 import options_pb2 as certes_dot_v1_dot_options__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+certes/community/github/v1/ping_event.proto\x12\x1a\x63\x65rtes.community.github.v1\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/user.proto\x1a\x17\x63\x65rtes/v1/options.proto\"\x82\x03\n\tPingEvent\x12\x10\n\x03zen\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07hook_id\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12.\n\x04hook\x18\x03 \x01(\x0b\x32 .certes.community.github.v1.Hook\x12:\n\nrepository\x18\x04 \x01(\x0b\x32&.certes.community.github.v1.Repository\x12\x30\n\x06sender\x18\x05 \x01(\x0b\x32 .certes.community.github.v1.User\x12>\n\x0corganization\x18\x06 \x01(\x0b\x32(.certes.community.github.v1.Organization:[\x82\x8d\x1dW\n\x04ping\x12\x1c\n\x04repo\x12\x14repository.full_name\x12\x19\n\x03org\x12\x12organization.login\x12\x16\n\x06sender\x12\x0csender.loginB\x06\n\x04_zenB\n\n\x08_hook_id\"\xa1\x03\n\x04Hook\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\x03\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12\x13\n\x06\x61pp_id\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06\x65vents\x18\x06 \x03(\t\x12\x36\n\x06\x63onfig\x18\x07 \x01(\x0b\x32&.certes.community.github.v1.HookConfig\x12\x12\n\nupdated_at\x18\x08 \x01(\t\x12\x12\n\ncreated_at\x18\t \x01(\t\x12\x10\n\x03url\x18\n \x01(\tH\x01\x88\x01\x01\x12\x15\n\x08test_url\x18\x0b \x01(\tH\x02\x88\x01\x01\x12\x15\n\x08ping_url\x18\x0c \x01(\tH\x03\x88\x01\x01\x12\x1b\n\x0e\x64\x65liveries_url\x18\r \x01(\tH\x04\x88\x01\x01\x12?\n\rlast_response\x18\x0e \x01(\x0b\x32(.certes.community.github.v1.HookResponseB\t\n\x07_app_idB\x06\n\x04_urlB\x0b\n\t_test_urlB\x0b\n\t_ping_urlB\x11\n\x0f_deliveries_url\"\x9e\x01\n\nHookConfig\x12\x19\n\x0c\x63ontent_type\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x06secret\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x10\n\x03url\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x19\n\x0cinsecure_ssl\x18\x04 \x01(\tH\x03\x88\x01\x01\x42\x0f\n\r_content_typeB\t\n\x07_secretB\x06\n\x04_urlB\x0f\n\r_insecure_ssl\"l\n\x0cHookResponse\x12\x11\n\x04\x63ode\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06status\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x14\n\x07message\x18\x03 \x01(\tH\x02\x88\x01\x01\x42\x07\n\x05_codeB\t\n\x07_statusB\n\n\x08_messageB$\x82\x8d\x1d \n\x14\x63ommunity.certes.dev\x12\x06github\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+certes/community/github/v1/ping_event.proto\x12\x1a\x63\x65rtes.community.github.v1\x1a+certes/community/github/v1/repository.proto\x1a%certes/community/github/v1/user.proto\x1a\x17\x63\x65rtes/v1/options.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x82\x03\n\tPingEvent\x12\x10\n\x03zen\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07hook_id\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12.\n\x04hook\x18\x03 \x01(\x0b\x32 .certes.community.github.v1.Hook\x12:\n\nrepository\x18\x04 \x01(\x0b\x32&.certes.community.github.v1.Repository\x12\x30\n\x06sender\x18\x05 \x01(\x0b\x32 .certes.community.github.v1.User\x12>\n\x0corganization\x18\x06 \x01(\x0b\x32(.certes.community.github.v1.Organization:[\x82\x8d\x1dW\n\x04ping\x12\x1c\n\x04repo\x12\x14repository.full_name\x12\x19\n\x03org\x12\x12organization.login\x12\x16\n\x06sender\x12\x0csender.loginB\x06\n\x04_zenB\n\n\x08_hook_id\"\xa1\x03\n\x04Hook\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\x03\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12\x13\n\x06\x61pp_id\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06\x65vents\x18\x06 \x03(\t\x12\x36\n\x06\x63onfig\x18\x07 \x01(\x0b\x32&.certes.community.github.v1.HookConfig\x12\x12\n\nupdated_at\x18\x08 \x01(\t\x12\x12\n\ncreated_at\x18\t \x01(\t\x12\x10\n\x03url\x18\n \x01(\tH\x01\x88\x01\x01\x12\x15\n\x08test_url\x18\x0b \x01(\tH\x02\x88\x01\x01\x12\x15\n\x08ping_url\x18\x0c \x01(\tH\x03\x88\x01\x01\x12\x1b\n\x0e\x64\x65liveries_url\x18\r \x01(\tH\x04\x88\x01\x01\x12?\n\rlast_response\x18\x0e \x01(\x0b\x32(.certes.community.github.v1.HookResponseB\t\n\x07_app_idB\x06\n\x04_urlB\x0b\n\t_test_urlB\x0b\n\t_ping_urlB\x11\n\x0f_deliveries_url\"\xa0\x01\n\nHookConfig\x12\x19\n\x0c\x63ontent_type\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x06secret\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x10\n\x03url\x18\x03 \x01(\tH\x02\x88\x01\x01\x12,\n\x0cinsecure_ssl\x18\x04 \x01(\x0b\x32\x16.google.protobuf.ValueB\x0f\n\r_content_typeB\t\n\x07_secretB\x06\n\x04_url\"l\n\x0cHookResponse\x12\x11\n\x04\x63ode\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06status\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x14\n\x07message\x18\x03 \x01(\tH\x02\x88\x01\x01\x42\x07\n\x05_codeB\t\n\x07_statusB\n\n\x08_messageB$\x82\x8d\x1d \n\x14\x63ommunity.certes.dev\x12\x06github\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,12 +38,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\202\215\035 \n\024community.certes.dev\022\006github\030\001'
   _globals['_PINGEVENT']._loaded_options = None
   _globals['_PINGEVENT']._serialized_options = b'\202\215\035W\n\004ping\022\034\n\004repo\022\024repository.full_name\022\031\n\003org\022\022organization.login\022\026\n\006sender\022\014sender.login'
-  _globals['_PINGEVENT']._serialized_start=185
-  _globals['_PINGEVENT']._serialized_end=571
-  _globals['_HOOK']._serialized_start=574
-  _globals['_HOOK']._serialized_end=991
-  _globals['_HOOKCONFIG']._serialized_start=994
-  _globals['_HOOKCONFIG']._serialized_end=1152
-  _globals['_HOOKRESPONSE']._serialized_start=1154
-  _globals['_HOOKRESPONSE']._serialized_end=1262
+  _globals['_PINGEVENT']._serialized_start=215
+  _globals['_PINGEVENT']._serialized_end=601
+  _globals['_HOOK']._serialized_start=604
+  _globals['_HOOK']._serialized_end=1021
+  _globals['_HOOKCONFIG']._serialized_start=1024
+  _globals['_HOOKCONFIG']._serialized_end=1184
+  _globals['_HOOKRESPONSE']._serialized_start=1186
+  _globals['_HOOKRESPONSE']._serialized_end=1294
 # @@protoc_insertion_point(module_scope)

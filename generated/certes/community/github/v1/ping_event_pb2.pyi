@@ -8,6 +8,7 @@ from certes.community.github.v1 import user_pb2 as _user_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
@@ -192,32 +193,32 @@ class HookConfig(_message.Message):
     """Stands for the secret, masked. Absent where none is set."""
     url: _builtins.str
     """Where it is sent."""
-    insecure_ssl: _builtins.str
-    """Whether the certificate of a TLS server goes unchecked: `0` or `1`."""
+    @_builtins.property
+    def insecure_ssl(self) -> _struct_pb2.Value:
+        """Whether the certificate of a TLS server goes unchecked: `0` or `1`, as a string or a number, as whoever set the webhook up
+        wrote it.
+        """
+
     def __init__(
         self,
         *,
         content_type: _builtins.str | None = ...,
         secret: _builtins.str | None = ...,
         url: _builtins.str | None = ...,
-        insecure_ssl: _builtins.str | None = ...,
+        insecure_ssl: _struct_pb2.Value | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_content_type", b"_content_type", "_insecure_ssl", b"_insecure_ssl", "_secret", b"_secret", "_url", b"_url", "content_type", b"content_type", "insecure_ssl", b"insecure_ssl", "secret", b"secret", "url", b"url"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_content_type", b"_content_type", "_secret", b"_secret", "_url", b"_url", "content_type", b"content_type", "insecure_ssl", b"insecure_ssl", "secret", b"secret", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_content_type", b"_content_type", "_insecure_ssl", b"_insecure_ssl", "_secret", b"_secret", "_url", b"_url", "content_type", b"content_type", "insecure_ssl", b"insecure_ssl", "secret", b"secret", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_content_type", b"_content_type", "_secret", b"_secret", "_url", b"_url", "content_type", b"content_type", "insecure_ssl", b"insecure_ssl", "secret", b"secret", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__content_type: _TypeAlias = _typing.Literal["content_type"]  # noqa: Y015
     _WhichOneofArgType__content_type: _TypeAlias = _typing.Literal["_content_type", b"_content_type"]  # noqa: Y015
-    _WhichOneofReturnType__insecure_ssl: _TypeAlias = _typing.Literal["insecure_ssl"]  # noqa: Y015
-    _WhichOneofArgType__insecure_ssl: _TypeAlias = _typing.Literal["_insecure_ssl", b"_insecure_ssl"]  # noqa: Y015
     _WhichOneofReturnType__secret: _TypeAlias = _typing.Literal["secret"]  # noqa: Y015
     _WhichOneofArgType__secret: _TypeAlias = _typing.Literal["_secret", b"_secret"]  # noqa: Y015
     _WhichOneofReturnType__url: _TypeAlias = _typing.Literal["url"]  # noqa: Y015
     _WhichOneofArgType__url: _TypeAlias = _typing.Literal["_url", b"_url"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__content_type) -> _WhichOneofReturnType__content_type | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__insecure_ssl) -> _WhichOneofReturnType__insecure_ssl | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__secret) -> _WhichOneofReturnType__secret | None: ...
     @_typing.overload

@@ -123,15 +123,21 @@ class ProjectCard(_message.Message):
     """The text. Absent where the card stands for an issue or a pull request."""
     archived: _builtins.bool
     """Whether it is archived."""
-    created_at: _builtins.str
-    """When the project card was made, in RFC 3339."""
-    updated_at: _builtins.str
-    """When the project card was last changed, in RFC 3339."""
     content_url: _builtins.str
     """The issue or pull request in the REST API. Absent where the card is a note."""
     @_builtins.property
     def creator(self) -> _user_pb2.User:
         """Who made it."""
+
+    @_builtins.property
+    def created_at(self) -> _struct_pb2.Value:
+        """When the project card was made: a string in RFC 3339, or a number, the seconds since 1970. GitHub has
+        sent either, so the field keeps either.
+        """
+
+    @_builtins.property
+    def updated_at(self) -> _struct_pb2.Value:
+        """When the project card was last changed: a string in RFC 3339, or a number, the seconds since 1970."""
 
     @_builtins.property
     def after_id(self) -> _struct_pb2.Value:
@@ -149,14 +155,14 @@ class ProjectCard(_message.Message):
         note: _builtins.str | None = ...,
         archived: _builtins.bool | None = ...,
         creator: _user_pb2.User | None = ...,
-        created_at: _builtins.str | None = ...,
-        updated_at: _builtins.str | None = ...,
+        created_at: _struct_pb2.Value | None = ...,
+        updated_at: _struct_pb2.Value | None = ...,
         content_url: _builtins.str | None = ...,
         after_id: _struct_pb2.Value | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_archived", b"_archived", "_column_id", b"_column_id", "_column_url", b"_column_url", "_content_url", b"_content_url", "_created_at", b"_created_at", "_id", b"_id", "_node_id", b"_node_id", "_note", b"_note", "_project_url", b"_project_url", "_updated_at", b"_updated_at", "_url", b"_url", "after_id", b"after_id", "archived", b"archived", "column_id", b"column_id", "column_url", b"column_url", "content_url", b"content_url", "created_at", b"created_at", "creator", b"creator", "id", b"id", "node_id", b"node_id", "note", b"note", "project_url", b"project_url", "updated_at", b"updated_at", "url", b"url"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_archived", b"_archived", "_column_id", b"_column_id", "_column_url", b"_column_url", "_content_url", b"_content_url", "_id", b"_id", "_node_id", b"_node_id", "_note", b"_note", "_project_url", b"_project_url", "_url", b"_url", "after_id", b"after_id", "archived", b"archived", "column_id", b"column_id", "column_url", b"column_url", "content_url", b"content_url", "created_at", b"created_at", "creator", b"creator", "id", b"id", "node_id", b"node_id", "note", b"note", "project_url", b"project_url", "updated_at", b"updated_at", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_archived", b"_archived", "_column_id", b"_column_id", "_column_url", b"_column_url", "_content_url", b"_content_url", "_created_at", b"_created_at", "_id", b"_id", "_node_id", b"_node_id", "_note", b"_note", "_project_url", b"_project_url", "_updated_at", b"_updated_at", "_url", b"_url", "after_id", b"after_id", "archived", b"archived", "column_id", b"column_id", "column_url", b"column_url", "content_url", b"content_url", "created_at", b"created_at", "creator", b"creator", "id", b"id", "node_id", b"node_id", "note", b"note", "project_url", b"project_url", "updated_at", b"updated_at", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_archived", b"_archived", "_column_id", b"_column_id", "_column_url", b"_column_url", "_content_url", b"_content_url", "_id", b"_id", "_node_id", b"_node_id", "_note", b"_note", "_project_url", b"_project_url", "_url", b"_url", "after_id", b"after_id", "archived", b"archived", "column_id", b"column_id", "column_url", b"column_url", "content_url", b"content_url", "created_at", b"created_at", "creator", b"creator", "id", b"id", "node_id", b"node_id", "note", b"note", "project_url", b"project_url", "updated_at", b"updated_at", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__archived: _TypeAlias = _typing.Literal["archived"]  # noqa: Y015
     _WhichOneofArgType__archived: _TypeAlias = _typing.Literal["_archived", b"_archived"]  # noqa: Y015
@@ -166,8 +172,6 @@ class ProjectCard(_message.Message):
     _WhichOneofArgType__column_url: _TypeAlias = _typing.Literal["_column_url", b"_column_url"]  # noqa: Y015
     _WhichOneofReturnType__content_url: _TypeAlias = _typing.Literal["content_url"]  # noqa: Y015
     _WhichOneofArgType__content_url: _TypeAlias = _typing.Literal["_content_url", b"_content_url"]  # noqa: Y015
-    _WhichOneofReturnType__created_at: _TypeAlias = _typing.Literal["created_at"]  # noqa: Y015
-    _WhichOneofArgType__created_at: _TypeAlias = _typing.Literal["_created_at", b"_created_at"]  # noqa: Y015
     _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
     _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
     _WhichOneofReturnType__node_id: _TypeAlias = _typing.Literal["node_id"]  # noqa: Y015
@@ -176,8 +180,6 @@ class ProjectCard(_message.Message):
     _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
     _WhichOneofReturnType__project_url: _TypeAlias = _typing.Literal["project_url"]  # noqa: Y015
     _WhichOneofArgType__project_url: _TypeAlias = _typing.Literal["_project_url", b"_project_url"]  # noqa: Y015
-    _WhichOneofReturnType__updated_at: _TypeAlias = _typing.Literal["updated_at"]  # noqa: Y015
-    _WhichOneofArgType__updated_at: _TypeAlias = _typing.Literal["_updated_at", b"_updated_at"]  # noqa: Y015
     _WhichOneofReturnType__url: _TypeAlias = _typing.Literal["url"]  # noqa: Y015
     _WhichOneofArgType__url: _TypeAlias = _typing.Literal["_url", b"_url"]  # noqa: Y015
     @_typing.overload
@@ -189,8 +191,6 @@ class ProjectCard(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__content_url) -> _WhichOneofReturnType__content_url | None: ...
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_at) -> _WhichOneofReturnType__created_at | None: ...
-    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__node_id) -> _WhichOneofReturnType__node_id | None: ...
@@ -198,8 +198,6 @@ class ProjectCard(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__project_url) -> _WhichOneofReturnType__project_url | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__updated_at) -> _WhichOneofReturnType__updated_at | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__url) -> _WhichOneofReturnType__url | None: ...
 

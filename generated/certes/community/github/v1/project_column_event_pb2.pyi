@@ -10,6 +10,7 @@ from certes.community.github.v1 import repository_pb2 as _repository_pb2
 from certes.community.github.v1 import user_pb2 as _user_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -112,12 +113,18 @@ class ProjectColumn(_message.Message):
     """The project column's id in the GraphQL API."""
     name: _builtins.str
     """The name."""
-    created_at: _builtins.str
-    """When the project column was made, in RFC 3339."""
-    updated_at: _builtins.str
-    """When the project column was last changed, in RFC 3339."""
     after_id: _builtins.int
     """The number of the column before it. Absent where it is the first. With the action `moved` only."""
+    @_builtins.property
+    def created_at(self) -> _struct_pb2.Value:
+        """When the project column was made: a string in RFC 3339, or a number, the seconds since 1970. GitHub has
+        sent either, so the field keeps either.
+        """
+
+    @_builtins.property
+    def updated_at(self) -> _struct_pb2.Value:
+        """When the project column was last changed: a string in RFC 3339, or a number, the seconds since 1970."""
+
     def __init__(
         self,
         *,
@@ -127,20 +134,18 @@ class ProjectColumn(_message.Message):
         id: _builtins.int | None = ...,
         node_id: _builtins.str | None = ...,
         name: _builtins.str | None = ...,
-        created_at: _builtins.str | None = ...,
-        updated_at: _builtins.str | None = ...,
+        created_at: _struct_pb2.Value | None = ...,
+        updated_at: _struct_pb2.Value | None = ...,
         after_id: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_id", b"_after_id", "_cards_url", b"_cards_url", "_created_at", b"_created_at", "_id", b"_id", "_name", b"_name", "_node_id", b"_node_id", "_project_url", b"_project_url", "_updated_at", b"_updated_at", "_url", b"_url", "after_id", b"after_id", "cards_url", b"cards_url", "created_at", b"created_at", "id", b"id", "name", b"name", "node_id", b"node_id", "project_url", b"project_url", "updated_at", b"updated_at", "url", b"url"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_id", b"_after_id", "_cards_url", b"_cards_url", "_id", b"_id", "_name", b"_name", "_node_id", b"_node_id", "_project_url", b"_project_url", "_url", b"_url", "after_id", b"after_id", "cards_url", b"cards_url", "created_at", b"created_at", "id", b"id", "name", b"name", "node_id", b"node_id", "project_url", b"project_url", "updated_at", b"updated_at", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_id", b"_after_id", "_cards_url", b"_cards_url", "_created_at", b"_created_at", "_id", b"_id", "_name", b"_name", "_node_id", b"_node_id", "_project_url", b"_project_url", "_updated_at", b"_updated_at", "_url", b"_url", "after_id", b"after_id", "cards_url", b"cards_url", "created_at", b"created_at", "id", b"id", "name", b"name", "node_id", b"node_id", "project_url", b"project_url", "updated_at", b"updated_at", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_id", b"_after_id", "_cards_url", b"_cards_url", "_id", b"_id", "_name", b"_name", "_node_id", b"_node_id", "_project_url", b"_project_url", "_url", b"_url", "after_id", b"after_id", "cards_url", b"cards_url", "created_at", b"created_at", "id", b"id", "name", b"name", "node_id", b"node_id", "project_url", b"project_url", "updated_at", b"updated_at", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__after_id: _TypeAlias = _typing.Literal["after_id"]  # noqa: Y015
     _WhichOneofArgType__after_id: _TypeAlias = _typing.Literal["_after_id", b"_after_id"]  # noqa: Y015
     _WhichOneofReturnType__cards_url: _TypeAlias = _typing.Literal["cards_url"]  # noqa: Y015
     _WhichOneofArgType__cards_url: _TypeAlias = _typing.Literal["_cards_url", b"_cards_url"]  # noqa: Y015
-    _WhichOneofReturnType__created_at: _TypeAlias = _typing.Literal["created_at"]  # noqa: Y015
-    _WhichOneofArgType__created_at: _TypeAlias = _typing.Literal["_created_at", b"_created_at"]  # noqa: Y015
     _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
     _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
@@ -149,16 +154,12 @@ class ProjectColumn(_message.Message):
     _WhichOneofArgType__node_id: _TypeAlias = _typing.Literal["_node_id", b"_node_id"]  # noqa: Y015
     _WhichOneofReturnType__project_url: _TypeAlias = _typing.Literal["project_url"]  # noqa: Y015
     _WhichOneofArgType__project_url: _TypeAlias = _typing.Literal["_project_url", b"_project_url"]  # noqa: Y015
-    _WhichOneofReturnType__updated_at: _TypeAlias = _typing.Literal["updated_at"]  # noqa: Y015
-    _WhichOneofArgType__updated_at: _TypeAlias = _typing.Literal["_updated_at", b"_updated_at"]  # noqa: Y015
     _WhichOneofReturnType__url: _TypeAlias = _typing.Literal["url"]  # noqa: Y015
     _WhichOneofArgType__url: _TypeAlias = _typing.Literal["_url", b"_url"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__after_id) -> _WhichOneofReturnType__after_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cards_url) -> _WhichOneofReturnType__cards_url | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_at) -> _WhichOneofReturnType__created_at | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
     @_typing.overload
@@ -167,8 +168,6 @@ class ProjectColumn(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__node_id) -> _WhichOneofReturnType__node_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__project_url) -> _WhichOneofReturnType__project_url | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__updated_at) -> _WhichOneofReturnType__updated_at | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__url) -> _WhichOneofReturnType__url | None: ...
 

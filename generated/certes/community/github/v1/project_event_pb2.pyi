@@ -10,6 +10,7 @@ from certes.community.github.v1 import repository_pb2 as _repository_pb2
 from certes.community.github.v1 import user_pb2 as _user_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -124,13 +125,19 @@ class Project(_message.Message):
     """The number by which the repository or organization knows it."""
     state: _builtins.str
     """Whether it is `open` or `closed`."""
-    created_at: _builtins.str
-    """When the project was made, in RFC 3339."""
-    updated_at: _builtins.str
-    """When the project was last changed, in RFC 3339."""
     @_builtins.property
     def creator(self) -> _user_pb2.User:
         """Who made it."""
+
+    @_builtins.property
+    def created_at(self) -> _struct_pb2.Value:
+        """When the project was made: a string in RFC 3339, or a number, the seconds since 1970. GitHub has
+        sent either, so the field keeps either.
+        """
+
+    @_builtins.property
+    def updated_at(self) -> _struct_pb2.Value:
+        """When the project was last changed: a string in RFC 3339, or a number, the seconds since 1970."""
 
     def __init__(
         self,
@@ -146,19 +153,17 @@ class Project(_message.Message):
         number: _builtins.int | None = ...,
         state: _builtins.str | None = ...,
         creator: _user_pb2.User | None = ...,
-        created_at: _builtins.str | None = ...,
-        updated_at: _builtins.str | None = ...,
+        created_at: _struct_pb2.Value | None = ...,
+        updated_at: _struct_pb2.Value | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_body", b"_body", "_columns_url", b"_columns_url", "_created_at", b"_created_at", "_html_url", b"_html_url", "_id", b"_id", "_name", b"_name", "_node_id", b"_node_id", "_number", b"_number", "_owner_url", b"_owner_url", "_state", b"_state", "_updated_at", b"_updated_at", "_url", b"_url", "body", b"body", "columns_url", b"columns_url", "created_at", b"created_at", "creator", b"creator", "html_url", b"html_url", "id", b"id", "name", b"name", "node_id", b"node_id", "number", b"number", "owner_url", b"owner_url", "state", b"state", "updated_at", b"updated_at", "url", b"url"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_body", b"_body", "_columns_url", b"_columns_url", "_html_url", b"_html_url", "_id", b"_id", "_name", b"_name", "_node_id", b"_node_id", "_number", b"_number", "_owner_url", b"_owner_url", "_state", b"_state", "_url", b"_url", "body", b"body", "columns_url", b"columns_url", "created_at", b"created_at", "creator", b"creator", "html_url", b"html_url", "id", b"id", "name", b"name", "node_id", b"node_id", "number", b"number", "owner_url", b"owner_url", "state", b"state", "updated_at", b"updated_at", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_body", b"_body", "_columns_url", b"_columns_url", "_created_at", b"_created_at", "_html_url", b"_html_url", "_id", b"_id", "_name", b"_name", "_node_id", b"_node_id", "_number", b"_number", "_owner_url", b"_owner_url", "_state", b"_state", "_updated_at", b"_updated_at", "_url", b"_url", "body", b"body", "columns_url", b"columns_url", "created_at", b"created_at", "creator", b"creator", "html_url", b"html_url", "id", b"id", "name", b"name", "node_id", b"node_id", "number", b"number", "owner_url", b"owner_url", "state", b"state", "updated_at", b"updated_at", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_body", b"_body", "_columns_url", b"_columns_url", "_html_url", b"_html_url", "_id", b"_id", "_name", b"_name", "_node_id", b"_node_id", "_number", b"_number", "_owner_url", b"_owner_url", "_state", b"_state", "_url", b"_url", "body", b"body", "columns_url", b"columns_url", "created_at", b"created_at", "creator", b"creator", "html_url", b"html_url", "id", b"id", "name", b"name", "node_id", b"node_id", "number", b"number", "owner_url", b"owner_url", "state", b"state", "updated_at", b"updated_at", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__body: _TypeAlias = _typing.Literal["body"]  # noqa: Y015
     _WhichOneofArgType__body: _TypeAlias = _typing.Literal["_body", b"_body"]  # noqa: Y015
     _WhichOneofReturnType__columns_url: _TypeAlias = _typing.Literal["columns_url"]  # noqa: Y015
     _WhichOneofArgType__columns_url: _TypeAlias = _typing.Literal["_columns_url", b"_columns_url"]  # noqa: Y015
-    _WhichOneofReturnType__created_at: _TypeAlias = _typing.Literal["created_at"]  # noqa: Y015
-    _WhichOneofArgType__created_at: _TypeAlias = _typing.Literal["_created_at", b"_created_at"]  # noqa: Y015
     _WhichOneofReturnType__html_url: _TypeAlias = _typing.Literal["html_url"]  # noqa: Y015
     _WhichOneofArgType__html_url: _TypeAlias = _typing.Literal["_html_url", b"_html_url"]  # noqa: Y015
     _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
@@ -173,16 +178,12 @@ class Project(_message.Message):
     _WhichOneofArgType__owner_url: _TypeAlias = _typing.Literal["_owner_url", b"_owner_url"]  # noqa: Y015
     _WhichOneofReturnType__state: _TypeAlias = _typing.Literal["state"]  # noqa: Y015
     _WhichOneofArgType__state: _TypeAlias = _typing.Literal["_state", b"_state"]  # noqa: Y015
-    _WhichOneofReturnType__updated_at: _TypeAlias = _typing.Literal["updated_at"]  # noqa: Y015
-    _WhichOneofArgType__updated_at: _TypeAlias = _typing.Literal["_updated_at", b"_updated_at"]  # noqa: Y015
     _WhichOneofReturnType__url: _TypeAlias = _typing.Literal["url"]  # noqa: Y015
     _WhichOneofArgType__url: _TypeAlias = _typing.Literal["_url", b"_url"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__body) -> _WhichOneofReturnType__body | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__columns_url) -> _WhichOneofReturnType__columns_url | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__created_at) -> _WhichOneofReturnType__created_at | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__html_url) -> _WhichOneofReturnType__html_url | None: ...
     @_typing.overload
@@ -197,8 +198,6 @@ class Project(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__owner_url) -> _WhichOneofReturnType__owner_url | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__state) -> _WhichOneofReturnType__state | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__updated_at) -> _WhichOneofReturnType__updated_at | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__url) -> _WhichOneofReturnType__url | None: ...
 

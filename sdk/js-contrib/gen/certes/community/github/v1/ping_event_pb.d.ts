@@ -8,6 +8,7 @@ import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { Repository } from "./repository_pb.js";
 import type { Organization, User } from "./user_pb.js";
+import type { Value } from "@bufbuild/protobuf/wkt";
 
 /**
  * Describes the file certes/community/github/v1/ping_event.proto.
@@ -208,11 +209,12 @@ export declare type HookConfig = Message<"certes.community.github.v1.HookConfig"
   url?: string | undefined;
 
   /**
-   * Whether the certificate of a TLS server goes unchecked: `0` or `1`.
+   * Whether the certificate of a TLS server goes unchecked: `0` or `1`, as a string or a number, as whoever set the webhook up
+   * wrote it.
    *
-   * @generated from field: optional string insecure_ssl = 4;
+   * @generated from field: google.protobuf.Value insecure_ssl = 4;
    */
-  insecureSsl?: string | undefined;
+  insecureSsl?: Value | undefined;
 };
 
 /**

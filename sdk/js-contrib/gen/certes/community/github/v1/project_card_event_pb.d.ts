@@ -158,18 +158,19 @@ export declare type ProjectCard = Message<"certes.community.github.v1.ProjectCar
   creator?: User | undefined;
 
   /**
-   * When the project card was made, in RFC 3339.
+   * When the project card was made: a string in RFC 3339, or a number, the seconds since 1970. GitHub has
+   * sent either, so the field keeps either.
    *
-   * @generated from field: optional string created_at = 10;
+   * @generated from field: google.protobuf.Value created_at = 10;
    */
-  createdAt?: string | undefined;
+  createdAt?: Value | undefined;
 
   /**
-   * When the project card was last changed, in RFC 3339.
+   * When the project card was last changed: a string in RFC 3339, or a number, the seconds since 1970.
    *
-   * @generated from field: optional string updated_at = 11;
+   * @generated from field: google.protobuf.Value updated_at = 11;
    */
-  updatedAt?: string | undefined;
+  updatedAt?: Value | undefined;
 
   /**
    * The issue or pull request in the REST API. Absent where the card is a note.

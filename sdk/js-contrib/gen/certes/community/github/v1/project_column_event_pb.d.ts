@@ -10,6 +10,7 @@ import type { Repository } from "./repository_pb.js";
 import type { Organization, User } from "./user_pb.js";
 import type { Installation } from "./app_pb.js";
 import type { Enterprise } from "./enterprise_pb.js";
+import type { Value } from "@bufbuild/protobuf/wkt";
 import type { TextChange } from "./change_pb.js";
 
 /**
@@ -135,18 +136,19 @@ export declare type ProjectColumn = Message<"certes.community.github.v1.ProjectC
   name?: string | undefined;
 
   /**
-   * When the project column was made, in RFC 3339.
+   * When the project column was made: a string in RFC 3339, or a number, the seconds since 1970. GitHub has
+   * sent either, so the field keeps either.
    *
-   * @generated from field: optional string created_at = 7;
+   * @generated from field: google.protobuf.Value created_at = 7;
    */
-  createdAt?: string | undefined;
+  createdAt?: Value | undefined;
 
   /**
-   * When the project column was last changed, in RFC 3339.
+   * When the project column was last changed: a string in RFC 3339, or a number, the seconds since 1970.
    *
-   * @generated from field: optional string updated_at = 8;
+   * @generated from field: google.protobuf.Value updated_at = 8;
    */
-  updatedAt?: string | undefined;
+  updatedAt?: Value | undefined;
 
   /**
    * The number of the column before it. Absent where it is the first. With the action `moved` only.

@@ -10,6 +10,7 @@ import type { Repository } from "./repository_pb.js";
 import type { Organization, User } from "./user_pb.js";
 import type { Installation } from "./app_pb.js";
 import type { Enterprise } from "./enterprise_pb.js";
+import type { Value } from "@bufbuild/protobuf/wkt";
 import type { TextChange } from "./change_pb.js";
 
 /**
@@ -170,18 +171,19 @@ export declare type Project = Message<"certes.community.github.v1.Project"> & {
   creator?: User | undefined;
 
   /**
-   * When the project was made, in RFC 3339.
+   * When the project was made: a string in RFC 3339, or a number, the seconds since 1970. GitHub has
+   * sent either, so the field keeps either.
    *
-   * @generated from field: optional string created_at = 12;
+   * @generated from field: google.protobuf.Value created_at = 12;
    */
-  createdAt?: string | undefined;
+  createdAt?: Value | undefined;
 
   /**
-   * When the project was last changed, in RFC 3339.
+   * When the project was last changed: a string in RFC 3339, or a number, the seconds since 1970.
    *
-   * @generated from field: optional string updated_at = 13;
+   * @generated from field: google.protobuf.Value updated_at = 13;
    */
-  updatedAt?: string | undefined;
+  updatedAt?: Value | undefined;
 };
 
 /**

@@ -681,11 +681,12 @@ export declare type Repository = Message<"certes.community.github.v1.Repository"
   public?: boolean | undefined;
 
   /**
-   * The handle of the organization that owns the repository. Push events only.
+   * The handle of the organization that owns the repository, in push events. The REST API has an object here, so the field
+   * keeps either.
    *
-   * @generated from field: optional string organization = 95;
+   * @generated from field: google.protobuf.Value organization = 95;
    */
-  organization?: string | undefined;
+  organization?: Value | undefined;
 
   /**
    * The properties that the organization defined for its repositories: a name to a string, a list of strings or null.
