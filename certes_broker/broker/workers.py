@@ -47,12 +47,16 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WorkerLimits:
-    """What workers may use. `time_limit` is in seconds, from when a worker gets a job to when it has done it."""
+    """What workers may use, and the interpreter that they are.
+
+    `time_limit` is in seconds, from when a worker gets a job to when it has done it.
+    """
 
     processes: int = 2
     waiting: int = 64
     waiting_bytes: int = 64 * 1024 * 1024
     time_limit: float = 10.0
+    python: str = sys.executable
 
 
 class Workers:
@@ -112,7 +116,7 @@ class Workers:
     async def _do(self, frame: Frame, size: int) -> Converted:
         try:
             async with self._places:
-                worker = self._idle.pop() if self._idle else await self._start()
+                worker = await self._take()
                 report = await self._report(worker, frame)
         finally:
             self._present -= 1
@@ -126,11 +130,17 @@ class Workers:
                 log.error("worker_job_failed", trace=report.fact)
                 raise Internal(Reason.INTERNAL, "a conversion failed, which is a fault of the broker.")
 
-    async def _start(self) -> _Worker:
+    async def _take(self) -> _Worker:
+        """Returns a worker that is idle, the one used last, or a new one."""
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.lives:
+                return worker
+            await self._end(worker)
         if self._closed:
             raise _unavailable("the broker stops")
         try:
-            worker = await _Worker.start(self._limits.time_limit)
+            worker = await _Worker.start(self._limits)
         except OSError as error:
             raise _unavailable(f"it cannot be started ({error.strerror})") from error
         self._all.add(worker)
@@ -168,16 +178,21 @@ class _Worker:
         self.pid: Final = process.pid
 
     @classmethod
-    async def start(cls, time_limit: float) -> _Worker:
+    async def start(cls, limits: WorkerLimits) -> _Worker:
         # Twice the time, for a job that outlives the broker; while it lives it keeps the time itself.
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "certes_broker.schemas.worker", str(2 * time_limit)),
+            *(limits.python, "-P", "-m", "certes_broker.schemas.worker", str(2 * limits.time_limit)),
             stdin=PIPE,
             stdout=PIPE,
             limit=MOST_BYTES,
             env=_environment(),
         )
         return cls(process)
+
+    @property
+    def lives(self) -> bool:
+        """Whether it has not ended, as far as is known."""
+        return self._process.returncode is None
 
     async def converse(self, frame: Frame, answer: Callable[[Report], Order]) -> Report:
         """Gives it a job, answers what it asks, and returns what it reports in the end.

@@ -92,10 +92,11 @@ def report_frame(report: Report) -> list[bytes]:
 
 def read_report_head(head: bytes) -> tuple[Kind, Any, Sequence[int]]:
     """Reads the head of a report: the lengths of its blobs are last. Raises `ValueError` if it is none."""
-    kind, fact, sizes = orjson.loads(head)
-    if not isinstance(sizes, list) or not all(isinstance(size, int) and 0 <= size <= MOST_BYTES for size in sizes):
-        raise ValueError("a report has no such parts")
-    return Kind(kind), fact, sizes
+    match orjson.loads(head):
+        case [str(kind), fact, [*sizes]] if all(isinstance(size, int) and 0 <= size <= MOST_BYTES for size in sizes):
+            return Kind(kind), fact, sizes
+        case _:
+            raise ValueError("it has no such parts")
 
 
 Buffer: TypeAlias = bytes | memoryview

@@ -67,13 +67,13 @@ class _Linked:
     def __init__(self, types: MessageTypes, size: int) -> None:
         self._types = types
         self.size: Final = size
-        self._schemas: dict[tuple[str, str], EventSchema] = {}
+        self._schemas: dict[Schema, EventSchema] = {}
 
     def schema(self, told: Schema) -> EventSchema:
-        schema = self._schemas.get((told.type, told.message))
+        schema = self._schemas.get(told)
         if schema is None:
             types = self._types
-            schema = self._schemas[told.type, told.message] = EventSchema(
+            schema = self._schemas[told] = EventSchema(
                 parse_event_type(told.type),
                 types.descriptor(told.message),
                 types.tables,
