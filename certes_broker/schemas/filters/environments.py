@@ -118,6 +118,7 @@ _EVENT_SYMBOLS: Final = [
 ]
 _ERROR: Final = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*)")
 _STATUS: Final = re.compile(r"^[A-Z_]+: | \[[A-Z_]+\]$")
+_NO_CONTAINER: Final = " (in container '')"
 _MOST_ERRORS: Final = 3
 
 
@@ -129,7 +130,9 @@ def _read_error(text: str) -> str:
     problems = [
         f"line {line}, column {column}: {problem}" if int(line) > 0 else problem for line, column, problem in found
     ]
-    return "; ".join(_STATUS.sub("", problem).rstrip(".") for problem in problems[:_MOST_ERRORS])
+    return "; ".join(
+        _STATUS.sub("", problem).removesuffix(_NO_CONTAINER).rstrip(".") for problem in problems[:_MOST_ERRORS]
+    )
 
 
 def _located(text: str, place: int, problem: str) -> str:

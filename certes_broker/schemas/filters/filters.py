@@ -70,7 +70,7 @@ class Filters:
             await asyncio.sleep(0)
             schema = self._registry.lookup(event_type.text)
             # What has not even the fields cannot fit.
-            missing = len(fields - schema.descriptor.fields_by_name.keys())
+            missing = len(fields.difference(schema.descriptor.fields_by_name))
             if missing < fewest:
                 nearest, fewest = event_type, missing
             if missing:
