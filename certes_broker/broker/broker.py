@@ -120,7 +120,7 @@ class Broker:
         )
         self.discovery = Discovery(ports.sender, clock)
         self.kept_events = KeptEvents(engine.journal, names)
-        self.filters = router.filtering.filters
+        self.filtering = router.filtering
         self._router = router
         self._settler = Settler(engine.cursors, clock, lambda: router.position)
         self._catch_up = CatchUp(engine.journal, names, clock, router)

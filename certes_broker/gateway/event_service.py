@@ -126,7 +126,7 @@ class _EventService:
         filter_text = read_filter(faults, "ephemeral.filter", wanted.filter)
         if filter_text:
             with faults.at("ephemeral.filter"):
-                await self.broker.filters.check(filter_text, [selector.pattern for selector in selectors])
+                await self.broker.filtering.filters.check(filter_text, [selector.pattern for selector in selectors])
         start = read_seek_target(faults, "ephemeral.start", wanted.start) if wanted.HasField("start") else None
         faults.check()
         return await self.broker.streams.open_ephemeral(subscriber, selectors, start, limits, filter_text)

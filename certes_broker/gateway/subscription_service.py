@@ -223,7 +223,7 @@ class _SubscriptionService:
         known = stored.selectors if stored is not None and stored.filter == wanted.filter else ()
         patterns = [selector.pattern for selector in wanted.selectors if selector not in known]
         with faults.at(f"{PATH}.filter"):
-            await self.broker.filters.check(wanted.filter, patterns)
+            await self.broker.filtering.filters.check(wanted.filter, patterns)
 
     async def _create_missing(
         self, name: SubscriptionName, request: pb.UpdateSubscriptionRequest, paths: tuple[str, ...]
