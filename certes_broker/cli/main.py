@@ -27,6 +27,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "publish": "certes_broker.cli.publish",
     "tail": "certes_broker.cli.tail",
     "subscriptions": "certes_broker.cli.subscriptions",
+    "schemas": "certes_broker.cli.schemas",
     "sources": "certes_broker.cli.sources",
     "doctor": "certes_broker.cli.doctor",
 }

@@ -100,6 +100,16 @@ def matching_options(command: C) -> C:
     )(command)
 
 
+def filter_option(command: C) -> C:
+    """Adds `--filter`; the command gets `filter_text`, None if it was not given."""
+    return click.option(
+        "--filter",
+        "filter_text",
+        metavar="CEL",
+        help="Only events for which this CEL expression is true, over `event` and its `data`: 'data.size > 100'.",
+    )(command)
+
+
 def existing_config(config_file: Path | None) -> Path | None:
     """Returns the file that was named, else the default one if it exists."""
     if config_file is None and DEFAULT_CONFIG_FILE.exists():

@@ -33,10 +33,18 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    console = Console()
+    table = Table(*columns, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    # Names stay whole, as they are there to be copied, unless they would leave less than a quarter for the rest.
+    room = console.width * 3 // 4
+    for column, cells in zip(table.columns, zip(columns, *rows, strict=True), strict=True):
+        room -= 3 + max(len(line) for cell in cells for line in cell.split("\n"))
+        column.no_wrap = room >= 0
+        if room < 0:
+            break
     for row in rows:
         table.add_row(*(Text(cell, overflow="fold") for cell in row))
-    Console().print(table)
+    console.print(table)
 
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from typing import IO, Any, NoReturn
+import base64
+from typing import IO
 
 import click
 
 from certes_broker.cli.connect import EVENT_SERVICE, Broker, Document
+from certes_broker.cli.json_files import read_json
 from certes_broker.cli.options import SubscriberType, broker_option
 from certes_broker.cli.output import print_json
 
@@ -18,10 +19,17 @@ from certes_broker.cli.output import print_json
     "--json",
     "data_file",
     type=click.File("rb"),
-    required=True,
     metavar="FILE|-",
     help="The event's data as JSON; - reads it from standard input.",
 )
+@click.option(
+    "--raw",
+    "raw_file",
+    type=click.File("rb"),
+    metavar="FILE|-",
+    help="Instead: the event's content as it is. Only open namespaces take it, which want no schemas.",
+)
+@click.option("--content-type", default="application/json", show_default=True, help="What --raw is.")
 @click.option("--subscriber", type=SubscriberType(), help="Only this subscriber gets it.")
 @click.option("--everyone", is_flag=True, help="Every subscriber gets it.")
 @click.option("--source", default="certes-cli", show_default=True, metavar="URI", help="Who sends.")
@@ -33,7 +41,9 @@ from certes_broker.cli.output import print_json
 def publish(
     *,
     event_type: str,
-    data_file: IO[bytes],
+    data_file: IO[bytes] | None,
+    raw_file: IO[bytes] | None,
+    content_type: str,
     subscriber: str | None,
     everyone: bool,
     source: str,
@@ -56,7 +66,7 @@ def publish(
         raise click.UsageError(
             "Say whom the event is for: either --subscriber ID or --everyone. A forgotten id must never broadcast."
         )
-    event: Document = {"type": event_type, "source": source, "data": _read_json(data_file)}
+    event: Document = {"type": event_type, "source": source} | _content(data_file, raw_file, content_type)
     if subscriber is not None:
         event["subscriber"] = subscriber
     else:
@@ -75,20 +85,11 @@ def publish(
         click.echo(f"Published {result['name']}, id {result['id']}.")
 
 
-def _read_json(file: IO[bytes]) -> Any:
-    """Reads the data here, so that a mistake in it is told with its place in the file."""
-    given = getattr(file, "name", "-")
-    name = "standard input" if given in ("-", "<stdin>") else given
-    try:
-        return json.loads(file.read().decode("utf-8-sig"), parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        problem = f"{name} is no JSON: line {error.lineno}, column {error.colno}: {error.msg}."
-    except UnicodeDecodeError:
-        problem = f"{name} is not UTF-8."
-    except ValueError as error:
-        problem = f"{name} is no JSON: {error}."
-    raise click.BadParameter(problem, param_hint="--json")
-
-
-def _refuse_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON value; protobuf wants it in quotes")
+def _content(data_file: IO[bytes] | None, raw_file: IO[bytes] | None, content_type: str) -> Document:
+    """Returns the field of an event that has its content."""
+    if (data_file is None) == (raw_file is None):
+        raise click.UsageError("Say what the event holds: either --json FILE, or in an open namespace --raw FILE.")
+    if data_file is not None:
+        return {"data": read_json(data_file, "--json")}
+    assert raw_file is not None  # One of them has just been found to be there.
+    return {"raw": {"contentType": content_type, "bytes": base64.b64encode(raw_file.read()).decode()}}

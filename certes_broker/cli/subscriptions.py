@@ -11,6 +11,7 @@ from certes_broker.cli.connect import SUBSCRIPTION_SERVICE, Broker, Document
 from certes_broker.cli.options import (
     SubscriberType,
     broker_option,
+    filter_option,
     json_option,
     matching_options,
     parse_matching,
@@ -80,6 +81,7 @@ def get_subscription(*, name: str, subscriber: str, secrets: bool, as_json: bool
 @subscriber_option
 @click.option("--pattern", multiple=True, required=True, help="Which event types. Repeatable; any of them matches.")
 @matching_options
+@filter_option
 @click.option("--webhook", metavar="URL", help="Where the broker POSTs. Without it, streams fetch.")
 @click.option(
     "--format", "body_format", type=click.Choice(list(FORMATS)), help="The form of a webhook's body.  [default: json]"
@@ -100,6 +102,7 @@ def create_subscription(
     subscriber: str,
     pattern: tuple[str, ...],
     option: tuple[str, ...],
+    filter_text: str | None,
     webhook: str | None,
     body_format: str | None,
     start: str,
@@ -119,6 +122,8 @@ def create_subscription(
     parent, _, subscription_id = full.partition("/subscriptions/")
     options = parse_matching(option)
     wanted: Document = {"selectors": [{"pattern": each, "options": options} for each in pattern]}
+    if filter_text is not None:
+        wanted["filter"] = filter_text
     if webhook is None:
         wanted["stream"] = {}
     else:
@@ -169,6 +174,7 @@ def _print_subscription(subscription: Document, signing: Sequence[Document]) -> 
             ("name", subscription["name"]),
             ("state", " · ".join(filter(None, (_state(subscription), subscription.get("stateReason"))))),
             ("selectors", _selectors(subscription, "\n")),
+            ("filter", subscription.get("filter", "")),
             ("scope", _word(subscription.get("scope", ""), "SCOPE_")),
             ("delivery", _delivery(subscription)),
             ("format", _word(webhook.get("format", ""), "FORMAT_")),

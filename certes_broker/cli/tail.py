@@ -12,7 +12,7 @@ import click
 
 from certes_broker.cli.connect import EVENT_SERVICE, Broker, Document
 from certes_broker.cli.failures import BrokerUnreachable
-from certes_broker.cli.options import broker_option, matching_options, parse_matching, subscriber_option
+from certes_broker.cli.options import broker_option, filter_option, matching_options, parse_matching, subscriber_option
 from certes_broker.cli.output import compact, print_json
 
 MAXIMUM_OUTSTANDING: Final = 256
@@ -23,6 +23,7 @@ MAXIMUM_OUTSTANDING: Final = 256
 @click.argument("pattern")
 @subscriber_option
 @matching_options
+@filter_option
 @click.option(
     "--from",
     "start",
@@ -39,6 +40,7 @@ def tail(
     pattern: str,
     subscriber: str,
     option: tuple[str, ...],
+    filter_text: str | None,
     start: str,
     count: int | None,
     as_json: bool,
@@ -53,6 +55,8 @@ def tail(
         "parent": f"subscribers/{subscriber}",
         "selectors": [{"pattern": pattern, "options": parse_matching(option)}],
     }
+    if filter_text is not None:
+        target["filter"] = filter_text
     if start == "beginning":
         target["start"] = {"beginning": True}
     request = {"ephemeral": target, "maxOutstanding": MAXIMUM_OUTSTANDING}

@@ -34,7 +34,7 @@ class FakeGateway:
     """Answers calls in the order in which answers were given to it, and keeps what it was asked."""
 
     def __init__(self) -> None:
-        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.calls: list[tuple[str, Any]] = []
         self._answers: dict[str, deque[tuple[str, int, bytes]]] = {}
         self._held: dict[str, threading.Event] = {}
         gateway = self
@@ -46,7 +46,8 @@ class FakeGateway:
                 method = self.path.rpartition("/")[2]
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 streams = self.headers["Content-Type"] == "application/connect+json"
-                gateway.calls.append((method, json.loads(body[5:] if streams else body)))
+                binary = self.headers["Content-Type"] == "application/proto"
+                gateway.calls.append((method, body if binary else json.loads(body[5:] if streams else body)))
                 content_type, status, answer = gateway._answers[method].popleft()
                 self.send_response(status)
                 self.send_header("Content-Type", content_type)
@@ -75,10 +76,12 @@ class FakeGateway:
     def broker(self) -> Broker:
         return Broker(GatewayUri("127.0.0.1", self._server.server_port))
 
-    def requests(self, method: str) -> list[dict[str, Any]]:
+    def requests(self, method: str) -> list[Any]:
+        """What a method was asked: documents, or bytes where the request was a message."""
         return [request for called, request in self.calls if called == method]
 
     def answer(self, method: str, document: object, *, status: int = 200) -> None:
+        """Answers with a document, or with bytes as they are."""
         body = document if isinstance(document, bytes) else json.dumps(document).encode()
         self._answers.setdefault(method, deque()).append(("application/json", status, body))
 

@@ -56,6 +56,23 @@ def test_data_can_come_from_a_file_and_the_broker_from_the_environment(certes, g
     assert "id" not in request["events"][0]
 
 
+def test_raw_content_is_sent_byte_for_byte(certes, gateway):
+    gateway.answer("Publish", STORED)
+    words = ["--raw", "-", "--content-type", "text/csv", "--everyone"]
+    assert certes("publish", PING, *words, "--broker", gateway.address, stdin=b"a;\xff").exit_code == 0
+    (request,) = gateway.requests("Publish")
+    assert request["events"][0]["raw"] == {"contentType": "text/csv", "bytes": "YTv/"}
+    assert "data" not in request["events"][0]
+
+
+def test_nothing_is_sent_unless_the_content_is_said_once(certes, gateway):
+    for words in ([], ["--json", "-", "--raw", "-"]):
+        result = certes("publish", PING, *words, "--everyone", "--broker", gateway.address, stdin="{}")
+        assert result.exit_code == 2
+        assert "either --json FILE" in result.stderr
+    assert gateway.calls == []
+
+
 def test_a_duplicate_is_told_as_one(certes, gateway):
     gateway.answer("Publish", {"results": [{"name": "events/7", "id": "a", "duplicate": True}]})
     result = certes("publish", PING, "--json", "-", "--everyone", "--broker", gateway.address, stdin="{}")

@@ -79,6 +79,15 @@ def test_create_makes_a_stream_subscription_unless_a_webhook_is_named(certes, ga
     ]
 
 
+def test_a_filter_is_sent_and_shown(certes, gateway):
+    gateway.answer("CreateSubscription", {"subscription": STREAM})
+    words = ["--pattern", "a.b/_/1/c", "--filter", "data.size > 1", "--broker", gateway.address]
+    certes("subscriptions", "create", "billing", *words)
+    assert gateway.requests("CreateSubscription")[0]["subscription"]["filter"] == "data.size > 1"
+    gateway.answer("GetSubscription", {"subscription": STREAM | {"filter": "data.size > 1"}})
+    assert "data.size > 1" in certes("subscriptions", "get", "billing", "--broker", gateway.address).stdout
+
+
 def test_create_with_a_webhook_says_where_its_secret_is(certes, gateway):
     gateway.answer("CreateSubscription", {"subscription": WEBHOOK})
     words = ["--pattern", "a.b/_/1/*", "--webhook", "https://x.y/z", "--format", "original"]

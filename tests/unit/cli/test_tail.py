@@ -40,6 +40,12 @@ def test_deliveries_are_printed_and_each_batch_acknowledged(certes, gateway):
     ]
 
 
+def test_a_filter_goes_with_the_stream(certes, gateway):
+    gateway.stream("Subscribe", OPENED, end={})
+    certes("tail", PATTERN, "--filter", "data.size > 1", "--broker", gateway.address)
+    assert gateway.requests("Subscribe")[0]["ephemeral"]["filter"] == "data.size > 1"
+
+
 def test_the_stream_is_ephemeral_and_has_the_selector(certes, gateway):
     gateway.stream("Subscribe", OPENED, end={})
     certes(
