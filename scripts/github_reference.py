@@ -77,7 +77,7 @@ as `X-GitHub-Event`. A source with the provider `github` takes them in; see [Sou
 
 * **Names** are those of the payload, so that its documentation is the message's. Four keys are no names in a proto or
   keywords in too many languages: `+1` is `plus_one`, `-1` is `minus_one`, `_links` is `links`, `from` is `previous`. JSON that
-  is read may have either.
+  is read may have either; JSON that is written has the payload's.
 * **One thing is one message.** GitHub tells of a repository a hundred fields or four, depending on where; it is `Repository`
   everywhere, with the fields that were told.
 * **Null and nothing** are the same: the field is absent. False, zero and empty are told from both, except in fields that every

@@ -32,13 +32,18 @@ Convert = Callable[[Any], Any]
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How documents look: whose field names they have, and whether fields without presence are written when unset."""
+    """How documents look: whose field names they have, and whether fields without presence are written when unset.
+
+    With `chosen_json_names`, which `json_format` does not have, a JSON name that a schema chose comes before a field's own
+    name: `+1` is no name for a field, so GitHub's is `plus_one [json_name = "+1"]`.
+    """
 
     proto_field_names: bool
     with_defaults: bool
+    chosen_json_names: bool = False
 
 
-PAYLOAD: Final = Style(proto_field_names=True, with_defaults=True)
+PAYLOAD: Final = Style(proto_field_names=True, with_defaults=True, chosen_json_names=True)
 CONTRACT: Final = Style(proto_field_names=False, with_defaults=False)
 
 
@@ -68,7 +73,8 @@ class DocumentTables:
         return table
 
     def _rule(self, field: FieldDescriptor) -> _Rule:
-        name = field.name if self.style.proto_field_names else field.json_name
+        own_name = self.style.proto_field_names and not (self.style.chosen_json_names and _has_chosen_json_name(field))
+        name = field.name if own_name else field.json_name
         if field.is_extension:
             name = f"[{field.full_name}]"
         if _is_map(field):
@@ -183,6 +189,12 @@ class _Rule(NamedTuple):
 _WELL_KNOWN: Final = "google.protobuf."
 _SINGLE: Final = Struct("<f")
 _TOLD_BY_ITSELF: Final = frozenset(("Timestamp", "Duration", "FieldMask"))
+
+
+def _has_chosen_json_name(field: FieldDescriptor) -> bool:
+    """Whether the schema says a JSON name that is not the one protoc makes: in camelCase, without underscores."""
+    first, *rest = field.name.split("_")
+    return bool(field.json_name != first + "".join(part[:1].upper() + part[1:] for part in rest))
 
 
 def _is_map(field: FieldDescriptor) -> bool:

@@ -23,6 +23,7 @@ from typing import Final, NamedTuple, TypeAlias, cast
 
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor_pb2 import DescriptorProto
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -82,6 +83,7 @@ class JsonTable:
         "_oneof_names",
         "_oneofs",
         "_plans",
+        "_reserved",
         "_tables",
         "descriptor",
         "fields",
@@ -98,6 +100,7 @@ class JsonTable:
         """How the values of these keys are taken."""
         self._children: dict[str, _Child] = {}
         self._plans: dict[tuple[str, ...], _Plan] = {}
+        self._reserved: frozenset[str] | None = None
         self._tables = tables
         self._met = tables.met
         # A oneof of one field, such as each `optional` has behind the scenes, cannot be said twice.
@@ -182,11 +185,20 @@ class JsonTable:
         return clean
 
     def unknown_keys(self, document: object) -> Iterator[tuple[str, UnknownKey]]:
-        """Yields the path of each key that the message type does not know, such as `commits[2].signature`.
+        """Yields the path of each key that the message type neither knows nor reserves, such as `commits[2].signature`.
 
         With it comes how the key is told apart from others: its path without indices, and the message it stood in.
         """
         return self._unknown(document, "", "", 1)
+
+    @property
+    def reserved(self) -> frozenset[str]:
+        """The keys that the message type leaves out on purpose, by a `reserved` name: they are no drift."""
+        if self._reserved is None:
+            proto = DescriptorProto()
+            self.descriptor.CopyToProto(proto)
+            self._reserved = frozenset(proto.reserved_name)
+        return self._reserved
 
     def child(self, key: str) -> JsonTable | None:
         """Returns the table of the messages that a key holds; None if it holds none, or such that have a form of their own."""
@@ -229,7 +241,8 @@ class JsonTable:
             here, plainly = (f"{path}.{key}", f"{plain}.{key}") if path else (key, key)
             child = self._children.get(key)
             if key not in self.fields:
-                yield here, UnknownKey(plainly, self.descriptor.full_name)
+                if key not in self.reserved:
+                    yield here, UnknownKey(plainly, self.descriptor.full_name)
             elif child is not None and value is not None and depth < MAXIMUM_DEPTH:
                 for step, item in child.items(value):
                     yield from child.table._unknown(item, here + step, plainly, depth + 1)

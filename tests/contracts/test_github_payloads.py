@@ -69,26 +69,13 @@ def payload_key(field: FieldDescriptor) -> str:
     return field.name if field.json_name == derived else field.json_name
 
 
-def under_payload_keys(descriptor: Descriptor, document: dict[str, Any]) -> dict[str, Any]:
-    renamed = {}
-    for field in descriptor.fields:
-        if field.name in document:
-            value, child = document[field.name], field.message_type
-            if child is not None and child.file.package == descriptor.file.package and not child.GetOptions().map_entry:
-                one = isinstance(value, dict)
-                value = under_payload_keys(child, value) if one else [under_payload_keys(child, item) for item in value]
-            renamed[payload_key(field)] = value
-    assert len(renamed) == len(document)
-    return renamed
-
-
 def told(schema: EventSchema, payload: dict[str, Any]) -> dict[str, Any]:
     """What the message of a payload tells, once it has been to storage and back."""
     message = schema.from_json_strict(payload)
     received = schema.parse(schema.type_url, message.SerializeToString())
     assert received == message
     assert not schema.has_unknown(received)
-    return under_payload_keys(schema.descriptor, schema.to_json(received))
+    return schema.to_json(received)
 
 
 def at(document: Any, path: tuple[str | int, ...]) -> Any:

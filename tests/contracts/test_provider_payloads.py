@@ -69,7 +69,7 @@ def test_the_mapping_finds_the_type_that_the_example_is_of(example: Path) -> Non
 def test_the_schema_knows_every_key_of_the_example(example: Path) -> None:
     schema = schema_of(example)
     _, unknown = schema.from_json_noting(json.loads(example.read_text()), UnknownKeys())
-    assert {key.path for key in unknown} - reserved(schema) == set()
+    assert not unknown
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=NAMES)
