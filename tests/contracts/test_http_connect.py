@@ -305,3 +305,19 @@ async def test_a_deadline_that_has_passed_ends_the_call():
             headers={"content-type": "application/connect+json", "connect-timeout-ms": "20"},
         )
         assert b"deadline_exceeded" in answer.content
+
+
+async def test_filters_are_made_and_refused_by_json():
+    async with gateway() as served:
+        create = "SubscriptionService/CreateSubscription"
+        request = subscription_request()
+        request["subscription"]["filter"] = "event.id != 'x'"
+        made = await served.call(create, request)
+        assert made.json()["subscription"]["filter"] == "event.id != 'x'"
+        request["subscription_id"] = "other"
+        request["subscription"]["filter"] = "event.nope"
+        refused = await served.call(create, request)
+        assert refusal(refused) == (400, "FILTER_INVALID")
+        [violation] = refused.json()["details"][1]["debug"]["fieldViolations"]
+        assert violation["field"] == "subscription.filter"
+        assert "undefined field 'nope'" in violation["description"]
