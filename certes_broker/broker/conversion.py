@@ -1,8 +1,8 @@
 """Conversion: JSON into messages and back, at once where it is small, in a worker process where it is large.
 
-What is converted on the event loop holds up everything else meanwhile, so it must be a matter of milliseconds: texts of more
-than 256 KiB, and those with very many objects, go to a worker (`broker/workers.py`). So does a text that needs a careful
-look (`schemas/json_careful.py`), unless it is small.
+What is converted on the event loop holds up everything else meanwhile, so it must not take more than a few milliseconds: texts
+of more than 128 KiB, and those with very many objects, go to a worker (`broker/workers.py`). So does a text that needs a
+careful look (`schemas/json_careful.py`), unless it is small.
 
 How a foreign webhook is taken in
 ---------------------------------
@@ -46,8 +46,8 @@ from certes_broker.schemas.outgoing import Rendered
 from certes_broker.schemas.unknown_keys import UnknownKey, UnknownKeys
 from certes_broker.schemas.worker.jobs import Converted
 
-WIRE_BYTES: Final = 128 * 1024
-"""The longest message that is written as JSON on the event loop."""
+WIRE_BYTES: Final = 32 * 1024
+"""The longest message that is written as JSON on the event loop. It may be many small ones."""
 
 
 @dataclass(frozen=True, slots=True)

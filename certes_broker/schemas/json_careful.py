@@ -293,13 +293,18 @@ def _by_json_format(table: JsonTable, document: dict[str, object], depth: int) -
 
 
 def _check_said(said: set[str], key: str, field: FieldDescriptor, value: object) -> None:
-    """Refuses what is said twice, as json_format does: of a oneof, each `optional` being one, only one may have a value."""
-    oneof = field.containing_oneof
-    if key in said or (oneof is not None and value is not None and oneof.name in said):
-        raise _Misfit("must not be there beside another field of the same oneof")
+    """Refuses what is said twice, as json_format does: of a oneof, each `optional` being one, only one may have a value.
+
+    Keys and oneofs are told apart by nothing but their names there, so a key that is the name of its oneof is refused too.
+    """
+    twice = key in said
     said.add(key)
+    oneof = field.containing_oneof
     if oneof is not None and value is not None:
+        twice = twice or oneof.name in said
         said.add(oneof.name)
+    if twice:
+        raise _Misfit("must not be there beside another field of the same oneof")
 
 
 def _set_null(message: Message, field: FieldDescriptor) -> None:

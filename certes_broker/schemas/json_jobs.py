@@ -22,8 +22,9 @@ Path: TypeAlias = tuple[str, ...]
 """Keys, from the outermost object inwards."""
 JsonScalar: TypeAlias = str | int | float | bool | None
 
-INLINE_BYTES: Final = 256 * 1024
-"""What is longer takes so long to convert that a worker does it."""
+INLINE_BYTES: Final = 128 * 1024
+"""What is longer takes so long to convert that a worker does it: this much takes two milliseconds, or twice that when memory
+is cold."""
 SMALL_BYTES: Final = 12 * 1024
 """What is no longer than this takes no more than a few milliseconds whatever it holds, a careful look included."""
 _OBJECT_COST, _ITEM_COST, _BYTE_COST = 2.0, 0.1, 0.003

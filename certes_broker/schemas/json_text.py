@@ -100,23 +100,41 @@ def _hides_colons(body: bytes) -> bool:
 
 def _check_keys(body: bytes, reason: Reason) -> None:
     """Refuses a document with an object that has a key twice. The body is JSON, and not nested too deeply."""
+    try:
+        json.loads(body, object_pairs_hook=_look_for_twice)
+        return
+    except _FoundTwice:
+        document = json.loads(body, object_pairs_hook=_mark_twice)
+    path = _path_of_twice(document, JsonPath())
+    assert path is not None  # One was found.
+    where = path.text
+    raise Invalid(
+        reason,
+        f"{where}: the object has this key twice.",
+        violations=[FieldViolation(where, "the object has this key twice")],
+        metadata={"field": where},
+    )
 
-    def once(pairs: list[tuple[str, Any]]) -> object:
-        made = dict(pairs)
-        if len(made) == len(pairs):
-            return made
-        seen: set[str] = set()
-        return _Twice(next(key for key, _ in pairs if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
 
-    path = _path_of_twice(json.loads(body, object_pairs_hook=once), JsonPath())
-    if path is not None:
-        where = path.text
-        raise Invalid(
-            reason,
-            f"{where}: the object has this key twice.",
-            violations=[FieldViolation(where, "the object has this key twice")],
-            metadata={"field": where},
-        )
+class _FoundTwice(Exception):
+    """An object has a key twice."""
+
+
+def _look_for_twice(pairs: list[tuple[str, Any]]) -> None:
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise _FoundTwice
+
+
+def _mark_twice(pairs: list[tuple[str, Any]]) -> object:
+    made = dict(pairs)
+    if len(made) == len(pairs):
+        return made
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            break
+        seen.add(key)
+    return _Twice(key)
 
 
 def _path_of_twice(document: object, path: JsonPath) -> JsonPath | None:
