@@ -15,6 +15,7 @@ from __future__ import annotations
 from base64 import b64encode
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
+import orjson
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
@@ -70,8 +71,21 @@ class EventDocuments:
             event = data.event_in(message)
             if event.HasField("raw"):
                 raise Invalid.field(Reason.FIELD_INVALID, data.path("raw"), "data and raw exclude each other")
-            event.data.CopyFrom(self.data(event.type, data.document, data.path("data"), data.path("type")))
+            self.put_data(event, data.document, data.path("data"), data.path("type"))
         return message
+
+    def put_data(self, event: Event, document: object, path: str = "data", type_path: str = "type") -> None:
+        """Gives an event its content: data by the schema of its type, or, if it has none, the document as it is.
+
+        The latter is raw JSON, which whoever validates the event takes in open namespaces alone. Raises what `data` does, but
+        for `UNKNOWN_EVENT_TYPE`.
+        """
+        try:
+            event.data.CopyFrom(self.data(event.type, document, path, type_path))
+        except Invalid as error:
+            if error.reason is not Reason.UNKNOWN_EVENT_TYPE:
+                raise
+            event.raw.content_type, event.raw.bytes = _JSON, orjson.dumps(document)
 
     def data(self, event_type: str, document: object, path: str = "data", type_path: str = "type") -> AnyMessage:
         """Reads an event's data by the schema of its type; the paths are for violations.
@@ -192,6 +206,7 @@ class _Data(NamedTuple):
         return ".".join([*steps, field])
 
 
+_JSON: Final = "application/json"
 _EVENT_DESCRIPTOR: Final = Event.DESCRIPTOR
 _EVENT: Final = _EVENT_DESCRIPTOR.full_name
 _ANY: Final = AnyMessage.DESCRIPTOR.full_name

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from typing import Any
 
 import pytest
 
+from certes.community.github.v1.ping_event_pb2 import PingEvent
 from tests.contracts.http_gateway import GITHUB, Gateway, gateway, refusal
 
 BATCH = "application/cloudevents-batch+json"
@@ -161,10 +163,68 @@ async def test_a_bad_event_is_refused_with_the_path_of_what_is_wrong(changes, re
             assert answer.json()["error"]["fieldViolations"][0]["field"] == f"events[0].{field}"
 
 
-@pytest.mark.parametrize("changes", [{"data": None, "data_base64": "aGk="}, {"datacontenttype": "text/plain"}])
-async def test_content_that_is_no_json_is_refused_as_not_built(changes):
+@pytest.mark.parametrize(
+    "changes", [{"data": None, "data_base64": "aGk="}, {"data": "hi", "datacontenttype": "text/plain"}]
+)
+async def test_content_that_is_no_json_is_refused_where_there_is_a_schema(changes):
     async with gateway() as served:
-        assert refusal(await served.cloud_event(cloud_event(**changes))) == (501, "NOT_BUILT")
+        assert refusal(await served.cloud_event(cloud_event(**changes))) == (400, "RAW_NOT_ALLOWED")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"data_base64": "aGk="}, "data_base64"),
+        ({"data": None, "data_base64": "?"}, "data_base64"),
+        ({"data": None, "data_base64": 1}, "data_base64"),
+        ({"datacontenttype": "text/plain"}, "data"),
+    ],
+)
+async def test_content_that_contradicts_itself_is_refused(changes, field):
+    async with gateway() as served:
+        answer = await served.cloud_event(cloud_event(**changes))
+        assert refusal(answer) == (400, "FIELD_INVALID")
+        assert answer.json()["error"]["fieldViolations"][0]["field"] == f"events[0].{field}"
+
+
+OPEN = ["events.example.com/_"]
+
+
+@pytest.mark.parametrize(
+    ("content", "kept"),
+    [
+        ({"data": {"id": 1}}, ("application/json", b'{"id":1}')),
+        ({"data": [1, 2], "datacontenttype": "application/json; charset=utf-8"}, ("application/json", b"[1,2]")),
+        ({"data": "hi", "datacontenttype": "text/plain"}, ("text/plain", b"hi")),
+        ({"data_base64": "aGk="}, ("application/octet-stream", b"hi")),
+        ({"data_base64": "aGk=", "datacontenttype": "image/png"}, ("image/png", b"hi")),
+        ({"data_base64": "AAE=", "datacontenttype": "application/protobuf"}, ("application/protobuf", b"\0\1")),
+    ],
+)
+async def test_an_open_namespace_takes_any_content(content, kept):
+    document = cloud_event(type="events.example.com/_/1/order", **{"data": None, **content})
+    async with gateway(open_namespaces=OPEN) as served:
+        raw = (await published(served, document))["raw"]
+        assert (raw["contentType"], b64decode(raw["bytes"])) == kept
+
+
+async def test_data_without_a_schema_is_refused_where_the_namespace_is_not_open():
+    async with gateway() as served:
+        answer = await served.cloud_event(cloud_event(type="events.example.com/_/1/order"))
+        assert refusal(answer) == (400, "UNKNOWN_EVENT_TYPE")
+        assert answer.json()["error"]["fieldViolations"][0]["field"] == "events[0].type"
+
+
+async def test_protobuf_beside_ce_headers_is_the_message_of_the_type():
+    async with gateway() as served:
+        attributes = {f"ce-{name}": value for name, value in cloud_event(data=None).items()}
+        body = PingEvent(zen="Keep it logically awesome.").SerializeToString()
+        answer = await served.client.post(
+            "/events", content=body, headers={"content-type": "application/protobuf", **attributes}
+        )
+        assert answer.status_code == 202, answer.text
+        (result,) = answer.json()["results"]
+        assert (await served.kept(result["name"]))["data"]["zen"] == "Keep it logically awesome."
 
 
 @pytest.mark.parametrize(
@@ -185,7 +245,7 @@ async def test_other_content_types_are_refused(kind, expected):
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
-    [("application/protobuf", (501, "NOT_BUILT")), ("text/plain", (415, "CONTENT_TYPE_UNSUPPORTED"))],
+    [("application/protobuf", (400, "FIELD_REQUIRED")), ("text/plain", (415, "CONTENT_TYPE_UNSUPPORTED"))],
 )
 async def test_data_of_another_content_type_beside_ce_headers_is_refused(kind, expected):
     async with gateway() as served:

@@ -4,20 +4,26 @@ The attributes that CloudEvents and `certes.v1.Event` both have keep their names
 Whom an event is for is said by an extension attribute, `subscriber` or `everyone`, its ordering key by `orderingkey`. Any
 other extension attribute, and `dataschema`, becomes one of the event's `attributes`.
 
+Data that is JSON is read by the schema of the event's type, data that is protobuf is taken as its message. What has no schema,
+and any other content, becomes raw content, which is taken in open namespaces alone.
+
 Sources: CloudEvents 1.0.2; its JSON Event Format; its HTTP Protocol Binding.
 """
 
 from __future__ import annotations
 
 import re
+from base64 import b64decode
+from binascii import Error as Base64Error
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final, TypeAlias, cast
 from urllib.parse import unquote_to_bytes
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from certes.v1.event_pb2 import Event
-from certes_broker.domain.errors import Invalid, Reason, Unimplemented
+from certes_broker.domain.errors import Invalid, Reason
 from certes_broker.gateway.limits import MAXIMUM_EVENTS
 from certes_broker.schemas.json_events import EventDocuments
 from certes_broker.schemas.json_text import read_json
@@ -27,6 +33,8 @@ HEADER_PREFIX: Final = b"ce-"
 STRUCTURED: Final = "application/cloudevents+json"
 BATCH: Final = "application/cloudevents-batch+json"
 BINARY: Final = "application/json"
+PROTOBUF: Final = frozenset(("application/protobuf", "application/x-protobuf"))
+_BYTES: Final = "application/octet-stream"
 
 
 def event_wires(documents: EventDocuments, body: bytes, kind: str, headers: Headers) -> Converted:
@@ -36,13 +44,12 @@ def event_wires(documents: EventDocuments, body: bytes, kind: str, headers: Head
     `CloudEventReader` for what is raised.
     """
     reader = CloudEventReader(documents)
-    document = read_json(body, Reason.MALFORMED_REQUEST)
     if kind == STRUCTURED:
-        events = [reader.structured(document, "events[0]")]
+        events = [reader.structured(read_json(body, Reason.MALFORMED_REQUEST), "events[0]")]
     elif kind == BATCH:
-        events = _batch(reader, document)
+        events = _batch(reader, read_json(body, Reason.MALFORMED_REQUEST))
     else:
-        events = [reader.binary(headers, document, "events[0]")]
+        events = [reader.binary(headers, kind, body, "events[0]")]
     # Deterministic, for the order of attributes: an event that is sent again must make the same bytes.
     return Converted(blobs=tuple([event.SerializeToString(deterministic=True) for event in events]))
 
@@ -66,33 +73,64 @@ class CloudEventReader:
     def structured(self, document: object, path: str) -> Event:
         """Reads one JSON document.
 
-        Raises `Invalid` (FIELD_REQUIRED, FIELD_INVALID, MALFORMED_REQUEST and what reading `data` raises) and
-        `Unimplemented` (NOT_BUILT) for content that is not JSON.
+        Raises `Invalid` (FIELD_REQUIRED, FIELD_INVALID, MALFORMED_REQUEST and what reading `data` raises).
         """
         if not isinstance(document, dict):
             raise Invalid(Reason.MALFORMED_REQUEST, f"{path}: a CloudEvent is a JSON object.")
         members = cast("dict[str, object]", document)
-        if members.get("data_base64") is not None:
-            raise _binary_refused(path)
         attributes = {
             # "a JSON null ... MUST be treated as though the attribute was not present" (JSON Event Format, 2.2)
             name: _text(value, f"{path}.{name}")
             for name, value in members.items()
             if name not in _CONTENT and value is not None
         }
-        return self._event(attributes, members.get("data"), path)
+        event, media_type = self._event(attributes, path)
+        data, encoded = members.get("data"), members.get("data_base64")
+        if encoded is None:
+            self._put_data(event, media_type or BINARY, data, path)
+        elif data is not None:
+            raise Invalid.field(Reason.FIELD_INVALID, f"{path}.data_base64", "data and data_base64 exclude each other")
+        else:
+            self._put_bytes(event, media_type or _BYTES, _decoded_base64(encoded, f"{path}.data_base64"), path)
+        return event
 
-    def binary(self, headers: Headers, data: object, path: str) -> Event:
-        """Reads headers, which all begin with `ce-`, and the JSON document in the body; raises as `structured` does."""
+    def binary(self, headers: Headers, media_type: str, body: bytes, path: str) -> Event:
+        """Reads headers, which all begin with `ce-`, and the data in the body; raises as `structured` does."""
         attributes: dict[str, str] = {}
         for name, value in headers:
             attribute = name.removeprefix(HEADER_PREFIX).decode("latin-1")
             if attribute in attributes:
                 raise Invalid.field(Reason.FIELD_INVALID, f"{path}.{attribute}", "its header is there more than once")
             attributes[attribute] = _decoded(value, f"{path}.{attribute}")
-        return self._event(attributes, data, path)
+        event, _ = self._event(attributes, path)
+        self._put_bytes(event, media_type, body, path)
+        return event
 
-    def _event(self, attributes: Mapping[str, str], data: object, path: str) -> Event:
+    def _put_data(self, event: Event, media_type: str, data: object, path: str) -> None:
+        if data is None:
+            return
+        if _is_json(media_type):
+            self._documents.put_data(event, data, f"{path}.data", f"{path}.type")
+        elif isinstance(data, str):
+            event.raw.content_type, event.raw.bytes = media_type, data.encode()
+        else:
+            raise Invalid.field(
+                Reason.FIELD_INVALID, f"{path}.data", f"is JSON, but datacontenttype says that it is {media_type[:100]}"
+            )
+
+    def _put_bytes(self, event: Event, media_type: str, data: bytes, path: str) -> None:
+        if _is_json(media_type):
+            self._put_data(event, media_type, read_json(data, Reason.MALFORMED_REQUEST), path)
+            return
+        if media_type in PROTOBUF:
+            with suppress(Invalid):  # whose type has no schema is judged by whoever validates the event
+                event.data.type_url = self._documents.schemas.lookup(event.type).type_url
+                event.data.value = data
+                return
+        event.raw.content_type, event.raw.bytes = media_type, data
+
+    def _event(self, attributes: Mapping[str, str], path: str) -> tuple[Event, str]:
+        """Returns an event without its content, and the media type of that; empty if it is not said."""
         rest = dict(attributes)
         version = rest.pop("specversion", None)
         if version != "1.0":
@@ -106,9 +144,7 @@ class CloudEventReader:
         for name in ("id", "source", "type"):
             if not rest.get(name):
                 raise Invalid.field(Reason.FIELD_REQUIRED, f"{path}.{name}", "a CloudEvent has one")
-        media_type = rest.pop("datacontenttype", BINARY)
-        if media_type.partition(";")[0].strip().lower() != BINARY:
-            raise _binary_refused(path)
+        media_type = rest.pop("datacontenttype", "")
         event = Event()
         for name in _SAME.keys() & rest.keys():
             setattr(event, _SAME[name], rest.pop(name))
@@ -123,9 +159,7 @@ class CloudEventReader:
                     Reason.FIELD_INVALID, f"{path}.{name[:100]}", "attributes are named by a-z and 0-9 alone"
                 )
             event.attributes[name] = value
-        if data is not None:
-            event.data.CopyFrom(self._documents.data(event.type, data, f"{path}.data", f"{path}.type"))
-        return event
+        return event, media_type
 
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
@@ -188,8 +222,15 @@ def _unquoted(value: bytes) -> bytes:
     return value
 
 
-def _binary_refused(path: str) -> Unimplemented:
-    return Unimplemented(
-        Reason.NOT_BUILT,
-        f"{path}: only data of the content type application/json is taken; other content is not built yet.",
-    )
+def _is_json(media_type: str) -> bool:
+    kind = media_type.partition(";")[0].strip().lower()
+    return kind == BINARY or kind.endswith("+json")
+
+
+def _decoded_base64(encoded: object, path: str) -> bytes:
+    if not isinstance(encoded, str):
+        raise Invalid.field(Reason.FIELD_INVALID, path, "is a text in base64")
+    try:
+        return b64decode(encoded, validate=True)
+    except (Base64Error, ValueError):
+        raise Invalid.field(Reason.FIELD_INVALID, path, "is not base64") from None

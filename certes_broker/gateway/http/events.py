@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from certes_broker.broker.broker import Broker
 from certes_broker.domain.errors import CertesError, Invalid, Reason, Unimplemented
-from certes_broker.gateway.http.cloudevents import BATCH, BINARY, HEADER_PREFIX, STRUCTURED, event_wires
+from certes_broker.gateway.http.cloudevents import BATCH, BINARY, HEADER_PREFIX, PROTOBUF, STRUCTURED, event_wires
 from certes_broker.gateway.http.exchange import (
     Headers,
     Receive,
@@ -53,12 +53,10 @@ def _refusal_of(kind: str, headers: Headers) -> CertesError | None:
     if kind.startswith("application/cloudevents"):
         return Unimplemented(Reason.NOT_BUILT, f"CloudEvents as {kind!r} are not built yet; send {STRUCTURED}.")
     is_cloudevent = HEADER_PREFIX + b"specversion" in headers
-    if kind == BINARY and is_cloudevent:
+    if is_cloudevent and (kind == BINARY or kind in PROTOBUF):
         return None
-    if is_cloudevent and kind in ("application/protobuf", "application/x-protobuf", "application/octet-stream"):
-        return Unimplemented(Reason.NOT_BUILT, f"data as {kind!r} is not built yet; send {BINARY}.")
     return Invalid(
         Reason.CONTENT_TYPE_UNSUPPORTED,
-        f"events come as {STRUCTURED}, as {BATCH}, or as {BINARY} with ce- headers, not as {kind[:100]!r}"
+        f"events come as {STRUCTURED}, as {BATCH}, or with ce- headers as {BINARY} or protobuf, not as {kind[:100]!r}"
         f"{'' if is_cloudevent else ' without them'}.",
     )
