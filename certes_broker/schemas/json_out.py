@@ -58,6 +58,7 @@ class DocumentTables:
         self.style: Final = style
         self._special = dict(special or {})
         self._tables: dict[Descriptor, DocumentTable] = {}
+        self._unfilled: list[tuple[DocumentTable, Descriptor]] = []
 
     def document(self, message: Message) -> Document:
         """Returns the document of a message; see `DocumentTable.document`."""
@@ -67,9 +68,13 @@ class DocumentTables:
         """Returns the table of a message type; the first call builds it, and those of the messages within it."""
         table = self._tables.get(descriptor)
         if table is None:
-            # Known before it is filled: a message may contain itself.
             table = self._tables[descriptor] = DocumentTable(self)
-            table._fill(descriptor)
+            self._unfilled.append((table, descriptor))
+            if len(self._unfilled) == 1:
+                # Filling one asks for those of the messages within it, which join the list: thousands may lead to one another.
+                for unfilled, kind in self._unfilled:
+                    unfilled._fill(kind)
+                self._unfilled.clear()
         return table
 
     def _rule(self, field: FieldDescriptor) -> _Rule:

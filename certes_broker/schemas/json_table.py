@@ -25,7 +25,6 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto
 from google.protobuf.message import Message
-from google.protobuf.message_factory import GetMessageClass
 
 from certes_broker.schemas.json_careful import CarefulReading
 from certes_broker.schemas.json_values import (
@@ -42,6 +41,7 @@ from certes_broker.schemas.json_values import (
     plain_well_known,
     refuse,
 )
+from certes_broker.schemas.message_classes import message_class
 from certes_broker.schemas.unknown_keys import Strangers, UnknownKey
 
 
@@ -53,6 +53,7 @@ class JsonTables:
 
     def __init__(self) -> None:
         self._tables: dict[Descriptor, JsonTable] = {}
+        self._unfilled: list[JsonTable] = []
         self.met: Final[list[Strangers]] = []
         """The unknown keys in the document that was read last. Reading is never interrupted, so one list will do."""
 
@@ -61,7 +62,12 @@ class JsonTables:
         table = self._tables.get(descriptor)
         if table is None:
             table = self._tables[descriptor] = JsonTable(descriptor, self)
-            table._fill()
+            self._unfilled.append(table)
+            if len(self._unfilled) == 1:
+                # Filling one asks for those of the messages within it, which join the list: thousands may lead to one another.
+                for unfilled in self._unfilled:
+                    unfilled._fill()
+                self._unfilled.clear()
         return table
 
     def unknown_paths(self, table: JsonTable, document: object) -> Sequence[str]:
@@ -93,7 +99,7 @@ class JsonTable:
 
     def __init__(self, descriptor: Descriptor, tables: JsonTables) -> None:
         self.descriptor: Final = descriptor
-        self.message_class: Final[Callable[..., Message]] = GetMessageClass(descriptor)
+        self.message_class: Final[Callable[..., Message]] = message_class(descriptor)
         self.fields: Final[dict[str, FieldDescriptor]] = {}
         """The fields, by the keys that say them."""
         self.rules: Final[dict[str, Rule]] = {}
@@ -279,7 +285,7 @@ class JsonTable:
         if field.message_type is None:
             return plain_scalar(field)
         if field.message_type.full_name == "google.protobuf.Any":
-            return Plain(None, partial(self._clean_any, GetMessageClass(field.message_type)))
+            return Plain(None, partial(self._clean_any, message_class(field.message_type)))
         return plain_well_known(field.message_type)
 
     def _clean_any(self, any_class: type[Message], value: object, depth: int) -> object:
