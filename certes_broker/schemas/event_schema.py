@@ -15,7 +15,7 @@ from certes_broker.domain.errors import FieldViolation, Invalid, Reason
 from certes_broker.domain.uris import EventType
 from certes_broker.schemas.json_out import DocumentTables
 from certes_broker.schemas.json_table import JsonTables
-from certes_broker.schemas.options import ReadOption, compile_option
+from certes_broker.schemas.options import Option, compile_option
 from certes_broker.schemas.unknown_keys import UnknownKey, UnknownKeys
 
 TYPE_URL_PREFIX: Final = "type.googleapis.com/"
@@ -34,6 +34,7 @@ class EventSchema:
         "_documents",
         "_message_class",
         "_options",
+        "_readers",
         "_tables",
         "descriptor",
         "is_system",
@@ -68,15 +69,16 @@ class EventSchema:
         self._tables = tables
         self._documents = documents
         declared = descriptor.GetOptions().Extensions[options_pb2.event].options
-        self._options: tuple[tuple[str, ReadOption], ...] = tuple(
-            (option.name, compile_option(descriptor, option.name, option.field))
+        self._options: dict[str, Option] = {
+            option.name: compile_option(descriptor, option.name, option.field)
             for option in sorted(declared, key=attrgetter("name"))
-        )
+        }
+        self._readers = tuple((name, option.read) for name, option in self._options.items())
 
     @property
     def options(self) -> tuple[str, ...]:
         """The names of the subscription options that the event type declares, sorted."""
-        return tuple(name for name, _ in self._options)
+        return tuple(self._options)
 
     def new(self) -> Message:
         """Returns an empty message."""
@@ -101,8 +103,12 @@ class EventSchema:
 
     def options_of(self, message: Message) -> tuple[tuple[str, str], ...]:
         """Returns the subscription options that the message has a value for, as (name, value), sorted by name."""
-        found = [(name, value) for name, read in self._options if (value := read(message))]
+        found = [(name, value) for name, read in self._readers if (value := read(message))]
         return tuple(found)
+
+    def option_problem(self, name: str, value: str) -> str:
+        """Says why no event has a value of an option that is declared, and what one would have; empty if one can."""
+        return self._options[name].values.problem(value)
 
     def has_unknown(self, message: Message) -> bool:
         """Says whether the message, or one within it, has fields that the schema does not know.

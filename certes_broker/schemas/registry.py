@@ -132,13 +132,23 @@ class Registry:
         the community catalogue: an application may be ahead of the broker by a release, and must not fail to start
         because of it. Options are another matter: nothing is known about the options of a type that is not there.
 
-        Raises `Invalid` / `UNKNOWN_OPTION` where no event type that the pattern matches declares all the options given.
+        Raises `Invalid`: `UNKNOWN_OPTION` where no event type that the pattern matches declares all the options given,
+        `FIELD_INVALID` where none that does can have those values.
         """
         if not options:
             return
         matching = self._schemas_matching(pattern)
-        if any(set(options) <= set(schema.options) for schema in matching):
-            return
+        declaring = [schema for schema in matching if set(options) <= set(schema.options)]
+        problems: dict[str, str] = {}
+        for schema in declaring:
+            found = {
+                name: problem for name, value in options.items() if (problem := schema.option_problem(name, value))
+            }
+            if not found:
+                return
+            problems = problems or found
+        if problems:
+            raise _no_such_value(pattern, problems)
         known = sorted({name for schema in matching for name in schema.options})
         unknown = [name for name in options if name not in known]
         if not matching:
@@ -206,3 +216,12 @@ _SYSTEM_NAMES: Final = (f"/{VERSION}", f"/{DRIFT}")
 _COMPARED: Final = 64
 """Event types on either side."""
 _LONGEST_COMPARED: Final = 128
+
+
+def _no_such_value(pattern: TypePattern, problems: Mapping[str, str]) -> Invalid:
+    said = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
+    return Invalid(
+        Reason.FIELD_INVALID,
+        f"options of the selector {pattern}: {said}",
+        metadata={"pattern": pattern.text, "options": ",".join(problems)},
+    )

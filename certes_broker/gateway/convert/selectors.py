@@ -12,7 +12,7 @@ from certes_broker.gateway.faults import Faults
 from certes_broker.gateway.limits import MAXIMUM_FILTER, MAXIMUM_OPTIONS, MAXIMUM_SELECTORS
 
 CheckSelector = Callable[[TypePattern, Mapping[str, str]], None]
-"""Raises `Invalid` (UNKNOWN_OPTION) if no type that the pattern matches declares one of the options."""
+"""Raises `Invalid` (UNKNOWN_OPTION, FIELD_INVALID) if no event of a type that the pattern matches has these options."""
 
 
 def read_selectors(
