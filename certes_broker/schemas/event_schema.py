@@ -8,13 +8,13 @@ from typing import Any, Final, Literal, Protocol, cast, overload
 
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, EncodeError, Message
-from google.protobuf.message_factory import GetMessageClass
 
 from certes.v1 import options_pb2
 from certes_broker.domain.errors import FieldViolation, Invalid, Reason
 from certes_broker.domain.uris import EventType
 from certes_broker.schemas.json_out import DocumentTables
 from certes_broker.schemas.json_table import JsonTables
+from certes_broker.schemas.message_classes import message_class
 from certes_broker.schemas.options import Option, compile_option
 from certes_broker.schemas.unknown_keys import UnknownKey, UnknownKeys
 
@@ -65,7 +65,7 @@ class EventSchema:
         """The full name of the message, such as `certes.community.github.v1.PushEvent`."""
         self.type_url: Final = TYPE_URL_PREFIX + descriptor.full_name
         """What an `Any` that holds the message says as its `type_url`."""
-        self._message_class = GetMessageClass(descriptor)
+        self._message_class = message_class(descriptor)
         self._tables = tables
         self._documents = documents
         declared = descriptor.GetOptions().Extensions[options_pb2.event].options
