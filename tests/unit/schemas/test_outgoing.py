@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from typing import Any
 from urllib.parse import unquote
 
@@ -153,6 +154,46 @@ def test_rendering_is_pure(form):
 def test_an_event_whose_schema_is_gone_is_refused():
     with pytest.raises(Invalid):
         WebhookBodies(EventDocuments(Registry(()))).render(accepted().body, Format.CLOUDEVENTS_JSON)
+
+
+def raw(content_type: str, content: bytes) -> bytes:
+    event = Event(id="a", type="events.example.com/_/1/open", source="//x", everyone=True)
+    event.raw.content_type, event.raw.bytes = content_type, content
+    return event.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "Application/JSON; charset=utf-8", "application/vnd.x+json"]
+)
+def test_raw_json_is_the_data_of_a_structured_event_as_it_came(content_type):
+    rendered = BODIES.render(raw(content_type, b'{"b": [1.50, null],\n"a":"\xc3\xa4"}'), Format.CLOUDEVENTS_JSON)
+    document = json.loads(rendered.body)
+    assert document["datacontenttype"] == content_type
+    assert document["data"] == {"b": [1.5, None], "a": "ä"}
+    assert b"1.50" in rendered.body
+
+
+@pytest.mark.parametrize(
+    ("content_type", "content"),
+    [
+        ("text/plain", b"hello"),
+        ("application/json", b'{"a":1,"a":2}'),
+        ("application/json", b"\xff"),
+        ("image/png", b""),
+    ],
+)
+def test_raw_content_that_is_no_json_goes_out_in_base64(content_type, content):
+    document = json.loads(BODIES.render(raw(content_type, content), Format.CLOUDEVENTS_JSON).body)
+    assert document["datacontenttype"] == content_type
+    assert b64decode(document["data_base64"]) == content
+    assert "data" not in document
+
+
+@pytest.mark.parametrize("form", [Format.CLOUDEVENTS_BINARY, Format.ORIGINAL])
+def test_raw_content_is_the_body_of_a_binary_event(form):
+    rendered = BODIES.render(raw("text/plain", b"hello"), form)
+    assert (rendered.content_type, rendered.body) == ("text/plain", b"hello")
+    assert dict(rendered.headers)["ce-id"] == "a"
 
 
 def test_a_document_that_is_nested_deeper_than_the_fast_writer_goes_is_written_all_the_same():
