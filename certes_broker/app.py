@@ -38,8 +38,6 @@ from certes_broker.gateway.ingestion import Ingestion
 from certes_broker.gateway.schema_service import schema_methods
 from certes_broker.gateway.source_service import source_methods
 from certes_broker.gateway.subscription_service import subscription_methods
-from certes_broker.ports.engine import Engine
-from certes_broker.ports.sender import Sender
 from certes_broker.schemas.catalogue import community_versions
 from certes_broker.schemas.providers import shipped_providers
 from certes_broker.schemas.registry import Registry
@@ -63,20 +61,21 @@ class Serving:
 
 def run(config: Config) -> int:
     """Serves until SIGTERM or SIGINT, and returns the exit code. A second signal ends it without draining."""
-    # What is loaded by now stays, so no collection need look at it; and as what passes through is freed by counting
-    # references, looking for cycles seldom is enough. With the defaults that took up to a tenth of the broker's time.
+    registry = Registry(community_versions())
+    # What is loaded by now stays, the catalogue too, so no collection need look at it; and as what passes through is freed
+    # by counting references, looking for cycles seldom is enough. With the defaults that took up to a tenth of the
+    # broker's time.
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 10, 20)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(config))
+        return runner.run(_serve(config, registry))
 
 
 @asynccontextmanager
-async def serving(config: Config, engine: Engine, sender: Sender, clock: SystemClock) -> AsyncIterator[Serving]:
-    """Serves a broker on an engine; leaving drains it within `config.drain_timeout`."""
-    registry = Registry(community_versions())
-    async with Broker.running(Ports(engine, sender, clock), registry, _broker_settings(config)) as broker:
+async def serving(config: Config, registry: Registry, ports: Ports) -> AsyncIterator[Serving]:
+    """Serves a broker; leaving drains it within `config.drain_timeout`."""
+    async with Broker.running(ports, registry, _broker_settings(config)) as broker:
         broker.sources.declare(config.sources)
         rules = SourceRules(shipped_providers(), allow_unsigned=config.http.listen.is_loopback)
         ingestion = Ingestion(broker, rules.providers, loopback=rules.allow_unsigned)
@@ -98,7 +97,7 @@ async def serving(config: Config, engine: Engine, sender: Sender, clock: SystemC
             await _drain(broker, grpc_server, http_server, config.drain_timeout)
 
 
-async def _serve(config: Config) -> int:
+async def _serve(config: Config, registry: Registry) -> int:
     stop, code = asyncio.Event(), STOPPED
     clock = SystemClock()
     policy = AddressPolicy(allow=config.webhooks.allow_networks, allow_loopback=config.dev)
@@ -106,7 +105,7 @@ async def _serve(config: Config) -> int:
     try:
         async with (
             SqliteEngine.open(config.data_dir, clock, dedupe_window=config.dedupe.window) as engine,
-            serving(config, engine, sender, clock) as served,
+            serving(config, registry, Ports(engine, sender, clock)) as served,
         ):
             with _signals(stop, lambda: _reload(config, served)):
                 _announce(config, served)
