@@ -5,7 +5,8 @@ Rules
 * Names are lower-case, values are what the bytes of the request say as Latin-1, in which every byte is a character.
 * A header that is a credential is never kept, neither with an event nor with a payload that was refused, whatever a
   provider's definition or a source's mapping says. This file decides what is one, for all of them.
-* What a payload that was refused is kept with is bounded, because anybody can send it.
+* What is kept is bounded: with a payload that was refused because anybody can send it, and with an event because whoever
+  gets it delivered as it came has to take it. What only the connection was told, such as `host`, is not kept with an event.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ HeaderPairs: TypeAlias = Sequence[tuple[str, str]]
 """Names and values, in the order in which they came."""
 
 MAXIMUM_KEPT_BYTES: Final = 8 * 1024
-"""Names and values of the headers that are kept with a payload that was refused, together."""
+"""Names and values of the headers that are kept with an event, or with a payload that was refused, together."""
+MAXIMUM_KEPT_HEADERS: Final = 64
+"""How many headers are kept with an event. Servers refuse requests with more than a hundred, some of them."""
 
 
 class WebhookHeaders:
@@ -55,9 +58,24 @@ def is_credential(name: str, credential: str | None = None) -> bool:
     """Says whether a header, by its lower-case name, must not be kept.
 
     `credential` is the header that is one by a source's scheme, None for schemes without. Beside it and those that HTTP
-    knows, whatever is called a token, a secret, a password or a key counts: it is not for the broker to find out.
+    knows, whatever is called a token, a secret, a password or a key counts: it is not for the broker to find out. Keys by
+    which things are told apart, such as `idempotency-key`, are none.
     """
-    return name == credential or _CREDENTIAL.search(name) is not None
+    if name == credential or _CREDENTIAL.search(name) is not None:
+        return True
+    return _KEY.search(name) is not None and _PLAIN_KEY.search(name) is None
+
+
+def is_of_connection(name: str) -> bool:
+    """Says whether a header, by its lower-case name, speaks of the connection that a request came by, and of nothing else."""
+    return name in _OF_CONNECTION
+
+
+def kept_with_event(wanted: HeaderPairs) -> tuple[tuple[str, str], ...]:
+    """Returns the headers to keep with an event, of those that are wanted: the first 64, in at most 8 KiB."""
+    if len(wanted) <= MAXIMUM_KEPT_HEADERS and _size(wanted) <= MAXIMUM_KEPT_BYTES:
+        return tuple(wanted)
+    return _with_room(wanted[:MAXIMUM_KEPT_HEADERS])
 
 
 def kept_with_rejected(
@@ -71,19 +89,32 @@ def kept_with_rejected(
     if _size(sound) <= MAXIMUM_KEPT_BYTES:
         return tuple(sound)
     first = frozenset(needed)
+    return _with_room(sorted(sound, key=lambda pair: pair[0] not in first))
+
+
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+_CREDENTIAL: Final = re.compile(
+    r"authori[sz]ation|authenti|(?:^|[-_])auth$|bearer|cookie|credential|jwt|passcode|passw(?:or)?d|secret|session|token"
+    r"|(?:api|auth|access)[-_]?key"
+)
+_KEY: Final = re.compile(r"(?:^|[-_])key$")
+_PLAIN_KEY: Final = re.compile(
+    r"(?:cache|dedup(?:e|lication)?|event|idempotency|message|object|order(?:ing)?|partition|routing|surrogate)[-_]key$"
+)
+_OF_CONNECTION: Final = frozenset(
+    {"connection", "expect", "host", "keep-alive", "proxy-connection", "te", "trailer", "upgrade"}
+)
+
+
+def _with_room(pairs: HeaderPairs) -> tuple[tuple[str, str], ...]:
+    """Returns those that there is room for, the first ones first."""
     kept, room = [], MAXIMUM_KEPT_BYTES
-    for pair in sorted(sound, key=lambda pair: pair[0] not in first):
+    for pair in pairs:
         size = _size((pair,))
         if size <= room:
             kept.append(pair)
             room -= size
     return tuple(kept)
-
-
-_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
-_CREDENTIAL: Final = re.compile(
-    r"authori[sz]ation|cookie|token|secret|passw(?:or)?d|credential|(?:api|auth|access)[-_]?key"
-)
 
 
 def _size(pairs: Iterable[tuple[str, str]]) -> int:

@@ -7,8 +7,11 @@ from hypothesis import strategies as st
 from certes_broker.domain.errors import Invalid, Reason
 from certes_broker.domain.webhook_headers import (
     MAXIMUM_KEPT_BYTES,
+    MAXIMUM_KEPT_HEADERS,
     WebhookHeaders,
     is_credential,
+    is_of_connection,
+    kept_with_event,
     kept_with_rejected,
     parse_header_name,
 )
@@ -30,6 +33,14 @@ CREDENTIALS = [
     "x-access-key",
     "x-password",
     "x-credentials",
+    "x-auth",
+    "x-authentication",
+    "x-jwt-assertion",
+    "x-session-id",
+    "x-functions-key",
+    "ocp-apim-subscription-key",
+    "x-key",
+    "key",
 ]
 PLAIN = [
     "x-github-event",
@@ -40,6 +51,9 @@ PLAIN = [
     "x-shopify-hmac-sha256",
     "x-slack-retry-num",
     "idempotency-key",
+    "x-partition-key",
+    "x-keyed-by",
+    "x-author",
     "user-agent",
     "content-type",
     "x-forwarded-for",
@@ -99,6 +113,28 @@ def test_headers_that_are_needed_come_before_those_that_fill_the_room():
     kept = kept_with_rejected((*filling, ("webhook-id", "m")), ["webhook-id"], None)
     assert kept[0] == ("webhook-id", "m")
     assert len(kept) == 9
+
+
+@given(pairs)
+def test_what_is_kept_with_an_event_is_bounded_and_in_order(came):
+    wanted = [pair for pair in came if pair[0] in PLAIN]
+    kept = kept_with_event(wanted)
+    assert sum(len(name) + len(value) for name, value in kept) <= MAXIMUM_KEPT_BYTES
+    rest = iter(wanted)
+    assert all(pair in rest for pair in kept)
+    if sum(len(name) + len(value) for name, value in wanted) <= MAXIMUM_KEPT_BYTES:
+        assert list(kept) == wanted
+
+
+def test_no_event_is_kept_with_more_headers_than_a_server_takes():
+    came = [(f"x-{number}", "") for number in range(MAXIMUM_KEPT_HEADERS + 1)]
+    assert list(kept_with_event(came)) == came[:MAXIMUM_KEPT_HEADERS]
+
+
+@pytest.mark.parametrize("name", ["host", "connection", "expect", "upgrade", "te"])
+def test_what_the_connection_was_told_is_known(name):
+    assert is_of_connection(name)
+    assert not is_of_connection("x-github-event")
 
 
 @pytest.mark.parametrize("text", ["X-Gitlab-Token", "a", "~!#$%&'*+.^_`|-9"])
