@@ -209,10 +209,12 @@ _V0: Final = "v0="
 _V1: Final = "v1,"
 _V1A: Final = "v1a,"
 _LONGEST_TIMESTAMP: Final = 15
-# By these, proxies and tunnels say for whom they pass a request on.
+# By these, proxies and tunnels say for whom they pass a request on, or that they do.
 _FORWARDING: Final = re.compile(
-    r"forwarded|via|x-forwarded(?:-.*)?|x-original-.*|x-real-ip|(?:x-)?(?:cluster-)?client-ip|true-client-ip"
-    r"|cf-connecting-ip|cdn-loop|(?:fastly|fly)-client-ip|ngrok-.*"
+    r"forwarded|via|x-forwarded(?:-.*)?|x-original-.*|x-originating-ip|x-real-ip|x-remote-(?:addr|ip)|x-host"
+    r"|(?:x-)?(?:cluster-)?client-ip|true-client-ip|(?:wl-)?proxy-client-ip|x-proxyuser-ip|front-end-https"
+    r"|cdn-loop|x-nginx-proxy|fastly-client-ip|x-arr-.*|x-cloud-trace-context"
+    r"|(?:cf|fly|ngrok|tailscale|x-amzn|x-appengine|x-azure|x-envoy|x-vercel)-.*"
 )
 
 

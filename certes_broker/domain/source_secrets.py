@@ -36,6 +36,9 @@ def check_source_secret(scheme: SignatureScheme, text: str) -> None:
         raise _refusal("is empty")
     if len(text) > MAXIMUM_SECRET_LENGTH:
         raise _refusal(f"has {len(text)} characters; {MAXIMUM_SECRET_LENGTH} are allowed")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        # How Python shows bytes of the environment that are no text. To sign with it would fail at every request.
+        raise _refusal("is not UTF-8")
     match scheme:
         case HmacScheme() | StripeScheme() | SlackScheme():
             return

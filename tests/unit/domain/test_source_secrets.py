@@ -47,6 +47,7 @@ def test_a_secret_that_can_verify_is_taken(scheme, text):
     [
         *((scheme, "") for scheme in SCHEMES),
         *((scheme, "u:" + "x" * 1024) for scheme in SCHEMES),
+        *((scheme, "user:not text \udcff") for scheme in SCHEMES),
         (StandardWebhooksScheme(), "no prefix at all, and long enough"),
         (StandardWebhooksScheme(), "whsec_short"),
         (StandardWebhooksScheme(), "whpk_" + "A" * 42),
