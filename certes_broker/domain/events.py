@@ -13,14 +13,20 @@ this many fields takes three times as long to make.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import NamedTuple, NewType
+from typing import Final, NamedTuple, NewType
 
 Position = NewType("Position", int)
 Micros = NewType("Micros", int)
 """A point in time: microseconds since 1970-01-01T00:00:00Z."""
 
 BEGINNING = Position(0)
+
+ID_BYTES: Final = 256
+SUBJECT_BYTES: Final = 1024
+CONTROL_CHARACTERS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""What neither the id nor the subject of an event may hold."""
 
 Options = tuple[tuple[str, str], ...]
 """The values of the options that an event's schema declares, sorted by name."""

@@ -2,8 +2,8 @@
 
 Rules
 -----
-* What is missing in the headers is a fault of the request (`FIELD_REQUIRED`); what is missing or odd in a verified body
-  makes it unmappable (`PAYLOAD_UNMAPPABLE`). Either way the refusal names the place.
+* What is missing or odd in the headers is a fault of the request (`FIELD_REQUIRED`, `FIELD_INVALID`); in a verified body it
+  makes that unmappable (`PAYLOAD_UNMAPPABLE`). Either way the refusal names the place.
 * The same webhook always maps to the same values, so that a provider's retry is a duplicate: nothing is made up, and an
   id that the webhooks do not have is made of the body.
 * A value is text or a whole number; nothing else is turned into text.
@@ -18,12 +18,13 @@ from hashlib import sha256
 from typing import Final, NamedTuple
 
 from certes_broker.domain.errors import FieldViolation, Invalid, Reason
-from certes_broker.domain.events import Micros
+from certes_broker.domain.events import CONTROL_CHARACTERS, ID_BYTES, SUBJECT_BYTES, Micros
 from certes_broker.domain.webhook_headers import WebhookHeaders
 from certes_broker.domain.webhook_mapping import (
     EVENT_PLACEHOLDER,
     HeaderPlace,
     Path,
+    PathPlace,
     Place,
     WebhookMapping,
     event_type_of,
@@ -61,8 +62,8 @@ class MappedWebhook(NamedTuple):
 def map_webhook(mapping: WebhookMapping, types: Mapping[str, str], webhook: Webhook) -> MappedWebhook:
     """Maps a webhook; `types` is `dict(mapping.types)`.
 
-    Raises `Invalid`: FIELD_REQUIRED for a header that is missing, FIELD_INVALID for one that came more than once,
-    PAYLOAD_UNMAPPABLE for what is missing or cannot be read in the body.
+    Raises `Invalid`: FIELD_REQUIRED for a header that is missing, FIELD_INVALID for one that came more than once or does not
+    fit, PAYLOAD_UNMAPPABLE for what is missing or cannot be read in the body, or does not fit.
     """
     event = _text(webhook, mapping.event) if mapping.event else ""
     if mapping.event and not event and EVENT_PLACEHOLDER in mapping.type:
@@ -76,7 +77,7 @@ def map_webhook(mapping: WebhookMapping, types: Mapping[str, str], webhook: Webh
         type=event_type,
         id=_required(webhook, mapping.id, "the id of the delivery") if mapping.id else derived_id(webhook.body),
         time=_time(webhook, mapping.time) if mapping.time else None,
-        subject=next((text for place in mapping.subjects if (text := _text(webhook, place))), ""),
+        subject=_subject(webhook, mapping),
         subscriber=_text(webhook, mapping.subscriber) or None if mapping.subscriber else None,
     )
 
@@ -149,11 +150,35 @@ def _time(webhook: Webhook, place: Place) -> Micros | None:
     return time
 
 
+def _subject(webhook: Webhook, mapping: WebhookMapping) -> str:
+    for place in mapping.subjects:
+        text = _text(webhook, place)
+        if text:
+            return _fitting(place, text, SUBJECT_BYTES)
+    return ""
+
+
 def _required(webhook: Webhook, place: Place, what: str) -> str:
     text = _text(webhook, place)
     if not text:
+        if isinstance(place, PathPlace) and _value(webhook, place) not in (None, ""):
+            raise _unmappable(place, f"{what} is neither a text nor a whole number of at most {_LONGEST_NUMBER} bits")
         raise _missing(place, what)
-    return text
+    return _fitting(place, text, ID_BYTES)
+
+
+def _fitting(place: Place, text: str, most: int) -> str:
+    """Returns a text that an event can have, of at most so many bytes."""
+    size = len(text.encode())
+    if size > most:
+        problem = f"has {size} bytes; the limit is {most}"
+    elif CONTROL_CHARACTERS.search(text):
+        problem = "holds a control character"
+    else:
+        return text
+    if isinstance(place, HeaderPlace):
+        raise Invalid.field(Reason.FIELD_INVALID, place.header, problem)
+    raise _unmappable(place, problem)
 
 
 def _missing(place: Place, what: str) -> Invalid:

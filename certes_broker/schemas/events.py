@@ -19,23 +19,28 @@ from uuid_utils import uuid7
 
 from certes.v1 import event_pb2
 from certes_broker.domain.errors import FieldViolation, Invalid, Reason
-from certes_broker.domain.events import AcceptedEvent, Micros, Options, Original
+from certes_broker.domain.events import (
+    CONTROL_CHARACTERS,
+    ID_BYTES,
+    SUBJECT_BYTES,
+    AcceptedEvent,
+    Micros,
+    Options,
+    Original,
+)
 from certes_broker.domain.names import parse_id
 from certes_broker.domain.open_namespaces import NONE_OPEN, OpenNamespaces
 from certes_broker.schemas.event_content import DriftWatch, EventContent, check_open_content
 from certes_broker.schemas.event_schema import EventSchema, SchemaLookup
 from certes_broker.schemas.wire import string_field, timestamp_field
 
-ID_BYTES: Final = 256
 SOURCE_BYTES: Final = 512
-SUBJECT_BYTES: Final = 1024
 ORDERING_KEY_BYTES: Final = 256
 ATTRIBUTES: Final = 64
 ATTRIBUTE_BYTES: Final = 1024
 TRACESTATE_BYTES: Final = 512
 _ATTRIBUTE_KEY: Final = re.compile(r"[a-z0-9_]{1,64}")
 _TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LATEST_SECONDS: Final = 253402300800
 _DIGEST_BYTES: Final = 16
 
@@ -173,7 +178,7 @@ def _check_text(field: str, text: str, most: int) -> None:
     size = len(text.encode())
     if size > most:
         raise Invalid.field(Reason.FIELD_INVALID, field, f"has {size} bytes; the limit is {most}", limit=str(most))
-    if _CONTROL.search(text):
+    if CONTROL_CHARACTERS.search(text):
         raise Invalid.field(Reason.FIELD_INVALID, field, "holds a control character")
 
 

@@ -72,6 +72,40 @@ def test_a_body_without_an_id_cannot_be_mapped(value):
     assert refusal.violations[0].field == refusal.metadata["field"] == "id"
 
 
+@pytest.mark.parametrize(
+    ("values", "place"),
+    [
+        ({"id": "x" * 257}, "id"),
+        ({"id": "é" * 129}, "id"),
+        ({"id": "a\x00b"}, "id"),
+        ({"id": 1, "order.name": "x" * 1025}, "order.name"),
+        ({"id": 1, "order.name": "two\r\nlines"}, "order.name"),
+        ({"id": 1, "order.name": "\x9f"}, "order.name"),
+    ],
+)
+def test_what_no_event_can_have_cannot_be_mapped(values, place):
+    refusal = refused(values)
+    assert refusal.reason is Reason.PAYLOAD_UNMAPPABLE
+    assert refusal.violations[0].field == refusal.metadata["field"] == place
+
+
+def test_what_just_fits_is_mapped():
+    webhook = mapped({"id": "x" * 256, "order.name": "é" * 512})
+    assert (len(webhook.id), len(webhook.subject)) == (256, 512)
+
+
+@pytest.mark.parametrize(("header", "value"), [("x-id", "x" * 257), ("x-shop", "x" * 1025)])
+def test_a_header_that_no_event_can_have_is_refused(header, value):
+    mapping = WebhookMapping(f"{SHOP}/order", id=HeaderPlace("x-id"), subjects=(HeaderPlace("x-shop"),))
+    refusal = refused({}, [("x-id", "1"), (header, value)][header == "x-id" :], mapping)
+    assert (refusal.reason, refusal.violations[0].field) == (Reason.FIELD_INVALID, header)
+
+
+def test_an_id_that_is_there_but_no_text_is_not_called_missing():
+    assert "neither a text nor a whole number" in refused({"id": 1.5}).message
+    assert "is missing" in refused({"id": None}).message
+
+
 @pytest.mark.parametrize("headers", [(), (("x-topic", ""),)])
 def test_a_missing_header_is_named(headers):
     refusal = refused({"id": 1}, headers)
