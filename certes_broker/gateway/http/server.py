@@ -108,7 +108,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     """Ends connections whose request has too large a head (or trailers), or does not arrive in time.
 
     A head is refused when a header takes it over the limit, or when a read leaves it unfinished and over the limit, so at
-    most one read (256 KiB) above the limit is ever held.
+    most one read (256 KiB) above the limit is ever held. Each header counts 32 bytes more than it has, as in HTTP/2 (RFC 9113,
+    6.5.2): thousands of empty ones cost as much as long ones.
     """
 
     def __init__(self, settings: HttpSettings, **arguments: Any) -> None:
@@ -145,8 +146,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._begin_arrival()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
-        self._head_bytes += len(name) + len(value)
+        if self._is_in_head:
+            # What follows a body must not become a header (RFC 9110, 6.5.1), and nobody here asks for trailers.
+            super().on_header(name, value)
+        self._head_bytes += len(name) + len(value) + _HEADER_OVERHEAD
         if self._head_bytes > self._max_head_bytes:
             raise _HeadTooLarge  # the parser ends in an error, and that in `send_400_response`
 
@@ -185,6 +188,7 @@ class _HeadTooLarge(Exception):
 
 
 _FLUSH_INTERVAL: Final = 0.005
+_HEADER_OVERHEAD: Final = 32
 _HEAD_TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 )
