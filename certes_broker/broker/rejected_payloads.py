@@ -3,6 +3,10 @@
 Anybody can send what a source refuses, so what is kept is bounded by age, by bytes and, for each source, by a count of
 payloads that nobody vouches for. The janitor trims to the bounds; between its rounds whoever keeps a payload does, once a
 quarter of a bound has come in since. So the log goes over its bounds by a quarter at most.
+
+Storage is also what keeps the events that are accepted, and a stranger must not use it up. So what nobody vouches for is kept
+only as fast as a provider with a wrong secret would send it: of each source a hundred at once and ten a second, of all
+sources 16 MiB at once and 1 MiB a second. What comes faster is refused the same and lost, which is logged now and then.
 """
 
 from __future__ import annotations
@@ -14,12 +18,19 @@ from typing import Final
 
 import structlog
 
+from certes_broker.broker.allowance import Allowance
 from certes_broker.broker.paging import make_token, not_of_this_list, read_token
 from certes_broker.domain.errors import CertesError, NotFound, Reason
 from certes_broker.domain.events import Micros, Original
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Rejected, RejectedSummary, Rejections
 
+UNVERIFIED_AT_ONCE: Final = 100
+_UNVERIFIED_A_SECOND: Final = 10.0
+_BYTES_AT_ONCE: Final = 16 << 20
+_BYTES_A_SECOND: Final = 1 << 20
+_SOURCES_REMEMBERED: Final = 4096
+_LOSSES_TOLD_AFTER: Final = 10.0
 _LONGEST_MESSAGE: Final = 1024
 _SHARE: Final = 4
 _PAGE_BYTES: Final = 2 << 20
@@ -57,12 +68,19 @@ class RejectedPayloads:
         self._bounds = bounds
         self._bytes = 0
         self._unverified = 0
+        self._allowed: dict[str, Allowance] = {}
+        self._allowed_bytes = Allowance(_BYTES_AT_ONCE, _BYTES_A_SECOND)
+        self._lost = 0
+        self._losses_told: float | None = None
 
     async def keep(self, source: str, error: CertesError, payload: Original, *, verified: bool) -> None:
         """Keeps a payload that the source of this name refused with `error`; `payload` must hold no credentials.
 
         Never raises: whoever sent it is owed the refusal, and one that storage does not take is logged.
         """
+        if not verified and not self._is_allowed(source, len(payload.body)):
+            self.lose(source, error, "too many that nobody vouches for")
+            return
         # A message may quote what was sent, and a lone surrogate of it is no text that can be stored.
         message = error.message[:_LONGEST_MESSAGE].encode(errors="replace").decode()
         rejected = Rejected(source, self._clock.now(), error.reason.value, message, verified, payload)
@@ -73,7 +91,15 @@ class RejectedPayloads:
             if self._bytes * _SHARE >= self._bounds.bytes or self._unverified * _SHARE >= self._bounds.unverified:
                 await self.trim()
         except CertesError as failure:
-            log.warning("rejected_payload_lost", source=source, reason=rejected.reason, error=str(failure))
+            self.lose(source, error, str(failure))
+
+    def lose(self, source: str, error: CertesError, why: str) -> None:
+        """Takes note that a payload was not kept. Of many at a time the first is logged, and then how many there were."""
+        self._lost += 1
+        now = self._clock.monotonic()
+        if self._losses_told is None or now - self._losses_told >= _LOSSES_TOLD_AFTER:
+            log.warning("rejected_payloads_lost", count=self._lost, source=source, reason=error.reason.value, error=why)
+            self._lost, self._losses_told = 0, now
 
     async def trim(self) -> None:
         """Forgets what is past its time, and what is too much."""
@@ -103,6 +129,15 @@ class RejectedPayloads:
     async def forget(self, source: str, number: int | None) -> None:
         """Forgets a payload, or all of a source for None. Idempotent."""
         await self._kept.forget(source, number)
+
+    def _is_allowed(self, source: str, size: int) -> bool:
+        now = self._clock.monotonic()
+        allowed = self._allowed.get(source)
+        if allowed is None:
+            if len(self._allowed) >= _SOURCES_REMEMBERED:
+                self._allowed.clear()
+            allowed = self._allowed[source] = Allowance(UNVERIFIED_AT_ONCE, _UNVERIFIED_A_SECOND)
+        return allowed.take(1, now) and self._allowed_bytes.take(size, now)
 
 
 def parse_number(text: str) -> int | None:

@@ -19,23 +19,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
-from urllib.parse import parse_qsl
 
 from certes.v1.event_pb2 import Event
 from certes_broker.broker.broker import Broker
 from certes_broker.broker.conversion import JsonPayload
 from certes_broker.broker.intake import LONG
 from certes_broker.broker.publisher import Receipt
-from certes_broker.domain.errors import AlreadyExists, Internal, Invalid, PermissionDenied, Reason
+from certes_broker.domain.errors import AlreadyExists, FieldViolation, Internal, Invalid, PermissionDenied, Reason
 from certes_broker.domain.events import AcceptedEvent, Micros, Original
 from certes_broker.domain.mapped_webhook import MappedWebhook, Webhook, map_webhook, place_name
-from certes_broker.domain.names import SubscriberName
+from certes_broker.domain.names import SubscriberName, parse_id
 from certes_broker.domain.signature_schemes import NoScheme, SignatureScheme, credential_header, signature_headers
 from certes_broker.domain.signatures import verify
 from certes_broker.domain.sources import CUSTOM, Everyone, PayloadSubscriber, Provider, Source
-from certes_broker.domain.webhook_headers import HeaderPairs, WebhookHeaders, is_credential, kept_with_rejected
+from certes_broker.domain.webhook_headers import (
+    HeaderPairs,
+    WebhookHeaders,
+    is_credential,
+    is_of_connection,
+    kept_with_event,
+    kept_with_rejected,
+)
 from certes_broker.domain.webhook_mapping import WebhookMapping
+from certes_broker.schemas.event_content import CONTENT_TYPE_BYTES
 from certes_broker.schemas.event_schema import EventSchema
+from certes_broker.schemas.forms import FORM, INLINE_BYTES, form_payload
 
 
 class Arrival(NamedTuple):
@@ -73,7 +81,9 @@ class WayIn:
     def kept(self, pairs: HeaderPairs) -> tuple[tuple[str, str], ...]:
         """Returns the headers to keep with an event: what the provider says, or else what the mapping reads."""
         known = self._kept
-        return tuple([pair for pair in pairs if (known[pair[0]] if pair[0] in known else self._keeps(pair[0]))])
+        return kept_with_event(
+            [pair for pair in pairs if (known[pair[0]] if pair[0] in known else self._keeps(pair[0]))]
+        )
 
     def _keeps(self, name: str) -> bool:
         kept = self._is_wanted(name) and not is_credential(name, credential_header(self.scheme))
@@ -83,7 +93,7 @@ class WayIn:
 
     def _is_wanted(self, name: str) -> bool:
         if self.provider is None:
-            return name in self.mapping.headers
+            return name in self.mapping.headers and not is_of_connection(name)
         return name in self.provider.kept_headers or name.startswith(self.provider.kept_prefixes)
 
 
@@ -122,7 +132,7 @@ class Ingestion:
         and what publishing raises.
         """
         way = self._way(source)
-        text = _json_of(way, arrival)
+        text = await self._json(way, arrival)
         payload = await self._broker.conversion.read(text, way.paths)
         values = dict(zip(way.paths, payload.values, strict=True))
         if way.challenge is not None:
@@ -185,6 +195,22 @@ class Ingestion:
             )
         return WayIn(source, provider, signature, mapping)
 
+    async def _json(self, way: WayIn, arrival: Arrival) -> bytes:
+        """Returns the JSON text that a webhook holds."""
+        kind = _media_type(arrival)
+        if kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json")):
+            return arrival.body
+        # Any web page can send a form without asking first, so forms are taken where somebody signed them.
+        if kind == FORM and not isinstance(way.scheme, NoScheme):
+            body = arrival.body
+            (text,) = (await self._broker.conversion.do(form_payload, body, heavy=len(body) > INLINE_BYTES)).blobs
+            return text
+        raise Invalid(
+            Reason.CONTENT_TYPE_UNSUPPORTED,
+            f"a webhook's body is application/json or a form, not {kind[:100]!r}.",
+            hint="A form is not taken from a source without signatures." if kind == FORM else "",
+        )
+
     async def _data(self, payload: JsonPayload, schema: EventSchema, event: Event) -> bytes:
         try:
             data = await payload.data(schema)
@@ -233,8 +259,6 @@ class Ingestion:
 _REMEMBERED: Final = 4096
 _REMEMBERED_HEADERS: Final = 64
 _RAW: Final = "application/json"
-_FORM: Final = "application/x-www-form-urlencoded"
-_MOST_FIELDS: Final = 16
 
 
 def _event(way: WayIn, mapped: MappedWebhook) -> Event:
@@ -249,44 +273,34 @@ def _event(way: WayIn, mapped: MappedWebhook) -> Event:
         case Everyone():
             event.everyone = True
         case PayloadSubscriber():
-            if mapped.subscriber is None:
-                raise _subscriber_missing(way.mapping)
-            event.subscriber = mapped.subscriber
+            event.subscriber = _subscriber(way.mapping, mapped.subscriber)
     return event
 
 
-def _subscriber_missing(mapping: WebhookMapping) -> Invalid:
+def _subscriber(mapping: WebhookMapping, named: str | None) -> str:
+    """Returns the subscriber whom a webhook names. Raises `Invalid` (PAYLOAD_UNMAPPABLE) if that can be no subscriber's id."""
     where = place_name(mapping.subscriber) if mapping.subscriber else "the mapping"
-    return Invalid(
+    problem, description = "names no subscriber, whom the source's audience asks for", "names no subscriber"
+    if named is not None:
+        try:
+            return parse_id(named)
+        except Invalid as error:
+            problem = description = f"holds no id of a subscriber: it {error.metadata['problem']}"
+    raise Invalid(
         Reason.PAYLOAD_UNMAPPABLE,
-        f"the payload cannot be mapped: {where} names no subscriber, whom the source's audience asks for.",
+        f"the payload cannot be mapped: {where} {problem}.",
         metadata={"field": where},
+        violations=(FieldViolation(where, description),),
         hint="Give the source a fixed audience, or let the provider send only what is for somebody.",
     )
 
 
-def _json_of(way: WayIn, arrival: Arrival) -> bytes:
-    """Returns the JSON text that a webhook holds."""
-    kind = arrival.content_type.partition(";")[0].strip().lower()
-    if kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json")):
-        return arrival.body
-    # Any web page can send a form without asking first, so forms are taken where somebody signed them.
-    if kind == _FORM and not isinstance(way.scheme, NoScheme):
-        return _form_payload(arrival.body)
-    raise Invalid(
-        Reason.CONTENT_TYPE_UNSUPPORTED,
-        f"a webhook's body is application/json or a form, not {kind[:100]!r}.",
-        hint="A form is not taken from a source without signatures." if kind == _FORM else "",
-    )
-
-
-def _form_payload(body: bytes) -> bytes:
-    """Reads a form with the JSON document in its field `payload`, which GitHub sends where it is so configured."""
-    try:
-        fields = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
-    except ValueError as error:
-        raise Invalid(Reason.PAYLOAD_MALFORMED, f"the body is no form: {error}") from error
-    payloads = [value for name, value in fields if name == "payload"]
-    if len(payloads) != 1:
-        raise Invalid(Reason.PAYLOAD_MALFORMED, "a form has the webhook in one field named 'payload'.")
-    return payloads[0].encode()
+def _media_type(arrival: Arrival) -> str:
+    """Returns what kind of body a webhook declares, in lower case, without parameters."""
+    declared = arrival.content_type
+    if arrival.headers.is_repeated("content-type"):
+        raise Invalid(Reason.CONTENT_TYPE_UNSUPPORTED, "content-type came more than once.")
+    if len(declared) > CONTENT_TYPE_BYTES:
+        problem = f"content-type has {len(declared)} bytes; {CONTENT_TYPE_BYTES} are allowed."
+        raise Invalid(Reason.CONTENT_TYPE_UNSUPPORTED, problem)
+    return declared.partition(";")[0].strip().lower()

@@ -132,7 +132,8 @@ async def test_the_audience_may_be_the_subscriber_that_the_webhook_names():
         assert refusal(nobody) == (422, "PAYLOAD_UNMAPPABLE")
         assert "account" in nobody.json()["error"]["message"]
         odd = await post(served, scheme, PAYLOAD | {"account": "a/b"})
-        assert refusal(odd) == (400, "FIELD_INVALID")
+        assert refusal(odd) == (422, "PAYLOAD_UNMAPPABLE")
+        assert odd.json()["error"]["metadata"] == {"field": "account"}
 
 
 async def test_the_audience_of_a_source_is_not_what_the_webhook_names():

@@ -12,13 +12,13 @@ are being kept at once, and what comes beyond them is answered the same and lost
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 import orjson
-import structlog
 
 from certes_broker.broker.broker import Broker
-from certes_broker.domain.errors import CertesError
+from certes_broker.domain.errors import CertesError, Invalid, Reason
 from certes_broker.domain.sources import Source
 from certes_broker.domain.webhook_headers import WebhookHeaders
 from certes_broker.gateway.errors import http_status
@@ -29,14 +29,11 @@ from certes_broker.gateway.http.exchange import (
     Send,
     answer,
     answer_refusal,
-    headers_of,
     read_body,
 )
 from certes_broker.gateway.ingestion import Arrival, ChallengeAnswer, Ingestion
 
 MAXIMUM_KEPT_AT_ONCE: Final = 16
-
-log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
 
 class Ingress:
@@ -54,12 +51,15 @@ class Ingress:
         Raises `NotFound` (SOURCE_NOT_FOUND), `ClientGone`, `Invalid` for a body that cannot be read (PAYLOAD_TOO_LARGE,
         PAYLOAD_MALFORMED, CONTENT_TYPE_UNSUPPORTED), and what `Ingestion` raises where the payload is not to be kept.
         """
+        self._broker.sources.get(name)
+        raw: Sequence[tuple[bytes, bytes]] = scope["headers"]
+        _check_encoding(raw)
+        body = await read_body(receive, dict(raw), self._max_bytes)
+        # Again, for the body may have taken its time: what was deleted, or a secret that was withdrawn, is so at once.
         source = self._broker.sources.get(name)
-        body = await read_body(receive, headers_of(scope), self._max_bytes)
-        pairs = [
-            (key.decode("latin-1"), value.decode("latin-1")) for key, value in scope["headers"] if key not in _TRANSFER
-        ]
-        headers = WebhookHeaders(pairs)
+        headers = WebhookHeaders(
+            [(key.decode("latin-1"), value.decode("latin-1")) for key, value in raw if key not in _TRANSFER]
+        )
         arrival = Arrival(headers.get("content-type") or "", headers, body)
         verified = False
         try:
@@ -74,7 +74,7 @@ class Ingress:
                 await answer_refusal(send, error)
             return
         if isinstance(outcome, ChallengeAnswer):
-            await answer(send, 200, _TEXT, outcome.text.encode(errors="replace"))
+            await answer(send, 200, _TEXT, outcome.text.encode(errors="replace"), _AS_DECLARED)
             return
         told = {"name": self._broker.names.name(outcome.position), "id": outcome.id, "duplicate": outcome.duplicate}
         await answer(send, 202, JSON, orjson.dumps(told))
@@ -85,10 +85,10 @@ class Ingress:
         return source.keep_rejected and 400 <= status < 500 and status not in _NOT_KEPT
 
     async def _keep(self, source: Source, error: CertesError, arrival: Arrival, *, verified: bool) -> None:
+        if self._broker.sources.find(source.name) is None:
+            return  # It was deleted meanwhile, with all that it had refused.
         if self._keeping >= MAXIMUM_KEPT_AT_ONCE:
-            log.warning(
-                "rejected_payload_lost", source=source.name, reason=error.reason.value, error="too many at once"
-            )
+            self._broker.rejected.lose(source.name, error, "too many at once")
             return
         self._keeping += 1
         try:
@@ -101,4 +101,10 @@ class Ingress:
 _TRANSFER: Final = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
 """Headers that say how the body was carried, which is over once it was read."""
 _TEXT: Final = b"text/plain; charset=utf-8"
+_AS_DECLARED: Final = ((b"x-content-type-options", b"nosniff"),)
 _NOT_KEPT: Final = frozenset({404, 413, 429})
+
+
+def _check_encoding(headers: Sequence[tuple[bytes, bytes]]) -> None:
+    if sum(name == b"content-encoding" for name, _ in headers) > 1:
+        raise Invalid(Reason.CONTENT_TYPE_UNSUPPORTED, "content-encoding came more than once.")

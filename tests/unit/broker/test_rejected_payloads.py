@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from certes_broker.broker.janitor import Retention
 from certes_broker.broker.paging import make_token
-from certes_broker.broker.rejected_payloads import RejectedBounds, RejectedPayloads
+from certes_broker.broker.rejected_payloads import UNVERIFIED_AT_ONCE, RejectedBounds, RejectedPayloads
 from certes_broker.domain.errors import Invalid, NotFound, Reason
 from certes_broker.domain.events import Original
 from certes_broker.engines.memory import MemoryEngine
@@ -103,6 +104,7 @@ async def test_what_is_not_kept_is_not_found(stage: Stage) -> None:
 async def test_a_flood_goes_over_no_bound_by_more_than_a_quarter(stage: Stage) -> None:
     stage = Stage(RejectedBounds(unverified=100))
     for size in range(1_000):
+        stage.clock.advance(1)
         await stage.rejected.keep("github", REFUSAL, payload(b"x" * size), verified=False)
         assert len(await stage.sizes()) <= 125
     assert (await stage.sizes())[0] == 999
@@ -110,6 +112,35 @@ async def test_a_flood_goes_over_no_bound_by_more_than_a_quarter(stage: Stage) -
     for _ in range(200):
         await stage.rejected.keep("github", REFUSAL, payload(b"x" * 50), verified=True)
         assert sum(await stage.sizes()) <= 1_250
+
+
+async def test_what_nobody_vouches_for_is_kept_no_faster_than_a_provider_would_send_it(stage: Stage) -> None:
+    async def flood(count: int, *, source: str = "github", verified: bool = False) -> int:
+        before = len(await stage.engine.rejections.list(source, None, PLENTY))
+        for _ in range(count):
+            await stage.rejected.keep(source, REFUSAL, payload(), verified=verified)
+        return len(await stage.engine.rejections.list(source, None, PLENTY)) - before
+
+    assert await flood(500) == UNVERIFIED_AT_ONCE
+    assert await flood(50, verified=True) == 50
+    assert await flood(50, source="stripe") == 50
+    stage.clock.advance(1)
+    assert await flood(500) == 10
+
+
+async def test_what_nobody_vouches_for_takes_no_more_of_storage_than_so_many_bytes_a_second(stage: Stage) -> None:
+    for number in range(50):
+        await stage.rejected.keep(f"source-{number}", REFUSAL, payload(b"x" * (1 << 20)), verified=False)
+    assert len([1 for number in range(50) if await stage.engine.rejections.list(f"source-{number}", None, 1)]) == 16
+
+
+async def test_losses_are_logged_now_and_then(stage: Stage) -> None:
+    with capture_logs() as logs:
+        for _ in range(50):
+            stage.rejected.lose("github", REFUSAL, "too many at once")
+        stage.clock.advance(10)
+        stage.rejected.lose("github", REFUSAL, "too many at once")
+    assert [line["count"] for line in logs] == [1, 50]
 
 
 async def test_storage_that_fails_costs_the_payload_and_nobody_an_answer(stage: Stage) -> None:

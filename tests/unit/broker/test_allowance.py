@@ -1,0 +1,34 @@
+"""An allowance: bounded at any moment and over any time."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from certes_broker.broker.allowance import Allowance
+
+
+def test_all_of_it_can_be_used_at_once_and_comes_back_with_time():
+    allowance = Allowance(3, 0.5)
+    assert [allowance.take(1, 0.0) for _ in range(4)] == [True, True, True, False]
+    assert not allowance.take(1, 1.9)
+    assert allowance.take(1, 2.1)
+    assert not allowance.take(1, 2.2)
+
+
+def test_what_is_more_than_there_ever_is_takes_all():
+    allowance = Allowance(10, 1)
+    assert allowance.take(100, 0.0)
+    assert not allowance.take(1, 0.5)
+    assert not allowance.take(100, 9.0)
+    assert allowance.take(100, 20.0)
+
+
+@given(st.lists(st.tuples(st.floats(0, 5), st.floats(0, 20)), max_size=100))
+def test_no_more_is_used_than_there_was_and_came_back(steps):
+    allowance, now, used = Allowance(10, 2), 0.0, 0.0
+    for passed, amount in steps:
+        now += passed
+        if allowance.take(amount, now):
+            used += min(amount, 10)
+        assert used <= 10 + 2 * now + 1e-6
