@@ -1,10 +1,11 @@
 """Drift: producers that send what their schemas do not know.
 
 An unknown field is kept and does no harm, but somebody should hear of it: a schema has fallen behind, or a name is misspelt.
-So of each event type and field the first sighting is told, by a log line and a `_drift` event; all are counted. What was told
-is stored with the version, so that a restart does not tell it again.
+So of each event type and field the first sighting is told, by a `_drift` event, and of all that one event brought by a log
+line; all are counted. What was told is stored with the version, so that a restart does not tell it again.
 
-Nothing waits for drift: a finding is put in a bounded queue, and one that finds it full will be found again.
+Nothing waits for drift: a finding is put in a bounded queue. One that finds it full will be found again, a key of JSON by the
+next start at the latest, because its reader remembers what it has met.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ WAITING: Final = 1_000
 FIELDS_OF_A_MESSAGE: Final = 100
 _AGAIN_AFTER: Final = 1.0
 _AT_ONCE: Final = 64
+_LOGGED: Final = 10
+"""Fields of one event that are named in its log line."""
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -120,17 +123,20 @@ class Drift:
         if not self._has_room(schema):
             return
         version = _version_of(schema)
+        told = self._told.setdefault(version, set())
+        found = []
         for field, message in fields:
             if not self._has_room(schema):
-                return
-            told = self._told.setdefault(version, set())
+                break
             if (schema.type.name, field) in told or len(field) > LONGEST_PATH:
                 continue
             told.add((schema.type.name, field))
+            found.append(field)
             self._waiting.append(
                 DriftFinding(version, schema.type_text, field, message, schema.revision, source, event_id)
             )
-            log.warning("schema_drift", type=schema.type_text, field=field, message=message, source=source)
+        if found:
+            log.warning("schema_drift", type=schema.type_text, fields=found[:_LOGGED], count=len(found), source=source)
             self._added.set()
 
 

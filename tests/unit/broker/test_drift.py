@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from structlog.testing import capture_logs
 
 from certes.v1.event_pb2 import Event
 from certes.v1.system_events_pb2 import SchemaDrift
@@ -129,6 +130,15 @@ async def test_a_version_whose_events_have_ever_new_fields_is_told_of_so_many_an
             world.drift.found(PUSH, keys(f"k{number}"), "//app", "e1")
             await world.quiet()
     assert len(await world.told()) == TOLD_OF_A_VERSION
+
+
+async def test_an_event_with_many_new_fields_makes_one_line_in_the_log(world) -> None:
+    with capture_logs() as logs:
+        world.drift.found(PUSH, keys(*(f"k{number}" for number in range(500))), "//app", "e1")
+        world.drift.found(PUSH, keys("k1"), "//app", "e2")
+    (line,) = logs
+    assert (line["event"], line["count"]) == ("schema_drift", 500)
+    assert line["fields"] == [f"k{number}" for number in range(10)]
 
 
 async def test_findings_that_nobody_tells_are_bounded(world) -> None:
