@@ -223,14 +223,16 @@ def unsent(failure: SendFailure, error: str) -> SendResult:
     return SendResult(None, failure, error, _NO_HEADERS, b"", 0.0)
 
 
-def _header_lines(headers: Mapping[str, str]) -> list[str]:
+def _header_lines(headers: Mapping[str, str]) -> list[str] | list[bytes]:
     _check_names(tuple(headers))
     # "Name:" would remove a header in libcurl's language; "Name;" is the one that sends it empty.
     lines = [f"{name}: {value}" if value else f"{name};" for name, value in headers.items()]
     joined = "".join(lines)
     if "\n" in joined or "\r" in joined or "\0" in joined:
         raise ValueError("a header holds a line break or a NUL")
-    return _HEADERS_OF_LIBCURL_REMOVED + lines
+    lines = _HEADERS_OF_LIBCURL_REMOVED + lines
+    # The bytes that a foreign webhook came with, which need be no text, stand in its headers as Latin-1.
+    return lines if joined.isascii() else [line.encode("latin-1") for line in lines]
 
 
 @lru_cache(maxsize=256)  # One subscription's requests have the same names each time.

@@ -250,7 +250,7 @@ async def test_a_sender_that_never_sent_can_be_closed() -> None:
         ({"x": "a\0b"}, "NUL"),
         ({"Content-Length": "3"}, "Content-Length"),
         ({"HOST": "elsewhere.example"}, "HOST"),
-        ({"x": "café"}, "ascii"),
+        ({"x": "5 €"}, "latin-1"),
     ],
 )
 async def test_headers_that_would_change_the_request_are_never_sent(
@@ -262,6 +262,12 @@ async def test_headers_that_would_change_the_request_are_never_sent(
     assert wrong in result.error
     assert (await harness.sender.send(post(url))).status == 200
     assert len(harness.receiver.arrivals) == 1
+
+
+async def test_a_header_of_other_bytes_than_ascii_is_sent_as_those_bytes(harness: CurlHarness) -> None:
+    await harness.sender.send(post(harness.answering(204), headers={"x-ref": "caf\xe9\xff", "x-own": "1"}))
+    [arrival] = await harness.receiver.arrived(1)
+    assert (arrival.headers["x-ref"], arrival.headers["x-own"]) == ("caf\xe9\xff", "1")
 
 
 async def test_headers_of_one_request_do_not_reach_the_next(harness: CurlHarness) -> None:
