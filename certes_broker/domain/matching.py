@@ -28,7 +28,6 @@ The table is not safe for threads and need not be: nothing here waits.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, unique
@@ -165,9 +164,9 @@ class RoutingTable(Generic[K]):
         further = [key for key in found if key not in route.unconditional]
         if passes is not None:
             further = [key for key in further if key not in self._filtered or passes(key)]
-        if not further:
-            return keys
-        return (*keys, *sorted(further, key=self._ordinals.__getitem__))
+        if len(further) > 1:
+            further.sort(key=self._ordinals.__getitem__)
+        return (*keys, *further) if further else keys
 
     def _shelf(self, pattern: TypePattern) -> _Shelf[K]:
         shelves = self._literals if pattern.is_literal else self._wildcards.setdefault(pattern.domain, {})
@@ -219,10 +218,11 @@ class RoutingTable(Generic[K]):
         conditions: list[_Condition[K]] = []
         for shelf in self._shelves(type_text):
             for audience in audiences:
-                unconditional.update(shelf.keys.get((audience, ()), ()))
-                conditions.extend(
-                    _Condition(shelf, audience, names) for names in shelf.wanted_names.get(audience, ()) if names
-                )
+                for names, keys_by_values in shelf.keys.get(audience, {}).items():
+                    if names:
+                        conditions.append(_Condition(names, keys_by_values))
+                    else:
+                        unconditional.update(keys_by_values[()])
         keys = tuple(sorted(unconditional, key=self._ordinals.__getitem__))
         return _Route(
             keys,
@@ -243,64 +243,57 @@ class _Group(Enum):
 
 
 _Audience = str | _Group
+_Values = str | tuple[str | None, ...] | None
+"""The values of some options, in the order of their names; of one option the value alone, which is found the fastest."""
 
 
 @dataclass(slots=True)
 class _Shelf(Generic[K]):
     """The interests in one pattern.
 
-    `keys` lie by audience and by the options they want; of a dict's values only the keys are used, for their order.
-    `wanted_names` counts, for each audience, the entries of `keys` that want exactly these option names.
+    `keys` lie by audience, by the names of the options they want, and by the values; of a dict's items only the keys are
+    used, for their order. No dict is empty.
     """
 
     pattern: TypePattern
-    keys: dict[tuple[_Audience, Options], dict[K, None]] = field(default_factory=dict)
-    wanted_names: dict[_Audience, Counter[tuple[str, ...]]] = field(default_factory=dict)
+    keys: dict[_Audience, dict[tuple[str, ...], dict[_Values, dict[K, None]]]] = field(default_factory=dict)
 
     def add(self, interest: Interest[K], options: Options) -> None:
         for audience in _audiences_of(interest):
-            keys = self.keys.get((audience, options))
-            if keys is None:
-                keys = self.keys[audience, options] = {}
-                self.wanted_names.setdefault(audience, Counter())[_names(options)] += 1
-            keys[interest.key] = None
+            by_values = self.keys.setdefault(audience, {}).setdefault(_names(options), {})
+            by_values.setdefault(_values(options), {})[interest.key] = None
 
     def discard(self, interest: Interest[K], options: Options) -> None:
+        names, values = _names(options), _values(options)
         for audience in _audiences_of(interest):
-            keys = self.keys.get((audience, options))
+            by_names = self.keys.get(audience, {})
+            by_values = by_names.get(names, {})
+            keys = by_values.get(values)
             if keys is None:
                 continue
             keys.pop(interest.key, None)
             if not keys:
-                del self.keys[audience, options]
-                self._forget_names(audience, _names(options))
-
-    def _forget_names(self, audience: _Audience, names: tuple[str, ...]) -> None:
-        counts = self.wanted_names[audience]
-        counts[names] -= 1
-        if not counts[names]:
-            del counts[names]
-        if not counts:
-            del self.wanted_names[audience]
+                del by_values[values]
+            if not by_values:
+                del by_names[names]
+            if not by_names:
+                del self.keys[audience]
 
 
 @dataclass(frozen=True, slots=True)
 class _Condition(Generic[K]):
-    """Somebody on this shelf, for this audience, wants values of exactly these options."""
+    """Somebody on a shelf, for an audience, wants values of exactly these options."""
 
-    shelf: _Shelf[K]
-    audience: _Audience
     names: tuple[str, ...]
+    keys: Mapping[_Values, Mapping[K, None]]
 
     def find(self, given: Mapping[str, str], found: dict[K, None]) -> None:
         """Adds the keys whose wanted values are the given ones."""
-        wanted = []
-        for name in self.names:
-            value = given.get(name)
-            if value is None:
-                return
-            wanted.append((name, value))
-        found.update(self.shelf.keys.get((self.audience, tuple(wanted)), {}))
+        values = tuple(map(given.get, self.names))
+        # Where a value is missing there is a None, and nothing lies under that.
+        keys = self.keys.get(values[0] if len(values) == 1 else values)
+        if keys is not None:
+            found.update(keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,3 +353,7 @@ def _audiences_of(interest: Interest[K]) -> tuple[_Audience, ...]:
 
 def _names(options: Options) -> tuple[str, ...]:
     return tuple(name for name, _ in options)
+
+
+def _values(options: Options) -> _Values:
+    return options[0][1] if len(options) == 1 else tuple(value for _, value in options)

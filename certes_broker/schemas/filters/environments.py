@@ -14,7 +14,8 @@ from certes.v1 import event_pb2
 from certes_broker.domain.errors import Invalid, Reason
 from certes_broker.schemas.event_schema import EventSchema
 from certes_broker.schemas.filters.checked_expressions import Expression, fields_of, read_checked_expression
-from certes_broker.schemas.filters.prices import BUDGET, Price
+from certes_broker.schemas.filters.meter import BUDGET
+from certes_broker.schemas.filters.prices import Price
 from certes_broker.schemas.filters.pricing import NotAllowedError, price_of
 
 CEL_ERRORS: Final = (RuntimeError, ValueError, LookupError)

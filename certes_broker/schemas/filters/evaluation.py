@@ -15,7 +15,8 @@ from certes.v1 import event_pb2
 from certes_broker.domain.errors import Invalid
 from certes_broker.schemas.event_schema import EventSchema
 from certes_broker.schemas.filters.environments import CEL_ERRORS, Environment, Program
-from certes_broker.schemas.filters.prices import BUDGET, Meter, OverBudgetError
+from certes_broker.schemas.filters.extents import Path
+from certes_broker.schemas.filters.meter import BUDGET, Meter, OverBudgetError
 
 
 @unique
@@ -71,7 +72,18 @@ Find = Callable[[str], tuple[EventSchema | None, Compiled]]
 class FilteredEvent:
     """One event, and what filters say of it. It is read once, and each filter is evaluated once."""
 
-    __slots__ = ("_activation", "_answers", "_body", "_compiled", "_data", "_event", "_find", "_spent", "_type_text")
+    __slots__ = (
+        "_activation",
+        "_answers",
+        "_body",
+        "_compiled",
+        "_data",
+        "_event",
+        "_find",
+        "_sizes",
+        "_spent",
+        "_type_text",
+    )
 
     def __init__(self, type_text: str, body: bytes, find: Find) -> None:
         """`body` is the event's wire form; nothing is done with it before a filter is asked about."""
@@ -83,6 +95,7 @@ class FilteredEvent:
         self._event: event_pb2.Event | None = None
         self._data: Message | None = None
         self._activation: cel.Activation | None = None
+        self._sizes: dict[Path, float] = {}
         self._spent = 0.0
 
     def passes(self, text: str) -> bool | Failure:
@@ -126,7 +139,7 @@ class FilteredEvent:
         bound = program.price.bound(len(self._body))
         if bound is not None and bound <= BUDGET:
             return bound
-        meter = Meter(len(self._body), (self._data, self._event))
+        meter = Meter(len(self._body), (self._data, self._event), self._sizes)
         meter.charge(program.price)
         return meter.spent
 

@@ -7,7 +7,7 @@ event's own message, so that a filter over a list of ten is priced by ten, howev
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -56,17 +56,21 @@ class Extent:
         """Whether it is the same for every event."""
         return not self.per_byte and not self.paths
 
-    def measure(self, variables: Sequence[Any], event_bytes: int) -> float:
-        """Returns the number."""
+    def measure(self, size_at: Callable[[Path], float], event_bytes: int) -> float:
+        """Returns the number; `size_at` says how large what lies at a path is."""
         size = self.fixed + self.per_byte * event_bytes
         for path in self.paths:
-            size += size_of(path.follow(variables))
+            size += size_at(path)
         return size
 
-    def bound(self) -> tuple[float, float]:
-        """Returns a number and a number per byte of the event, which together it is never above."""
+    def bound(self, event_bytes: int) -> float:
+        """Returns a number that it is never above for an event of this size."""
         # A path's text, message or list is no larger than the event that it lies in.
-        return self.fixed, self.per_byte + len(self.paths)
+        return self.fixed + (self.per_byte + len(self.paths)) * event_bytes
+
+    def mentions(self, variable: int) -> bool:
+        """Whether it depends on a variable."""
+        return any(path.variable == variable for path in self.paths)
 
 
 def size_of(value: Any) -> int:

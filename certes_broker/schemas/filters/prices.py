@@ -7,24 +7,22 @@ a megabyte, or a regular expression over it. Nothing can interrupt an evaluation
 added up *before*, from above, and one that would cost more than its budget does not begin.
 
 `pricing` goes through a checked expression once and finds its price: a sum of terms, each a number of nanoseconds times the
-extents of what the operation reads (see `extents`), and a price for each element of each loop. `Meter` adds a price up for
-one event. Prices are nanoseconds, rounded up, of a machine of 2025; what they were measured by is in
+extents of what the operation reads (see `extents`), and of what loops cost. `meter` adds a price up for one event. Prices
+are nanoseconds, rounded up, of a machine of 2025; what they were measured by is in
 docs/decisions/0006-filters-pay-before-they-run.md.
 
-An upper bound of most prices is linear in the event's size, and for most events and filters without loops it is far below
-the budget: then that is all there is to know. Only for the rest are lists counted and texts measured.
+Most events and filters are far below the budget, and then it takes little to see that. An upper bound of what a filter without
+loops costs is linear in the event's size. In a loop, what costs the same for each element is added up once and multiplied. And
+what is read of the elements is, all elements together, no more than the event. Only where this is not enough to tell, the
+elements are gone through.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
 
-from certes_broker.schemas.filters.extents import Extent, Path, elements_of, size_of
-
-BUDGET: Final = 2_000_000.0
-"""Nanoseconds that one evaluation may cost."""
+from certes_broker.schemas.filters.extents import Extent, Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +33,19 @@ class Term:
     extent: Extent
     times: Extent | None = None
 
-    def amount(self, variables: Sequence[Any], event_bytes: int) -> float:
-        """Returns the nanoseconds."""
-        amount = self.rate * self.extent.measure(variables, event_bytes)
-        return amount if self.times is None else amount * self.times.measure(variables, event_bytes)
+    def amount(self, size_at: Callable[[Path], float], event_bytes: int) -> float:
+        """Returns the nanoseconds; `size_at` says how large what lies at a path is."""
+        amount = self.rate * self.extent.measure(size_at, event_bytes)
+        return amount if self.times is None else amount * self.times.measure(size_at, event_bytes)
+
+    def bound(self, event_bytes: int) -> float:
+        """Returns how many nanoseconds it is at most for an event of this size."""
+        amount = self.rate * self.extent.bound(event_bytes)
+        return amount if self.times is None else amount * self.times.bound(event_bytes)
 
     def mentions(self, variable: int) -> bool:
         """Whether it depends on a variable."""
-        paths = self.extent.paths if self.times is None else (*self.extent.paths, *self.times.paths)
-        return any(path.variable == variable for path in paths)
+        return self.extent.mentions(variable) or (self.times is not None and self.times.mentions(variable))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +59,13 @@ class Price:
     @property
     def least(self) -> float:
         """What it costs at least, whatever the event."""
-        return self.fixed + sum(loop.count.fixed * loop.body.least for loop in self.loops)
+        return self.fixed + sum(loop.count.fixed * loop.alike.least for loop in self.loops)
 
     def bound(self, event_bytes: int) -> float | None:
         """Returns what it costs at most for an event of this size; None if the event must be looked at."""
         if self.loops:
             return None
-        bound = self.fixed
-        for term in self.terms:
-            fixed, per_byte = term.extent.bound()
-            amount = term.rate * (fixed + per_byte * event_bytes)
-            if term.times is not None:
-                fixed, per_byte = term.times.bound()
-                amount *= fixed + per_byte * event_bytes
-            bound += amount
-        return bound
+        return self.fixed + sum(term.bound(event_bytes) for term in self.terms)
 
     def mentions(self, variable: int) -> bool:
         """Whether it depends on a variable."""
@@ -82,82 +76,52 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class LoopPrice:
-    """Costs `body` for each of the elements.
-
-    Their number is the extent `count`. Where they can be reached, they lie at `elements`, and each is `variable` in its
-    turn.
-    """
+    """What a loop costs. `loop_price` makes it."""
 
     count: Extent
-    body: Price
+    """How many elements there are at most."""
     elements: Path | None
+    """Where they lie, if they can be reached. Each is `variable` in its turn."""
     variable: int
+    alike: Price
+    """What each element costs, as far as that is the same for all."""
+    read: tuple[Term, ...]
+    """What is read of each element and nothing else. All of it together is no more than what is read of the event."""
+    rate: float
+    """What that is at most, for each byte of the event; of the loops over what is in the elements too."""
+    rest: Price
+    """What else depends on the element."""
 
     def mentions(self, variable: int) -> bool:
         """Whether it depends on a variable."""
-        return any(path.variable == variable for path in self.count.paths) or self.body.mentions(variable)
+        return (
+            self.count.mentions(variable)
+            or any(term.mentions(variable) for term in self.read)
+            or self.alike.mentions(variable)
+            or self.rest.mentions(variable)
+        )
 
 
-class OverBudgetError(Exception):
-    """An evaluation would cost more than its budget."""
+def loop_price(count: Extent, elements: Path | None, variable: int, body: Price) -> LoopPrice:
+    """Returns the price of a loop whose steps cost `body` for each element."""
+    varying = tuple(term for term in body.terms if term.mentions(variable))
+    inner = tuple(loop for loop in body.loops if loop.mentions(variable))
+    read = tuple(term for term in varying if term.times is None and term.extent == Extent(paths=term.extent.paths[:1]))
+    return LoopPrice(
+        count,
+        elements,
+        variable,
+        alike=Price(
+            body.fixed,
+            tuple(term for term in body.terms if term not in varying),
+            tuple(loop for loop in body.loops if loop not in inner),
+        ),
+        read=read,
+        rate=sum(term.rate for term in read) + sum(loop.rate for loop in inner if is_within(loop, variable)),
+        rest=Price(0.0, tuple(term for term in varying if term not in read), inner),
+    )
 
 
-class Meter:
-    """Adds up what one evaluation costs."""
-
-    def __init__(self, event_bytes: int, variables: Sequence[Any], budget: float = BUDGET) -> None:
-        """`variables` are those of the event; those of loops are found on the way."""
-        self._event_bytes = event_bytes
-        self._variables = list(variables)
-        self._budget = budget
-        self.spent = 0.0
-
-    def charge(self, price: Price) -> None:
-        """Adds a price. Raises `OverBudgetError` as soon as the sum is above the budget."""
-        self._spend(price.fixed)
-        self._charge_rest(price)
-
-    def _charge_rest(self, price: Price) -> None:
-        """Adds what depends on the event."""
-        for term in price.terms:
-            self._spend(term.amount(self._variables, self._event_bytes))
-        for loop in price.loops:
-            self._charge_loop(loop)
-
-    def _charge_loop(self, loop: LoopPrice) -> None:
-        if loop.elements is None:
-            count = loop.count.measure(self._variables, self._event_bytes)
-            self._charge_alike(loop.body, count)
-            return
-        value = loop.elements.follow(self._variables)
-        self._spend(size_of(value) * _PER_ELEMENT)
-        elements = elements_of(value)
-        if not loop.body.mentions(loop.variable):
-            self._charge_alike(loop.body, len(elements))
-            return
-        # First what can be had by multiplying, so that most of what is too dear is not gone through at all. Going through it
-        # takes time too.
-        looking = _PER_STOP * (1 + len(loop.body.terms) + 2 * len(loop.body.loops))
-        self._spend(len(elements) * (loop.body.fixed + looking))
-        while len(self._variables) <= loop.variable:
-            self._variables.append(None)
-        for element in elements:
-            self._variables[loop.variable] = element
-            self._charge_rest(loop.body)
-
-    def _charge_alike(self, price: Price, count: float) -> None:
-        """Adds a price so many times that is the same each time."""
-        before = self.spent
-        self.charge(price)
-        self._spend((self.spent - before) * max(0.0, count - 1))
-
-    def _spend(self, amount: float) -> None:
-        self.spent += amount
-        if self.spent > self._budget:
-            raise OverBudgetError
-
-
-_PER_ELEMENT: Final = 20.0
-"""What it costs to make ready an element of a list, or a byte of a message that stands for one."""
-_PER_STOP: Final = 600.0
-"""What it costs to find how large one thing in an element is; of a loop, twice as much."""
+def is_within(inner: LoopPrice, variable: int) -> bool:
+    """Whether a loop goes through what is in the element of another, so that both together read no more than there is."""
+    return inner.elements is not None and inner.elements.variable == variable

@@ -20,7 +20,7 @@ from certes_broker.schemas.filters.checked_expressions import (
     Type,
 )
 from certes_broker.schemas.filters.extents import DATA, EVENT, Extent, Path
-from certes_broker.schemas.filters.prices import LoopPrice, Price, Term
+from certes_broker.schemas.filters.prices import LoopPrice, Price, Term, loop_price
 from certes_broker.schemas.filters.regular_expressions import program_size
 
 # Nanoseconds for each operation, and for each unit that an operation reads.
@@ -94,7 +94,8 @@ class _Tally:
     """Collects the price of what is evaluated as often as each other."""
 
     fixed: float = 0.0
-    terms: list[Term] = field(default_factory=list)
+    rates: dict[tuple[Extent, Extent | None], float] = field(default_factory=dict)
+    """Of the terms, by their extents."""
     loops: list[LoopPrice] = field(default_factory=list)
 
     def add(self, rate: float, extent: Extent, times: Extent | None = None) -> None:
@@ -103,10 +104,11 @@ class _Tally:
         if times is None and extent.is_fixed:
             self.fixed += rate * extent.fixed
         else:
-            self.terms.append(Term(rate, extent, times))
+            self.rates[extent, times] = self.rates.get((extent, times), 0.0) + rate
 
     def price(self) -> Price:
-        return Price(self.fixed, tuple(self.terms), tuple(self.loops))
+        terms = tuple(Term(rate, extent, times) for (extent, times), rate in self.rates.items())
+        return Price(self.fixed, terms, tuple(self.loops))
 
 
 class _Pricing:
@@ -242,7 +244,7 @@ class _Pricing:
         body = _Tally()
         variable, element = self._element(container, container_type)
         body.add(COPIED, element.extent)
-        tally.loops.append(LoopPrice(container.extent, body.price(), _reachable(container, container_type), variable))
+        tally.loops.append(loop_price(container.extent, _reachable(container, container_type), variable, body.price()))
 
     def _visit_sum(self, sum_type: Type, values: list[_Value], tally: _Tally) -> _Value:
         if sum_type.kind is Kind.SCALAR:
@@ -271,7 +273,7 @@ class _Pricing:
         within = {**scope, loop.accumulator: gathered, loop.variable: self._found(element_type, element, body)}
         for step in loop.steps:
             self.visit(step, within, body)
-        tally.loops.append(LoopPrice(elements.extent, body.price(), _reachable(elements, elements_type), variable))
+        tally.loops.append(loop_price(elements.extent, _reachable(elements, elements_type), variable, body.price()))
         self.visit(loop.result, within, tally)
         return gathered if loop.type.kind is Kind.LIST else _SMALL
 

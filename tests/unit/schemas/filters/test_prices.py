@@ -12,7 +12,8 @@ from hypothesis import given, settings
 
 from certes.v1 import event_pb2
 from certes_broker.domain.errors import Invalid
-from certes_broker.schemas.filters.prices import BUDGET, Meter, OverBudgetError, Price
+from certes_broker.schemas.filters.meter import BUDGET, Meter, OverBudgetError
+from certes_broker.schemas.filters.prices import Price
 from tests.unit.schemas.filters.environments_of import EVERY_ENVIRONMENT, EveryKind
 
 MEGABYTE = 1 << 20
@@ -25,7 +26,7 @@ def price_of(text: str) -> Price:
 
 
 def cost(text: str, message: Any, budget: float = 1e15) -> float:
-    meter = Meter(message.ByteSize(), (message, EVENT), budget)
+    meter = Meter(message.ByteSize(), (message, EVENT), {}, budget)
     meter.charge(price_of(text))
     return meter.spent
 
@@ -40,7 +41,7 @@ def is_refused(text: str, message: Any) -> bool:
     if bound is not None and bound <= BUDGET:
         return False
     try:
-        Meter(message.ByteSize(), (message, EVENT)).charge(price)
+        Meter(message.ByteSize(), (message, EVENT), {}).charge(price)
     except OverBudgetError:
         return True
     return False
@@ -158,7 +159,7 @@ def test_both_branches_are_paid_for():
 
 
 def test_adding_up_ends_with_the_budget():
-    meter = Meter(MANY.ByteSize(), (MANY, EVENT))
+    meter = Meter(MANY.ByteSize(), (MANY, EVENT), {})
     with pytest.raises(OverBudgetError):
         meter.charge(price_of("data.many_every_kind.all(e, e.one_string.matches('x'))"))
     assert BUDGET < meter.spent < 100 * BUDGET
@@ -193,9 +194,9 @@ ASKED = st.one_of(
 def test_what_is_said_without_looking_is_never_below_what_is_found_by_looking(text, message):
     event = event_pb2.Event(id="e", type="t", data=AnyMessage(value=message.SerializeToString()))
     size = len(event.SerializeToString())
-    meter = Meter(size, (message, event), 1e15)
+    meter = Meter(size, (message, event), {}, 1e15)
     meter.charge(price_of(text))
     bound = price_of(text).bound(size)
     assert bound is not None
-    # A character counts as four bytes where one may take more than one.
-    assert meter.spent <= 4 * bound
+    # A character counts as four bytes where one may take more than one, and looking costs too.
+    assert meter.spent <= 4 * bound + 600.0 * len(price_of(text).terms)
