@@ -43,7 +43,9 @@ REMEMBERED_BYTES: Final = 64 << 20
 PAGE_BYTES: Final = 4 << 20
 PAGES: Final = 64
 GATEWAY_BYTES: Final = 16 << 20
-"""Bytes of all pages of one gateway."""
+"""Of all that one gateway serves."""
+SCHEMA_BYTES: Final = 1 << 10
+"""What remembering a schema takes beside its bytes."""
 AT_ONCE: Final = 4
 """How many gateways are asked at once."""
 _WAITING: Final = 64
@@ -134,16 +136,19 @@ class Discovery:
         size, token = 0, ""
         for _ in range(PAGES):
             body = await self._ask(uri, token)
-            size += len(body)
+            page = self._read(uri, body)
+            size += len(body) + SCHEMA_BYTES * (len(page.schemas) + len(page.versions))
             if size > GATEWAY_BYTES:
                 break
-            page = self._read(uri, body)
-            schemas.update({schema.type.text: schema for schema in page.schemas})
+            wanted = (one for one in page.schemas if uri.namespace in ("", one.type.namespace))
+            schemas.update({schema.type.text: schema for schema in wanted})
             versions.update(page.versions)
             token = page.next_page_token
             if not token:
                 now = self._clock.now()
                 ordered = tuple(schemas[text] for text in sorted(schemas))
+                used = {schema.version for schema in ordered}
+                versions = {name: version for name, version in versions.items() if name in used}
                 return Discovered(ordered, versions, now, Micros(now + int(LIFETIME * 1_000_000)), size)
         raise _unreachable(
             uri,

@@ -1,7 +1,8 @@
 """The schemas of other gateways, as their API answers: read with suspicion, shown, and never served as own.
 
 Nothing of a foreign answer is linked or compiled here. What is kept are wire bytes, each checked to be what it says: a schema
-whose type is an event URI, a version that bears a sound name. Whatever else an answer holds is left out.
+whose type is an event URI, a version that bears a sound name. Whatever else an answer holds is left out, and so are letters
+that no text should show.
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ from certes_broker.domain.uris import EventType, parse_event_type
 LIST_PATH: Final = "/certes.v1.SchemaService/ListSchemas"
 CONTENT_TYPE: Final = "application/proto"
 PAGE_SIZE: Final = 1000
+"""How many schemas are asked for at once; a page that has more of anything is no answer to that."""
+
+MOST_SCHEMA_BYTES: Final = 128 << 10
+MOST_VERSION_BYTES: Final = 3 << 20
+"""Both together have to fit into one answer of ours. What registers its schemas as this broker does has smaller ones."""
 
 
 class ForeignAnswerMalformed(Exception):
@@ -56,6 +62,8 @@ def read_page(body: bytes, gateway: str) -> ForeignPage:
         answer = ListSchemasResponse.FromString(body)
     except DecodeError:
         raise ForeignAnswerMalformed("the answer is no list of schemas") from None
+    if max(len(answer.schemas), len(answer.versions)) > PAGE_SIZE:
+        raise ForeignAnswerMalformed(f"one page has more than {PAGE_SIZE} schemas or versions")
     return ForeignPage(
         tuple(_read_schema(schema, gateway) for schema in answer.schemas),
         tuple(_read_version(version) for version in answer.versions),
@@ -72,7 +80,12 @@ def _read_schema(schema: Schema, gateway: str) -> ForeignSchema:
     schema.type = event_type.text
     schema.origin = Schema.ORIGIN_FOREIGN
     schema.gateway = gateway
+    schema.message, schema.file, schema.comment = map(_shown, (schema.message, schema.file, schema.comment))
+    for option in schema.options:
+        option.name, option.field, option.field_type = map(_shown, (option.name, option.field, option.field_type))
     version = VersionName(event_type.domain, event_type.namespace, event_type.version)
+    if schema.ByteSize() > MOST_SCHEMA_BYTES:
+        raise ForeignAnswerMalformed(f"the schema {event_type} has more than {MOST_SCHEMA_BYTES} bytes")
     return ForeignSchema(event_type, version, schema.SerializeToString())
 
 
@@ -83,4 +96,11 @@ def _read_version(version: SchemaVersion) -> tuple[VersionName, bytes]:
     except Invalid as error:
         raise ForeignAnswerMalformed(f"one of its versions has no sound name: {error.message}") from None
     version.ClearField("sources")
+    version.DiscardUnknownFields()
+    if version.ByteSize() > MOST_VERSION_BYTES:
+        raise ForeignAnswerMalformed(f"the version {name} has more than {MOST_VERSION_BYTES} bytes")
     return name, version.SerializeToString()
+
+
+def _shown(text: str) -> str:
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else " " for letter in text)

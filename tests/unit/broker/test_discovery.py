@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
 from certes.v1.schema_pb2 import Schema, SchemaVersion
 from certes.v1.schema_service_pb2 import ListSchemasRequest, ListSchemasResponse
@@ -41,6 +42,15 @@ def listing(*types: str, token: str = "", **fields: object) -> Answers:
         schemas=[Schema(type=text, message="m.M", origin=Schema.ORIGIN_REGISTERED, **fields) for text in types],
         versions=[SchemaVersion(domain="events.meetly.com", namespace="_", version=1, revision=3)],
         next_page_token=token,
+    )
+    return Answers(200, PROTO, answer.SerializeToString())
+
+
+def bulky(domain: str, descriptors: FileDescriptorSet) -> Answers:
+    """A gateway's answer that is one event type, and the descriptors of its version."""
+    answer = ListSchemasResponse(
+        schemas=[Schema(type=f"{domain}/_/1/a")],
+        versions=[SchemaVersion(domain=domain, namespace="_", version=1, descriptor_set=descriptors)],
     )
     return Answers(200, PROTO, answer.SerializeToString())
 
@@ -120,6 +130,10 @@ async def test_when_the_one_who_fetches_goes_away_another_goes_on(discovery, sen
         (Answers(200, PROTO, b"\0" * (PAGE_BYTES + 1)), "more than"),
         (listing("no uri"), "no event URI"),
         (listing("events.meetly.com/_/1/a", token="for ever"), "more than this broker reads"),
+        (listing(*["a.b/_/1/x"] * 1001), "more than 1000 schemas"),
+        (listing(*[f"a.b/_/1/x{number}" for number in range(1000)], token="t"), "more than this broker reads"),
+        (listing("a.b/_/1/x", comment="x" * (128 << 10)), "more than 131072 bytes"),
+        (bulky("a.b", FileDescriptorSet(file=[FileDescriptorProto(name="x" * (3 << 20))])), "more than 3145728 bytes"),
     ],
 )
 async def test_what_answers_otherwise_is_unreachable_and_not_remembered(discovery, sender, answer, said) -> None:
@@ -131,6 +145,22 @@ async def test_what_answers_otherwise_is_unreachable_and_not_remembered(discover
     assert discovery.remembered_bytes == 0
     sender.script(URL, listing("events.meetly.com/_/1/a"))
     assert types_of(await discovery.find(GATEWAY)) == ["events.meetly.com/_/1/a"]
+
+
+async def test_what_was_not_asked_for_and_what_cannot_be_shown_is_left_out(discovery, sender) -> None:
+    answer = ListSchemasResponse(
+        schemas=[
+            Schema(type="a.b/other/1/x"),
+            Schema(type="A.b/pay/1/x", message="m\x1b[2J", file="\u202ea.proto", comment="one\r\ntwo\x07"),
+        ],
+        versions=[SchemaVersion(domain="a.b", namespace=name, version=1) for name in ("other", "pay", "more")],
+    )
+    sender.script(URL, Answers(200, PROTO, answer.SerializeToString()))
+    found = await discovery.find(parse_discovery_uri("events://events.meetly.com/pay"))
+    assert types_of(found) == ["a.b/pay/1/x"]
+    assert list(found.versions) == [VersionName("a.b", "pay", 1)]
+    told = Schema.FromString(found.schemas[0].body)
+    assert (told.message, told.file, told.comment) == ("m [2J", " a.proto", "one \ntwo ")
 
 
 async def test_an_address_that_the_guard_refuses_is_not_asked(discovery, sender) -> None:
@@ -155,10 +185,10 @@ async def test_what_is_remembered_is_bounded_by_count_and_the_oldest_goes_first(
 
 
 async def test_what_is_remembered_is_bounded_by_bytes(discovery, sender) -> None:
-    big = "x" * (3 << 20)
+    big = FileDescriptorSet(file=[FileDescriptorProto(name="x" * (2 << 20))])
     for number in range(30):
         url = f"https://gateway{number}.example.com:9600/api/certes.v1.SchemaService/ListSchemas"
-        sender.script(url, listing(f"gateway{number}.example.com/_/1/a", comment=big))
+        sender.script(url, bulky(f"gateway{number}.example.com", big))
         await discovery.find(parse_discovery_uri(f"events://gateway{number}.example.com"))
         assert discovery.remembered_bytes <= 64 << 20
     asked = len(sender.requests)
