@@ -6,10 +6,9 @@ import asyncio
 from dataclasses import dataclass
 from typing import TypeAlias, assert_never
 
-from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
-from google.protobuf.message import DecodeError
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
-from certes_broker.domain.errors import FieldViolation, Invalid, PermissionDenied, Reason
+from certes_broker.domain.errors import FieldViolation, PermissionDenied, Reason
 from certes_broker.schemas.catalogue import COMMUNITY_DOMAIN
 from certes_broker.schemas.compiling.binding import bind
 from certes_broker.schemas.compiling.compiler import SchemaCompiler, source_files
@@ -48,7 +47,7 @@ async def read_submission(
             compiled = await compiler.compile_sources(sources)
         case CompiledSet(wire):
             sources = {}
-            compiled = await compiler.read_descriptor_set(_parsed(wire))
+            compiled = await compiler.read_descriptor_set(wire)
         case _:
             assert_never(submission)
     # Up to a MiB of descriptors is gone through: not in the loop, which has others to serve.
@@ -56,17 +55,6 @@ async def read_submission(
     for version in versions:
         _check_owner(version)
     return versions
-
-
-def _parsed(wire: bytes) -> FileDescriptorSet:
-    try:
-        return FileDescriptorSet.FromString(wire)
-    except DecodeError as error:
-        raise Invalid.field(
-            Reason.SCHEMA_MALFORMED,
-            "descriptor_set",
-            "is no google.protobuf.FileDescriptorSet: its bytes do not decode",
-        ) from error
 
 
 def _check_owner(version: VersionFiles) -> None:

@@ -86,18 +86,24 @@ def use(version: VersionFiles) -> None:
 
 
 async def test_what_the_compiler_wrote_is_taken_as_it_is(rich):
-    assert await SchemaCompiler().read_descriptor_set(rich) == rich
+    assert await SchemaCompiler().read_descriptor_set(rich.SerializeToString()) == rich
 
 
 async def test_a_set_in_any_order_and_without_the_shared_files_is_completed(rich):
     own = [file for file in rich.file if file.name not in shared_files()]
-    assert await SchemaCompiler().read_descriptor_set(FileDescriptorSet(file=own[::-1])) == rich
+    assert await SchemaCompiler().read_descriptor_set(FileDescriptorSet(file=own[::-1]).SerializeToString()) == rich
+
+
+@pytest.mark.parametrize(("wire", "said"), [(b"\x0a\x00" * 500_000, "files of"), (b"\x0a\x02\x22", "do not decode")])
+async def test_a_set_that_no_compiler_would_write_is_refused_before_anything_is_done(wire, said):
+    with pytest.raises(Invalid, match=said):
+        await SchemaCompiler().read_descriptor_set(wire)
 
 
 async def test_a_set_that_is_too_large_is_refused_before_anything_is_done(rich):
     rich.file[-1].source_code_info.location.add(leading_comments="x" * MAXIMUM_DESCRIPTOR_BYTES)
     with pytest.raises(Invalid, match="bytes of the descriptor set") as refusal:
-        await SchemaCompiler().read_descriptor_set(rich)
+        await SchemaCompiler().read_descriptor_set(rich.SerializeToString())
     assert refusal.value.reason is Reason.SCHEMA_TOO_LARGE
 
 
@@ -221,7 +227,7 @@ def name_twice(file: FileDescriptorProto) -> None:
 async def test_a_set_that_no_compiler_would_write_is_refused(disturb, rich):
     disturb(rich.file[-1])
     with pytest.raises(Invalid) as refusal:
-        await SchemaCompiler().read_descriptor_set(rich)
+        await SchemaCompiler().read_descriptor_set(rich.SerializeToString())
     assert refusal.value.reason is Reason.SCHEMA_MALFORMED
     assert str(refusal.value).isprintable()
 
@@ -293,7 +299,7 @@ async def test_whatever_is_wrong_with_a_set_it_is_refused_or_can_be_used(disturb
     if not files.IsInitialized():
         return
     try:
-        versions = bind(await SchemaCompiler().read_descriptor_set(files), OWN)
+        versions = bind(await SchemaCompiler().read_descriptor_set(files.SerializeToString()), OWN)
     except Invalid as refusal:
         assert refusal.reason in {Reason.SCHEMA_MALFORMED, Reason.SCHEMA_TOO_LARGE}  # noqa: PT017 (either may be)
         assert str(refusal).isprintable()  # noqa: PT017 (whichever it is)

@@ -60,13 +60,19 @@ def bind(
     if len(bindings) > limits.MAXIMUM_EVENT_TYPES:
         raise limits.too_large("the event types of a registration", len(bindings), limits.MAXIMUM_EVENT_TYPES)
     complete = {file.name: _complete(file, bindings) for file in files.file}
+    # Once, though a file may be a part of several hundred versions.
+    written = {path: file.SerializeToString(deterministic=True) for path, file in complete.items()}
     by_version = groupby(sorted(bindings, key=attrgetter("version")), key=attrgetter("version"))
-    versions = tuple(_version(name, list(events), complete, texts) for name, events in by_version)
-    size = sum(len(file) for version in versions for file in version.files)
-    if size > limits.MAXIMUM_ANSWER_BYTES:
-        hint = "Register fewer versions at once."
-        raise limits.too_large(_ALL_DESCRIPTORS, size, limits.MAXIMUM_ANSWER_BYTES, hint=hint)
-    return versions
+    versions: list[VersionFiles] = []
+    size = 0
+    for name, events in by_version:
+        version = _version(name, list(events), complete, written, texts)
+        size += sum(map(len, version.files))
+        if size > limits.MAXIMUM_ANSWER_BYTES:
+            hint = "Register fewer versions at once."
+            raise limits.too_large(_ALL_DESCRIPTORS, size, limits.MAXIMUM_ANSWER_BYTES, hint=hint)
+        versions.append(version)
+    return tuple(versions)
 
 
 def _bound_twice(bindings: Sequence[EventBinding], places: RequestPlaces) -> Iterator[FieldViolation]:
@@ -131,13 +137,14 @@ def _version(
     name: VersionName,
     bindings: Sequence[EventBinding],
     files: Mapping[str, FileDescriptorProto],
+    written: Mapping[str, bytes],
     sources: Mapping[str, str],
 ) -> VersionFiles:
     closure = ordered(files, {binding.file.name for binding in bindings})
     check_size(name, closure)
     return VersionFiles(
         name,
-        tuple(file.SerializeToString(deterministic=True) for file in closure),
+        tuple(written[file.name] for file in closure),
         tuple(sorted((binding.type.name, binding.message) for binding in bindings)),
         tuple(sorted((file.name, sources[file.name]) for file in closure if file.name in sources)),
     )

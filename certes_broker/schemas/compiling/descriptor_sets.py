@@ -9,6 +9,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 from certes_broker.domain.errors import FieldViolation, Invalid, Reason
 from certes_broker.schemas.compiling.closures import ordered
 from certes_broker.schemas.compiling.diagnostics import malformed
+from certes_broker.schemas.compiling.limits import MAXIMUM_FILES, too_large
 from certes_broker.schemas.compiling.measures import check_measures
 from certes_broker.schemas.compiling.paths import path_problem, shown
 from certes_broker.schemas.compiling.shared_files import shared_descriptors, shared_files
@@ -21,6 +22,9 @@ def checked_set(files: FileDescriptorSet) -> FileDescriptorSet:
     It may still not link. Raises `Invalid`: SCHEMA_MALFORMED where a text is none, a path cannot stand, or an import is
     missing or in a circle; SCHEMA_TOO_LARGE beyond a limit.
     """
+    # The other limits are of what is not shared; this one keeps what follows from looking at half a million empty files.
+    if len(files.file) > MAXIMUM_FILES + len(shared_files()):
+        raise too_large("the files of a registration", len(files.file), MAXIMUM_FILES)
     if not is_text_throughout(files):
         problem = "a name, a comment or another text in the descriptors is not UTF-8"
         raise Invalid.field(Reason.SCHEMA_MALFORMED, "files", problem)

@@ -287,6 +287,14 @@ def test_so_have_all_versions_of_a_registration():
     assert "Register fewer versions" in str(refused(parts, *files))
 
 
+def test_a_file_that_several_versions_import_is_kept_once():
+    parts = schema_file("parts.proto", "p", messages=["Part"])
+    files = [schema_file(f"{n}.proto", f"a.v{n}", events={"E": {}}, imports=["parts.proto"]) for n in range(1, 9)]
+    first, *others = bind(schema_set(parts, *files), OWN)
+    kept = {id(file) for file in first.files}
+    assert all(len(kept & {id(file) for file in version.files}) == len(kept) - 1 for version in others)
+
+
 @given(st.text(max_size=20), st.text(max_size=20), st.integers(0, 2**32 - 1), st.text(max_size=20))
 def test_whatever_is_said_it_becomes_an_event_uri_or_is_refused(domain, namespace, version, name):
     schema = {"domain": domain, "namespace": namespace, "version": version}
