@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, unique
-from typing import Final
+from typing import ClassVar, Final
 
 from certes_broker.domain.errors import FieldViolation
 
@@ -50,6 +50,8 @@ class Refusal:
 class CallRefused(Exception):
     """The broker answered, and refused. `doing` is what was asked of it: "publishing the event"."""
 
+    _verdict: ClassVar = "the broker refused"
+
     def __init__(self, doing: str, refusal: Refusal) -> None:
         super().__init__(doing, refusal)
         self.doing = doing
@@ -57,7 +59,7 @@ class CallRefused(Exception):
 
     def __str__(self) -> str:
         refusal = self.refusal
-        lines = [f"{self.doing}: the broker refused ({refusal.reason or refusal.code}).", f"  {refusal.message}"]
+        lines = [f"{self.doing}: {self._verdict} ({refusal.reason or refusal.code}).", f"  {refusal.message}"]
         lines += [
             f"  {violation.field}: {violation.description}"
             for violation in refusal.violations
@@ -66,6 +68,12 @@ class CallRefused(Exception):
         if refusal.retry_delay is not None:
             lines.append(f"  The same may succeed in {refusal.retry_delay:g} s.")
         return "\n".join(lines)
+
+
+class WouldBeRefused(CallRefused):
+    """The broker was only asked, and would refuse."""
+
+    _verdict = "the broker would refuse"
 
 
 class BrokerUnreachable(Exception):

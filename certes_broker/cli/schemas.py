@@ -8,7 +8,7 @@ from typing import IO
 import click
 
 from certes_broker.cli.connect import SCHEMA_SERVICE, Broker, Document
-from certes_broker.cli.failures import CallRefused, Refusal
+from certes_broker.cli.failures import Refusal, WouldBeRefused
 from certes_broker.cli.json_files import read_json
 from certes_broker.cli.options import broker_option, json_option
 from certes_broker.cli.output import print_json, print_table
@@ -52,7 +52,7 @@ def validate(*, event_type: str, file: IO[bytes], as_json: bool, broker: Broker)
         click.echo(f"It fits {schema['type']}, revision {schema['revision']}.")
     if problem is not None:
         violations = [FieldViolation(one["field"], one["description"]) for one in problem.get("fieldViolations", [])]
-        raise CallRefused(doing, Refusal("", problem["message"], problem["reason"], violations))
+        raise WouldBeRefused(doing, Refusal("", problem["message"], problem["reason"], violations))
 
 
 @schemas.command("list")

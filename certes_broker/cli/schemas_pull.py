@@ -70,7 +70,8 @@ def pull(*, wanted: str, out: Path, descriptor_sets: bool, force: bool, as_json:
         empty=f"Nothing matches {wanted}.",
     )
     if pulled:
-        click.echo(f"{len(written)} files written below {out}, {len(plans.same)} were so already.", err=True)
+        others = "; the others were there already" if plans.same else ""
+        click.echo(f"Wrote {len(written)} of {len(written) + len(plans.same)} files below {out}{others}.", err=True)
 
 
 @dataclass(frozen=True, slots=True)

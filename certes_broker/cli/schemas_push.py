@@ -9,7 +9,7 @@ from typing import IO
 import click
 
 from certes_broker.cli.connect import Broker
-from certes_broker.cli.failures import CallRefused, ExitCode
+from certes_broker.cli.failures import CallRefused, Refusal, WouldBeRefused
 from certes_broker.cli.options import broker_option, json_option
 from certes_broker.cli.output import print_json
 from certes_broker.cli.schemas_changes import print_breaking, print_compared, print_registered
@@ -49,22 +49,15 @@ def push(
 @submission_arguments
 @json_option
 @broker_option
-@click.pass_context
-def check(
-    ctx: click.Context,
-    *,
-    paths: tuple[Path, ...],
-    descriptor_set: IO[bytes] | None,
-    as_json: bool,
-    broker: Broker,
-) -> None:
+def check(*, paths: tuple[Path, ...], descriptor_set: IO[bytes] | None, as_json: bool, broker: Broker) -> None:
     """Compare the schemas at PATHS with those that are registered. Ends with 1 if something would break.
 
     Nothing is registered: it is made for CI. PATHS are as for push.
     """
     submission = read_submission(paths, descriptor_set)
+    doing = f"Comparing {submission}"
     try:
-        answer = submission.check(broker, f"Comparing {submission}")
+        answer = submission.check(broker, doing)
     except CallRefused as refused:
         raise _malformed(refused, submission) from None
     if as_json:
@@ -72,8 +65,8 @@ def check(
     else:
         print_compared(answer)
     if not answer.get("compatible"):
-        click.echo("What would break is refused: undo it, or define the next major version beside this one.", err=True)
-        ctx.exit(ExitCode.REFUSED)
+        message = "What breaks somebody is not taken. Undo it, or define the next major version beside this one."
+        raise WouldBeRefused(doing, Refusal("failed_precondition", message, "SCHEMA_INCOMPATIBLE"))
 
 
 def _malformed(refused: CallRefused, submission: Submission) -> CallRefused:

@@ -50,7 +50,7 @@ def test_sources_are_written_with_what_they_import(pull, gateway, tmp_path):
     assert written(tmp_path / "out") == ["a/booked.proto", "certes/v1/options.proto"]
     assert (tmp_path / "out/a/booked.proto").read_text() == "text"
     assert result.stdout.splitlines()[1] == "events.meetly.com/rooms/1\t2\t2 .proto"
-    assert "2 files written" in result.stderr
+    assert result.stderr == f"Wrote 2 of 2 files below {tmp_path}/out.\n"
     assert gateway.requests("ListSchemas")[0]["pattern"] == PATTERN
     # Both event types are of one version, which is fetched once.
     assert [pb.GetSchemaRequest.FromString(request).type for request in gateway.requests("GetSchema")] == [
@@ -61,7 +61,7 @@ def test_sources_are_written_with_what_they_import(pull, gateway, tmp_path):
 def test_what_is_there_already_stays_unless_forced(pull, tmp_path):
     pull(version(("a/booked.proto", "1")))
     again = pull(version(("a/booked.proto", "1")))
-    assert "0 files written" in again.stderr
+    assert "Wrote 0 of 2 files" in again.stderr
     refused = pull(version(("a/booked.proto", "2"), ("a/new.proto", "")))
     assert refused.exit_code == 2
     assert f"{tmp_path}/out/a/booked.proto" in refused.stderr
