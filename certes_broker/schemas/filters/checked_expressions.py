@@ -5,7 +5,7 @@ The compiler hands its tree out as a serialized `cel.expr.CheckedExpr`; see `che
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, unique
 from typing import Any, Final, assert_never
@@ -125,23 +125,37 @@ def read_checked_expression(serialized: bytes) -> Expression:
     return _Reader(checked.type_map, checked.source_info.positions).read(checked.expr)
 
 
-def fields_of(expression: Expression, variable: str) -> frozenset[str]:
-    """Returns the names of a variable's fields that an expression names."""
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What an expression does with a variable: whether it names it, and which of its fields it names."""
+
+    is_named: bool
+    fields: frozenset[str]
+
+
+def use_of(expression: Expression, variable: str) -> Use:
+    """Returns what an expression does with a variable."""
     match expression:
+        case Name(name=name):
+            return Use(is_named=name == variable, fields=frozenset())
         case Field(operand=Name(name=name), name=field) if name == variable:
-            return frozenset((field,))
+            return Use(is_named=True, fields=frozenset((field,)))
         case Field(operand=operand):
-            return fields_of(operand, variable)
+            return use_of(operand, variable)
         case Call(arguments=parts) | Collection(parts=parts):
-            return frozenset[str]().union(*(fields_of(part, variable) for part in parts))
+            return _together(parts, variable)
         case Loop(elements=elements, variable=name, steps=steps):
             # A loop's own variable may have the same name.
-            within = () if name == variable else (*steps, expression.start)
-            return frozenset[str]().union(*(fields_of(part, variable) for part in (elements, *within)))
-        case Literal() | Name() | NewMessage():
-            return frozenset()
+            return _together((elements,) if name == variable else (elements, *steps), variable)
+        case Literal() | NewMessage():
+            return Use(is_named=False, fields=frozenset())
         case _:
             assert_never(expression)
+
+
+def _together(parts: Iterable[Expression], variable: str) -> Use:
+    uses = [use_of(part, variable) for part in parts]
+    return Use(any(use.is_named for use in uses), frozenset[str]().union(*(use.fields for use in uses)))
 
 
 _SCALAR: Final = Type(Kind.SCALAR)

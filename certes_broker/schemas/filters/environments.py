@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from certes.v1 import event_pb2
 from certes_broker.domain.errors import Invalid, Reason
 from certes_broker.schemas.event_schema import EventSchema
-from certes_broker.schemas.filters.checked_expressions import Expression, fields_of, read_checked_expression
+from certes_broker.schemas.filters.checked_expressions import Expression, Use, read_checked_expression, use_of
 from certes_broker.schemas.filters.meter import BUDGET
 from certes_broker.schemas.filters.prices import Price
 from certes_broker.schemas.filters.pricing import NotAllowedError, price_of
@@ -24,11 +24,11 @@ CEL_ERRORS: Final = (RuntimeError, ValueError, LookupError)
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A filter that fits an event type: what evaluates it, what that costs, and the fields of `data` that it names."""
+    """A filter that fits an event type: what evaluates it, what that costs, and what it does with `data`."""
 
     expression: cel.Expression
     price: Price
-    fields: frozenset[str]
+    data: Use
 
 
 class Environment:
@@ -59,7 +59,7 @@ class Environment:
             raise self._invalid(_located(text, problem.place, str(problem))) from None
         if price.least > BUDGET:
             raise self._invalid("it costs more than an evaluation may, whatever the event")
-        return Program(expression, price, fields_of(tree, "data"))
+        return Program(expression, price, use_of(tree, "data"))
 
     def activation(self, event: object, data: object | None) -> cel.Activation:
         """Returns what programs of this environment are evaluated on; it reads the messages once for all of them."""

@@ -70,30 +70,30 @@ Find = Callable[[str], tuple[EventSchema | None, Compiled]]
 
 
 class FilteredEvent:
-    """One event, and what filters say of it. It is read once, and each filter is evaluated once."""
+    """One event, and what filters say of it. It is read once, its data when a filter asks for it, each filter evaluated once."""
 
     __slots__ = (
         "_activation",
         "_answers",
+        "_attributes",
         "_body",
-        "_compiled",
         "_data",
-        "_event",
         "_find",
+        "_found",
         "_sizes",
         "_spent",
-        "_type_text",
+        "_type",
     )
 
     def __init__(self, type_text: str, body: bytes, find: Find) -> None:
         """`body` is the event's wire form; nothing is done with it before a filter is asked about."""
-        self._type_text = type_text
+        self._type = type_text
         self._body = body
         self._find = find
         self._answers: dict[str, bool | Failure] = {}
-        self._compiled: Compiled | None = None
-        self._event: event_pb2.Event | None = None
-        self._data: Message | None = None
+        self._found: tuple[EventSchema | None, Compiled] | None = None
+        self._attributes: event_pb2.Event | None = None
+        self._data: Message | Failure | None = None
         self._activation: cel.Activation | None = None
         self._sizes: dict[Path, float] = {}
         self._spent = 0.0
@@ -102,49 +102,73 @@ class FilteredEvent:
         """Returns whether the event passes a filter, or why that cannot be said."""
         answer = self._answers.get(text)
         if answer is None:
-            answer = self._answers[text] = self._ask(self._compiled or self._read(), text)
+            answer = self._answers[text] = self._ask(text)
         return answer
 
-    def _read(self) -> Compiled:
-        schema, self._compiled = self._find(self._type_text)
-        event = event_pb2.Event.FromString(self._body)
-        if schema is not None and event.HasField("data"):
-            try:
-                self._data = schema.parse(event.data.type_url, event.data.value)
-            except Invalid:
-                # It was stored under another schema. What asks for its data fails.
-                self._data = None
-        event.ClearField("data")
-        event.ClearField("raw")
-        self._event = event
-        return self._compiled
-
-    def _ask(self, compiled: Compiled, text: str) -> bool | Failure:
+    def _ask(self, text: str) -> bool | Failure:
+        if self._found is None:
+            self._found = self._find(self._type)
+        schema, compiled = self._found
         program = compiled.program(text)
         if isinstance(program, Failure):
             return program
+        if self._attributes is None:
+            self._attributes = event_pb2.Event.FromString(self._body)
+            self._attributes.ClearField("data")
+            self._attributes.ClearField("raw")
+        if program.data.is_named and self._data is None:
+            self._data = self._read_data(schema)
+            self._activation = None
+        if program.data.is_named and isinstance(self._data, Failure):
+            return self._data
+        return self._evaluate(program, compiled.environment)
+
+    def _read_data(self, schema: EventSchema | None) -> Message | Failure:
+        if schema is None:
+            return Failure(FailureReason.ERROR, "no schema is registered for its type, so nothing is known of its data")
+        if len(self._body) > _LONG and _parts(self._body) > MOST_PARTS:
+            return Failure(
+                FailureReason.OVER_BUDGET, f"it has more than {MOST_PARTS} parts, which take too long to read"
+            )
+        event = event_pb2.Event.FromString(self._body)
         try:
-            cost = self._cost(program)
-        except OverBudgetError:
-            return Failure(FailureReason.OVER_BUDGET, f"it would have taken more than {BUDGET / 1e6:g} ms")
-        # What evaluations copy is kept as long as what they share is.
-        if self._activation is None or self._spent + cost > BUDGET:
-            self._activation = compiled.environment.activation(self._event, self._data)
-            self._spent = 0.0
-        self._spent += cost
-        return _evaluate(program, self._activation)
+            return schema.parse(event.data.type_url, event.data.value)
+        except Invalid:
+            return Failure(FailureReason.ERROR, f"its data is no {schema.message_name}")
 
-    def _cost(self, program: Program) -> float:
-        """Returns what a program costs, at most. Raises `OverBudgetError`."""
+    def _evaluate(self, program: Program, environment: Environment) -> bool | Failure:
+        data = None if isinstance(self._data, Failure) else self._data
         bound = program.price.bound(len(self._body))
-        if bound is not None and bound <= BUDGET:
-            return bound
-        meter = Meter(len(self._body), (self._data, self._event), self._sizes)
-        meter.charge(program.price)
-        return meter.spent
+        if bound is None or bound > BUDGET:
+            meter = Meter(len(self._body), (data, self._attributes), self._sizes)
+            try:
+                meter.charge(program.price)
+            except OverBudgetError:
+                return Failure(FailureReason.OVER_BUDGET, f"it would have taken more than {BUDGET / 1e6:g} ms")
+            bound = meter.spent
+        # What evaluations copy is kept as long as what they share is.
+        if self._activation is None or self._spent + bound > BUDGET:
+            self._activation = environment.activation(self._attributes, data)
+            self._spent = 0.0
+        self._spent += bound
+        return _value(program, self._activation)
 
 
-def _evaluate(program: Program, activation: cel.Activation) -> bool | Failure:
+_LONG: Final = 64 * 1024
+MOST_PARTS: Final = 100_000
+"""Messages and texts in an event whose data is read. Reading takes up to 80 ns for each."""
+
+
+def _parts(body: bytes) -> int:
+    """Returns how many messages and texts there are at most in what is encoded."""
+    # Each has its length before it. That is one byte below 32, or 32 bytes and more follow.
+    return len(body.translate(None, _NOT_SHORT)) + len(body) // 34
+
+
+_NOT_SHORT: Final = bytes(range(32, 256))
+
+
+def _value(program: Program, activation: cel.Activation) -> bool | Failure:
     try:
         result = program.expression.eval(activation)
         value = result.value()

@@ -54,7 +54,7 @@ class Filters:
 
         Raises `Invalid` / `FILTER_INVALID`.
         """
-        fields = self._untyped.environment.compile(text).fields
+        fields = self._untyped.environment.compile(text).data.fields
         for pattern in dict.fromkeys(patterns):
             types = list(self._registry.matching(pattern))
             if types:

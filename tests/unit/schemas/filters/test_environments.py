@@ -6,6 +6,7 @@ import pytest
 
 from certes_broker.domain.errors import Invalid, Reason
 from certes_broker.schemas.catalogue import community_versions
+from certes_broker.schemas.filters.checked_expressions import Use
 from certes_broker.schemas.filters.environments import Environment
 from certes_broker.schemas.registry import Registry
 from tests.unit.schemas.filters.environments_of import EVERY_ENVIRONMENT
@@ -120,12 +121,14 @@ def test_loops_may_be_nested_no_deeper_than_can_be_read():
 def test_the_variable_of_a_loop_may_have_any_name():
     PUSHES.compile("[1].all(event, event == 1) && [1].all(data, data == 1)")
     PUSHES.compile("data.commits.all(event, event.id != '')")
-    assert PUSHES.compile("data.commits.all(data, data.id != '')").fields == {"commits"}
+    assert PUSHES.compile("data.commits.all(data, data.id != '')").data.fields == {"commits"}
 
 
 def test_the_fields_that_a_filter_names_are_known():
     text = "has(data.ref) && data.commits.all(c, c.id == data.after) && {data.before: [data.compare]}.size() == 1"
-    assert PUSHES.compile(text).fields == {"ref", "commits", "after", "before", "compare"}
+    assert PUSHES.compile(text).data.fields == {"ref", "commits", "after", "before", "compare"}
+    assert PUSHES.compile("data == data").data == Use(is_named=True, fields=frozenset())
+    assert PUSHES.compile("event.id == '1' && [1].all(data, data == 1)").data == Use(is_named=False, fields=frozenset())
 
 
 def test_where_nothing_is_known_data_may_be_anything_and_the_rest_may_not():

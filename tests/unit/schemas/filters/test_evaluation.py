@@ -180,6 +180,23 @@ def test_a_filter_is_compiled_for_each_event_type_that_it_meets():
     assert found is True
 
 
+def test_data_made_of_very_many_parts_is_not_read_for_a_filter():
+    many = packed(PushEvent(commits=[{}] * 150_000))
+    fine, refused = asked("event.id == 'e1'", "data.ref == ''", data=many)
+    assert fine is True
+    assert isinstance(refused, Failure)
+    assert refused.reason is FailureReason.OVER_BUDGET
+    assert asked("data.ref == ''", data=packed(PushEvent(commits=[{}] * 90_000))) == [True]
+    assert asked("data.ref == ''", data=packed(PushEvent(commits=[{"message": "x" * 400}] * 2_500))) == [True]
+
+
+def test_data_is_read_when_it_is_asked_for_and_not_before():
+    broken = AnyMessage(type_url=f"type.googleapis.com/{PushEvent.DESCRIPTOR.full_name}", value=b"\xff")
+    answers = asked("event.id == 'e1'", "data.ref == ''", "event.source == '//test'", data=broken)
+    assert (answers[0], answers[2]) == (True, True)
+    assert isinstance(answers[1], Failure)
+
+
 def test_a_malformed_event_type_has_no_schema():
     with pytest.raises(Invalid):
         FILTERS._registry.lookup("nonsense")
