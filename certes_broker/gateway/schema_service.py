@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -40,6 +41,8 @@ SHOWN_BYTES: Final = 4 * 1024 * 1024 - 64 * 1024
 MOST_UNKNOWN_FIELDS: Final = 100
 COMPARISON_BYTES: Final = 512 * 1024
 """Of the changes in one answer."""
+SCHEMAS_BYTES: Final = 1024 * 1024
+"""Of the event types in the answer to a registration."""
 
 
 def schema_methods(broker: Broker) -> tuple[Method, ...]:
@@ -67,11 +70,7 @@ class _SchemaService:
         registered = await self.broker.schemas.register(read_submission_message(request), dry_run=request.dry_run)
         answer = overlay.RegisterSchemasResponse()
         self._fill_comparisons(answer.comparisons, registered.comparisons)
-        for version in registered.versions:
-            for event_type in version.event_types:
-                schema = version.schema(event_type.name)
-                assert schema is not None  # The version has just told of it.
-                fill_schema(answer.schemas.add(), schema, version)
+        await _fill_schemas(answer, registered.versions)
         room = ANSWER_BYTES - answer.ByteSize()
         for version in registered.versions:
             room -= sum(map(len, version.files.files))
@@ -82,12 +81,8 @@ class _SchemaService:
         if not request.type:
             raise Invalid.field(Reason.FIELD_REQUIRED, "type", "is required; it is an event URI")
         schema, version = self._find(request.type)
-        answer = overlay.GetSchemaResponse()
-        fill_schema(answer.schema, schema, version)
-        fill_version(answer.version, version, with_descriptors=True, with_sources=True)
-        descriptions = describe_messages(schema, version.comments)
-        fill_descriptions(answer.messages, descriptions, SHOWN_BYTES - answer.ByteSize())
-        return answer
+        # Thousands of messages and their comments take a tenth of a second: not of the loop, which has others to serve.
+        return await asyncio.to_thread(_shown, schema, version)
 
     async def list(self, request: pb.ListSchemasRequest) -> Any:
         faults = Faults()
@@ -162,6 +157,36 @@ class _SchemaService:
         room = COMPARISON_BYTES
         for comparison in comparisons:
             room = fill_comparison(messages.add(), comparison, room)
+
+
+async def _fill_schemas(answer: Any, versions: Sequence[SchemaVersion]) -> None:
+    """Tells the event types of versions, as many as fit, and how many others there are."""
+    room = SCHEMAS_BYTES
+    left_out = sum(len(version.event_types) for version in versions)
+    for version in versions:
+        # Others are served before each version is linked, which can take 20 ms.
+        await asyncio.sleep(0)
+        for event_type in version.event_types:
+            schema = version.schema(event_type.name)
+            assert schema is not None  # The version has just told of it.
+            told = answer.schemas.add()
+            fill_schema(told, schema, version)
+            room -= told.ByteSize()
+            if room < 0:
+                del answer.schemas[-1]
+                answer.schemas_left_out = left_out
+                return
+            left_out -= 1
+
+
+def _shown(schema: EventSchema, version: SchemaVersion) -> Any:
+    """Returns a `GetSchemaResponse`."""
+    answer = overlay.GetSchemaResponse()
+    fill_schema(answer.schema, schema, version)
+    fill_version(answer.version, version, with_descriptors=True, with_sources=True)
+    descriptions = describe_messages(schema, version.comments)
+    answer.messages_left_out = fill_descriptions(answer.messages, descriptions, SHOWN_BYTES - answer.ByteSize())
+    return answer
 
 
 def _bytes(answer: Any) -> bytes:

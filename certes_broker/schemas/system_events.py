@@ -63,6 +63,8 @@ def version_update(
         changes=_within_bounds(map(_change, changes[:MOST_CHANGES])),
         event_types=_names_within_bounds(new.event_names[:MOST_EVENT_TYPES]),
     )
+    update.changes_left_out = len(changes) - len(update.changes)
+    update.event_types_left_out = len(new.event_names) - len(update.event_types)
     if old.revision:
         update.old.CopyFrom(_reference(old))
     event = event_pb2.Event(id=event_id, type=f"{old.name}/{VERSION}", source=source, everyone=True)

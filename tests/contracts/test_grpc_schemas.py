@@ -22,6 +22,7 @@ UNKNOWN = b"\x80\x7d\x01"
 """A field 2000 on the wire, which is the integer 1."""
 
 _numbers = itertools.count(1)
+_FIELDS = " ".join(f"string a{number} = {number};" for number in range(1, 31))
 
 SOURCE = """syntax = "proto3";
 package meetly.v1;
@@ -191,6 +192,41 @@ def test_an_answer_about_large_versions_leaves_descriptors_out_rather_than_be_to
     assert answer.ByteSize() < 4 << 20
     assert answer.versions[0].descriptor_set.file
     assert not answer.versions[-1].descriptor_set.file
+
+
+def test_what_does_not_fit_into_an_answer_is_counted(schemas):
+    text = SOURCE.replace(
+        "message Guest {", "".join(f"message M{n} {{ {_FIELDS} }}" for n in range(150)) + "message Guest {"
+    )
+    answer = schemas.register(schemas.source(text))
+    assert answer.schemas_left_out == 0
+    changed = schemas.ask("CheckCompatibility", files={"files": [schemas.source(text.replace("string a", "bytes a"))]})
+    (comparison,) = changed.comparisons
+    assert not changed.compatible
+    assert comparison.changes_left_out > 0
+    assert comparison.changes_left_out + len(comparison.changes) == 150 * 30
+    refusal = schemas.refused("RegisterSchemas", files={"files": [schemas.source(text.replace("string a", "bytes a"))]})
+    assert refusal.metadata["breaking_changes"] == "4500"
+    assert int(refusal.metadata["violations_left_out"]) + len(refusal.fields) == 150 * 30
+
+
+def test_the_event_types_of_a_large_registration_are_told_as_many_as_fit(schemas):
+    comment = "x" * 4_000
+    for part in ("a", "b"):
+        messages = "".join(
+            f"// {comment}\nmessage {part.upper()}{n} {{ option (certes.v1.event) = {{}}; }}\n" for n in range(180)
+        )
+        answer = schemas.register(
+            schemas.source(
+                f"""syntax = "proto3"; package wide.v1; import "certes/v1/options.proto";
+option (certes.v1.schema) = {{domain: "DOMAIN" namespace: "wide"}};
+{messages}""",
+                f"wide/{part}.proto",
+            )
+        )
+    assert len(answer.schemas) + answer.schemas_left_out == 360
+    assert answer.schemas_left_out > 0
+    assert answer.ByteSize() < 4 << 20
 
 
 def test_the_domain_of_the_community_catalogue_is_refused(schemas):

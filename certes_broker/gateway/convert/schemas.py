@@ -5,7 +5,7 @@ The answers are those of `overlay`, in which descriptors are bytes: a version's 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -80,7 +80,7 @@ def fill_comparison(message: Any, comparison: Comparison, room: int) -> int:
     message.domain, message.namespace, message.version = comparison.version
     message.registered_revision = comparison.registered_revision
     message.compatible = comparison.is_compatible
-    for change in comparison.changes:
+    for index, change in enumerate(comparison.changes):
         told = message.changes.add(
             rule=change.rule,
             element=change.element,
@@ -92,13 +92,14 @@ def fill_comparison(message: Any, comparison: Comparison, room: int) -> int:
         room -= told.ByteSize()
         if room < 0:
             del message.changes[-1]
+            message.changes_left_out = len(comparison.changes) - index
             return 0
     return room
 
 
-def fill_descriptions(messages: Any, descriptions: Iterable[MessageDescription], room: int) -> None:
-    """Adds `MessageDescription`s, as many as fit into `room` bytes."""
-    for description in descriptions:
+def fill_descriptions(messages: Any, descriptions: Sequence[MessageDescription], room: int) -> int:
+    """Adds `MessageDescription`s, as many as fit into `room` bytes; returns how many do not."""
+    for index, description in enumerate(descriptions):
         message = messages.add(name=description.name, comment=description.comment)
         for field in description.fields:
             message.fields.add(
@@ -115,4 +116,5 @@ def fill_descriptions(messages: Any, descriptions: Iterable[MessageDescription],
         room -= message.ByteSize()
         if room < 0:
             del messages[-1]
-            return
+            return len(descriptions) - index
+    return 0

@@ -279,6 +279,7 @@ class VersionComparison(_message.Message):
     REGISTERED_REVISION_FIELD_NUMBER: _builtins.int
     COMPATIBLE_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
+    CHANGES_LEFT_OUT_FIELD_NUMBER: _builtins.int
     domain: _builtins.str
     """The domain."""
     namespace: _builtins.str
@@ -289,6 +290,8 @@ class VersionComparison(_message.Message):
     """The revision that it was compared with. 0 if none is registered: then nothing can break."""
     compatible: _builtins.bool
     """Whether no change is breaking."""
+    changes_left_out: _builtins.int
+    """How many changes did not fit."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SchemaChange]:
         """The changes, breaking ones first, as many as fit into 512 KiB of an answer. Empty if nothing changed."""
@@ -302,10 +305,11 @@ class VersionComparison(_message.Message):
         registered_revision: _builtins.int = ...,
         compatible: _builtins.bool = ...,
         changes: _abc.Iterable[Global___SchemaChange] | None = ...,
+        changes_left_out: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "compatible", b"compatible", "domain", b"domain", "namespace", b"namespace", "registered_revision", b"registered_revision", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "changes_left_out", b"changes_left_out", "compatible", b"compatible", "domain", b"domain", "namespace", b"namespace", "registered_revision", b"registered_revision", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

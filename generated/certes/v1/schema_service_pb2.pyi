@@ -119,9 +119,12 @@ class RegisterSchemasResponse(_message.Message):
     SCHEMAS_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
     COMPARISONS_FIELD_NUMBER: _builtins.int
+    SCHEMAS_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    schemas_left_out: _builtins.int
+    """How many event types did not fit."""
     @_builtins.property
     def schemas(self) -> _containers.RepeatedCompositeFieldContainer[_schema_pb2.Schema]:
-        """The event types of the versions, by event URI."""
+        """The event types of the versions, by event URI; as many as fit into 1 MiB. `ListSchemas` has them all."""
 
     @_builtins.property
     def versions(self) -> _containers.RepeatedCompositeFieldContainer[_schema_pb2.SchemaVersion]:
@@ -139,10 +142,11 @@ class RegisterSchemasResponse(_message.Message):
         schemas: _abc.Iterable[_schema_pb2.Schema] | None = ...,
         versions: _abc.Iterable[_schema_pb2.SchemaVersion] | None = ...,
         comparisons: _abc.Iterable[_schema_pb2.VersionComparison] | None = ...,
+        schemas_left_out: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparisons", b"comparisons", "schemas", b"schemas", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparisons", b"comparisons", "schemas", b"schemas", "schemas_left_out", b"schemas_left_out", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -179,6 +183,9 @@ class GetSchemaResponse(_message.Message):
     SCHEMA_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
+    MESSAGES_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    messages_left_out: _builtins.int
+    """How many messages did not fit."""
     @_builtins.property
     def schema(self) -> _schema_pb2.Schema:
         """The schema."""
@@ -199,10 +206,11 @@ class GetSchemaResponse(_message.Message):
         schema: _schema_pb2.Schema | None = ...,
         version: _schema_pb2.SchemaVersion | None = ...,
         messages: _abc.Iterable[_schema_pb2.MessageDescription] | None = ...,
+        messages_left_out: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["schema", b"schema", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "schema", b"schema", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "messages_left_out", b"messages_left_out", "schema", b"schema", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

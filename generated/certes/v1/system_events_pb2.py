@@ -26,7 +26,7 @@ from certes.v1 import options_pb2 as certes_dot_v1_dot_options__pb2
 from certes.v1 import schema_pb2 as certes_dot_v1_dot_schema__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63\x65rtes/v1/system_events.proto\x12\tcertes.v1\x1a\x17\x63\x65rtes/v1/options.proto\x1a\x16\x63\x65rtes/v1/schema.proto\"\xd0\x01\n\rVersionUpdate\x12(\n\x03old\x18\x01 \x01(\x0b\x32\x1b.certes.v1.VersionReference\x12(\n\x03new\x18\x02 \x01(\x0b\x32\x1b.certes.v1.VersionReference\x12\x1c\n\x14\x62\x61\x63kwards_compatible\x18\x03 \x01(\x08\x12(\n\x07\x63hanges\x18\x04 \x03(\x0b\x32\x17.certes.v1.SchemaChange\x12\x13\n\x0b\x65vent_types\x18\x05 \x03(\t:\x0e\x82\x8d\x1d\n\n\x08_version\"X\n\x10VersionReference\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x10\n\x08revision\x18\x04 \x01(\x03\"\x8b\x01\n\x0bSchemaDrift\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x06 \x01(\t:\x1a\x82\x8d\x1d\x16\n\x06_drift\x12\x0c\n\x04type\x12\x04typeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63\x65rtes/v1/system_events.proto\x12\tcertes.v1\x1a\x17\x63\x65rtes/v1/options.proto\x1a\x16\x63\x65rtes/v1/schema.proto\"\x88\x02\n\rVersionUpdate\x12(\n\x03old\x18\x01 \x01(\x0b\x32\x1b.certes.v1.VersionReference\x12(\n\x03new\x18\x02 \x01(\x0b\x32\x1b.certes.v1.VersionReference\x12\x1c\n\x14\x62\x61\x63kwards_compatible\x18\x03 \x01(\x08\x12(\n\x07\x63hanges\x18\x04 \x03(\x0b\x32\x17.certes.v1.SchemaChange\x12\x13\n\x0b\x65vent_types\x18\x05 \x03(\t\x12\x18\n\x10\x63hanges_left_out\x18\x06 \x01(\x05\x12\x1c\n\x14\x65vent_types_left_out\x18\x07 \x01(\x05:\x0e\x82\x8d\x1d\n\n\x08_version\"X\n\x10VersionReference\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x10\n\x08revision\x18\x04 \x01(\x03\"\x8b\x01\n\x0bSchemaDrift\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x06 \x01(\t:\x1a\x82\x8d\x1d\x16\n\x06_drift\x12\x0c\n\x04type\x12\x04typeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,9 +38,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCHEMADRIFT']._loaded_options = None
   _globals['_SCHEMADRIFT']._serialized_options = b'\202\215\035\026\n\006_drift\022\014\n\004type\022\004type'
   _globals['_VERSIONUPDATE']._serialized_start=94
-  _globals['_VERSIONUPDATE']._serialized_end=302
-  _globals['_VERSIONREFERENCE']._serialized_start=304
-  _globals['_VERSIONREFERENCE']._serialized_end=392
-  _globals['_SCHEMADRIFT']._serialized_start=395
-  _globals['_SCHEMADRIFT']._serialized_end=534
+  _globals['_VERSIONUPDATE']._serialized_end=358
+  _globals['_VERSIONREFERENCE']._serialized_start=360
+  _globals['_VERSIONREFERENCE']._serialized_end=448
+  _globals['_SCHEMADRIFT']._serialized_start=451
+  _globals['_SCHEMADRIFT']._serialized_end=590
 # @@protoc_insertion_point(module_scope)

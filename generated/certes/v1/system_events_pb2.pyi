@@ -37,8 +37,14 @@ class VersionUpdate(_message.Message):
     BACKWARDS_COMPATIBLE_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
     EVENT_TYPES_FIELD_NUMBER: _builtins.int
+    CHANGES_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    EVENT_TYPES_LEFT_OUT_FIELD_NUMBER: _builtins.int
     backwards_compatible: _builtins.bool
     """Whether what was built against `old` goes on working. True for a revision, false for a new major version."""
+    changes_left_out: _builtins.int
+    """How many changes are not told."""
+    event_types_left_out: _builtins.int
+    """How many event types are not told."""
     @_builtins.property
     def old(self) -> Global___VersionReference:
         """What its subscribers had. Absent for the first revision of a version."""
@@ -55,7 +61,7 @@ class VersionUpdate(_message.Message):
 
     @_builtins.property
     def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The names of the event types that `new` has, by name. At most 1,000."""
+        """The names of the event types that `new` has, by name. At most 1,000, and at most 64 KiB of them."""
 
     def __init__(
         self,
@@ -65,10 +71,12 @@ class VersionUpdate(_message.Message):
         backwards_compatible: _builtins.bool = ...,
         changes: _abc.Iterable[_schema_pb2.SchemaChange] | None = ...,
         event_types: _abc.Iterable[_builtins.str] | None = ...,
+        changes_left_out: _builtins.int = ...,
+        event_types_left_out: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["new", b"new", "old", b"old"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backwards_compatible", b"backwards_compatible", "changes", b"changes", "event_types", b"event_types", "new", b"new", "old", b"old"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backwards_compatible", b"backwards_compatible", "changes", b"changes", "changes_left_out", b"changes_left_out", "event_types", b"event_types", "event_types_left_out", b"event_types_left_out", "new", b"new", "old", b"old"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -58,6 +58,8 @@ def test_changes_are_told_as_many_as_fit():
     long = [SchemaChange("FIELD_ADDED", "e" * 1000, "b" * 1000, "a" * 1000, False, "d" * 1000)] * 100
     told = version_update(VersionState(MEETLY, 1), VersionState(MEETLY, 2), long, ENVELOPE)
     assert 10 < len(update_of(told).changes) < 100
+    assert update.changes_left_out == 400
+    assert update_of(told).changes_left_out == 100 - len(update_of(told).changes)
 
 
 def test_an_event_is_bounded_whatever_it_tells_of():
@@ -65,3 +67,5 @@ def test_an_event_is_bounded_whatever_it_tells_of():
     names = ["n" * 1500 for _ in range(2000)]
     told = version_update(VersionState(MEETLY, 1), VersionState(MEETLY, 2, names), long, ENVELOPE)
     assert len(told.body) < 2 * MOST_BYTES + 4096
+    update = update_of(told)
+    assert update.event_types_left_out == 2000 - len(update.event_types)

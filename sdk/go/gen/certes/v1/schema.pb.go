@@ -530,9 +530,11 @@ type VersionComparison struct {
 	// Whether no change is breaking.
 	Compatible bool `protobuf:"varint,5,opt,name=compatible,proto3" json:"compatible,omitempty"`
 	// The changes, breaking ones first, as many as fit into 512 KiB of an answer. Empty if nothing changed.
-	Changes       []*SchemaChange `protobuf:"bytes,6,rep,name=changes,proto3" json:"changes,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Changes []*SchemaChange `protobuf:"bytes,6,rep,name=changes,proto3" json:"changes,omitempty"`
+	// How many changes did not fit.
+	ChangesLeftOut int32 `protobuf:"varint,7,opt,name=changes_left_out,json=changesLeftOut,proto3" json:"changes_left_out,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *VersionComparison) Reset() {
@@ -605,6 +607,13 @@ func (x *VersionComparison) GetChanges() []*SchemaChange {
 		return x.Changes
 	}
 	return nil
+}
+
+func (x *VersionComparison) GetChangesLeftOut() int32 {
+	if x != nil {
+		return x.ChangesLeftOut
+	}
+	return 0
 }
 
 // A message type within a schema. Messages refer to each other by name, so that one that contains itself has an end.
@@ -833,7 +842,7 @@ const file_certes_v1_schema_proto_rawDesc = "" +
 	"\x06before\x18\x03 \x01(\tR\x06before\x12\x14\n" +
 	"\x05after\x18\x04 \x01(\tR\x05after\x12\x1a\n" +
 	"\bbreaking\x18\x05 \x01(\bR\bbreaking\x12 \n" +
-	"\vdescription\x18\x06 \x01(\tR\vdescription\"\xe7\x01\n" +
+	"\vdescription\x18\x06 \x01(\tR\vdescription\"\x91\x02\n" +
 	"\x11VersionComparison\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x18\n" +
@@ -842,7 +851,8 @@ const file_certes_v1_schema_proto_rawDesc = "" +
 	"\n" +
 	"compatible\x18\x05 \x01(\bR\n" +
 	"compatible\x121\n" +
-	"\achanges\x18\x06 \x03(\v2\x17.certes.v1.SchemaChangeR\achanges\"w\n" +
+	"\achanges\x18\x06 \x03(\v2\x17.certes.v1.SchemaChangeR\achanges\x12(\n" +
+	"\x10changes_left_out\x18\a \x01(\x05R\x0echangesLeftOut\"w\n" +
 	"\x12MessageDescription\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acomment\x18\x02 \x01(\tR\acomment\x123\n" +

@@ -222,15 +222,17 @@ func (*RegisterSchemasRequest_DescriptorSet) isRegisterSchemasRequest_Schemas() 
 // Response of `RegisterSchemas`.
 type RegisterSchemasResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The event types of the versions, by event URI.
+	// The event types of the versions, by event URI; as many as fit into 1 MiB. `ListSchemas` has them all.
 	Schemas []*Schema `protobuf:"bytes,1,rep,name=schemas,proto3" json:"schemas,omitempty"`
 	// The versions as they are registered now, with the completed descriptors and without sources. Where the answer would
 	// have more than 3 MiB, the last of them come without descriptors.
 	Versions []*SchemaVersion `protobuf:"bytes,2,rep,name=versions,proto3" json:"versions,omitempty"`
 	// How each version differs from the revision before, in the order of `versions`.
-	Comparisons   []*VersionComparison `protobuf:"bytes,3,rep,name=comparisons,proto3" json:"comparisons,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Comparisons []*VersionComparison `protobuf:"bytes,3,rep,name=comparisons,proto3" json:"comparisons,omitempty"`
+	// How many event types did not fit.
+	SchemasLeftOut int32 `protobuf:"varint,4,opt,name=schemas_left_out,json=schemasLeftOut,proto3" json:"schemas_left_out,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *RegisterSchemasResponse) Reset() {
@@ -282,6 +284,13 @@ func (x *RegisterSchemasResponse) GetComparisons() []*VersionComparison {
 		return x.Comparisons
 	}
 	return nil
+}
+
+func (x *RegisterSchemasResponse) GetSchemasLeftOut() int32 {
+	if x != nil {
+		return x.SchemasLeftOut
+	}
+	return 0
 }
 
 // Request of `GetSchema`.
@@ -339,9 +348,11 @@ type GetSchemaResponse struct {
 	Version *SchemaVersion `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
 	// The event's message first, then those within it, in the order in which they are met; as many as fit into 4 MiB
 	// together with the rest.
-	Messages      []*MessageDescription `protobuf:"bytes,3,rep,name=messages,proto3" json:"messages,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Messages []*MessageDescription `protobuf:"bytes,3,rep,name=messages,proto3" json:"messages,omitempty"`
+	// How many messages did not fit.
+	MessagesLeftOut int32 `protobuf:"varint,4,opt,name=messages_left_out,json=messagesLeftOut,proto3" json:"messages_left_out,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *GetSchemaResponse) Reset() {
@@ -393,6 +404,13 @@ func (x *GetSchemaResponse) GetMessages() []*MessageDescription {
 		return x.Messages
 	}
 	return nil
+}
+
+func (x *GetSchemaResponse) GetMessagesLeftOut() int32 {
+	if x != nil {
+		return x.MessagesLeftOut
+	}
+	return 0
 }
 
 // Request of `ListSchemas`.
@@ -978,17 +996,19 @@ const file_certes_v1_schema_service_proto_rawDesc = "" +
 	"\x05files\x18\x01 \x01(\v2\x16.certes.v1.SourceFilesH\x00R\x05files\x12K\n" +
 	"\x0edescriptor_set\x18\x02 \x01(\v2\".google.protobuf.FileDescriptorSetH\x00R\rdescriptorSet\x12\x17\n" +
 	"\adry_run\x18\x03 \x01(\bR\x06dryRunB\t\n" +
-	"\aschemas\"\xbc\x01\n" +
+	"\aschemas\"\xe6\x01\n" +
 	"\x17RegisterSchemasResponse\x12+\n" +
 	"\aschemas\x18\x01 \x03(\v2\x11.certes.v1.SchemaR\aschemas\x124\n" +
 	"\bversions\x18\x02 \x03(\v2\x18.certes.v1.SchemaVersionR\bversions\x12>\n" +
-	"\vcomparisons\x18\x03 \x03(\v2\x1c.certes.v1.VersionComparisonR\vcomparisons\"&\n" +
+	"\vcomparisons\x18\x03 \x03(\v2\x1c.certes.v1.VersionComparisonR\vcomparisons\x12(\n" +
+	"\x10schemas_left_out\x18\x04 \x01(\x05R\x0eschemasLeftOut\"&\n" +
 	"\x10GetSchemaRequest\x12\x12\n" +
-	"\x04type\x18\x01 \x01(\tR\x04type\"\xad\x01\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\"\xd9\x01\n" +
 	"\x11GetSchemaResponse\x12)\n" +
 	"\x06schema\x18\x01 \x01(\v2\x11.certes.v1.SchemaR\x06schema\x122\n" +
 	"\aversion\x18\x02 \x01(\v2\x18.certes.v1.SchemaVersionR\aversion\x129\n" +
-	"\bmessages\x18\x03 \x03(\v2\x1d.certes.v1.MessageDescriptionR\bmessages\"\xde\x01\n" +
+	"\bmessages\x18\x03 \x03(\v2\x1d.certes.v1.MessageDescriptionR\bmessages\x12*\n" +
+	"\x11messages_left_out\x18\x04 \x01(\x05R\x0fmessagesLeftOut\"\xde\x01\n" +
 	"\x12ListSchemasRequest\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x18\n" +

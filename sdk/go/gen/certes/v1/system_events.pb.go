@@ -40,10 +40,14 @@ type VersionUpdate struct {
 	// The changes from `old` to `new`, breaking ones never among them. Empty for a lower major version. At most 100, and at
 	// most 64 KiB of them.
 	Changes []*SchemaChange `protobuf:"bytes,4,rep,name=changes,proto3" json:"changes,omitempty"`
-	// The names of the event types that `new` has, by name. At most 1,000.
-	EventTypes    []string `protobuf:"bytes,5,rep,name=event_types,json=eventTypes,proto3" json:"event_types,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// The names of the event types that `new` has, by name. At most 1,000, and at most 64 KiB of them.
+	EventTypes []string `protobuf:"bytes,5,rep,name=event_types,json=eventTypes,proto3" json:"event_types,omitempty"`
+	// How many changes are not told.
+	ChangesLeftOut int32 `protobuf:"varint,6,opt,name=changes_left_out,json=changesLeftOut,proto3" json:"changes_left_out,omitempty"`
+	// How many event types are not told.
+	EventTypesLeftOut int32 `protobuf:"varint,7,opt,name=event_types_left_out,json=eventTypesLeftOut,proto3" json:"event_types_left_out,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *VersionUpdate) Reset() {
@@ -109,6 +113,20 @@ func (x *VersionUpdate) GetEventTypes() []string {
 		return x.EventTypes
 	}
 	return nil
+}
+
+func (x *VersionUpdate) GetChangesLeftOut() int32 {
+	if x != nil {
+		return x.ChangesLeftOut
+	}
+	return 0
+}
+
+func (x *VersionUpdate) GetEventTypesLeftOut() int32 {
+	if x != nil {
+		return x.EventTypesLeftOut
+	}
+	return 0
 }
 
 // Names one revision of a version.
@@ -281,14 +299,16 @@ var File_certes_v1_system_events_proto protoreflect.FileDescriptor
 
 const file_certes_v1_system_events_proto_rawDesc = "" +
 	"\n" +
-	"\x1dcertes/v1/system_events.proto\x12\tcertes.v1\x1a\x17certes/v1/options.proto\x1a\x16certes/v1/schema.proto\"\x84\x02\n" +
+	"\x1dcertes/v1/system_events.proto\x12\tcertes.v1\x1a\x17certes/v1/options.proto\x1a\x16certes/v1/schema.proto\"\xdf\x02\n" +
 	"\rVersionUpdate\x12-\n" +
 	"\x03old\x18\x01 \x01(\v2\x1b.certes.v1.VersionReferenceR\x03old\x12-\n" +
 	"\x03new\x18\x02 \x01(\v2\x1b.certes.v1.VersionReferenceR\x03new\x121\n" +
 	"\x14backwards_compatible\x18\x03 \x01(\bR\x13backwardsCompatible\x121\n" +
 	"\achanges\x18\x04 \x03(\v2\x17.certes.v1.SchemaChangeR\achanges\x12\x1f\n" +
 	"\vevent_types\x18\x05 \x03(\tR\n" +
-	"eventTypes:\x0e\x82\x8d\x1d\n" +
+	"eventTypes\x12(\n" +
+	"\x10changes_left_out\x18\x06 \x01(\x05R\x0echangesLeftOut\x12/\n" +
+	"\x14event_types_left_out\x18\a \x01(\x05R\x11eventTypesLeftOut:\x0e\x82\x8d\x1d\n" +
 	"\n" +
 	"\b_version\"~\n" +
 	"\x10VersionReference\x12\x16\n" +

@@ -363,6 +363,13 @@ export declare type VersionComparison = Message<"certes.v1.VersionComparison"> &
    * @generated from field: repeated certes.v1.SchemaChange changes = 6;
    */
   changes: SchemaChange[];
+
+  /**
+   * How many changes did not fit.
+   *
+   * @generated from field: int32 changes_left_out = 7;
+   */
+  changesLeftOut: number;
 };
 
 /**

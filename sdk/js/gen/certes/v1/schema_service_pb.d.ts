@@ -85,7 +85,7 @@ export declare const RegisterSchemasRequestSchema: GenMessage<RegisterSchemasReq
  */
 export declare type RegisterSchemasResponse = Message<"certes.v1.RegisterSchemasResponse"> & {
   /**
-   * The event types of the versions, by event URI.
+   * The event types of the versions, by event URI; as many as fit into 1 MiB. `ListSchemas` has them all.
    *
    * @generated from field: repeated certes.v1.Schema schemas = 1;
    */
@@ -105,6 +105,13 @@ export declare type RegisterSchemasResponse = Message<"certes.v1.RegisterSchemas
    * @generated from field: repeated certes.v1.VersionComparison comparisons = 3;
    */
   comparisons: VersionComparison[];
+
+  /**
+   * How many event types did not fit.
+   *
+   * @generated from field: int32 schemas_left_out = 4;
+   */
+  schemasLeftOut: number;
 };
 
 /**
@@ -160,6 +167,13 @@ export declare type GetSchemaResponse = Message<"certes.v1.GetSchemaResponse"> &
    * @generated from field: repeated certes.v1.MessageDescription messages = 3;
    */
   messages: MessageDescription[];
+
+  /**
+   * How many messages did not fit.
+   *
+   * @generated from field: int32 messages_left_out = 4;
+   */
+  messagesLeftOut: number;
 };
 
 /**

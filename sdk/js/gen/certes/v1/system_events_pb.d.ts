@@ -54,11 +54,25 @@ export declare type VersionUpdate = Message<"certes.v1.VersionUpdate"> & {
   changes: SchemaChange[];
 
   /**
-   * The names of the event types that `new` has, by name. At most 1,000.
+   * The names of the event types that `new` has, by name. At most 1,000, and at most 64 KiB of them.
    *
    * @generated from field: repeated string event_types = 5;
    */
   eventTypes: string[];
+
+  /**
+   * How many changes are not told.
+   *
+   * @generated from field: int32 changes_left_out = 6;
+   */
+  changesLeftOut: number;
+
+  /**
+   * How many event types are not told.
+   *
+   * @generated from field: int32 event_types_left_out = 7;
+   */
+  eventTypesLeftOut: number;
 };
 
 /**
