@@ -231,17 +231,14 @@ class _Pricing:
         if container_type.kind is Kind.MAP:
             tally.add(COMPARED, _of_texts([sought], [sought_type]))
             return
-        tally.add(LOOKED_THROUGH, container.extent)
-        if container.is_literal:
-            return
         elements = container_type.elements
-        if elements is not None and elements.kind is Kind.SCALAR:
-            return
-        if elements is None or elements.kind is not Kind.TEXT:
-            tally.add(UNPACKED, self._depth(container, container_type))
+        if container.is_literal or elements is None or elements.kind is not Kind.TEXT:
+            tally.add(LOOKED_THROUGH, container.extent)
+            if not container.is_literal and (elements is None or elements.kind is not Kind.SCALAR):
+                tally.add(UNPACKED, self._depth(container, container_type))
             return
         # Each text is copied, as in a loop.
-        body = _Tally()
+        body = _Tally(fixed=LOOKED_THROUGH)
         variable, element = self._element(container, container_type)
         body.add(COPIED, element.extent)
         tally.loops.append(loop_price(container.extent, _reachable(container, container_type), variable, body.price()))
