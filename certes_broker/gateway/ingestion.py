@@ -109,8 +109,10 @@ class Ingestion:
         self._loopback = loopback
         self._ways: dict[str, WayIn] = {}
 
-    def prove(self, source: Source, arrival: Arrival, time: Micros) -> None:
+    def prove(self, source: Source, arrival: Arrival, time: Micros) -> bool:
         """Proves that a secret of the source that verifies now was known to the sender, at `time` if that is signed too.
+
+        Returns whether it is proven: a source without signatures takes what nothing proves the sender of.
 
         Raises `Unauthenticated` (SIGNATURE_INVALID), and `PermissionDenied` (INSECURE_LISTENER) for a source without
         signatures where other machines could reach it.
@@ -124,6 +126,7 @@ class Ingestion:
             )
         secrets = source.secrets_at(self._broker.clock.now())
         verify(scheme, secrets, arrival.headers, arrival.body, time / 1_000_000)
+        return not isinstance(scheme, NoScheme)
 
     async def ingest(self, source: Source, arrival: Arrival) -> Receipt | ChallengeAnswer:
         """Publishes what has arrived from a proven sender, or says what to answer to its challenge.

@@ -11,12 +11,12 @@ import pytest
 from certes_broker.broker.system_clock import SystemClock
 from certes_broker.domain.errors import Invalid, Reason, Unauthenticated
 from certes_broker.domain.events import Micros, Original
-from certes_broker.domain.signature_schemes import BasicScheme, StripeScheme, TokenScheme
+from certes_broker.domain.signature_schemes import BasicScheme, NoScheme, StripeScheme, TokenScheme
 from certes_broker.domain.sources import Everyone, Source, SourceSecret
 from certes_broker.domain.webhook_headers import MAXIMUM_KEPT_BYTES
 from certes_broker.domain.webhook_mapping import HeaderPlace, WebhookMapping
 from certes_broker.engines.memory import MemoryEngine
-from certes_broker.gateway.http.ingress import MAXIMUM_KEPT_AT_ONCE
+from certes_broker.gateway.http.ingress import MAXIMUM_BYTES_KEPT_AT_ONCE, MAXIMUM_KEPT_AT_ONCE
 from certes_broker.gateway.ingestion import Ingestion
 from certes_broker.ports.engine import Rejected
 from certes_broker.schemas.providers import shipped_providers
@@ -58,6 +58,20 @@ async def test_what_is_refused_is_kept_with_its_reason_and_whether_it_was_proven
         assert rejected.payload.body == body
         assert rejected.payload.content_type == headers.get("content_type", "application/json")
         assert rejected.message
+
+
+async def test_nothing_proves_what_a_source_without_signatures_refuses_and_nothing_need_when_it_is_taken_again():
+    mapping = WebhookMapping(f"{GITHUB}/{{event}}", HeaderPlace("x-topic"))
+    source = Source("own", "custom", Everyone(), (), NoScheme(), mapping, keep_rejected=True)
+    async with gateway(source) as served:
+        headers = {"content-type": "application/json", "x-topic": "no_such_event"}
+        await served.client.post("/events/own", content=b"{}", headers=headers)
+        (rejected,) = await kept(served, "own")
+        assert not rejected.verified
+        mended = replace(source, mapping=WebhookMapping(f"{GITHUB}/ping"))
+        ingestion = Ingestion(served.broker, shipped_providers())
+        receipt = await ingestion.take_again(mended, rejected.payload, verified=False, received=rejected.time)
+        assert not receipt.duplicate
 
 
 async def test_another_body_under_the_same_delivery_id_is_kept():
@@ -115,14 +129,17 @@ async def test_headers_are_kept_within_their_bound_those_first_that_it_takes_to_
         assert {"x-hub-signature-256", "x-github-event", "x-github-delivery"} <= dict(rejected.payload.headers).keys()
 
 
-async def test_a_refusal_is_answered_while_storage_hangs_and_only_a_few_payloads_wait_for_it():
+@pytest.mark.parametrize(
+    ("body", "most"), [(b"[]", MAXIMUM_KEPT_AT_ONCE), (b"x" * (1 << 20), MAXIMUM_BYTES_KEPT_AT_ONCE >> 20)]
+)
+async def test_a_refusal_is_answered_while_storage_hangs_and_only_so_many_payloads_wait_for_it(body, most):
     engine = TroubledEngine(MemoryEngine(SystemClock()))
     async with gateway(KEEPING, engine=engine) as served:
         gate = engine.hold("rejections.keep")
-        for _ in range(MAXIMUM_KEPT_AT_ONCE + 5):
-            answer = await served.webhook(x_hub_signature_256="sha256=00", connection="close")
-            assert refusal(answer) == (401, "SIGNATURE_INVALID")
-        assert engine.calls["rejections.keep"] == MAXIMUM_KEPT_AT_ONCE
+        for _ in range(most + 5):
+            answer = await served.webhook(body=body, content_type="text/plain", connection="close")
+            assert refusal(answer) == (415, "CONTENT_TYPE_UNSUPPORTED")
+        assert engine.calls["rejections.keep"] == most
         gate.set()
 
 

@@ -5,7 +5,7 @@ and that of a provider's retry, which carries the same delivery id, that it is a
 provider's challenge.
 
 A source that keeps what it refuses hands such a payload over to be kept when it answers, and the answer does not wait for
-it: whoever sends must not find out how busy storage is. As anybody can send what is refused, no more than a few payloads
+it: whoever sends must not find out how busy storage is. As anybody can send what is refused, no more than so many payloads
 are being kept at once, and what comes beyond them is answered the same and lost.
 """
 
@@ -33,7 +33,9 @@ from certes_broker.gateway.http.exchange import (
 )
 from certes_broker.gateway.ingestion import Arrival, ChallengeAnswer, Ingestion
 
-MAXIMUM_KEPT_AT_ONCE: Final = 16
+MAXIMUM_KEPT_AT_ONCE: Final = 256
+MAXIMUM_BYTES_KEPT_AT_ONCE: Final = 16 << 20
+"""What may wait for storage: as much as comes while it takes its time once."""
 
 
 class Ingress:
@@ -44,6 +46,7 @@ class Ingress:
         self._ingestion = ingestion
         self._max_bytes = max_bytes
         self._keeping = 0
+        self._keeping_bytes = 0
 
     async def take(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one POST to the source called `name`.
@@ -63,8 +66,7 @@ class Ingress:
         arrival = Arrival(headers.get("content-type") or "", headers, body)
         verified = False
         try:
-            self._ingestion.prove(source, arrival, self._broker.clock.now())
-            verified = True
+            verified = self._ingestion.prove(source, arrival, self._broker.clock.now())
             outcome = await self._ingestion.ingest(source, arrival)
         except CertesError as error:
             if not self._is_to_be_kept(source, error):
@@ -87,15 +89,18 @@ class Ingress:
     async def _keep(self, source: Source, error: CertesError, arrival: Arrival, *, verified: bool) -> None:
         if self._broker.sources.find(source.name) is None:
             return  # It was deleted meanwhile, with all that it had refused.
-        if self._keeping >= MAXIMUM_KEPT_AT_ONCE:
+        size = len(arrival.body)
+        if self._keeping >= MAXIMUM_KEPT_AT_ONCE or self._keeping_bytes + size > MAXIMUM_BYTES_KEPT_AT_ONCE:
             self._broker.rejected.lose(source.name, error, "too many at once")
             return
         self._keeping += 1
+        self._keeping_bytes += size
         try:
             payload = self._ingestion.without_credentials(source, arrival)
             await self._broker.rejected.keep(source.name, error, payload, verified=verified)
         finally:
             self._keeping -= 1
+            self._keeping_bytes -= size
 
 
 _TRANSFER: Final = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
