@@ -118,7 +118,7 @@ class Broker:
             SchemaSurroundings(engine.settings, self.publisher, clock, footing.undisturbed, settings.domain),
             SchemaCompiler(),
         )
-        self.discovery = Discovery(ports.sender, clock)
+        self.discovery = Discovery(ports.sender, clock, self.conversion)
         self.kept_events = KeptEvents(engine.journal, names)
         self.filtering = router.filtering
         self._router = router

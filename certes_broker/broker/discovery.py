@@ -4,6 +4,7 @@ Rules
 -----
 * The address guard of webhooks judges these connections too: the caller says where to, and must not reach what only this
   machine can.
+* Answers are read in a worker process where they are long: made of empty messages they take a hundred times as much.
 * Whatever a gateway answers, memory is bounded: by the bytes and pages of one answer, by the count and bytes of all that is
   remembered, and by how many are asked at once.
 * Several who ask for the same at once share one fetch. What failed is not remembered.
@@ -18,6 +19,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
+from certes_broker.broker.conversion import WIRE_BYTES, Conversion
 from certes_broker.domain.discovery import DiscoveryUri, api_url
 from certes_broker.domain.errors import CertesError, Exhausted, PermissionDenied, Reason, Unavailable
 from certes_broker.domain.events import Micros
@@ -30,8 +32,9 @@ from certes_broker.schemas.foreign import (
     ForeignAnswerMalformed,
     ForeignPage,
     ForeignSchema,
+    foreign_page_of,
     list_request,
-    read_page,
+    read_foreign_page,
 )
 
 LIFETIME: Final = 300.0
@@ -68,8 +71,9 @@ class Discovered:
 class Discovery:
     """Finds out what other gateways serve."""
 
-    def __init__(self, sender: Sender, clock: Clock) -> None:
+    def __init__(self, sender: Sender, clock: Clock, conversion: Conversion) -> None:
         self._sender = sender
+        self._conversion = conversion
         self._clock = clock
         self._remembered: OrderedDict[DiscoveryUri, Discovered] = OrderedDict()
         self._bytes = 0
@@ -136,7 +140,7 @@ class Discovery:
         size, token = 0, ""
         for _ in range(PAGES):
             body = await self._ask(uri, token)
-            page = self._read(uri, body)
+            page = await self._read(uri, body)
             size += len(body) + SCHEMA_BYTES * (len(page.schemas) + len(page.versions))
             if size > GATEWAY_BYTES:
                 break
@@ -183,9 +187,10 @@ class Discovery:
             raise _unreachable(uri, f"one answer has more than {PAGE_BYTES} bytes")
         return result.answer
 
-    def _read(self, uri: DiscoveryUri, body: bytes) -> ForeignPage:
+    async def _read(self, uri: DiscoveryUri, body: bytes) -> ForeignPage:
+        heavy = len(body) > WIRE_BYTES
         try:
-            return read_page(body, uri.gateway.text)
+            return foreign_page_of(await self._conversion.do(read_foreign_page, body, uri.gateway.text, heavy=heavy))
         except ForeignAnswerMalformed as error:
             raise _unreachable(uri, str(error)) from None
 

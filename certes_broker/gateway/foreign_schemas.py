@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from certes.v1 import schema_service_pb2 as pb
 from certes_broker.broker.broker import Broker
@@ -10,6 +10,7 @@ from certes_broker.broker.discovery import Discovered
 from certes_broker.broker.paging import make_token, read_token
 from certes_broker.domain.discovery import DiscoveryUri, parse_discovery_uri
 from certes_broker.domain.schemas import VersionName
+from certes_broker.gateway import overlay
 from certes_broker.gateway.convert.lists import read_page_size
 from certes_broker.gateway.faults import Faults
 from certes_broker.gateway.schema_pages import ANSWER_BYTES
@@ -17,8 +18,8 @@ from certes_broker.gateway.schema_pages import ANSWER_BYTES
 _LIST: Final = "discovered"
 
 
-async def discover_schemas(broker: Broker, request: pb.DiscoverSchemasRequest) -> pb.DiscoverSchemasResponse:
-    """Serves `DiscoverSchemas`."""
+async def discover_schemas(broker: Broker, request: pb.DiscoverSchemasRequest) -> Any:
+    """Returns the `DiscoverSchemasResponse` to a request."""
     faults = Faults()
     page_size = read_page_size(faults, request)
     uri: DiscoveryUri | None = None
@@ -36,7 +37,7 @@ async def discover_schemas(broker: Broker, request: pb.DiscoverSchemasRequest) -
     after = read_token(request.page_token, *of)
     # Pages are of one answer where the cache still has it, so only the first one can ask for a new one.
     found = await broker.discovery.find(uri, refresh=request.refresh and not after)
-    answer = pb.DiscoverSchemasResponse()
+    answer = overlay.DiscoverSchemasResponse()
     answer.fetch_time.FromMicroseconds(found.fetch_time)
     answer.expire_time.FromMicroseconds(found.expire_time)
     last = _fill(answer, found, after, page_size, with_versions=with_versions)
@@ -45,9 +46,7 @@ async def discover_schemas(broker: Broker, request: pb.DiscoverSchemasRequest) -
     return answer
 
 
-def _fill(
-    answer: pb.DiscoverSchemasResponse, found: Discovered, after: str, page_size: int, *, with_versions: bool
-) -> str:
+def _fill(answer: Any, found: Discovered, after: str, page_size: int, *, with_versions: bool) -> str:
     """Fills a page with the schemas after one; returns its last event type if more follow, else nothing."""
     told: set[VersionName] = set()
     size, last = 0, ""

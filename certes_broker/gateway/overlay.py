@@ -64,6 +64,7 @@ PublishRequest, PublishStreamRequest, GetEventResponse, ListEventsResponse = _ov
     ListSchemasResponse,
     CheckCompatibilityRequest,
     ValidateEventRequest,
+    DiscoverSchemasResponse,
 ) = _overlay(
     schema_service_pb2.DESCRIPTOR,
     "RegisterSchemasRequest",
@@ -72,4 +73,5 @@ PublishRequest, PublishStreamRequest, GetEventResponse, ListEventsResponse = _ov
     "ListSchemasResponse",
     "CheckCompatibilityRequest",
     "ValidateEventRequest",
+    "DiscoverSchemasResponse",
 )

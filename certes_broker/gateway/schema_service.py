@@ -125,7 +125,7 @@ class _SchemaService:
             return None
         return _bytes(pb.ValidateEventResponse(problem=problem(error)))
 
-    async def discover(self, request: pb.DiscoverSchemasRequest) -> pb.DiscoverSchemasResponse:
+    async def discover(self, request: pb.DiscoverSchemasRequest) -> Any:
         return await discover_schemas(self.broker, request)
 
     def _find(self, type_text: str) -> tuple[EventSchema, SchemaVersion]:

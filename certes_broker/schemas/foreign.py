@@ -17,6 +17,8 @@ from certes.v1.schema_service_pb2 import SCHEMA_VIEW_FULL, ListSchemasRequest, L
 from certes_broker.domain.errors import Invalid
 from certes_broker.domain.schemas import VersionName
 from certes_broker.domain.uris import EventType, parse_event_type
+from certes_broker.schemas.json_events import EventDocuments
+from certes_broker.schemas.worker.jobs import Converted
 
 LIST_PATH: Final = "/certes.v1.SchemaService/ListSchemas"
 CONTENT_TYPE: Final = "application/proto"
@@ -26,6 +28,7 @@ PAGE_SIZE: Final = 1000
 MOST_SCHEMA_BYTES: Final = 128 << 10
 MOST_VERSION_BYTES: Final = 3 << 20
 """Both together have to fit into one answer of ours. What registers its schemas as this broker does has smaller ones."""
+MOST_FILES: Final = 1_000
 
 
 class ForeignAnswerMalformed(Exception):
@@ -37,8 +40,12 @@ class ForeignSchema:
     """One schema of another gateway. `body` is a `certes.v1.Schema` that says where it comes from."""
 
     type: EventType
-    version: VersionName
     body: bytes
+
+    @property
+    def version(self) -> VersionName:
+        """The version that it belongs to."""
+        return VersionName(self.type.domain, self.type.namespace, self.type.version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +63,35 @@ def list_request(namespace: str, page_token: str) -> bytes:
     return request.SerializeToString()
 
 
-def read_page(body: bytes, gateway: str) -> ForeignPage:
-    """Reads an answer of the gateway `events://…`. Raises `ForeignAnswerMalformed`."""
+def read_foreign_page(_documents: EventDocuments, body: bytes, gateway: str) -> Converted:
+    """Reads an answer of the gateway `events://…`. A job: what takes 4 MiB as bytes can take a hundred times as much read."""
+    try:
+        page = _read_page(body, gateway)
+    except ForeignAnswerMalformed as error:
+        return Converted(str(error))
+    fact = {
+        "types": [schema.type.text for schema in page.schemas],
+        "versions": [list(name) for name, _ in page.versions],
+        "next_page_token": page.next_page_token,
+    }
+    return Converted(fact, tuple(schema.body for schema in page.schemas) + tuple(wire for _, wire in page.versions))
+
+
+def foreign_page_of(converted: Converted) -> ForeignPage:
+    """Reads what `read_foreign_page` returned. Raises `ForeignAnswerMalformed`."""
+    fact, blobs = converted
+    if isinstance(fact, str):
+        raise ForeignAnswerMalformed(fact)
+    types = [parse_event_type(text) for text in fact["types"]]
+    names = [VersionName(*name) for name in fact["versions"]]
+    return ForeignPage(
+        tuple(ForeignSchema(event_type, body) for event_type, body in zip(types, blobs[: len(types)], strict=True)),
+        tuple(zip(names, blobs[len(types) :], strict=True)),
+        fact["next_page_token"],
+    )
+
+
+def _read_page(body: bytes, gateway: str) -> ForeignPage:
     try:
         answer = ListSchemasResponse.FromString(body)
     except DecodeError:
@@ -83,10 +117,9 @@ def _read_schema(schema: Schema, gateway: str) -> ForeignSchema:
     schema.message, schema.file, schema.comment = map(_shown, (schema.message, schema.file, schema.comment))
     for option in schema.options:
         option.name, option.field, option.field_type = map(_shown, (option.name, option.field, option.field_type))
-    version = VersionName(event_type.domain, event_type.namespace, event_type.version)
     if schema.ByteSize() > MOST_SCHEMA_BYTES:
         raise ForeignAnswerMalformed(f"the schema {event_type} has more than {MOST_SCHEMA_BYTES} bytes")
-    return ForeignSchema(event_type, version, schema.SerializeToString())
+    return ForeignSchema(event_type, schema.SerializeToString())
 
 
 def _read_version(version: SchemaVersion) -> tuple[VersionName, bytes]:
@@ -96,6 +129,8 @@ def _read_version(version: SchemaVersion) -> tuple[VersionName, bytes]:
     except Invalid as error:
         raise ForeignAnswerMalformed(f"one of its versions has no sound name: {error.message}") from None
     version.ClearField("sources")
+    if len(version.descriptor_set.file) > MOST_FILES:
+        raise ForeignAnswerMalformed(f"the version {name} has more than {MOST_FILES} files")
     version.DiscardUnknownFields()
     if version.ByteSize() > MOST_VERSION_BYTES:
         raise ForeignAnswerMalformed(f"the version {name} has more than {MOST_VERSION_BYTES} bytes")

@@ -9,11 +9,14 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 
 from certes.v1.schema_pb2 import Schema, SchemaVersion
 from certes.v1.schema_service_pb2 import ListSchemasRequest, ListSchemasResponse
+from certes_broker.broker.conversion import WIRE_BYTES, Conversion
 from certes_broker.broker.discovery import LIFETIME, PAGE_BYTES, PAGES, REMEMBERED, Discovery
 from certes_broker.domain.discovery import DiscoveryUri, parse_discovery_uri
 from certes_broker.domain.errors import Invalid, PermissionDenied, Reason, Unavailable
 from certes_broker.domain.schemas import VersionName
 from certes_broker.ports.sender import SendFailure
+from certes_broker.schemas.registry import Registry
+from tests.fakes.inline_workers import InlineWorkers
 from tests.fakes.manual_clock import ManualClock
 from tests.fakes.scripted_sender import Answers, Fails, Holds, ScriptedSender
 
@@ -33,8 +36,13 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def discovery(sender: ScriptedSender, clock: ManualClock) -> Discovery:
-    return Discovery(sender, clock)
+def workers() -> InlineWorkers:
+    return InlineWorkers(Registry())
+
+
+@pytest.fixture
+def discovery(sender: ScriptedSender, clock: ManualClock, workers: InlineWorkers) -> Discovery:
+    return Discovery(sender, clock, Conversion(workers.documents, workers.as_workers()))
 
 
 def listing(*types: str, token: str = "", **fields: object) -> Answers:
@@ -130,6 +138,7 @@ async def test_when_the_one_who_fetches_goes_away_another_goes_on(discovery, sen
         (Answers(200, PROTO, b"\0" * (PAGE_BYTES + 1)), "more than"),
         (listing("no uri"), "no event URI"),
         (listing("events.meetly.com/_/1/a", token="for ever"), "more than this broker reads"),
+        (bulky("a.b", FileDescriptorSet(file=[FileDescriptorProto()] * 1001)), "more than 1000 files"),
         (listing(*["a.b/_/1/x"] * 1001), "more than 1000 schemas"),
         (listing(*[f"a.b/_/1/x{number}" for number in range(1000)], token="t"), "more than this broker reads"),
         (listing("a.b/_/1/x", comment="x" * (128 << 10)), "more than 131072 bytes"),
@@ -145,6 +154,15 @@ async def test_what_answers_otherwise_is_unreachable_and_not_remembered(discover
     assert discovery.remembered_bytes == 0
     sender.script(URL, listing("events.meetly.com/_/1/a"))
     assert types_of(await discovery.find(GATEWAY)) == ["events.meetly.com/_/1/a"]
+
+
+async def test_a_long_answer_is_read_by_a_worker(discovery, sender, workers) -> None:
+    sender.script(URL, listing("a.b/_/1/a"))
+    await discovery.find(GATEWAY)
+    assert not workers.done
+    sender.script(URL, bulky("a.b", FileDescriptorSet(file=[FileDescriptorProto(name="x" * WIRE_BYTES)])))
+    await discovery.find(GATEWAY, refresh=True)
+    assert workers.done == ["read_foreign_page"]
 
 
 async def test_what_was_not_asked_for_and_what_cannot_be_shown_is_left_out(discovery, sender) -> None:
