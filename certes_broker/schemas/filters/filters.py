@@ -16,7 +16,7 @@ A filter that cannot be evaluated does not match. Why is returned, for whoever c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -55,41 +55,45 @@ class Filters:
         Raises `Invalid` / `FILTER_INVALID`.
         """
         fields = self._untyped.environment.compile(text).data.fields
+        judged: dict[EventType, Invalid | None] = {}
         for pattern in dict.fromkeys(patterns):
             types = list(self._registry.matching(pattern))
-            if types:
-                await self._check_types(text, fields, pattern, types)
+            if types and not await self._fits_one(text, fields, types, judged):
+                problem = _nearest_problem(types, judged)
+                raise problem if pattern.is_literal else _fits_none(problem, pattern, len(types))
 
-    async def _check_types(
-        self, text: str, fields: frozenset[str], pattern: TypePattern, types: Sequence[EventType]
-    ) -> None:
+    async def _fits_one(
+        self, text: str, fields: frozenset[str], types: Sequence[EventType], judged: dict[EventType, Invalid | None]
+    ) -> bool:
+        """Says whether a filter fits one of several event types; notes why not in `judged`, where it finds it again."""
         nearest, fewest = types[0], len(fields) + 1
-        problem: Invalid | None = None
         for event_type in types:
-            # Building what is asked for takes a millisecond, and there may be a thousand event types.
-            await asyncio.sleep(0)
-            schema = self._registry.lookup(event_type.text)
-            # What has not even the fields cannot fit.
-            missing = len(fields.difference(schema.descriptor.fields_by_name))
-            if missing < fewest:
-                nearest, fewest = event_type, missing
-            if missing:
-                continue
-            found = self._problem(text, schema)
-            if found is None:
-                return
-            problem = problem or found
-        problem = problem or self._problem(text, self._registry.lookup(nearest.text))
-        if problem is not None:
-            raise problem if pattern.is_literal else _fits_none(problem, pattern, len(types))
+            if event_type not in judged:
+                # Building what is asked for takes a millisecond, and there may be a thousand event types.
+                await asyncio.sleep(0)
+                schema = self._registry.lookup(event_type.text)
+                missing = len(fields.difference(schema.descriptor.fields_by_name))
+                if missing < fewest:
+                    nearest, fewest = event_type, missing
+                if missing:
+                    # What has not even the fields cannot fit.
+                    continue
+                judged[event_type] = self._problem(text, schema)
+            if judged[event_type] is None:
+                return True
+        if any(event_type in judged for event_type in types):
+            return False
+        judged[nearest] = self._problem(text, self._registry.lookup(nearest.text))
+        return judged[nearest] is None
 
     def _problem(self, text: str, schema: EventSchema) -> Invalid | None:
-        """Returns why a filter does not fit an event type; None if it does. Keeps nothing, since no event came yet."""
-        known = self._compiled.get(schema)
+        """Returns why a filter does not fit an event type; None if it does, and then it is ready for the first event."""
+        compiled = self._compiled.get(schema) or Compiled(Environment(schema))
         try:
-            (Environment(schema) if known is None else known.environment).compile(text)
+            compiled.programs[text] = compiled.environment.compile(text)
         except Invalid as error:
             return error
+        self._keep(schema, compiled)
         return None
 
     def _find(self, type_text: str) -> tuple[EventSchema | None, Compiled]:
@@ -97,13 +101,15 @@ class Filters:
             schema = self._registry.lookup(type_text)
         except Invalid:
             return None, self._untyped
-        compiled = self._compiled.get(schema)
-        if compiled is None:
-            compiled = self._compiled[schema] = Compiled(Environment(schema))
+        compiled = self._compiled.get(schema) or Compiled(Environment(schema))
+        self._keep(schema, compiled)
+        return schema, compiled
+
+    def _keep(self, schema: EventSchema, compiled: Compiled) -> None:
+        self._compiled[schema] = compiled
         compiled.used = next(self._uses)
         if not compiled.used % _UNBOUNDED_USES:
             self._forget_some()
-        return schema, compiled
 
     def _forget_some(self) -> None:
         """Forgets what was not used for longest until what is kept is within bounds."""
@@ -118,7 +124,12 @@ class Filters:
 
 
 _UNBOUNDED_USES: Final = 32
-"""After how many events, bounds are looked at."""
+"""After how many uses, bounds are looked at."""
+
+
+def _nearest_problem(types: Sequence[EventType], judged: Mapping[EventType, Invalid | None]) -> Invalid:
+    """Returns why a filter does not fit event types, of which it fits none: the first that could be said."""
+    return next(problem for event_type in types if (problem := judged.get(event_type)) is not None)
 
 
 def _fits_none(nearest: Invalid, pattern: TypePattern, types: int) -> Invalid:
