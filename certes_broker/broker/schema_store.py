@@ -146,7 +146,9 @@ class SchemaStore:
         changed = [plan for plan in plans if plan.is_change]
         if changed:
             registration = self._decide(changed)
-            await self._around.settings.put(UNDER_WAY, write_registration(registration), 0)
+            # Megabytes are compressed here and below: not in the loop, which has others to serve.
+            body = await asyncio.to_thread(write_registration, registration)
+            await self._around.settings.put(UNDER_WAY, body, 0)
             self._under_way = registration
             await self._carry_out()
         return self._outcome(plans)
@@ -226,7 +228,8 @@ class SchemaStore:
         if registration is None:
             return
         for version in registration.versions:
-            await self._around.settings.put(key_of(version.name), write_version(version))
+            body = await asyncio.to_thread(write_version, version)
+            await self._around.settings.put(key_of(version.name), body)
         for version in registration.versions:
             self._stored[version.name] = version
             self._registry.put(version)

@@ -96,7 +96,7 @@ class _SchemaService:
         faults.check()
         with_versions = request.view == pb.SCHEMA_VIEW_FULL
         wanted = Wanted(request.domain.lower(), request.namespace, pattern, with_versions)
-        return schema_page(self.broker.registry, wanted, page_size, request.page_token)
+        return await schema_page(self.broker.registry, wanted, page_size, request.page_token)
 
     async def check(self, wire: bytes) -> bytes:
         request: Any = decode(overlay.CheckCompatibilityRequest, wire)

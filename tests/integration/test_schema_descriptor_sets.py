@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from certes_broker.domain.errors import Invalid, Reason
 from certes_broker.domain.schemas import Origin
 from certes_broker.schemas.compiling.binding import bind
+from certes_broker.schemas.compiling.children import Children
 from certes_broker.schemas.compiling.compiler import SchemaCompiler
 from certes_broker.schemas.compiling.limits import MAXIMUM_DESCRIPTOR_BYTES
 from certes_broker.schemas.compiling.shared_files import shared_files
@@ -328,6 +329,12 @@ async def test_new_files_join_what_is_registered():
     use(merged)
     assert await SchemaCompiler().merge(None, new) == new
     assert await SchemaCompiler().merge(merged, new) == merged
+
+
+async def test_what_changes_nothing_needs_no_compiler():
+    new = await version_of(sent=HEAD + "message Sent { option (certes.v1.event) = {}; }")
+    nobody = SchemaCompiler(Children(python="/there/is/no/such/python"))
+    assert await nobody.merge(new, new) == new
 
 
 async def test_what_is_registered_and_no_longer_fits_is_named():

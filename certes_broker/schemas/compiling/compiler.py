@@ -106,17 +106,17 @@ class SchemaCompiler:
         """
         if registered is None:
             return new
-        files = merged_files(registered, new)
-        fields = {file.name: file.name for file in files}
-        await self._check_links(files, fields, f"what is registered of {new.name} does not fit the new files")
-        return merged_version(registered, new, files)
+        files, merged = await asyncio.to_thread(_merged, registered, new)
+        if merged.files != registered.files:
+            fields = {file.name: file.name for file in files}
+            await self._check_links(files, fields, f"what is registered of {new.name} does not fit the new files")
+        return merged
 
     async def _check_links(self, files: Sequence[FileDescriptorProto], fields: Mapping[str, str], verdict: str) -> None:
         own = [file.name for file in files if file.name not in shared_files()]
         arguments = [f"--descriptor_set_in={GIVEN_SET}", f"--descriptor_set_out={COMPILED_SET}", *own]
-        outcome = await self._children.run(
-            Task({GIVEN_SET: FileDescriptorSet(file=files).SerializeToString()}, arguments, GIVEN_SET)
-        )
+        given = await asyncio.to_thread(lambda: FileDescriptorSet(file=files).SerializeToString())
+        outcome = await self._children.run(Task({GIVEN_SET: given}, arguments, GIVEN_SET))
         if not outcome.is_linked:
             raise _refusal(outcome, fields, verdict)
 
@@ -143,6 +143,11 @@ def _given_set(wire: bytes) -> tuple[FileDescriptorSet, FileDescriptorSet]:
         problem = "is no google.protobuf.FileDescriptorSet: its bytes do not decode"
         raise Invalid.field(Reason.SCHEMA_MALFORMED, "descriptor_set", problem) from error
     return files, checked_set(files)
+
+
+def _merged(registered: VersionFiles, new: VersionFiles) -> tuple[Sequence[FileDescriptorProto], VersionFiles]:
+    files = merged_files(registered, new)
+    return files, merged_version(registered, new, files)
 
 
 def _compiled_set(wire: bytes) -> FileDescriptorSet:
