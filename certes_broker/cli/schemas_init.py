@@ -124,10 +124,18 @@ def _package(event_type: EventType) -> str:
     """Makes a package of a domain and a namespace: `events.github.com/_/1` is `github.events.v1`."""
     labels = [label.replace("-", "_") for label in event_type.domain.split(".")][::-1]
     segments = [] if event_type.namespace == "_" else event_type.namespace.split("/")
-    words = [f"n{word}" if word[0].isdigit() else word for word in (*(labels[1:] or labels), *segments)]
-    if words[0] in _TAKEN:
-        words.insert(0, "events")
+    words = [_identifier(word) for word in (*(labels[1:] or labels), *segments)]
     return ".".join((*words, f"v{event_type.version}"))
+
+
+def _identifier(word: str) -> str:
+    """Returns a word as a part of a package can be.
+
+    Names are looked up from the inside out: in `events.certes.v1`, `certes.v1.event` would be sought in `events.certes`.
+    """
+    if word in _TAKEN:
+        return f"{word}_events"
+    return f"n{word}" if word[0].isdigit() else word
 
 
 def _message(name: str) -> str:

@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 
 import pytest
 
 from certes_broker.cli.connect import EVENT_SERVICE, Broker
 from certes_broker.domain.uris import parse_gateway_uri
-from scripts.broker_process import ROOT, BrokerProcess
+from tests.integration.conftest import Certes
 
 PING = "community.certes.dev/github/1/ping"
 PUSH = "community.certes.dev/github/1/push"
 DATA = {"zen": "Keep it logically awesome.", "hook_id": "42"}
-
-Certes = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture
-def environ(broker: BrokerProcess) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CERTES_")}
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "generated")])
-    return inherited | {"PYTHONPATH": paths, "CERTES_BROKER": broker.http}
-
-
-@pytest.fixture
-def certes(environ) -> Certes:
-    def run(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "certes_broker", *words]
-        return subprocess.run(
-            command, input=stdin, capture_output=True, text=True, env=environ, timeout=30, check=False
-        )
-
-    return run
 
 
 def publish(certes: Certes, *words: str, event_type: str = PING, data: object = DATA):

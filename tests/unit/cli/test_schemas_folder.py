@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+import string
+import tempfile
+from pathlib import Path
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from certes_broker.cli.schemas_folder import Obstructed, UnsafePath, plan
 
@@ -74,3 +80,21 @@ def test_what_is_there_with_other_content_stays_unless_it_may_be_replaced(tmp_pa
     assert (tmp_path / "other.proto").read_bytes() == b"1"
     assert found.write(replace=True) == ["new.proto", "other.proto"]
     assert (tmp_path / "other.proto").read_bytes() == b"2"
+
+
+segments = st.sampled_from(["..", ".", "", "a", "b.proto", "A", "~", "*", "\0", "\\", "c:", "..proto", ".proto"])
+paths = st.lists(segments, max_size=5).map("/".join) | st.text(string.printable, max_size=20)
+
+
+@given(st.dictionaries(paths | paths.map("{}.proto".format), st.binary(max_size=3), max_size=5))
+def test_whatever_paths_are_given_all_is_written_below_the_folder_or_nothing_is_written(files):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "in" / "out"
+        try:
+            plan(folder, files).write()
+        except UnsafePath:
+            assert list(Path(name).iterdir()) == []
+        found = {path: path.read_bytes() for path in Path(name).rglob("*") if path.is_file()}
+        assert all(path.is_relative_to(folder) for path in found)
+        assert len(found) in (0, len(files))
+        assert set(found.values()) <= set(files.values())

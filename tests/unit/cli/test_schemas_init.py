@@ -90,8 +90,8 @@ def test_what_is_no_event_uri_is_a_mistake(certes, tmp_path, words, said):
         ("my-shop.example/3d/1/2d", "my_shop/n3d/v1/2d_event.proto", "Event2d"),
         ("localhost/_/1/a", "localhost/v1/a_event.proto", "AEvent"),
         # Packages of these names are everybody's.
-        ("events.certes.dev/_/1/a", "events/certes/events/v1/a_event.proto", "AEvent"),
-        ("google.com/_/1/a", "events/google/v1/a_event.proto", "AEvent"),
+        ("events.certes.dev/_/1/a", "certes_events/events/v1/a_event.proto", "AEvent"),
+        ("google.com/_/1/a", "google_events/v1/a_event.proto", "AEvent"),
     ],
 )
 def test_package_and_message_are_named_after_the_event_uri(event_type, path, message):
