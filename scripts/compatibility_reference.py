@@ -13,8 +13,9 @@ NOTICE: Final = "<!-- Written by `python -m scripts.reference generate` from cer
 _INTRODUCTION: Final = """\
 A version of schemas, such as `community.certes.dev/github/1`, keeps its promises to those who were built against it. When it is
 registered again, the broker compares all of it with what is registered. If no change is breaking, it becomes the next *revision*.
-If one is, nothing is registered; the answer lists every change with its rule, its element, and what it was before and after. The
-way out is the next major version, `version: 2` in `(certes.v1.schema)`, which stands beside the first one.
+If one is, nothing is registered; the refusal names the first breaking changes, each with its rule, its element, and what it was
+before and after, and says how many there are. `CheckCompatibility` lists them all, up to 512 KiB. The way out is the next major
+version, `version: 2` in `(certes.v1.schema)`, which stands beside the first one.
 
 A change is breaking if, for a subscriber or a publisher that was built against the older revision, it can
 

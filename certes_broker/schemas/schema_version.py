@@ -83,6 +83,10 @@ class SchemaVersion:
     @property
     def comments(self) -> Comments:
         """The comments in the files, as far as they are known; the first call reads them."""
+        return self.read_comments()
+
+    def read_comments(self) -> Comments:
+        """Returns the same. Of a large version that takes 30 ms the first time, and may be done in a thread."""
         if self._comments is None:
             self._comments = comments_of(self.files)
         return self._comments
