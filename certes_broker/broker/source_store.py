@@ -124,7 +124,7 @@ class SourceStore:
             raise AlreadyExists(
                 Reason.SOURCE_EXISTS,
                 f"There is a source {source.name!r} already.",
-                hint="Update it, with allow_missing where it may be new; or choose another name.",
+                hint="Update it, or choose another name.",
                 metadata={"name": source.event_source},
             )
         now = self._clock.now()
@@ -223,6 +223,6 @@ def source_not_found(name: str) -> NotFound:
     return NotFound(
         Reason.SOURCE_NOT_FOUND,
         f"There is no source {name[:100]!r}.",
-        hint="Create it first: `certes sources create`.",
+        hint="`certes sources list` shows which there are, `certes sources create` makes one.",
         metadata={"name": f"sources/{name[:100]}"},
     )

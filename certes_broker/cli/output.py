@@ -1,18 +1,31 @@
-"""What commands print: tables for a person, JSON for a program."""
+"""What commands print: tables for a person, JSON for a program.
+
+Much of it was written by strangers, and a terminal must not be told to do anything by it: control characters are shown as
+such, and never sent.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 
 
 def print_json(document: object, *, indent: int | None = 2) -> None:
     """Prints JSON. Without an indent it is one line, and seen at once by whoever reads the pipe."""
-    click.echo(json.dumps(document, ensure_ascii=False, indent=indent))
+    text = json.dumps(document, ensure_ascii=False, indent=indent)
+    click.echo(_UNESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def plain(text: str) -> str:
+    """Returns a text as it can be shown, with a sign in the place of each character that is none to be seen."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() or character in "\n\t" else "\ufffd" for character in text)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
@@ -23,6 +36,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty:
     if not rows:
         click.echo(empty, err=True)
         return
+    rows = [[plain(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for row in (columns, *rows):
             click.echo("\t".join(cell.replace("\n", " ") for cell in row))
@@ -53,9 +67,13 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
     for name, value in facts:
         if value:
             label = click.style(f"{name:<{width}}", dim=True)
-            click.echo(f"{label}  {value.replace(chr(10), chr(10) + ' ' * (width + 2))}")
+            click.echo(f"{label}  {plain(value).replace(chr(10), chr(10) + ' ' * (width + 2))}")
 
 
 def compact(document: Any) -> str:
     """Spells JSON on one line."""
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+
+
+_UNESCAPED: Final = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""What JSON need not escape, and terminals act upon: control characters beyond ASCII's, and those that turn the direction."""

@@ -11,15 +11,23 @@ import click
 from certes_broker.cli.connect import SOURCE_SERVICE, Broker, Document
 from certes_broker.cli.failures import ExitCode
 from certes_broker.cli.options import broker_option, json_option
-from certes_broker.cli.output import print_facts, print_json, print_table
+from certes_broker.cli.output import plain, print_facts, print_json, print_table
+from certes_broker.domain.errors import Reason
 
 AT_ONCE: Final = 100
 """Payloads in one request."""
+_UNPROVEN: Final = (
+    "Nothing proves who sent what has no genuine signature. If the source had another secret then, give it that one with\n"
+    "`certes sources rotate-secret SOURCE --secret -` and try again; if you know who sent it, say --trust-unverified."
+)
 
 
 @click.group()
 def rejected() -> None:
-    """Look at payloads that sources did not take and kept (--keep-rejected)."""
+    """Look at what sources refused and kept.
+
+    They keep it only with --keep-rejected.
+    """
 
 
 @rejected.command("list")
@@ -27,7 +35,10 @@ def rejected() -> None:
 @json_option
 @broker_option
 def list_rejected(*, source: str, as_json: bool, broker: Broker) -> None:
-    """List the rejected payloads of SOURCE, newest first, without their bodies."""
+    """List what SOURCE refused, newest first.
+
+    Bodies are not listed: `show` has them.
+    """
     found = _listed(broker, source)
     if as_json:
         print_json(found)
@@ -111,7 +122,10 @@ def reingest(
             [(one["rejected"], one.get("event", ""), _outcome(one)) for one in results],
             empty="There is nothing to ingest again.",
         )
-    if any("event" not in one for one in results):
+    refused = [one for one in results if "event" not in one]
+    if any(one["reason"] == Reason.SIGNATURE_INVALID for one in refused):
+        click.echo(_UNPROVEN, err=True)
+    if refused:
         ctx.exit(ExitCode.REFUSED)
 
 
@@ -127,7 +141,9 @@ def _full_source(source: str) -> str:
 
 def _full_name(name: str) -> str:
     source, slash, number = name.partition("/")
-    return f"sources/{source}/rejected/{number}" if slash and "/" not in number else name
+    if not slash:
+        raise click.UsageError(f"{name!r} names no payload: give SOURCE/ID, as `certes sources rejected list` does.")
+    return f"sources/{source}/rejected/{number}" if "/" not in number else name
 
 
 def _outcome(result: Document) -> str:
@@ -150,10 +166,4 @@ def _print_rejected(payload: Document, content: bytes) -> None:
         ]
     )
     click.echo()
-    click.echo(_shown(content))
-
-
-def _shown(content: bytes) -> str:
-    """Spells a body for a terminal, which must not be told to do anything by it."""
-    text = content.decode(errors="replace")
-    return "".join(character if character.isprintable() or character in "\n\t" else "\ufffd" for character in text)
+    click.echo(plain(content.decode(errors="replace")))

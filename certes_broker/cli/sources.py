@@ -23,10 +23,27 @@ C = TypeVar("C", bound=Callable[..., Any])
 PROVIDERS: Final = (*sorted(shipped_providers()), CUSTOM)
 
 
+class ProviderType(click.Choice[str]):
+    """Who sends: a provider of the catalogue, or `custom`."""
+
+    def __init__(self) -> None:
+        super().__init__(PROVIDERS, case_sensitive=False)
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        known = ", ".join(PROVIDERS[:-1])
+        return (
+            f"{value!r} is not in the catalogue, which has {known}. For any other, say --provider {CUSTOM} and "
+            "describe it with --definition FILE."
+        )
+
+
 class AudienceType(click.ParamType[Document]):
     """Whom a source's events are for, as the API has it."""
 
     name = "audience"
+
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str:
+        return "Say whom its events are for: everyone, subscribers/ID, or subscriber_in_payload."
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Document:
         if isinstance(value, dict):
@@ -115,7 +132,7 @@ sources.add_command(reingest)
 
 @sources.command("create")
 @click.argument("name")
-@click.option("--provider", type=click.Choice(PROVIDERS), required=True, help="Who sends.")
+@click.option("--provider", type=ProviderType(), required=True, help="Who sends.")
 @click.option(
     "--audience",
     type=AudienceType(),
@@ -132,7 +149,8 @@ def create_source(
 ) -> None:
     """Create a source. It takes webhooks from then on.
 
-    Without a --secret one is made and printed, where the receiver is who chooses it.
+    Without a --secret one is made and printed. Where the provider makes it (Stripe, Slack), bring it: --secret - asks for
+    it.
 
     \b
     Examples:
@@ -141,6 +159,7 @@ def create_source(
       --audience everyone
     """  # noqa: D301  click itself reads the backspace: what follows is not to be wrapped
     full = full_name(name)
+    _check_completeness(broker, full, provider, settings)
     wanted = {"provider": provider} | audience | _settings(**settings)
     request: Document = {"sourceId": full.removeprefix("sources/"), "source": wanted}
     answer = broker.call(SOURCE_SERVICE, "CreateSource", request, doing=f"Creating {full}")
@@ -160,8 +179,8 @@ def create_source(
     known = shipped_providers().get(provider)
     whom = f"{known.title} ({known.documentation})" if known and known.documentation else "the sender"
     click.echo(
-        f"\nPaste these at {whom}. It must reach this machine by a proxy or tunnel, for the broker itself listens on "
-        "loopback only: put the proxy's address in the place of the host and port."
+        f"\nPaste {'these' if secret else 'the URL'} at {whom}. It must reach this machine by a proxy or tunnel, for the "
+        "broker itself listens on loopback only: put the proxy's address in the place of the host and port."
     )
 
 
@@ -268,6 +287,22 @@ def rotate_secret(*, name: str, secret: str | None, overlap: float, as_json: boo
 def full_name(name: str) -> str:
     """Returns the name of a source of which the id, or the whole name, was given."""
     return name if "/" in name else f"sources/{name}"
+
+
+def _check_completeness(broker: Broker, full: str, provider: str, settings: Document) -> None:
+    """Says what is missing, and where it is, before anything is sent or asked for."""
+    if provider == CUSTOM and settings["definition"] is None:
+        raise click.UsageError(
+            f"A {CUSTOM} source needs --definition FILE, which says how it verifies and maps. docs/guide/sources.md has "
+            "some to begin with."
+        )
+    known = shipped_providers().get(provider)
+    if known is not None and not known.secret_is_ours and not settings["secret"] and settings["definition"] is None:
+        url = f"http://{broker.uri.authority}/events/{full.removeprefix('sources/')}"
+        raise click.UsageError(
+            f"{known.title} makes the secret. {known.secret_where}\n"
+            f"Say --secret - to be asked for it. The URL to enter there, with a proxy's host and port, is {url}"
+        )
 
 
 def _settings(

@@ -36,7 +36,8 @@ class Provider:
     """What a `provider.toml` of the community catalogue says: who sends, how it is signed, and how it is mapped.
 
     Header names are lower-case. `kept_headers` and those that begin with one of `kept_prefixes` are kept with an event; a
-    credential never is. `secret_is_ours` says whether the receiver chooses the secret (GitHub) or the provider does (Stripe).
+    credential never is. `secret_is_ours` says whether the receiver chooses the secret (GitHub) or the provider does (Stripe);
+    of those `secret_where` is a sentence that says where they show it.
     `retries_differ` says that what is sent again under the id of a delivery may differ from the first time, and is a duplicate
     nevertheless; from others it is refused.
     """
@@ -49,6 +50,7 @@ class Provider:
     kept_prefixes: tuple[str, ...] = ()
     challenge: Challenge | None = None
     secret_is_ours: bool = True
+    secret_where: str = ""
     retries_differ: bool = False
     documentation: str = ""
 
@@ -155,7 +157,8 @@ def parse_audience(text: str) -> Audience:
     except Invalid as error:
         raise Invalid(
             Reason.MALFORMED_NAME,
-            f"an audience is 'everyone', 'subscriber_in_payload' or 'subscribers/ID'; {error.message}",
+            f"an audience is 'everyone', 'subscriber_in_payload' or 'subscribers/ID'"
+            + (f"; {error.message}" if "/" in text else f", not {text[:100]!r}"),
             metadata=error.metadata,
         ) from None
 

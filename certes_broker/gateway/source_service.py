@@ -173,7 +173,7 @@ class _SourceService:
         if not self.rules.secret_is_ours(source):
             provider = self.rules.providers[source.provider]
             raise Invalid.field(
-                Reason.FIELD_REQUIRED, field, f"is required: {provider.title} chooses it", hint=_where_to_look(provider)
+                Reason.FIELD_REQUIRED, field, f"is required: {provider.title} makes it", hint=_where_to_look(provider)
             )
         return generate_source_secret(scheme, self.make_bytes())
 
@@ -238,4 +238,4 @@ _OVERLAP: Final = Bounds(0.0, 30 * DAY)
 
 
 def _where_to_look(provider: Provider) -> str:
-    return f"Find it where the webhook is set up there. {provider.documentation}".strip()
+    return f"{provider.secret_where} With the command line, --secret - asks for it."

@@ -62,6 +62,9 @@ def _read(name: str, text: str) -> Provider:
     signature, mapping, challenge = table.table("signature"), table.table("mapping"), table.table("challenge")
     if signature is None or mapping is None:
         raise table.refusal("signature" if signature is None else "mapping", "is missing")
+    secret_is_ours, secret_where = table.flag("secret_is_ours", default=True), table.text("secret_where", "")
+    if not secret_is_ours and not secret_where:
+        raise table.refusal("secret_where", "is missing: a sentence that says where the provider shows the secret")
     return Provider(
         name=name,
         title=title,
@@ -70,7 +73,8 @@ def _read(name: str, text: str) -> Provider:
         kept_headers=frozenset(header.lower() for header in table.texts("kept_headers")),
         kept_prefixes=tuple(prefix.lower() for prefix in table.texts("kept_prefixes")),
         challenge=None if challenge is None else read_challenge(challenge),
-        secret_is_ours=table.flag("secret_is_ours", default=True),
+        secret_is_ours=secret_is_ours,
+        secret_where=secret_where,
         retries_differ=table.flag("retries_differ", default=False),
         documentation=documentation,
     )
@@ -80,6 +84,7 @@ _KEYS: Final = (
     "title",
     "documentation",
     "secret_is_ours",
+    "secret_where",
     "retries_differ",
     "kept_headers",
     "kept_prefixes",

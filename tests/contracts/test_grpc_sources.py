@@ -222,8 +222,8 @@ class TestCreating:
     def test_a_secret_that_the_provider_chooses_is_asked_for_with_where_it_is(self, sources: Sources) -> None:
         refusal = refused(lambda: sources.create(provider="slack"))
         assert (refusal.reason, refusal.fields) == ("FIELD_REQUIRED", ["source.secrets"])
-        assert "Slack chooses it" in refusal.message
-        assert "https://docs.slack.dev" in refusal.message
+        assert "Slack makes it" in refusal.message
+        assert "under Basic Information" in refusal.message
         sources.create(provider="slack", secrets=["theirs"])
         refusal = refused(lambda: sources.ask("RotateSourceSecret", name=sources.name()))
         assert (refusal.reason, refusal.fields) == ("FIELD_REQUIRED", ["secret"])

@@ -51,6 +51,25 @@ def test_a_payload_is_shown_with_its_body_which_tells_the_terminal_nothing(certe
     assert "\x1b" not in result.stdout
 
 
+def test_nothing_that_a_stranger_wrote_tells_the_terminal_anything(certes, gateway):
+    evil = "\x1b[2J\x9b31m\u202e\x07"
+    payload = PAYLOAD | {"message": evil, "headers": {"x-own": evil}, "contentType": evil}
+    for words in (
+        ["list", "github"],
+        ["show", "github/7"],
+        ["list", "github", "--json"],
+        ["show", "github/7", "--json"],
+    ):
+        gateway.answer("ListRejected", {"rejected": [payload]})
+        gateway.answer("GetRejected", {"rejected": payload})
+        result = certes("sources", "rejected", *words, "--broker", gateway.address)
+        assert result.exit_code == 0
+        assert not set(evil) - set("[2J31m") & set(result.stdout)
+        if "--json" in words:
+            shown = json.loads(result.stdout)
+            assert evil in (shown[0] if isinstance(shown, list) else shown)["headers"].values()
+
+
 def test_a_body_can_be_had_byte_for_byte(certes, gateway):
     gateway.answer("GetRejected", {"rejected": PAYLOAD | {"body": base64.b64encode(BODY).decode()}})
     result = certes("sources", "rejected", "show", "github/7", "--body", "--broker", gateway.address)
@@ -69,6 +88,21 @@ def test_payloads_are_ingested_again_and_said_to_be_taken(certes, gateway):
     assert result.exit_code == 0
     assert result.stdout.splitlines()[1:] == [f"{NAME}\tevents/abc\ttaken", f"{NAME}\tevents/abc\ttaken before"]
     assert gateway.requests("Reingest") == [{"names": [NAME, "sources/github/rejected/8"], "trustUnverified": False}]
+
+
+@pytest.mark.parametrize("words", [["reingest", "github"], ["rejected", "show", "github"]])
+def test_what_names_no_payload_is_a_mistake(certes, gateway, words):
+    result = certes("sources", *words, "--broker", gateway.address)
+    assert result.exit_code == 2
+    assert "SOURCE/ID" in result.stderr
+    assert gateway.calls == []
+
+
+def test_what_could_not_be_proven_is_told_with_what_to_do(certes, gateway):
+    gateway.answer("Reingest", {"results": [REFUSED]})
+    result = certes("sources", "reingest", "github/7", "--broker", gateway.address)
+    assert "--trust-unverified" in result.stderr
+    assert "rotate-secret" in result.stderr
 
 
 def test_one_that_is_refused_again_makes_the_command_fail(certes, gateway):

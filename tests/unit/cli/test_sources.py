@@ -72,6 +72,14 @@ def test_create_sends_all_that_was_said(certes, gateway):
     assert "asked" not in result.output
 
 
+def test_a_provider_is_known_however_it_is_written_and_a_secret_that_was_brought_is_not_to_be_pasted(certes, gateway):
+    gateway.answer("CreateSource", {"source": SOURCE})
+    words = ["sources", "create", "s", "--provider", "Stripe", "--audience", "everyone", "--secret", "whsec_x"]
+    result = certes(*words, "--broker", gateway.address)
+    assert "Paste the URL at Stripe" in result.stdout
+    assert gateway.requests("CreateSource")[0]["source"]["provider"] == "stripe"
+
+
 def test_a_created_source_as_json_has_its_url_and_the_secret_that_was_made(certes, gateway):
     gateway.answer("CreateSource", {"source": SOURCE, "secret": "made"})
     result = certes(*CREATE, "--json", "--broker", gateway.address)
@@ -100,9 +108,15 @@ def test_an_audience_is_sent_as_the_contract_has_it(certes, gateway, audience, s
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["github", "--provider", "gihtub", "--audience", "everyone"], "'github'"),
-        (["github", "--provider", "github", "--audience", "all"], "subscribers/ID"),
-        (["github", "--provider", "github"], "--audience"),
+        (["github", "--provider", "gihtub", "--audience", "everyone"], "calendly, github, slack, stripe"),
+        (["gitlab", "--provider", "gitlab", "--audience", "everyone"], "--provider custom"),
+        (["github", "--provider", "github", "--audience", "all"], "'subscribers/ID', not 'all'"),
+        (["github", "--provider", "github"], "Say whom its events are for"),
+        (["shop", "--provider", "custom", "--audience", "everyone"], "--definition FILE"),
+        (["stripe", "--provider", "stripe", "--audience", "everyone"], "it begins with whsec_"),
+        (["stripe", "--provider", "stripe", "--audience", "everyone"], "--secret -"),
+        (["pay", "--provider", "stripe", "--audience", "everyone"], "/events/pay"),
+        (["slack", "--provider", "slack", "--audience", "everyone"], "Basic Information"),
         (["github", "--provider", "github", "--audience", "everyone", "--label", "x"], "KEY=VALUE"),
     ],
 )

@@ -52,6 +52,17 @@ def test_a_shipped_provider_keeps_no_credential_and_says_where_to_set_it_up(prov
     assert provider.documentation.startswith("https://")
 
 
+@pytest.mark.parametrize("provider", SHIPPED.values(), ids=SHIPPED)
+def test_a_shipped_provider_that_makes_the_secret_says_where_it_is(provider):
+    assert provider.secret_is_ours is not bool(provider.secret_where)
+
+
+def test_who_makes_the_secret_must_say_where_it_is():
+    assert "secret_where: is missing" in refused(SHOP.replace("title", "secret_is_ours = false\ntitle")).message
+    provider = read_provider("shop", SHOP.replace("title", 'secret_is_ours = false\nsecret_where = "There."\ntitle'))
+    assert provider.secret_where == "There."
+
+
 def test_a_definition_has_defaults():
     provider = read_provider("shop", SHOP)
     assert provider.name == "shop"
