@@ -73,6 +73,16 @@ def test_what_another_gateway_serves_is_listed_alike(certes, gateway):
     assert (request["uri"], request["refresh"]) == (uri, True)
 
 
+def test_what_strangers_wrote_does_not_steer_the_terminal(certes, gateway):
+    hostile = SCHEMA | {"comment": "a\x1b[2J\x9b1m\u202e"}
+    gateway.answer("DiscoverSchemas", {"schemas": [hostile]})
+    listed = certes("schemas", "discover", "events://x.y", "--broker", gateway.address)
+    gateway.answer("GetSchema", {"schema": hostile, "version": {}, "messages": []})
+    shown = certes("schemas", "get", TYPE, "--broker", gateway.address)
+    for result in (listed, shown):
+        assert "a\ufffd[2J\ufffd1m\ufffd\n" in result.stdout
+
+
 def test_a_schema_is_shown_with_its_options_and_the_tree_of_its_fields(certes, gateway):
     gateway.answer("GetSchema", {"schema": SCHEMA, "version": {}, "messages": MESSAGES})
     result = certes("schemas", "get", TYPE, "--broker", gateway.address)
