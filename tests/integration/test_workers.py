@@ -21,6 +21,7 @@ from certes_broker.domain.errors import CertesError, Exhausted, Internal, Invali
 from certes_broker.schemas.catalogue import community_versions
 from certes_broker.schemas.registry import Registry
 from certes_broker.schemas.worker.answers import Answers
+from certes_broker.schemas.worker.frames import Run, order_frame
 from tests.fakes import worker_jobs as jobs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -273,3 +274,25 @@ def test_a_worker_ends_when_its_broker_is_killed():
         pid = int(broker.stdout.readline())
         broker.kill()
         gone(pid)
+
+
+def test_a_worker_says_nothing_where_its_broker_is_killed_in_the_middle_of_a_job():
+    path = os.pathsep.join(path for path in sys.path if path)
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "certes_broker.schemas.worker", "10"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": path},
+        cwd=ROOT,
+    )
+    with worker:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        assert worker.stderr is not None
+        worker.stdout.close()
+        for part in order_frame(Run(jobs.echo, (b"x" * 1_000_000,))):
+            worker.stdin.write(part)
+        worker.stdin.flush()
+        assert worker.stderr.read() == b""
+        assert worker.wait(PATIENCE) == 0

@@ -118,10 +118,13 @@ class _Worker:
         return answer
 
     def _report(self, report: Report) -> None:
-        for part in report_frame(report):
-            assert len(part) <= MOST_BYTES
-            self._reports.write(part)
-        self._reports.flush()
+        try:
+            for part in report_frame(report):
+                assert len(part) <= MOST_BYTES
+                self._reports.write(part)
+            self._reports.flush()
+        except BrokenPipeError:
+            os._exit(0)  # The broker is gone, and what is still in the buffer is for nobody.
 
 
 _LONGEST_TRACE: Final = 4_096
