@@ -261,8 +261,8 @@ class Selector(_message.Message):
     """
     @_builtins.property
     def options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Every option given must equal the event's. `UNKNOWN_OPTION` if no type that the pattern matches declares it. At
-        most 16.
+        """Every option given must equal the event's. `UNKNOWN_OPTION` if no type that the pattern matches declares it,
+        `FIELD_INVALID` if no event can have the value. At most 16.
         """
 
     def __init__(

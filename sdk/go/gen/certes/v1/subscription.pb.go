@@ -437,8 +437,8 @@ type Selector struct {
 	// one or more: `community.certes.dev/github/1/*`. Required. `MALFORMED_PATTERN`, or `UNMATCHABLE_PATTERN` if no
 	// event URI can match it. System events, whose name begins with `_`, match only a pattern that spells the name.
 	Pattern string `protobuf:"bytes,1,opt,name=pattern,proto3" json:"pattern,omitempty"`
-	// Every option given must equal the event's. `UNKNOWN_OPTION` if no type that the pattern matches declares it. At
-	// most 16.
+	// Every option given must equal the event's. `UNKNOWN_OPTION` if no type that the pattern matches declares it,
+	// `FIELD_INVALID` if no event can have the value. At most 16.
 	Options       map[string]string `protobuf:"bytes,2,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

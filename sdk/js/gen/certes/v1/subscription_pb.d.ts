@@ -257,8 +257,8 @@ export declare type Selector = Message<"certes.v1.Selector"> & {
   pattern: string;
 
   /**
-   * Every option given must equal the event's. `UNKNOWN_OPTION` if no type that the pattern matches declares it. At
-   * most 16.
+   * Every option given must equal the event's. `UNKNOWN_OPTION` if no type that the pattern matches declares it,
+   * `FIELD_INVALID` if no event can have the value. At most 16.
    *
    * @generated from field: map<string, string> options = 2;
    */
