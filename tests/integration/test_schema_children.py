@@ -56,6 +56,16 @@ async def test_a_compilation_that_takes_too_long_is_ended(place):
     assert not list(place.iterdir())
 
 
+async def test_what_a_killed_broker_has_left_goes_and_what_another_may_use_stays(place):
+    left, used, foreign = place / "certes-schemas-left", place / "certes-schemas-used", place / "something-else"
+    for folder in (left, used, foreign):
+        (folder / "files").mkdir(parents=True)
+    for folder in (left, foreign):
+        os.utime(folder, (0, 0))
+    await SchemaCompiler(Children(place=place)).compile_sources(SOUND)
+    assert sorted(place.iterdir()) == [used, foreign]
+
+
 async def test_a_caller_that_is_cancelled_takes_its_child_away(place):
     before = children_of_this_process()
     compiler = SchemaCompiler(Children(place=place))

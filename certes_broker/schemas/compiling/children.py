@@ -7,6 +7,7 @@ Rules
 * It limits itself before it reads anything: processor time, address space, the size of files, how many may be open, no core
   dump, and how long it lives if the broker dies. (By itself, because what runs between fork and exec is not safe beside
   threads.)
+* What a broker that was killed has left of its children is removed when the first child is wanted.
 * At most `AT_ONCE` children run and `WAITING` callers wait; who comes then is told to come again.
 """
 
@@ -20,7 +21,9 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -93,6 +96,7 @@ class Children:
         self._places = asyncio.Semaphore(at_once)
         self._most_present = at_once + waiting
         self._present = 0
+        self._is_tidy = False
 
     @property
     def present(self) -> int:
@@ -121,8 +125,11 @@ class Children:
             self._present -= 1
 
     async def _run(self, task: Task) -> Outcome:
+        if not self._is_tidy:
+            self._is_tidy = True
+            await _in_thread(lambda: _tidy(self._place or Path(tempfile.gettempdir())))
         try:
-            folder = Path(tempfile.mkdtemp(prefix="certes-schemas-", dir=self._place))
+            folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._place))
         except OSError as error:
             raise _unavailable(f"it has no folder for its files ({error.strerror})") from error
         try:
@@ -145,6 +152,9 @@ class Children:
             return -signal.SIGALRM
 
 
+_PREFIX: Final = "certes-schemas-"
+_LEFT_AFTER: Final = 3600.0
+"""Seconds. A child lives for a few, so a folder of that age is nobody's, also where brokers share a place."""
 _PROGRAM: Final = Path(__file__).with_name("child.py")
 _FILES: Final = "files"
 _ORDER: Final = "order.json"
@@ -175,6 +185,15 @@ async def _in_thread(function: Callable[[], _Result], end: Callable[[], None] = 
         end()
         await asyncio.wait([future])
         raise
+
+
+def _tidy(place: Path) -> None:
+    """Removes the folders that brokers of this user have left in a place."""
+    with suppress(OSError):
+        for folder in place.glob(f"{_PREFIX}*"):
+            found = folder.lstat()
+            if found.st_uid == os.getuid() and found.st_mtime < time.time() - _LEFT_AFTER:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _furnish(folder: Path, task: Task, seconds: int) -> None:
