@@ -195,6 +195,24 @@ async def test_a_request_that_does_not_arrive_in_time_ends_the_connection(sent):
         assert await raw(served.port, sent) == b""
 
 
+async def test_bodies_on_their_way_find_so_much_room_and_small_ones_always_some():
+    head = b"POST /events/github HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 900000\r\n\r\n"
+    async with gateway(max_arriving_bytes=200_000) as served:
+        _, slow = await asyncio.open_connection("localhost", served.port)
+        slow.write(head + b"x" * 150_000)
+        await slow.drain()
+        reader, large = await asyncio.open_connection("localhost", served.port)
+        large.write(head + b"x" * 150_000)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 503 ")
+        assert (await served.webhook()).status_code == 202
+        large.write(b"x" * 750_000)
+        assert b"retry-after: 1\r\n" in await reader.read()
+        for writer in (slow, large):
+            writer.close()
+            await writer.wait_closed()
+        assert (await served.webhook(PUSH | {"compare": "x" * 150_000}, delivery="d-2")).status_code == 202
+
+
 async def test_more_connections_than_allowed_are_answered_503():
     async with gateway(max_connections=2) as served:
         _, writer = await asyncio.open_connection("localhost", served.port)

@@ -3,8 +3,8 @@
 It runs no loop, handles no signals and needs no task of its own: of uvicorn's server only `startup` is used. What its main
 loop would do, keeping the `Date` header, a timer does here; `drain` ends as soon as what is under way has.
 
-uvicorn's httptools protocol has no bound for the size of a request's headers and none for the time in which a request
-must arrive. `BoundedHttpProtocol` adds both.
+uvicorn's httptools protocol has no bound for the size of a request's headers, none for the time in which a request must
+arrive, and none for what all bodies take that are on their way in. `BoundedHttpProtocol` adds them.
 """
 
 from __future__ import annotations
@@ -104,16 +104,28 @@ class HttpServer:
             self._date_timer = None
 
 
+class Arriving:
+    """What the bodies take that have begun to arrive, over all connections."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """Ends connections whose request has too large a head (or trailers), or does not arrive in time.
+    """Ends connections whose request has too large a head (or trailers), does not arrive in time, or finds no room.
 
     A head is refused when a header takes it over the limit, or when a read leaves it unfinished and over the limit, so at
     most one read (256 KiB) above the limit is ever held. Each header counts 32 bytes more than it has, as in HTTP/2 (RFC 9113,
-    6.5.2): thousands of empty ones cost as much as long ones.
+    6.5.2): thousands of empty ones cost as much as long ones. Where all bodies on their way take too much, those of more than
+    64 KiB are answered 503: clients that send slowly hold up large bodies for a while, and never small ones.
     """
 
-    def __init__(self, settings: HttpSettings, **arguments: Any) -> None:
+    def __init__(self, settings: HttpSettings, arriving: Arriving, **arguments: Any) -> None:
         super().__init__(**arguments)
+        self._arriving = arriving
+        self._max_arriving_bytes = settings.max_arriving_bytes
+        self._body_bytes = 0
+        self._is_dropped = False
         self._max_head_bytes = settings.max_header_bytes
         self._request_timeout = settings.request_timeout
         self._head_bytes = 0
@@ -128,6 +140,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_arrival()
+        self._end_body()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -158,10 +171,24 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._unfinished_bytes = 0
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        if self._is_dropped:
+            return
+        size = len(body)
+        self._body_bytes += size
+        self._arriving.bytes += size
+        if self._arriving.bytes <= self._max_arriving_bytes or self._body_bytes <= _SMALL_BODY:
+            super().on_body(body)
+        else:
+            self._drop()
+
     def on_message_complete(self) -> None:
         self._is_in_head = True
         self._end_arrival()
+        self._end_body()
         super().on_message_complete()
+        if self._is_dropped:
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         if max(self._head_bytes, self._unfinished_bytes) <= self._max_head_bytes:
@@ -178,6 +205,21 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._arrival_timer.cancel()
             self._arrival_timer = None
 
+    def _drop(self) -> None:
+        """Lets go of a request whose body finds no room. The rest of it is read, or the client would not get the answer."""
+        self._is_dropped = True
+        self._end_body()
+        if not self.cycle.response_started:
+            self.transport.write(_NO_ROOM)
+        # What uvicorn does where a connection is lost, for whoever waits for the body.
+        self.cycle.disconnected = True
+        self.cycle.message_event.set()
+        self.flow.resume_reading()
+
+    def _end_body(self) -> None:
+        self._arriving.bytes -= self._body_bytes
+        self._body_bytes = 0
+
     def _time_out(self) -> None:
         self._arrival_timer = None
         self.transport.close()
@@ -189,15 +231,21 @@ class _HeadTooLarge(Exception):
 
 _FLUSH_INTERVAL: Final = 0.005
 _HEADER_OVERHEAD: Final = 32
+_SMALL_BODY: Final = 64 * 1024
 _HEAD_TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+)
+
+
+_NO_ROOM: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 )
 
 
 def _config(app: App, settings: HttpSettings) -> uvicorn.Config:
     return uvicorn.Config(
         cast("Any", app),
-        http=cast("type[asyncio.Protocol]", partial(BoundedHttpProtocol, settings)),
+        http=cast("type[asyncio.Protocol]", partial(BoundedHttpProtocol, settings, Arriving())),
         ws="none",
         lifespan="off",
         loop="none",

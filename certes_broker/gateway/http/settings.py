@@ -32,6 +32,8 @@ class HttpSettings:
     """Bodies of all else."""
     max_header_bytes: int = 32 * 1024
     """Request line and headers of one request together."""
+    max_arriving_bytes: int = 128 * 1024 * 1024
+    """All bodies together that have begun to arrive. Beyond it only small ones are let in, which are bounded by their number."""
     max_connections: int = 2_048
     backlog: int = 1_024
     keep_alive_timeout: float = 75.0
