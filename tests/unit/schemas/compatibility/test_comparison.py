@@ -276,3 +276,19 @@ def test_messages_that_nest_as_deep_as_protobuf_reads_are_compared():
 
     [change] = compare(nested("a"), nested("b"), 1).changes
     assert (change.rule, change.element.count(".M")) == ("FIELD_NAME_CHANGED", 91)
+
+
+SCALARS = (
+    "double float int32 int64 uint32 uint64 sint32 sint64 fixed32 fixed64 sfixed32 sfixed64 bool string bytes".split()
+)
+
+
+@pytest.mark.parametrize("shift", range(1, len(SCALARS)))
+def test_no_scalar_type_can_take_the_place_of_another(shift):
+    def fields(kinds):
+        lines = [f"{kind} f{number} = {number};" for number, kind in enumerate(kinds, 1)]
+        return f"message Invited {{ option (certes.v1.event) = {{}}; {' '.join(lines)} }}"
+
+    found = compare(version(fields(SCALARS)), version(fields(SCALARS[shift:] + SCALARS[:shift])), 1)
+    assert {(change.rule, change.breaking) for change in found.changes} == {("FIELD_TYPE_CHANGED", True)}
+    assert len(found.changes) == len(SCALARS)
