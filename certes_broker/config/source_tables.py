@@ -167,6 +167,9 @@ class _Table:
         listed: object = self._table.get("secrets", [])
         if variable in self._environ:
             listed = [secret.strip() for secret in self._environ[variable].split(",")]
+            if not all(listed):
+                self._add_of_variable(variable, "holds an empty secret; secrets have commas between them")
+                return ()
         if not isinstance(listed, list) or not all(isinstance(secret, str) and secret for secret in listed):
             # The value stays out of the message: it is, or was meant to be, a secret.
             self._add("secrets", "wants a list of texts in quotes, none of them empty")
@@ -179,9 +182,17 @@ class _Table:
                 try:
                     check_source_secret(scheme, secret)
                 except Invalid as error:
-                    self._add(f"secrets[{number}]", f"cannot be used: {error.violations[0].description}")
+                    what = f"cannot be used: {error.violations[0].description}"
+                    if variable in self._environ:
+                        self._add_of_variable(variable, f"secret {number + 1} {what}")
+                    else:
+                        self._add(f"secrets[{number}]", what)
             return tuple(SourceSecret(secret) for secret in listed)
         return ()
+
+    def _add_of_variable(self, variable: str, what: str) -> None:
+        """Notes what is wrong with an environment variable."""
+        self._problems.append(Problem(f"the environment variable {variable}", "", what))
 
     def _add(self, key: str, what: str) -> None:
         """Notes what is wrong with a key: `secrets`, or one further in, such as `mapping.id.path`."""

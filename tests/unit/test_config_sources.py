@@ -34,6 +34,7 @@ subscriber = { header = "X-Shopify-Shop-Domain" }
 [sources.mapping.types]
 "orders/create" = "events.meetly.com/shop/1/order_placed"
 """
+SOUND = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 GITHUB = '[[sources]]\nname = "github"\nprovider = "github"\naudience = "everyone"\nsecrets = ["hush"]\n'
 TOKEN = SHOP.replace('scheme = "hmac"', 'scheme = "token"').replace('encoding = "base64"\n', "")
 
@@ -139,7 +140,13 @@ def test_a_mistake_is_told_with_its_place(load, text, told):
 
 def test_the_secrets_of_the_environment_are_judged_too(load):
     text = TOKEN.replace('"token"\nheader = "X-Shopify-Hmac-Sha256"', '"standard_webhooks"')
-    with pytest.raises(Invalid) as caught:
-        load(text, {"CERTES_SOURCE_SHOP_SECRETS": "whsec_hush"})
-    assert "sources[0].secrets[0] cannot be used" in str(caught.value)
-    assert "hush" not in str(caught.value)
+    for secrets, told in (
+        ("whsec_hush", "secret 1 cannot be used"),
+        ("", "holds an empty secret"),
+        (f"{SOUND},", "holds an empty secret"),
+        (f"{SOUND},not text \udcff", "secret 2 cannot be used"),
+    ):
+        with pytest.raises(Invalid) as caught:
+            load(text, {"CERTES_SOURCE_SHOP_SECRETS": secrets})
+        assert f"the environment variable CERTES_SOURCE_SHOP_SECRETS: {told}" in str(caught.value)
+        assert "hush" not in str(caught.value)
