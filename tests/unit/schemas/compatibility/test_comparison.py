@@ -278,9 +278,10 @@ def test_messages_that_nest_as_deep_as_protobuf_reads_are_compared():
     assert (change.rule, change.element.count(".M")) == ("FIELD_NAME_CHANGED", 91)
 
 
-SCALARS = (
-    "double float int32 int64 uint32 uint64 sint32 sint64 fixed32 fixed64 sfixed32 sfixed64 bool string bytes".split()
-)
+SCALARS = [
+    *("double", "float", "int32", "int64", "uint32", "uint64", "sint32", "sint64"),
+    *("fixed32", "fixed64", "sfixed32", "sfixed64", "bool", "string", "bytes"),
+]
 
 
 @pytest.mark.parametrize("shift", range(1, len(SCALARS)))
