@@ -157,7 +157,7 @@ def parse_audience(text: str) -> Audience:
     except Invalid as error:
         raise Invalid(
             Reason.MALFORMED_NAME,
-            f"an audience is 'everyone', 'subscriber_in_payload' or 'subscribers/ID'"
+            "an audience is 'everyone', 'subscriber_in_payload' or 'subscribers/ID'"
             + (f"; {error.message}" if "/" in text else f", not {text[:100]!r}"),
             metadata=error.metadata,
         ) from None
