@@ -26,7 +26,12 @@ class Undisturbed:
         task = self._tasks.create_task(_carry_out(work, outcome))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        return await outcome
+        try:
+            return await outcome
+        finally:
+            # What is raised refers to this frame, and the outcome to what is raised. Left to the garbage collector, which is in
+            # no hurry, everything that was worked on would stay until then.
+            del outcome
 
     async def finished(self) -> None:
         """Returns when nothing is being done."""
@@ -43,3 +48,5 @@ async def _carry_out(work: Coroutine[Any, Any, T], outcome: asyncio.Future[T]) -
     else:
         if not outcome.done():
             outcome.set_result(result)
+    finally:
+        del outcome
