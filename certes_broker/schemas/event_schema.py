@@ -171,9 +171,9 @@ class EventSchema:
             ) from error
 
     def from_json_strict(self, document: object) -> Message:
-        """Reads a JSON document like `from_json`, but refuses unknown keys.
+        """Reads a JSON document like `from_json`, but refuses unknown keys, and names that an enum does not have.
 
-        Raises `Invalid` / `UNKNOWN_FIELD` with a violation for each, at most ten.
+        Raises `Invalid`: `UNKNOWN_FIELD` with a violation for each key, at most ten; `DATA_MALFORMED` for the first name.
         """
         table = self._tables.table(self.descriptor)
         message = table.message(document)
@@ -185,6 +185,15 @@ class EventSchema:
                 metadata={"type": self.type.text, "message": self.message_name},
                 violations=[FieldViolation(path, f"{self.message_name} has no such field") for path in unknown],
                 hint="Take the key out, or register a schema that has it.",
+            )
+        misfit = self._tables.enum_names.misfit(table, document)
+        if misfit:
+            path, problem = misfit
+            raise Invalid(
+                Reason.DATA_MALFORMED,
+                f"reading JSON as {self.message_name}: {path} {problem}",
+                metadata={"type": self.type.text, "message": self.message_name},
+                violations=[FieldViolation(path, problem)],
             )
         return message
 

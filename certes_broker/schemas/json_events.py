@@ -44,7 +44,7 @@ class EventDocuments:
         """Builds a message of the contract. Names may be lowerCamelCase or those of the proto.
 
         Raises `Invalid`: `UNKNOWN_FIELD` with a violation for each key that is not known, at most ten,
-        `MALFORMED_REQUEST` where a value does not fit its field, and what `data` raises.
+        `MALFORMED_REQUEST` where a value does not fit its field or is no name of its enum, and what `data` raises.
         """
         descriptor = cast("Descriptor", message_class.DESCRIPTOR)
         found: list[_Data] = []
@@ -66,6 +66,15 @@ class EventDocuments:
                 f"{descriptor.full_name} has no field {', '.join(map(repr, unknown))}.",
                 metadata={"message": descriptor.full_name},
                 violations=[FieldViolation(path, "there is no such field") for path in unknown],
+            )
+        misfit = self._tables.enum_names.misfit(table, bare)
+        if misfit:
+            path, problem = misfit
+            raise Invalid(
+                Reason.MALFORMED_REQUEST,
+                f"the JSON document is no {descriptor.full_name}: {path} {problem}",
+                metadata={"message": descriptor.full_name},
+                violations=[FieldViolation(path, problem)],
             )
         for data in found:
             event = data.event_in(message)

@@ -27,6 +27,7 @@ from google.protobuf.descriptor_pb2 import DescriptorProto
 from google.protobuf.message import Message
 
 from certes_broker.schemas.json_careful import CarefulReading
+from certes_broker.schemas.json_enums import EnumNames
 from certes_broker.schemas.json_values import (
     FAULTS,
     MAXIMUM_DEPTH,
@@ -54,6 +55,7 @@ class JsonTables:
     def __init__(self) -> None:
         self._tables: dict[Descriptor, JsonTable] = {}
         self._unfilled: list[JsonTable] = []
+        self.enum_names: Final = EnumNames()
         self.met: Final[list[Strangers]] = []
         """The unknown keys in the document that was read last. Reading is never interrupted, so one list will do."""
 
