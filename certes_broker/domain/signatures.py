@@ -164,14 +164,14 @@ def _verify_standard_webhooks(
     if not symmetric and not asymmetric:
         raise _malformed(f"{WEBHOOK_SIGNATURE} has no signature that begins with {_V1!r} or {_V1A!r}")
     _check_few([*symmetric, *asymmetric], WEBHOOK_SIGNATURE)
+    content = _raw(f"{message_id}.{timestamp}.") + body
     if symmetric:
         signers = [signer for secret in secrets if (signer := signing_key(secret)) is not None]
-        if _any_equal([signature_of(signer, message_id, timestamp, body) for signer in signers], symmetric):
+        if _any_equal([signature_of(signer, content) for signer in signers], symmetric):
             return
-    if asymmetric:
-        content = f"{message_id}.{timestamp}.".encode() + body
-        if _any_signed([key for secret in secrets if (key := verifying_key(secret)) is not None], asymmetric, content):
-            return
+    keys = [key for secret in secrets if (key := verifying_key(secret)) is not None] if asymmetric else ()
+    if _any_signed(keys, asymmetric, content):
+        return
     raise _no_match(f"no signature in {WEBHOOK_SIGNATURE} was made with a known secret")
 
 

@@ -74,12 +74,12 @@ def sign(secrets: Sequence[SigningSecret], message_id: str, timestamp: int, body
     `timestamp` is seconds since the epoch, as sent in `webhook-timestamp`. An id should have no `.`, which parts it
     from the timestamp. Source: Standard Webhooks, "Signature scheme".
     """
-    return " ".join([signature_of(secret, message_id, str(timestamp), body) for secret in secrets])
-
-
-def signature_of(secret: SigningSecret, message_id: str, timestamp: str, body: bytes) -> str:
-    """Returns one `v1` signature. What it signs is the timestamp as it is written in `webhook-timestamp`."""
     content = f"{message_id}.{timestamp}.".encode() + body
+    return " ".join([signature_of(secret, content) for secret in secrets])
+
+
+def signature_of(secret: SigningSecret, content: bytes) -> str:
+    """Returns one `v1` signature of `<webhook-id>.<webhook-timestamp>.<body>`, each as it is on the wire."""
     return "v1," + b64encode(hmac.digest(secret.key, content, "sha256")).decode()
 
 

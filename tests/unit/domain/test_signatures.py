@@ -159,6 +159,18 @@ def test_what_an_ed25519_key_signs_is_accepted_by_its_public_key_alone(seed, mes
     assert judge(scheme, [public], headers, body + b" ", timestamp) == "NO_MATCH"
 
 
+def test_an_id_that_is_no_ascii_is_signed_in_the_bytes_that_it_came_in():
+    content = "größe.1700000000.{}".encode()
+    signature = b64encode(hmac.digest(bytes(range(32)), content, "sha256")).decode()
+    headers = [
+        ("webhook-id", "größe".encode().decode("latin-1")),
+        ("webhook-timestamp", "1700000000"),
+        ("webhook-signature", f"v1,{signature}"),
+    ]
+    secret = "whsec_" + b64encode(bytes(range(32))).decode()
+    assert judge(StandardWebhooksScheme(), [secret], headers, b"{}", 1_700_000_000) is None
+
+
 @given(st.binary(min_size=1), st.data())
 def test_a_body_with_one_bit_changed_is_refused(body, data):
     signature = "sha256=" + hmac.digest(b"hush hush", body, "sha256").hex()
