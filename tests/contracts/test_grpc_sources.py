@@ -265,6 +265,23 @@ class TestListing:
             sources.name(name) for name in ("a", "b", "c")
         ]
 
+    def test_a_page_is_never_larger_than_a_stock_client_takes(self, sources: Sources) -> None:
+        types = {f"{number:0200}": f"events.example.com/{'a' * 1000}/1/x" for number in range(1_000)}
+        for number in range(5):
+            sources.custom(f"large-{number}", mapping={**MAPPING, "types": types})
+        seen, token = [], ""
+        while True:
+            page = sources.ask("ListSources", page_token=token)
+            assert page.ByteSize() < 4 << 20
+            seen += [one.name for one in page.sources]
+            token = page.next_page_token
+            if not token:
+                break
+        assert {sources.name(f"large-{number}") for number in range(5)} <= set(seen)
+        assert seen == sorted(set(seen))
+        for number in range(5):
+            sources.ask("DeleteSource", name=sources.name(f"large-{number}"))
+
     @pytest.mark.parametrize(("size", "code"), [(0, INVALID), (1_001, INVALID), (-1, INVALID)])
     def test_a_page_of_another_size_is_refused(self, sources: Sources, size: int, code: grpc.StatusCode) -> None:
         assert refused(lambda: sources.ask("ListSources", page_size=size)).code == code
