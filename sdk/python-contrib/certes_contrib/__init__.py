@@ -1,0 +1,1 @@
+"""The event types of the Certes community catalogue, a module for each provider."""
