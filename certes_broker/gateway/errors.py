@@ -6,6 +6,8 @@ Rules
   both tables complete.
 * What is no `CertesError` is a fault of the broker. It is logged here, once, with its traceback; the caller gets
   `INTERNAL` and a correlation id to quote, and nothing else of it.
+* The message is for a person and says all; its last part, what to do, stands in the metadata once more, as `hint`, for
+  clients that show it in a place of its own.
 * A status travels in HTTP/2 trailers, and clients refuse more than 8 KiB of them. So `rich_status` names no more fields
   at fault than fit and says how many it left out.
 """
@@ -122,7 +124,7 @@ def problem(error: CertesError) -> Problem:
         code=grpc_code(error),
         reason=error.reason.value,
         message=str(error),
-        metadata=error.metadata,
+        metadata=_metadata(error),
         field_violations=[ProblemFieldViolation(field=v.field, description=v.description) for v in error.violations],
         retry_delay=None if error.retry_after is None else _duration(error.retry_after),
     )
@@ -131,7 +133,7 @@ def problem(error: CertesError) -> Problem:
 def rich_status(error: CertesError) -> Status:
     """Returns a refusal as gRPC and Connect carry it: code, message, and `ErrorInfo`, `BadRequest` and `RetryInfo`."""
     violations = list(_fitting(error.violations))
-    metadata = {key: _cut(value, _METADATA_VALUE_BYTES) for key, value in error.metadata.items()}
+    metadata = {key: _cut(value, _METADATA_VALUE_BYTES) for key, value in _metadata(error).items()}
     if len(violations) < len(error.violations):
         metadata["violations_left_out"] = str(len(error.violations) - len(violations))
     status = Status(code=grpc_code(error), message=_cut(str(error), _MESSAGE_BYTES))
@@ -150,6 +152,10 @@ _MESSAGE_BYTES: Final = 1_024
 _METADATA_VALUE_BYTES: Final = 256
 _DESCRIPTION_BYTES: Final = 512
 _VIOLATIONS_BYTES: Final = 1_536
+
+
+def _metadata(error: CertesError) -> dict[str, str]:
+    return {**error.metadata, "hint": error.hint} if error.hint else dict(error.metadata)
 
 
 def _leaves(exception: BaseException) -> Iterator[BaseException]:

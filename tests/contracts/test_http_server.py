@@ -113,6 +113,7 @@ async def test_discovery_names_the_grpc_address_under_the_name_by_which_the_gate
             assert answer.json() == {
                 "grpc": {"address": address, "tls": False},
                 "protocolVersions": ["certes.v1"],
+                "domain": "events.example.com",
                 "domains": ["community.certes.dev", "events.example.com"],
             }
 

@@ -42,6 +42,8 @@ def about(broker: Broker, settings: HttpSettings) -> Mapping[str, App]:
             {
                 "grpc": {"address": grpc_address(settings, request.headers["host"]), "tls": settings.grpc_tls},
                 "protocolVersions": ["certes.v1"],
+                # To which event types belong whose schema names no domain.
+                "domain": broker.domain,
                 "domains": sorted({broker.domain, *broker.registry.domains()}),
             }
         )

@@ -59,7 +59,7 @@ class Problem(_message.Message):
     """What was being done, what was wrong with it and what to do, for a person. It may change."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Facts for programs, such as limits and names."""
+        """Facts for programs, such as limits and names. `hint`, where it is there, repeats the end of the message: what to do."""
 
     @_builtins.property
     def field_violations(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldViolation]:

@@ -116,12 +116,21 @@ def test_a_problem_says_what_a_status_says() -> None:
     assert not said.HasField("retry_delay")
 
 
+def test_what_to_do_stands_in_the_metadata_too_where_there_is_something_to_do() -> None:
+    error = Invalid(Reason.FIELD_INVALID, "a: is no id", hint="Mend it.", metadata={"field": "a"})
+    info = ErrorInfo()
+    rich_status(error).details[0].Unpack(info)
+    assert dict(info.metadata) == dict(problem(error).metadata) == {"field": "a", "hint": "Mend it."}
+    assert error.metadata == {"field": "a"}
+
+
 def test_a_status_fits_into_trailers_whatever_is_in_the_error() -> None:
     error = Invalid(
         Reason.FIELD_INVALID,
         "…" * 5_000,
         violations=[FieldViolation(f"events[{i}].subject", "ü" * 1_000) for i in range(1_000)],
         metadata={"text": "x" * 100_000, "field": "events[0].subject"},
+        hint="ü" * 5_000,
     )
     status = rich_status(error)
     # Binary trailers travel in base64, and the message a second time, each of its bytes percent-encoded at worst.

@@ -39,7 +39,7 @@ export declare type Problem = Message<"certes.v1.Problem"> & {
   message: string;
 
   /**
-   * Facts for programs, such as limits and names.
+   * Facts for programs, such as limits and names. `hint`, where it is there, repeats the end of the message: what to do.
    *
    * @generated from field: map<string, string> metadata = 4;
    */
