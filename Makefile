@@ -5,8 +5,11 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 
+# The distributions of this repository, which the environment has as they stand.
+PACKAGES := ./generated ./sdk/python .
+
 # Tests in the order of their price: what fails fast fails first, the real process comes last.
-TESTS ?= tests/unit tests/contracts tests/integration tests/architecture tests/acceptance
+TESTS ?= tests/unit tests/contracts sdk/python/tests tests/integration tests/architecture tests/acceptance
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -52,9 +55,9 @@ clean: ## removes the environments and the caches
 
 # An environment is ready when its stamp is newer than what it was made from. One that does not start (its Python is gone,
 # or the folder has moved) is made anew.
-$(VENV)/.ready: requirements/dev.txt pyproject.toml generated/pyproject.toml
+$(VENV)/.ready: requirements/dev.txt $(addsuffix /pyproject.toml,$(PACKAGES))
 	@PYTHON="$(PYTHON)" scripts/environment.sh $(VENV) requirements/dev.txt
-	@$(RUN)/pip install --quiet --no-deps --no-build-isolation --editable ./generated --editable .
+	@$(RUN)/pip install --quiet --no-deps --no-build-isolation $(addprefix --editable ,$(PACKAGES))
 	@touch $@
 
 .venv-proto/.ready: requirements/proto.txt

@@ -1,0 +1,1 @@
+"""Certes for Python: subscribe to asynchronous web events, handle them, publish them."""
