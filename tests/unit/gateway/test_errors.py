@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ast
+import base64
+import json
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from google.rpc.code_pb2 import Code
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
 from structlog.testing import capture_logs
 
+from certes.v1.problem_pb2 import Problem
 from certes_broker.domain.errors import (
     CertesError,
     Exhausted,
@@ -30,6 +35,7 @@ from certes_broker.gateway.errors import (
     rich_status,
 )
 
+VECTORS = json.loads((Path(__file__).resolve().parents[2] / "vectors" / "errors.json").read_text())
 SOURCE = Path(__file__).resolve().parents[3] / "certes_broker"
 TRAILER_LIMIT = 8 * 1024
 
@@ -97,7 +103,11 @@ def test_a_status_carries_reason_domain_facts_fields_and_the_delay() -> None:
     status.details[1].Unpack(bad)
     status.details[2].Unpack(retry)
     assert (status.code, status.message) == (8, "Full. Wait.")
-    assert (info.reason, info.domain, dict(info.metadata)) == ("BUFFER_FULL", "certes.dev", {"limit": "5"})
+    assert (info.reason, info.domain, dict(info.metadata)) == (
+        "BUFFER_FULL",
+        "certes.dev",
+        {"limit": "5", "hint": "Wait."},
+    )
     assert [(v.field, v.description) for v in bad.field_violations] == [("events[1]", "too many")]
     assert retry.retry_delay.ToTimedelta().total_seconds() == 0.25
 
@@ -122,6 +132,29 @@ def test_what_to_do_stands_in_the_metadata_too_where_there_is_something_to_do() 
     rich_status(error).details[0].Unpack(info)
     assert dict(info.metadata) == dict(problem(error).metadata) == {"field": "a", "hint": "Mend it."}
     assert error.metadata == {"field": "a"}
+
+
+@pytest.mark.parametrize("vector", VECTORS["refusals"], ids=lambda vector: vector["why"])
+def test_what_sdks_are_tested_with_is_what_the_broker_sends(vector) -> None:
+    said = vector["expect"]
+    kind = next(kind for kind, code in GRPC_CODES.items() if Code.Name(code) == said["code"])
+    error = kind(
+        Reason(said["reason"]),
+        said["message"].removesuffix(f" {said['hint']}") if said["hint"] else said["message"],
+        hint=said["hint"],
+        metadata=said["metadata"],
+        violations=[FieldViolation(**violation) for violation in said["violations"]],
+        retry_after=said["retry_after"],
+    )
+    assert opened(rich_status(error)) == opened(Status.FromString(base64.b64decode(vector["status"])))
+    assert problem(error) == Problem.FromString(base64.b64decode(vector["problem"]))
+
+
+def opened(status: Status) -> list:
+    """A status with its details as messages: in an `Any` they are bytes, which differ by the order of a map."""
+    kinds = {kind.DESCRIPTOR.full_name: kind for kind in (ErrorInfo, BadRequest, RetryInfo)}
+    details = [kinds[detail.TypeName()].FromString(detail.value) for detail in status.details]
+    return [status.code, status.message, *details]
 
 
 def test_a_status_fits_into_trailers_whatever_is_in_the_error() -> None:

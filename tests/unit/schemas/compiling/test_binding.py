@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
@@ -17,6 +20,7 @@ from certes_broker.schemas.compiling.shared_files import shared_descriptors
 from certes_broker.schemas.version_files import VersionFiles
 from tests.unit.schemas.compiling.schema_sets import OPTIONS, schema_file, schema_set, text_field
 
+VECTORS = json.loads((Path(__file__).resolve().parents[3] / "vectors" / "event_types.json").read_text())["types"]
 OWN = "events.orders.example"
 PATH = "orders/v1/orders.proto"
 
@@ -45,6 +49,17 @@ def test_what_is_said_is_the_event_uri():
 
 def test_what_is_not_said_has_a_default():
     assert types(schema_file(events={"OrderPaid": {}}, package="orders.v2")) == [f"{OWN}/_/2/order_paid"]
+
+
+@pytest.mark.parametrize(
+    "vector",
+    [vector for vector in VECTORS if vector["event"] is not None and vector["broker_domain"]],
+    ids=lambda vector: vector["why"],
+)
+def test_an_sdk_makes_the_event_uri_that_the_broker_makes(vector):
+    file = schema_file(package=vector["package"], events={vector["message"]: vector["event"]}, schema=vector["schema"])
+    [version] = bind(schema_set(file), vector["broker_domain"])
+    assert [f"{version.name}/{name}" for name, _ in version.event_types] == [vector["expect"]]
 
 
 @pytest.mark.parametrize(
