@@ -3,7 +3,7 @@
 The contract goes to the SDK of a language, the community catalogue to its contrib package, one package for each provider:
 Go's `github.com/hookactions/certes-contrib/github`, JavaScript's `@certes/contrib`. The plug-ins are pinned in
 `requirements/` and installed below `.venv-proto` when they are first needed. A machine without Go or Node does without their
-stubs, and says so; where `CI` is set that is an error.
+stubs, and says so; where `CI` is set that is an error. What the contrib packages have beside messages is made by `contrib_trees`.
 """
 
 from __future__ import annotations
@@ -34,10 +34,7 @@ def go_trees() -> list[StubTree]:
     contrib = _buf(_CATALOGUE, [_go("protoc-gen-go", GO_CONTRIB)])
     return [
         StubTree("Go", ROOT / "sdk" / "go" / "gen", _below("gen", sdk), ".pb.go"),
-        *(
-            StubTree("Go", ROOT / "sdk" / "go-contrib" / provider, _below(provider, contrib), ".pb.go")
-            for provider in _providers()
-        ),
+        StubTree("Go", ROOT / "sdk" / "go-contrib", contrib, ".pb.go"),
     ]
 
 
