@@ -18,6 +18,7 @@ from benchmarks.measures import Outcome
 from benchmarks.nginx import NginxMissing
 from benchmarks.report import report
 from benchmarks.scenarios import SCENARIOS, Scenario
+from benchmarks.sdks import ToolchainMissing
 from benchmarks.stage import stage
 
 MOST_ROUNDS: Final = 100
@@ -57,7 +58,7 @@ async def _measure(scenarios: list[Scenario], directory: Path, rounds: int, seco
             try:
                 async with stage(directory, seconds) as one:
                     measured = await scenario.run(one)
-            except NginxMissing as missing:
+            except (NginxMissing, ToolchainMissing) as missing:
                 outcome.skipped = str(missing)
                 _say(f"{scenario.name}: skipped: {missing}")
                 continue

@@ -1,6 +1,6 @@
 """How the benchmark talks with the processes it starts: one JSON document a line, commands in, answers out.
 
-A program of the benchmark (`publisher`, `consumer`, `ingress_load`) is told what it is by its first argument, a JSON
+A program of the benchmark (`publisher`, `consumer`, `ingress_load`, those in `sdk`) is told what it is by its first argument, a JSON
 document, does what its standard input says, and answers on its standard output. Times are nanoseconds of the machine's
 monotonic clock, which all its processes share.
 """
@@ -11,7 +11,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -31,10 +31,15 @@ class ProgramFailed(Exception):
 class Program:
     """One program of the benchmark, as a child process that does not outlive the block."""
 
-    def __init__(self, module: str, settings: Mapping[str, object]) -> None:
-        self._module = module
+    def __init__(self, command: Sequence[str], settings: Mapping[str, object]) -> None:
+        self._command = command
         self._settings = settings
         self._process: asyncio.subprocess.Process | None = None
+
+    @classmethod
+    def of_module(cls, module: str, settings: Mapping[str, object]) -> Self:
+        """Makes one of a module of this package."""
+        return cls((sys.executable, "-m", module), settings)
 
     @property
     def cpu(self) -> float:
@@ -56,9 +61,9 @@ class Program:
             async with asyncio.timeout(timeout):
                 line = await self._process.stdout.readline()
         except TimeoutError:
-            raise ProgramFailed(f"{self._module} has not answered for {timeout:g} s.") from None
+            raise ProgramFailed(f"{self._name} has not answered for {timeout:g} s.") from None
         if not line:
-            raise ProgramFailed(f"{self._module} ended with exit code {await self._process.wait()}; it says why above.")
+            raise ProgramFailed(f"{self._name} ended with exit code {await self._process.wait()}; it says why above.")
         answer: Mapping[str, Any] = json.loads(line)
         return answer
 
@@ -69,9 +74,7 @@ class Program:
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            self._module,
+            *self._command,
             json.dumps(self._settings),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -89,6 +92,10 @@ class Program:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._end()
+
+    @property
+    def _name(self) -> str:
+        return Path(self._command[-1]).name
 
     async def _end(self) -> None:
         assert self._process is not None

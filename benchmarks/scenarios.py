@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from benchmarks import sdks
 from benchmarks.conversation import Program
 from benchmarks.measures import Measure, Round, percentile
 from benchmarks.nginx import Nginx, nginx
@@ -202,6 +203,16 @@ SCENARIOS: Final = (
         "start with 1,000 registered event types of one version; memory after an event of each",
         (Measure("start", "s", 3.0), Measure("memory", "MB", 300)),
         of_one_version,
+    ),
+    *(
+        Scenario(
+            f"sdk-{language.lower()}-{window}",
+            f"SDK for {language}: one-event calls, window {window} → handled → acknowledged",
+            sdks.measures_of(window),
+            sdks.scenario_of(language, window),
+        )
+        for language in sdks.LANGUAGES
+        for window in sdks.WINDOWS
     ),
     Scenario("ingress", "GitHub ingress of a push of 9 KB", (Measure("", "/s", 3_500),), _ingress),
 )

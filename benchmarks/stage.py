@@ -44,16 +44,18 @@ class Stage:
 
     def publisher(self, **settings: Any) -> Program:
         """A publisher, to be started."""
-        return Program("benchmarks.publisher", {"address": self.broker.grpc, **settings})
+        return Program.of_module("benchmarks.publisher", {"address": self.broker.grpc, **settings})
 
     def consumer(self, subscriptions: Sequence[str], **settings: Any) -> Program:
         """A consumer, to be started."""
-        return Program("benchmarks.consumer", {"address": self.broker.grpc, "subscriptions": subscriptions, **settings})
+        return Program.of_module(
+            "benchmarks.consumer", {"address": self.broker.grpc, "subscriptions": subscriptions, **settings}
+        )
 
     def ingress_load(self, connections: int) -> Program:
         """A provider of webhooks, to be started."""
         settings = {"address": self.broker.http, "path": "/events/github", "payload": str(PAYLOAD), "secret": SECRET}
-        return Program("benchmarks.ingress_load", {**settings, "connections": connections})
+        return Program.of_module("benchmarks.ingress_load", {**settings, "connections": connections})
 
     async def subscribe(self, identifier: str, webhook: str = "") -> str:
         """Creates a subscription to the benchmark's events, with stream delivery or to a URL; returns its name."""
