@@ -1,0 +1,171 @@
+"""The SDKs of three languages, each as a program of its own, with a broker that dies and handlers that fail."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from certes.v1 import subscription_pb2 as resources
+from certes.v1 import subscription_service_pb2 as subscriptions_pb
+from scripts.broker_process import BrokerProcess
+from tests.acceptance.client import PING, Client, connected, subscription_name
+from tests.acceptance.program import Program, running
+from tests.acceptance.toolchains import BUILDING, PROGRAMS, build_go, node_folder, tool
+
+KEYS = ["a", "b", "c", "d"]
+LANGUAGES = ["Go", "JavaScript", "Python"]
+
+SOON = resources.RetryPolicy(
+    schedule=resources.ScheduleBackoff(delays=[Duration(nanos=millis * 1_000_000) for millis in (0, 20, 20, 200)]),
+    max_attempts=100,
+    jitter=0,
+)
+
+Command = list[str | Path]
+
+
+@pytest.fixture(scope="module")
+def probe_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Command]:
+    """Returns the command of the probe in a language; what has to be built is built once."""
+    workshop = tmp_path_factory.mktemp("probes")
+    built: dict[str, Command] = {"Python": [sys.executable, PROGRAMS / "python" / "probe.py"]}
+
+    def command(language: str) -> Command:
+        if language not in built:
+            if language == "Go":
+                built[language] = [build_go("example.com/probe", PROGRAMS / "go_probe", workshop)]
+            else:
+                built[language] = [tool("node"), node_folder(PROGRAMS / "js_client", workshop) / "probe.mjs"]
+        return built[language]
+
+    return command
+
+
+def told(program: Program, what: str) -> list[dict[str, Any]]:
+    """The lines of a probe that tell of a thing."""
+    return [line for line in map(json.loads, program.lines) if what in line]
+
+
+def probe(command: Command, broker: BrokerProcess, **settings: Any) -> Any:
+    """Runs a probe against a broker."""
+    document = json.dumps({"gateway": f"events://{broker.http}", "pattern": PING, "subscriber": "default", **settings})
+    return running([*command, document], {})
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+    return port
+
+
+async def retry_soon(client: Client, app: str, **delivery: Any) -> None:
+    """Makes the subscription of an application before it does, with a retry policy that the SDK is to leave as it is."""
+    wanted = resources.Subscription(
+        name=subscription_name(app), selectors=[resources.Selector(pattern=PING)], retry_policy=SOON, **delivery
+    )
+    await client.subscriptions.UpdateSubscription(
+        subscriptions_pb.UpdateSubscriptionRequest(subscription=wanted, allow_missing=True)
+    )
+
+
+def in_order(ids: list[str]) -> dict[str, list[int]]:
+    """The numbers of each key in the order in which they came for the first time."""
+    found: dict[str, list[int]] = {key: [] for key in KEYS}
+    for one in dict.fromkeys(ids):
+        key, _, number = one.partition(":")
+        found[key].append(int(number))
+    return found
+
+
+@pytest.mark.timeout(BUILDING)
+@pytest.mark.parametrize("language", LANGUAGES)
+async def test_nothing_is_lost_and_every_key_keeps_its_order_while_the_broker_is_killed(
+    broker: BrokerProcess, probe_of: Callable[[str], Command], language: str
+) -> None:
+    command, events = probe_of(language), 150
+    everything = {f"{key}:{number}" for key in KEYS for number in range(1, events + 1)}
+    async with AsyncExitStack() as stack:
+        consumer = await stack.enter_async_context(probe(command, broker, app="consumer", mode="stream"))
+        await consumer.until(lambda one: bool(told(one, "ready")))
+        producer = await stack.enter_async_context(
+            probe(command, broker, app="producer", mode="publish", keys=KEYS, events=events, window=16)
+        )
+        for share in (0.2, 0.5):
+            enough = share * len(everything)
+            await consumer.until(lambda one, enough=enough: len({line["got"] for line in told(one, "got")}) >= enough)
+            broker.kill9()
+            broker.start()
+        assert await producer.ended() == 0, producer.printed
+        await consumer.until(lambda one: {line["got"] for line in told(one, "got")} == everything)
+        assert {line["accepted"] for line in told(producer, "accepted")} == everything
+        assert await consumer.terminate() == 0, consumer.printed
+    assert told(consumer, "closed")
+    whole = list(range(1, events + 1))
+    assert in_order([line["got"] for line in told(consumer, "got")]) == dict.fromkeys(KEYS, whole)
+    assert all(line["zen"] == f"zen of {line['got']}" for line in told(consumer, "got"))
+
+
+@pytest.mark.timeout(BUILDING)
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("mode", ["stream", "webhook"])
+async def test_what_fails_twice_comes_a_third_time(
+    broker: BrokerProcess, probe_of: Callable[[str], Command], language: str, mode: str
+) -> None:
+    command, events, port = probe_of(language), 5, free_port()
+    delivery: dict[str, Any] = {"stream": resources.StreamDelivery()}
+    if mode == "webhook":
+        delivery = {"webhook": resources.Webhook(url=f"http://127.0.0.1:{port}/hook")}
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(connected(broker))
+        await retry_soon(client, "consumer", **delivery)
+        consumer = await stack.enter_async_context(
+            probe(command, broker, app="consumer", mode=mode, fail_first=2, port=port)
+        )
+        await consumer.until(lambda one: bool(told(one, "ready")))
+        producer = await stack.enter_async_context(
+            probe(command, broker, app="producer", mode="publish", keys=KEYS, events=events, window=16)
+        )
+        assert await producer.ended() == 0, producer.printed
+        done = len(KEYS) * events
+        await consumer.until(lambda one: sum(not line["failed"] for line in told(one, "got")) == done)
+        assert await consumer.terminate() == 0, consumer.printed
+    came = told(consumer, "got")
+    assert set(Counter(line["got"] for line in came).values()) == {3}
+    if mode == "stream":
+        assert {(line["attempt"], line["failed"]) for line in came} == {(1, True), (2, True), (3, False)}
+    whole = list(range(1, events + 1))
+    assert in_order([line["got"] for line in came]) == dict.fromkeys(KEYS, whole)
+
+
+@pytest.mark.timeout(BUILDING)
+async def test_what_one_language_publishes_every_language_reads(
+    broker: BrokerProcess, probe_of: Callable[[str], Command]
+) -> None:
+    events = 5
+    async with AsyncExitStack() as stack:
+        consumers = [
+            await stack.enter_async_context(probe(probe_of(language), broker, app=f"to-{language}", mode="stream"))
+            for language in LANGUAGES
+        ]
+        for consumer in consumers:
+            await consumer.until(lambda one: bool(told(one, "ready")))
+        for language in LANGUAGES:
+            producer = await stack.enter_async_context(
+                probe(probe_of(language), broker, app=language, mode="publish", keys=KEYS, events=events, window=4)
+            )
+            assert await producer.ended() == 0, producer.printed
+        expected = Counter({f"{key}:{n}": len(LANGUAGES) for key in KEYS for n in range(1, events + 1)})
+        for consumer in consumers:
+            await consumer.until(lambda one: len(told(one, "got")) >= expected.total())
+            assert Counter(line["got"] for line in told(consumer, "got")) == expected
+            assert all(line["zen"] == f"zen of {line['got']}" for line in told(consumer, "got"))
