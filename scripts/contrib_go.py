@@ -77,7 +77,7 @@ def _head(provider: Provider) -> Iterator[str]:
 def _struct(provider: Provider, fields: Mapping[str, Option]) -> Iterator[str]:
     yield from _comment(
         f"{OPTIONS} narrows a subscription to some events of {provider.title}: those that have all the values given. "
-        "An event type that a given option is not said to select in never matches."
+        "An event type without an option that is given never matches."
     )
     yield "//"
     yield "// What is empty is not given."

@@ -77,7 +77,7 @@ def _types(provider: Provider) -> list[str]:
 def _options(provider: Provider) -> Iterator[str]:
     yield from _comment(
         f"Narrows a subscription to some events of {provider.title}: those that have all the values given. "
-        "An event type that a given option is not said to select in never matches. What is absent or empty is not given."
+        "An event type without an option that is given never matches. What is absent or empty is not given."
     )
     yield f"export type {OPTIONS} = {{"
     for option in provider.options:

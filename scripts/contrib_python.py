@@ -133,7 +133,7 @@ def _options(provider: Provider) -> Iterator[str]:
     yield f"class {OPTIONS}:"
     yield from _docstring(
         f"Narrows a subscription to some events of {provider.title}: those that have all the values given. "
-        "An event type that a given option is not said to select in never matches. What is None or empty is not given.",
+        "An event type without an option that is given never matches. What is None or empty is not given.",
         indent="    ",
     )
     for name, option in fields.items():

@@ -13,7 +13,7 @@
 package calendly
 
 // Opts narrows a subscription to some events of Calendly: those that have all the values given. An event type
-// that a given option is not said to select in never matches.
+// without an option that is given never matches.
 //
 // What is empty is not given.
 type Opts struct {

@@ -88,8 +88,8 @@
 //   - [WorkflowRunEvent] is community.certes.dev/github/1/workflow_run
 package github
 
-// Opts narrows a subscription to some events of GitHub: those that have all the values given. An event type that
-// a given option is not said to select in never matches.
+// Opts narrows a subscription to some events of GitHub: those that have all the values given. An event type
+// without an option that is given never matches.
 //
 // What is empty is not given.
 type Opts struct {

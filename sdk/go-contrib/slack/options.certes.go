@@ -10,8 +10,8 @@
 //   - [MessageEvent] is community.certes.dev/slack/1/message
 package slack
 
-// Opts narrows a subscription to some events of Slack: those that have all the values given. An event type that
-// a given option is not said to select in never matches.
+// Opts narrows a subscription to some events of Slack: those that have all the values given. An event type
+// without an option that is given never matches.
 //
 // What is empty is not given.
 type Opts struct {

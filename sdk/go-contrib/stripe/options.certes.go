@@ -12,8 +12,8 @@
 //   - [PaymentIntentEvent] is community.certes.dev/stripe/1/payment_intent
 package stripe
 
-// Opts narrows a subscription to some events of Stripe: those that have all the values given. An event type that
-// a given option is not said to select in never matches.
+// Opts narrows a subscription to some events of Stripe: those that have all the values given. An event type
+// without an option that is given never matches.
 //
 // What is empty is not given.
 type Opts struct {

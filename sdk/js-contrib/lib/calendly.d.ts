@@ -68,8 +68,8 @@ export {
 } from "../gen/certes/community/calendly/v1/routing_form_submission_created_event_pb.js";
 
 /**
- * Narrows a subscription to some events of Calendly: those that have all the values given. An event type that a
- * given option is not said to select in never matches. What is absent or empty is not given.
+ * Narrows a subscription to some events of Calendly: those that have all the values given. An event type without
+ * an option that is given never matches. What is absent or empty is not given.
  */
 export type Opts = {
   /**

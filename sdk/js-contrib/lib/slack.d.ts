@@ -40,8 +40,8 @@ export {
 export { type MessageEvent, MessageEventSchema } from "../gen/certes/community/slack/v1/message_event_pb.js";
 
 /**
- * Narrows a subscription to some events of Slack: those that have all the values given. An event type that a
- * given option is not said to select in never matches. What is absent or empty is not given.
+ * Narrows a subscription to some events of Slack: those that have all the values given. An event type without an
+ * option that is given never matches. What is absent or empty is not given.
  */
 export type Opts = {
   /**

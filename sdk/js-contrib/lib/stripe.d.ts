@@ -112,8 +112,8 @@ export {
 } from "../gen/certes/community/stripe/v1/shared_pb.js";
 
 /**
- * Narrows a subscription to some events of Stripe: those that have all the values given. An event type that a
- * given option is not said to select in never matches. What is absent or empty is not given.
+ * Narrows a subscription to some events of Stripe: those that have all the values given. An event type without
+ * an option that is given never matches. What is absent or empty is not given.
  */
 export type Opts = {
   /**

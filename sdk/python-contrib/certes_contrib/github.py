@@ -767,8 +767,8 @@ else:
 
 @_dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Opts:
-    """Narrows a subscription to some events of GitHub: those that have all the values given. An event type that a given
-    option is not said to select in never matches. What is None or empty is not given.
+    """Narrows a subscription to some events of GitHub: those that have all the values given. An event type without an
+    option that is given never matches. What is None or empty is not given.
     """
 
     account: str | None = None
