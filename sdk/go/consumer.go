@@ -1,0 +1,222 @@
+package certes
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	certesv1 "github.com/hookactions/certes-sdk/go/gen/certes/v1"
+	"github.com/hookactions/certes-sdk/go/internal/reconnecting"
+)
+
+// refusedAgain is how long a stream that was refused for good is left alone before it is tried again: whoever runs the broker may
+// mend it.
+const refusedAgain = 30 * time.Second
+
+// consumer keeps a stream open for each subscription that was ensured. Streams begin once there are both a subscription and a handler.
+type consumer struct {
+	client *Client
+
+	mu      sync.Mutex
+	known   map[string]*subscription
+	started map[string]bool
+	stopped bool
+	running sync.WaitGroup
+	runs    int        // how many calls of Run there are
+	failed  chan error // to Run
+	ctx     context.Context
+	cancel  context.CancelFunc
+}
+
+func newConsumer(client *Client) *consumer {
+	c := &consumer{client: client, known: map[string]*subscription{}, started: map[string]bool{}, failed: make(chan error, 1)}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	return c
+}
+
+// ensured takes in a subscription as the broker has stored it.
+func (c *consumer) ensured(stored *certesv1.Subscription) {
+	c.mu.Lock()
+	sub := c.known[stored.GetName()]
+	if sub == nil {
+		sub = &subscription{name: stored.GetName()}
+		c.known[sub.name] = sub
+	}
+	sub.ackDeadline.Store(int64(stored.GetAckDeadline().AsDuration()))
+	c.mu.Unlock()
+	c.start()
+}
+
+// names returns the subscriptions of the application: those that were ensured, or the one that is named for it.
+func (c *consumer) names() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var names []string
+	for name := range c.known {
+		names = append(names, name)
+	}
+	if len(names) == 0 {
+		if name, err := c.client.settings.subscription(""); err == nil {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// start opens the streams that can be opened and are not open yet.
+func (c *consumer) start() {
+	if c.client.settings.callbackURL != "" || c.client.handlers.empty() {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped {
+		return
+	}
+	for name, sub := range c.known {
+		if !c.started[name] {
+			c.started[name] = true
+			c.running.Go(func() { c.keep(sub) })
+		}
+	}
+}
+
+// keep keeps the stream of a subscription open, until the client is closed or the subscription is gone.
+func (c *consumer) keep(sub *subscription) {
+	lost := false
+	for try := 0; ; {
+		progressed, err := c.client.runStream(c.ctx, sub)
+		if c.ctx.Err() != nil || c.client.isClosed() {
+			return
+		}
+		if progressed {
+			try, lost = 0, false
+		}
+		if try > 0 && !lost && asError(err).Retryable {
+			lost = true
+			c.client.warn("the stream of a subscription is lost; it is opened again as soon as the broker answers", err, "subscription", sub.name)
+		}
+		wait, final := c.judge(sub, err, try)
+		if final != nil {
+			c.forget(sub)
+			c.report(final, "the stream of a subscription has ended for good")
+			return
+		}
+		try++
+		if c.client.sleep(c.ctx, wait) != nil {
+			return
+		}
+	}
+}
+
+// judge says how long to wait before a stream is opened again, or why it is not. try counts how often in a row that was done already.
+func (c *consumer) judge(sub *subscription, err error, try int) (time.Duration, error) {
+	if closing, ok := errors.AsType[*closingError](err); ok {
+		if closing.reason == certesv1.SubscribeResponse_REASON_DELETED {
+			return 0, newError(codes.FailedPrecondition, reasonSubscriptionDeleted, "the subscription %s was deleted: %s", sub.name, closing.message)
+		}
+		return againAfter(try, 0), nil
+	}
+	refusal := asError(err)
+	switch {
+	case refusal.Reason == reasonSubscriptionNotFound || refusal.Reason == reasonSubscriptionDeleted:
+		return 0, refusal
+	case refusal.Retryable || isBroken(refusal):
+		if try > 0 {
+			c.client.connector.doubt()
+		}
+		return againAfter(try, refusal.RetryAfter), nil
+	}
+	c.report(refusal, "the broker refuses to open the stream of a subscription; it is tried again every 30 s")
+	return refusedAgain, nil
+}
+
+// againAfter returns the wait before the next try: none the first time.
+func againAfter(try int, asked time.Duration) time.Duration {
+	if try == 0 {
+		return asked
+	}
+	return max(asked, reconnecting.Wait(try, rand.Float64()))
+}
+
+// isBroken says whether an error is that of a connection or a broker that broke, rather than a refusal.
+func isBroken(e *Error) bool {
+	switch e.Code {
+	case codes.Internal, codes.Unknown, codes.Canceled, codes.DataLoss, codes.OK:
+		return true
+	}
+	return false
+}
+
+func (c *consumer) forget(sub *subscription) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.known, sub.name)
+	delete(c.started, sub.name)
+}
+
+// report tells Run of an error, or the log where nobody runs.
+func (c *consumer) report(err error, message string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.runs > 0 {
+		select {
+		case c.failed <- err:
+			return
+		default:
+		}
+	}
+	c.client.warn(message, err)
+}
+
+// Run handles events that come by stream until the context ends, and then closes the client as [Client.Close] does and returns nil, or
+// what Close says. Subscriptions must have been ensured; without Run their streams run too, and their failures go to the log.
+//
+// It returns an error if a subscription is deleted, or if the broker refuses its stream. Retryable failures are tried again for ever.
+func (c *Client) Run(ctx context.Context) error {
+	if c.isClosed() {
+		return clientClosed()
+	}
+	if c.settings.callbackURL != "" {
+		return invalidField("callback_url", "is set, so that deliveries come to the HTTP handler and not by stream")
+	}
+	c.consumer.enterRun(1)
+	defer c.consumer.enterRun(-1)
+	c.consumer.start()
+	select {
+	case <-ctx.Done():
+		return c.Close(context.WithoutCancel(ctx))
+	case err := <-c.consumer.failed:
+		return err
+	case <-c.closing:
+		return nil
+	}
+}
+
+func (c *consumer) enterRun(change int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.runs += change
+}
+
+// stop ends the streams, after the broker was told what is settled.
+func (c *consumer) stop(ctx context.Context) {
+	c.mu.Lock()
+	c.stopped = true
+	subs := make([]*subscription, 0, len(c.known))
+	for _, sub := range c.known {
+		subs = append(subs, sub)
+	}
+	c.mu.Unlock()
+	var flushing sync.WaitGroup
+	for _, sub := range subs {
+		flushing.Go(func() { sub.flush(ctx) })
+	}
+	flushing.Wait()
+	c.cancel()
+	c.running.Wait()
+}

@@ -1,0 +1,409 @@
+package certes
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	certesv1 "github.com/hookactions/certes-sdk/go/gen/certes/v1"
+	"github.com/hookactions/certes-sdk/go/internal/coalescing"
+	"github.com/hookactions/certes-sdk/go/internal/reconnecting"
+)
+
+var fewRequests = func() int { n, err := strconv.Atoi(os.Getenv("FEW")); if err != nil { n = 4 }; return n }()
+
+// request is events that go together, from the first try to the last.
+type request struct {
+	id     string
+	order  uint64 // of the first try
+	events []*event
+	tries  int       // so far
+	due    time.Time // when it may be sent again
+}
+
+// write keeps a stream open while there is something to send, until the publisher is closed and empty.
+func (p *publisher) write() {
+	defer close(p.done)
+	for try := 0; p.waitForWork(); {
+		progressed, err := p.runStream()
+		if p.ctx.Err() != nil {
+			break
+		}
+		if progressed {
+			try = 0
+		}
+		try++
+		refusal := asError(err)
+		p.broke(refusal)
+		if !refusal.Retryable && !isBroken(refusal) {
+			p.refuseAll(refusal)
+		}
+		if try > 1 {
+			p.client.connector.doubt()
+		}
+		timer := time.NewTimer(max(refusal.RetryAfter, reconnecting.Wait(try, rand.Float64())))
+		select {
+		case <-timer.C:
+		case <-p.ctx.Done():
+			timer.Stop()
+		}
+	}
+	p.refuseAll(newError(codes.DeadlineExceeded, ReasonTimedOut, "the client was closed before the event was answered, and whether it was stored is not known"))
+}
+
+// waitForWork waits until there is something to send. It returns false when that will not be any more.
+func (p *publisher) waitForWork() bool {
+	for {
+		p.mu.Lock()
+		p.purge()
+		waiting, _ := p.queue.Waiting()
+		underWay, _ := p.queue.UnderWay()
+		if waiting+underWay > 0 && p.ctx.Err() == nil {
+			p.mu.Unlock()
+			return true
+		}
+		p.idle = true
+		p.mu.Unlock()
+		select {
+		case <-p.wake:
+		case <-p.ctx.Done():
+			return false
+		}
+	}
+}
+
+// runStream opens a stream and sends on it until it breaks. It returns why it did, and whether something was answered.
+func (p *publisher) runStream() (progressed bool, err error) {
+	connection, err := p.client.connector.connect(p.ctx)
+	if err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithCancel(p.ctx)
+	defer cancel()
+	call, err := connection.channel.NewStream(ctx, &certesv1.EventService_ServiceDesc.Streams[publishStream], certesv1.EventService_PublishStream_FullMethodName)
+	if err != nil {
+		return false, err
+	}
+	broken := make(chan error, 1)
+	go func() {
+		var answer certesv1.PublishStreamResponse
+		for {
+			if err := call.RecvMsg(&answer); err != nil {
+				broken <- err
+				return
+			}
+			progressed = true
+			p.answered(&answer)
+		}
+	}()
+	for {
+		next, err := p.next(broken)
+		if next == nil {
+			cancel()
+			if err == nil {
+				err = <-broken
+			}
+			return progressed, err
+		}
+		if call.SendMsg(encodeRequest(next)) != nil {
+			cancel() // where gRPC has not ended it itself; the reader says why
+			return progressed, streamEnd(<-broken)
+		}
+	}
+}
+
+// streamEnd turns the end of a stream into an error that says so.
+func streamEnd(err error) error {
+	if errors.Is(err, io.EOF) {
+		return newError(codes.Unavailable, codeName(codes.Unavailable), "the broker ended the stream")
+	}
+	return err
+}
+
+// next returns the next request to send, which is under way from then on. It waits for one; nil and an error say that the stream broke.
+func (p *publisher) next(broken <-chan error) (*request, error) {
+	p.mu.Lock()
+	for {
+		found, wait := p.take()
+		if found != nil {
+			p.mu.Unlock()
+			return found, nil
+		}
+		p.idle = true
+		p.mu.Unlock()
+		var due <-chan time.Time
+		if wait > 0 {
+			due = time.After(wait)
+		}
+		select {
+		case err := <-broken:
+			return nil, streamEnd(err)
+		case <-p.ctx.Done():
+			return nil, nil
+		case <-due:
+		case <-p.wake:
+			// Whoever was let go by the same answer has something to send as well. Those who are ready to run go first, and nobody
+			// is waited for: requests of many events cost the broker a fraction of as many requests.
+			runtime.Gosched()
+		}
+		p.mu.Lock()
+		p.idle = false
+	}
+}
+
+// take returns the next request, or how long to wait before one is due; 0 where none will be. The caller has the lock.
+func (p *publisher) take() (*request, time.Duration) {
+	now := time.Now()
+	var wait time.Duration
+	for i := 0; i < len(p.again); i++ {
+		next := p.again[i]
+		if left := next.due.Sub(now); left > 0 {
+			if wait == 0 || left < wait {
+				wait = left
+			}
+			continue
+		}
+		p.again = slices.Delete(p.again, i, i+1)
+		i--
+		if p.leaveGone(next); len(next.events) > 0 {
+			return p.send(next), 0
+		}
+	}
+	for {
+		if events, bytes := p.queue.Waiting(); len(p.sent) >= fewRequests && events < coalescing.RequestEvents && bytes < coalescing.RequestBytes {
+			p.checkEmpty()
+			return nil, wait
+		}
+		fresh := &request{events: p.queue.Take(nil)}
+		if len(fresh.events) == 0 {
+			p.checkEmpty()
+			return nil, wait
+		}
+		p.admit()
+		if p.leaveGone(fresh); len(fresh.events) > 0 {
+			p.count++
+			fresh.order = p.count
+			return p.send(fresh), 0
+		}
+	}
+}
+
+// send counts a try, under an id that no other has had. The caller has the lock.
+func (p *publisher) send(r *request) *request {
+	r.tries++
+	r.id = strconv.FormatUint(r.order, 36) + "." + strconv.Itoa(r.tries)
+	p.sent[r.id] = r
+	return r
+}
+
+// leaveGone takes those events out of a request that nobody waits for. The caller has the lock.
+func (p *publisher) leaveGone(r *request) {
+	isGone := func(e *event) bool { return e.gone }
+	if !slices.ContainsFunc(r.events, isGone) {
+		return
+	}
+	var gone []*event
+	for _, e := range r.events {
+		if e.gone {
+			gone = append(gone, e)
+		}
+	}
+	r.events = slices.DeleteFunc(r.events, isGone)
+	p.queue.Answered(gone)
+}
+
+// purge forgets what waits and nobody waits for. The caller has the lock.
+func (p *publisher) purge() {
+	p.queue.Purge(func(e *event) bool { return e.gone })
+	for _, r := range p.again {
+		p.leaveGone(r)
+	}
+	p.again = slices.DeleteFunc(p.again, func(r *request) bool { return len(r.events) == 0 })
+	p.admit()
+	p.checkEmpty()
+}
+
+// answered takes the answer to one request.
+func (p *publisher) answered(answer *certesv1.PublishStreamResponse) {
+	p.mu.Lock()
+	r := p.sent[answer.GetRequestId()]
+	if r == nil {
+		p.mu.Unlock()
+		return
+	}
+	delete(p.sent, r.id)
+	p.lastErr = nil
+	finished := r.events
+	switch {
+	case answer.GetAccepted() != nil:
+		r.accept(answer.GetAccepted())
+	default:
+		finished = p.rejected(r, errorOfProblem(answer.GetRejected()))
+	}
+	p.finish(finished)
+	p.mu.Unlock()
+	release(finished)
+}
+
+func (r *request) accept(accepted *certesv1.PublishStreamResponse_Accepted) {
+	results := accepted.GetResults()
+	for i, e := range r.events {
+		if len(results) == len(r.events) {
+			e.result.Duplicate = results[i].GetDuplicate()
+			if e.named {
+				e.result.Name = results[i].GetName()
+			}
+		} else {
+			e.result.Duplicate = accepted.GetDuplicates() > 0 && accepted.GetDuplicates() == accepted.GetCount()
+		}
+	}
+}
+
+// rejected decides what becomes of a refused request, and returns the events that are done with. The caller has the lock.
+func (p *publisher) rejected(r *request, refusal *Error) []*event {
+	switch {
+	case refusal.Retryable:
+		r.due = time.Now().Add(max(refusal.RetryAfter, reconnecting.Wait(r.tries, rand.Float64())))
+		p.again = append(p.again, r)
+		p.rouse() // it may be due before what the writer waits for
+		return nil
+	case len(r.events) > 1:
+		// Told again one by one, so that each call gets its own verdict.
+		for _, e := range r.events {
+			e.alone = true
+		}
+		p.queue.Return(r.events)
+		p.rouse()
+		return nil
+	}
+	r.events[0].result.Err = refusal
+	return r.events
+}
+
+// finish lets go of events that are under way no more. The caller has the lock, and releases their callers without it.
+func (p *publisher) finish(events []*event) {
+	if len(events) == 0 {
+		return
+	}
+	p.queue.Answered(events)
+	for _, e := range events {
+		e.finished = true
+	}
+	p.admit()
+	if waiting, _ := p.queue.Waiting(); waiting > 0 {
+		p.rouse()
+	}
+	p.checkEmpty()
+}
+
+// release lets the callers of finished events go. They may use the events again at once.
+func release(finished []*event) {
+	for _, e := range finished {
+		e.group.landed <- struct{}{}
+	}
+}
+
+// broke puts what was under way on a stream in front of what is sent on the next one.
+func (p *publisher) broke(refusal *Error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lastErr = refusal
+	for _, r := range p.sent {
+		r.due = time.Time{}
+		p.again = append(p.again, r)
+	}
+	clear(p.sent)
+	slices.SortFunc(p.again, func(a, b *request) int { return cmp.Compare(a.order, b.order) })
+}
+
+// refuseAll gives everything the same verdict.
+func (p *publisher) refuseAll(refusal *Error) {
+	p.mu.Lock()
+	var underWay []*event
+	for _, r := range p.again {
+		underWay = append(underWay, r.events...)
+	}
+	for _, r := range p.sent {
+		underWay = append(underWay, r.events...)
+	}
+	p.again = nil
+	clear(p.sent)
+	all := slices.Concat(p.queue.Drain(), p.overflow)
+	p.overflow = nil
+	for _, e := range slices.Concat(underWay, all) {
+		e.result.Err = refusal
+		e.finished = true
+	}
+	p.finish(underWay)
+	p.checkEmpty()
+	p.mu.Unlock()
+	release(underWay)
+	release(all)
+}
+
+// checkEmpty tells close when nothing waits and nothing is under way. The caller has the lock.
+func (p *publisher) checkEmpty() {
+	if p.closed && p.isEmpty() {
+		p.empty.Broadcast()
+	}
+}
+
+func (p *publisher) isEmpty() bool {
+	waiting, _ := p.queue.Waiting()
+	underWay, _ := p.queue.UnderWay()
+	return waiting+underWay+len(p.overflow) == 0
+}
+
+// close takes no more events, waits until those that it has are answered, at most until the context ends, and ends the stream.
+func (p *publisher) close(ctx context.Context) {
+	stop := context.AfterFunc(ctx, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.empty.Broadcast()
+	})
+	defer stop()
+	p.mu.Lock()
+	p.closed = true
+	started := p.started
+	p.rouse()
+	for started && !p.isEmpty() && ctx.Err() == nil {
+		p.empty.Wait()
+	}
+	p.mu.Unlock()
+	p.cancel()
+	if started {
+		<-p.done
+	}
+}
+
+// encodeRequest puts a request together.
+func encodeRequest(r *request) outgoingWire {
+	size := protowire.SizeTag(requestID) + protowire.SizeBytes(len(r.id)) + 2
+	results := r.tries > 1
+	for _, e := range r.events {
+		size += len(e.wire)
+		results = results || e.named
+	}
+	pool := mem.DefaultBufferPool()
+	buffer := pool.Get(size)
+	wire := appendText((*buffer)[:0], requestID, r.id)
+	for _, e := range r.events {
+		wire = append(wire, e.wire...)
+	}
+	if results {
+		wire = protowire.AppendVarint(protowire.AppendTag(wire, requestReturnResults, protowire.VarintType), 1)
+	}
+	*buffer = wire
+	return outgoingWire{mem.NewBuffer(buffer, pool)}
+}
