@@ -1,0 +1,180 @@
+/** The client: what programs use. */
+
+import type { DescMessage, Message, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
+import { type Clock, systemClock } from "./clock.js";
+import { CertesError, fieldInvalid } from "./errors.js";
+import type { Handler } from "./handlers.js";
+import { type ExpressHandler, type FetchHandler, fetchHandlerOf, type NodeHandler, nodeHandlerOf } from "./http_handlers.js";
+import { type EventToPublish, publicationOf, type PublishOptions } from "./outgoing.js";
+import { register as registerSchemas, type Registrable } from "./registered_schemas.js";
+import { event as makeSelector, type OptionValue, Selector } from "./selectors.js";
+import { Session } from "./session.js";
+import { type Options, readSettings } from "./settings.js";
+import type { SubscriptionOptions } from "./subscriptions.js";
+import { refusal, type WebhookAnswer, type WebhookRequest } from "./webhook.js";
+
+/** How `sendOutgoingEvent` publishes: all of `publish` but the audience, which is its first argument. */
+export type SendOptions = Omit<PublishOptions, "subscriber" | "everyone">;
+
+/**
+ * Publishes events to a Certes broker, and handles those that it delivers.
+ *
+ * A program with one broker uses the functions of the package, which are those of one such client; others make their own.
+ */
+export class Client {
+  readonly #clock: Clock;
+  #session: Session | undefined;
+
+  /** Makes a client; with a URI it is initialised, as by `init`. */
+  constructor(uri?: string, options: Options = {}, clock: Clock = systemClock) {
+    this.#clock = clock;
+    if (uri !== undefined) this.init(uri, options);
+  }
+
+  /**
+   * Sets the client up: `init("events://events.meetly.com")`. Does no I/O: the gateway is asked when it is first needed. A client that was
+   * initialised before begins anew, without its handlers; what it did is ended as by `close`.
+   *
+   * Raises `MALFORMED_URI`, with the position, or `FIELD_INVALID`, with the setting's name.
+   */
+  init(uri: string, options: Options = {}): void {
+    const settings = readSettings(uri, options, process.env);
+    void this.#session?.close();
+    this.#session = new Session(settings, this.#clock);
+  }
+
+  /** Makes a selector: `event("community.certes.dev/github/1/issues", {repo: "meetly/app"})`. Raises what malformed patterns do. */
+  event<Options extends object = Record<string, OptionValue>>(pattern: string, options?: Options | null): Selector {
+    return makeSelector(pattern, options);
+  }
+
+  /**
+   * Makes the selectors of the application's subscription equal to a list. Resolves when the broker has stored it; without a callback URL the
+   * events then come by themselves. The last argument may name another of the application's subscriptions, or filter.
+   *
+   * Refusals that are retryable are retried for at most 30 s. All others are the caller's; `STALE_GENERATION` among them.
+   */
+  async ensureSubscriptions(...events: readonly (Selector | readonly Selector[] | SubscriptionOptions)[]): Promise<void> {
+    const selectors: Selector[] = [];
+    let options: SubscriptionOptions = {};
+    for (const [index, argument] of events.entries()) {
+      if (argument instanceof Selector) selectors.push(argument);
+      else if (Array.isArray(argument)) selectors.push(...(argument as Selector[]));
+      else if (index === events.length - 1 && typeof argument === "object") options = argument as SubscriptionOptions;
+      else throw notSelectors();
+    }
+    if (!selectors.every((selector) => selector instanceof Selector)) throw notSelectors();
+    await this.#open().ensure(selectors, options);
+  }
+
+  /**
+   * Registers a handler. Of the patterns that match an event's type the most specific decides, and all its handlers run, in the order of
+   * their registration. `raw` is the decoded message; an error that a handler raises, or its promise, makes the event be delivered again.
+   *
+   * Raises `MALFORMED_PATTERN` or `UNMATCHABLE_PATTERN`.
+   */
+  on(pattern: string, handler: Handler): void {
+    if (typeof handler !== "function") throw fieldInvalid("handler", "is no function");
+    this.#open().on(pattern, handler);
+  }
+
+  /** Handles deliveries until the client is closed. Aborting the signal closes it. Raises when a subscription is gone. */
+  async run(options: { signal?: AbortSignal } = {}): Promise<void> {
+    await this.#open().run(options.signal);
+  }
+
+  /** Makes a handler of webhooks for Express: `app.post("/", expressHandler())`, before any body parser. */
+  expressHandler(): ExpressHandler {
+    return nodeHandlerOf((request) => this.#answer(request));
+  }
+
+  /** Makes a handler of webhooks for `http.createServer`. */
+  nodeHandler(): NodeHandler {
+    return nodeHandlerOf((request) => this.#answer(request));
+  }
+
+  /** Makes a handler of webhooks for servers that take a `Request` and give a `Response`. */
+  fetchHandler(): FetchHandler {
+    return fetchHandlerOf((request) => this.#answer(request));
+  }
+
+  /**
+   * Publishes an event for one subscriber. Resolves to the event's id when it is durable.
+   *
+   * Raises `AUDIENCE_MISSING` for an empty id, what the broker refuses, and `TIMED_OUT` after 60 s.
+   */
+  sendOutgoingEvent<Desc extends DescMessage>(
+    subscriber: string,
+    schema: Desc,
+    message: MessageShape<Desc> | MessageInitShape<Desc>,
+    options?: SendOptions,
+  ): Promise<string>;
+  sendOutgoingEvent(subscriber: string, message: Message, options?: SendOptions): Promise<string>;
+  async sendOutgoingEvent(subscriber: string, first: unknown, second?: unknown, third?: unknown): Promise<string> {
+    const { schema, message, options } = publicationOf(first, second, third);
+    return this.#open().publish({ schema, message, options: { ...options, everyone: false, subscriber } });
+  }
+
+  /**
+   * Publishes an event: `publish(PushEventSchema, {ref: "refs/heads/main"}, {everyone: true})`. Resolves to the event's id when it is
+   * durable. Calls that are made while others are written go along with the next request.
+   *
+   * Raises what the broker refuses, and `TIMED_OUT` after 60 s or the call's own time.
+   */
+  publish<Desc extends DescMessage>(
+    schema: Desc,
+    message: MessageShape<Desc> | MessageInitShape<Desc>,
+    options: PublishOptions,
+  ): Promise<string>;
+  publish(message: Message, options: PublishOptions): Promise<string>;
+  publish(first: unknown, second?: unknown, third?: unknown): Promise<string> {
+    try {
+      return this.#open().publish(publicationOf(first, second, third));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** Publishes several events. Resolves to their ids when all are durable; raises the first refusal, the others being stored all the same. */
+  async publishAll(events: readonly EventToPublish[]): Promise<string[]> {
+    const session = this.#open();
+    return Promise.all(
+      events.map(async ({ schema, message, ...options }) => {
+        const { schema: known } = schema === undefined ? publicationOf(message, options, undefined) : { schema };
+        return session.publish({ schema: known, message, options });
+      }),
+    );
+  }
+
+  /** Lets messages be published without their schema beside them: `register(PushEventSchema)`, or all of a module, `register(github)`. */
+  register(...schemas: readonly Registrable[]): void {
+    registerSchemas(...schemas);
+  }
+
+  /**
+   * Takes no more events and calls, waits up to 30 s for handlers that run and events that are under way, tells the broker what was settled,
+   * and ends the streams. Idempotent. The process ends by itself afterwards.
+   */
+  async close(): Promise<void> {
+    await this.#session?.close();
+  }
+
+  #open(): Session {
+    if (this.#session === undefined) throw notInitialized();
+    return this.#session;
+  }
+
+  async #answer(request: WebhookRequest): Promise<WebhookAnswer> {
+    return this.#session === undefined ? refusal(503, notInitialized()) : this.#session.answer(request);
+  }
+}
+
+function notInitialized(): CertesError {
+  return new CertesError("FAILED_PRECONDITION", "NOT_INITIALIZED", "The client was not initialised.", {
+    hint: 'Call init("events://…") first.',
+  });
+}
+
+function notSelectors(): CertesError {
+  return fieldInvalid("events", "is no list of what event(pattern, options) made, with options as the last argument");
+}

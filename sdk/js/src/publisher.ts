@@ -1,0 +1,439 @@
+/**
+ * Publishes events: one stream carries all calls.
+ *
+ * Theory of operation
+ * -------------------
+ * A call puts its event into the queue (`coalescing.ts`), or waits for room in it. When the calls of this turn of the event loop have
+ * come, and the last request is written, the next request takes what waits; there is no linger. Answers come in the order of the
+ * requests. A request keeps its events, and their keys, until each has its verdict:
+ *
+ * * accepted: the calls return;
+ * * refused for now (`retryable`), or under way when the stream broke: sent again with the same ids, after a wait;
+ * * refused: with one event, that is its verdict; with several, each is told again in a request of its own.
+ *
+ * A call that gives up (its time is over, its signal is aborted) has its verdict then, but its event stays under way until an answer
+ * comes or the stream breaks: it may be stored.
+ */
+
+import type { ClientDuplexStream } from "@grpc/grpc-js";
+import { fromBinary } from "@bufbuild/protobuf";
+import { PublishStreamResponseSchema } from "../gen/certes/v1/event_service_pb.js";
+import { reconnectWait } from "./backoff.js";
+import type { Clock } from "./clock.js";
+import { PublishQueue, type Waiting } from "./coalescing.js";
+import { clientClosed, type Connection } from "./connection.js";
+import { isBroken } from "./delivery_stream.js";
+import { asCertesError, CertesError, errorOfProblem, errorOfStatus } from "./errors.js";
+import { writePublishRequest } from "./event_bytes.js";
+import { errorOf, METHODS } from "./rpc.js";
+import { plainStatus } from "./rpc_status.js";
+
+/** The largest event that a request of 4 MiB can carry. */
+const MOST_EVENT_BYTES = 4 * 1024 * 1024 - 256;
+
+/** A call of `publish`: one event on its way. */
+export class Call implements Waiting {
+  readonly size: number;
+  readonly bytes: Buffer;
+  readonly key: string;
+  readonly id: string;
+  /** When the call gives up, in milliseconds since the epoch. */
+  readonly deadline: number;
+  /** Resolves to the event's id when the event is durable. */
+  readonly done: Promise<string>;
+  isDecided = false;
+  #resolve!: (id: string) => void;
+  #reject!: (error: CertesError) => void;
+
+  constructor(id: string, bytes: Buffer, key: string, deadline: number) {
+    this.id = id;
+    this.bytes = bytes;
+    this.size = bytes.length;
+    this.key = key;
+    this.deadline = deadline;
+    this.done = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+  }
+
+  accept(): void {
+    this.isDecided = true;
+    this.#resolve(this.id);
+  }
+
+  refuse(error: CertesError): void {
+    this.isDecided = true;
+    this.#reject(error);
+  }
+}
+
+/** Events that travel together. `settled` is called once, when each has its verdict. */
+interface Request {
+  calls: readonly Call[];
+  attempts: number;
+  readonly settled: () => void;
+}
+
+/** The publishing side of a client. */
+export class Publisher {
+  readonly #connection: Connection;
+  readonly #clock: Clock;
+  readonly #queue = new PublishQueue<Call>();
+  /** Calls that wait for room in the queue, in their order. */
+  #outside: Call[] = [];
+  /** Requests to be sent again, before anything new. */
+  #again: Request[] = [];
+  /** Requests that wait for their time to be sent again. */
+  readonly #resting = new Set<Request>();
+  #stream: PublishStream | undefined;
+  #isOpening = false;
+  #isFlushing = false;
+  #attempts = 0;
+  #lastTrouble: CertesError | undefined;
+  #cancelWatch: (() => void) | undefined;
+  #watchUntil = Infinity;
+  #isClosed = false;
+  #idle: (() => void)[] = [];
+  readonly #cancelWaits = new Set<() => void>();
+
+  constructor(connection: Connection, clock: Clock) {
+    this.#connection = connection;
+    this.#clock = clock;
+  }
+
+  /** Sends an event. Its `done` has the verdict. */
+  submit(call: Call): void {
+    if (this.#isClosed) return call.refuse(clientClosed());
+    if (call.size > MOST_EVENT_BYTES) return call.refuse(tooLarge(call.size));
+    if (this.#outside.length === 0 && this.#queue.hasRoom(call.size)) this.#queue.add(call);
+    else this.#outside.push(call);
+    this.#watch(call.deadline);
+    if (!this.#isFlushing) {
+      this.#isFlushing = true;
+      // After the promises of this turn: the calls that they make go along.
+      process.nextTick(() => {
+        this.#isFlushing = false;
+        this.#flush();
+      });
+    }
+  }
+
+  /** A call gives up. */
+  giveUp(call: Call, error: CertesError): void {
+    if (call.isDecided) return;
+    call.refuse(error);
+    this.#forget();
+  }
+
+  /** Takes no more calls; resolves when those that came have their verdict. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    if (!this.#isIdle) await new Promise<void>((resolve) => this.#idle.push(resolve));
+    this.#stream?.finish();
+  }
+
+  /** Ends all that is under way. */
+  abort(): void {
+    this.#isClosed = true;
+    for (const cancel of this.#cancelWaits) cancel();
+    this.#cancelWatch?.();
+    this.#stream?.cancel();
+    this.#stream = undefined;
+    for (const call of this.#undecided()) call.refuse(closedMeanwhile());
+    this.#forget();
+  }
+
+  get #isIdle(): boolean {
+    return this.#queue.waiting + this.#queue.underWay + this.#outside.length === 0;
+  }
+
+  /** Writes what there is, one request after another, for as long as there is room in the stream. */
+  #flush(): void {
+    const stream = this.#stream;
+    if (stream === undefined) {
+      if (!this.#isIdle) this.#open();
+      return;
+    }
+    while (stream.isWritable) {
+      const request = this.#again.shift() ?? this.#next();
+      if (request === undefined) return;
+      stream.write(request);
+    }
+  }
+
+  #next(): Request | undefined {
+    const calls = this.#queue.take();
+    this.#letIn();
+    if (calls.length === 0) return undefined;
+    return { calls, attempts: 0, settled: () => this.#settle(calls) };
+  }
+
+  #settle(calls: readonly Call[]): void {
+    this.#queue.answered(calls);
+    if (this.#isIdle) {
+      this.#cancelWatch?.();
+      this.#cancelWatch = undefined;
+      for (const resolve of this.#idle.splice(0)) resolve();
+    }
+  }
+
+  #letIn(): void {
+    let count = 0;
+    while (count < this.#outside.length && this.#queue.hasRoom(this.#outside[count]!.size)) this.#queue.add(this.#outside[count++]!);
+    if (count > 0) this.#outside = this.#outside.slice(count);
+  }
+
+  #open(): void {
+    if (this.#isOpening) return;
+    this.#isOpening = true;
+    this.#connection.rpc().then(
+      (rpc) => {
+        this.#isOpening = false;
+        if (this.#isIdle) return;
+        this.#stream = new PublishStream(rpc.duplexStream(METHODS.publishStream), {
+          drained: () => this.#flush(),
+          answered: (request, error) => this.#answered(request, error),
+          ended: (stream, unanswered, error) => this.#ended(stream, unanswered, error),
+        });
+        this.#flush();
+      },
+      (raised: unknown) => {
+        this.#isOpening = false;
+        this.#broke([], asCertesError(raised));
+      },
+    );
+  }
+
+  #answered(request: Request, error: CertesError | undefined): void {
+    this.#attempts = 0;
+    if (error === undefined) {
+      for (const call of request.calls) if (!call.isDecided) call.accept();
+      request.settled();
+    } else if (error.retryable) this.#rest(request, error);
+    else if (request.calls.length === 1) {
+      const [call] = request.calls as [Call];
+      if (!call.isDecided) call.refuse(error);
+      request.settled();
+    } else this.#isolate(request);
+    this.#scheduleFlush();
+  }
+
+  /** Answers come several in one turn; one flush serves them all. */
+  #scheduleFlush(): void {
+    if (this.#isFlushing) return;
+    this.#isFlushing = true;
+    process.nextTick(() => {
+      this.#isFlushing = false;
+      this.#flush();
+    });
+  }
+
+  /** Tells the events of a refused request again, each alone: those of one key one after another, all others at once. */
+  #isolate({ calls, settled }: Request): void {
+    const lines = Map.groupBy(calls, (call) => call.key || call.id);
+    let left = lines.size;
+    const next = (line: Call[]): void => {
+      const call = line.shift();
+      if (call !== undefined) this.#again.push({ calls: [call], attempts: 0, settled: () => next(line) });
+      else if ((left -= 1) === 0) settled();
+    };
+    for (const line of lines.values()) next(line);
+  }
+
+  /** Sends a request again after a wait. */
+  #rest(request: Request, error: CertesError): void {
+    request.attempts += 1;
+    this.#lastTrouble = error;
+    this.#resting.add(request);
+    this.#later(error.retryAfter ?? reconnectWait(request.attempts, this.#clock.chance()), () => {
+      this.#resting.delete(request);
+      if (this.#stillWanted(request)) this.#again.push(request);
+      this.#flush();
+    });
+  }
+
+  #ended(stream: PublishStream, unanswered: Request[], error: CertesError): void {
+    if (this.#stream !== stream) return;
+    this.#stream = undefined;
+    this.#broke(unanswered, error);
+  }
+
+  /** The stream broke, or there was none to be had. */
+  #broke(unanswered: Request[], error: CertesError): void {
+    this.#lastTrouble = error;
+    this.#again = [...unanswered, ...this.#again].filter((request) => this.#stillWanted(request));
+    if (!error.retryable && !isBroken(error)) {
+      // Refused, which waiting does not mend: it is the verdict of all who would have used the stream.
+      for (const call of this.#undecided()) call.refuse(error);
+      this.#forget();
+      return;
+    }
+    this.#connection.lost();
+    this.#attempts += 1;
+    if (this.#isIdle) return;
+    this.#isOpening = true;
+    const wait = Math.max(error.retryAfter ?? 0, reconnectWait(this.#attempts, this.#clock.chance()));
+    this.#later(wait, () => {
+      this.#isOpening = false;
+      this.#flush();
+    });
+  }
+
+  /** Leaves out the events of a request whose calls gave up. False, and settled, if there is none left. */
+  #stillWanted(request: Request): boolean {
+    request.calls = request.calls.filter((call) => !call.isDecided);
+    if (request.calls.length > 0) return true;
+    request.settled();
+    return false;
+  }
+
+  /** Lets go of events that were not sent yet, or are to be sent again, and whose calls have their verdict. */
+  #forget(): void {
+    this.#queue.drop((call) => call.isDecided);
+    this.#outside = this.#outside.filter((call) => !call.isDecided);
+    this.#again = this.#again.filter((request) => this.#stillWanted(request));
+    for (const request of this.#resting) if (!this.#stillWanted(request)) this.#resting.delete(request);
+    this.#letIn();
+    if (this.#isIdle) for (const resolve of this.#idle.splice(0)) resolve();
+  }
+
+  #undecided(): Call[] {
+    const requests = [...this.#again, ...this.#resting, ...(this.#stream?.unanswered ?? [])];
+    return [...requests.flatMap(({ calls }) => calls), ...this.#queue.waitingEvents(), ...this.#outside].filter((call) => !call.isDecided);
+  }
+
+  /** Wakes when the first of the calls has to give up. One timer serves them all. */
+  #watch(deadline: number): void {
+    if (this.#cancelWatch !== undefined && deadline >= this.#watchUntil) return;
+    this.#cancelWatch?.();
+    this.#watchUntil = deadline;
+    this.#cancelWatch = this.#clock.after(Math.max(0, deadline - this.#clock.now()), () => {
+      this.#cancelWatch = undefined;
+      this.#watchUntil = Infinity;
+      const now = this.#clock.now();
+      let first = Infinity;
+      for (const call of this.#undecided()) {
+        if (call.deadline <= now) call.refuse(timedOut(this.#lastTrouble));
+        else first = Math.min(first, call.deadline);
+      }
+      this.#forget();
+      if (first < Infinity) this.#watch(first);
+    });
+  }
+
+  #later(seconds: number, act: () => void): void {
+    const cancel = this.#clock.after(seconds * 1000, () => {
+      this.#cancelWaits.delete(cancel);
+      act();
+    });
+    this.#cancelWaits.add(cancel);
+  }
+}
+
+interface StreamEvents {
+  /** There is room for another request. */
+  readonly drained: () => void;
+  /** A request was accepted, or refused by an error. */
+  readonly answered: (request: Request, error: CertesError | undefined) => void;
+  /** The stream has ended, with these requests unanswered. */
+  readonly ended: (stream: PublishStream, unanswered: Request[], error: CertesError) => void;
+}
+
+/** One stream, from its opening to its end. */
+class PublishStream {
+  readonly #call: ClientDuplexStream<Buffer, Buffer>;
+  readonly #events: StreamEvents;
+  #underWay: Request[] = [];
+  #firstId = 1;
+  #isWriting = false;
+  #hasEnded = false;
+
+  constructor(call: ClientDuplexStream<Buffer, Buffer>, events: StreamEvents) {
+    this.#call = call;
+    this.#events = events;
+    call.on("data", (bytes: Buffer) => this.#take(bytes));
+    call.on("error", (error: Error) => this.#end(errorOf(error)));
+    call.on("end", () => this.#end(errorOfStatus(plainStatus(14, "the broker ended the stream"))));
+  }
+
+  /** The requests that were not answered yet, in their order. */
+  get unanswered(): readonly Request[] {
+    return this.#underWay;
+  }
+
+  /** Whether the last request is written. */
+  get isWritable(): boolean {
+    return !this.#isWriting && !this.#hasEnded;
+  }
+
+  write(request: Request): void {
+    const id = this.#firstId + this.#underWay.length;
+    this.#underWay.push(request);
+    this.#isWriting = true;
+    this.#call.write(writePublishRequest(String(id), request.calls), () => {
+      this.#isWriting = false;
+      if (!this.#hasEnded) this.#events.drained();
+    });
+  }
+
+  /** Says that no more requests come. */
+  finish(): void {
+    this.#call.end();
+  }
+
+  cancel(): void {
+    this.#hasEnded = true;
+    this.#call.cancel();
+  }
+
+  #take(bytes: Buffer): void {
+    if (this.#hasEnded) return;
+    const read = this.#read(bytes);
+    if (read === undefined) {
+      // Whatever this is, it does not answer what was asked; what was asked is asked again.
+      this.#end(errorOfStatus(plainStatus(14, "the broker's answer is not the next request's")));
+      this.#call.cancel();
+      return;
+    }
+    const request = this.#underWay.shift()!;
+    this.#firstId += 1;
+    this.#events.answered(request, read.error);
+  }
+
+  #read(bytes: Buffer): { error: CertesError | undefined } | undefined {
+    try {
+      const { requestId, outcome } = fromBinary(PublishStreamResponseSchema, bytes);
+      if (this.#underWay.length === 0 || requestId !== String(this.#firstId)) return undefined;
+      if (outcome.case === "accepted") return { error: undefined };
+      return outcome.case === "rejected" ? { error: errorOfProblem(outcome.value) } : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  #end(error: CertesError): void {
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
+    this.#events.ended(this, this.#underWay, error);
+  }
+}
+
+/** The verdict of a call whose time is over. */
+export function timedOut(cause: CertesError | undefined): CertesError {
+  const trouble = cause === undefined ? "" : ` The last trouble was: ${cause}`;
+  return new CertesError("DEADLINE_EXCEEDED", "TIMED_OUT", `The event was not answered in time.${trouble}`, {
+    hint: "Whether it was stored is not known: publish it again with the same id.",
+    cause,
+  });
+}
+
+function closedMeanwhile(): CertesError {
+  return new CertesError("DEADLINE_EXCEEDED", "TIMED_OUT", "The client was closed before the event was answered.", {
+    hint: "Whether it was stored is not known: publish it again with the same id.",
+  });
+}
+
+function tooLarge(size: number): CertesError {
+  return new CertesError("INVALID_ARGUMENT", "EVENT_TOO_LARGE", `The event has ${size} bytes; a request has at most 4 MiB.`);
+}

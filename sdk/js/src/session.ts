@@ -1,0 +1,226 @@
+/** One client from `init` to `close`: its parts, put together, and their end. */
+
+import { create, fromBinary, type Message, toBinary } from "@bufbuild/protobuf";
+import { createFileRegistry, type FileRegistry } from "@bufbuild/protobuf";
+import { GetSchemaRequestSchema, GetSchemaResponseSchema } from "../gen/certes/v1/schema_service_pb.js";
+import { type Clock, pause } from "./clock.js";
+import { clientClosed, Connection } from "./connection.js";
+import { DeliveryStream } from "./delivery_stream.js";
+import { Dispatcher } from "./dispatcher.js";
+import { asCertesError, CertesError, textOf } from "./errors.js";
+import { type Handler, Handlers } from "./handlers.js";
+import { makeCall, needsBrokerDomain, type Publication } from "./outgoing.js";
+import { Publisher } from "./publisher.js";
+import { METHODS } from "./rpc.js";
+import { Schemas } from "./schemas.js";
+import type { Selector } from "./selectors.js";
+import type { Settings } from "./settings.js";
+import { type SubscriptionOptions, Subscriptions } from "./subscriptions.js";
+import { answerWebhook, type WebhookAnswer, type WebhookRequest } from "./webhook.js";
+import { type FetchedSecrets, WebhookKeys } from "./webhook_keys.js";
+
+/** How long `close` waits for handlers that run and events that are under way, in seconds. */
+const DRAINED_FOR = 30;
+const TIMEOUT = 10_000;
+
+/** The parts of a client, and what is done with them. */
+export class Session {
+  readonly #settings: Settings;
+  readonly #clock: Clock;
+  readonly #closed = new AbortController();
+  readonly #connection: Connection;
+  readonly #handlers = new Handlers();
+  readonly #dispatcher: Dispatcher;
+  readonly #schemas: Schemas;
+  readonly #subscriptions: Subscriptions;
+  readonly #publisher: Publisher;
+  readonly #keys: WebhookKeys;
+  readonly #streams = new Map<string, { stream: DeliveryStream; ended: Promise<void> }>();
+  /** Calls that wait until the broker has said its domain; later ones queue up behind them, so that the order is theirs. */
+  #asking: Promise<unknown> | undefined;
+  #isStarting = false;
+  #isRunning = false;
+  #closing: Promise<void> | undefined;
+
+  constructor(settings: Settings, clock: Clock) {
+    this.#settings = settings;
+    this.#clock = clock;
+    this.#connection = new Connection(settings, clock);
+    this.#dispatcher = new Dispatcher(this.#handlers, settings.concurrency);
+    this.#schemas = new Schemas((type) => this.#fetchSchema(type), clock);
+    this.#subscriptions = new Subscriptions(settings, this.#connection, clock, this.#closed.signal);
+    this.#publisher = new Publisher(this.#connection, clock);
+    this.#keys = new WebhookKeys(settings.webhookKeys, () => this.#fetchSecrets(), clock);
+  }
+
+  on(pattern: string, handler: Handler): void {
+    this.#checkOpen();
+    this.#handlers.add(pattern, handler);
+    this.#startSoon();
+  }
+
+  async ensure(selectors: readonly Selector[], options: SubscriptionOptions): Promise<void> {
+    this.#checkOpen();
+    const name = await this.#subscriptions.ensure(selectors, options);
+    if (this.#isRunning && this.#settings.callbackUrl === undefined) this.#watch(this.#startStream(name));
+    this.#startSoon();
+  }
+
+  publish(publication: Publication): Promise<string> {
+    if (this.#closing !== undefined) return Promise.reject(clientClosed());
+    if (this.#asking !== undefined || needsBrokerDomain(publication.schema)) return this.#publishKnowingDomain(publication);
+    return this.#submit(publication);
+  }
+
+  /** Runs the streams until the client is closed, or the signal is aborted, which closes it. Raises when a subscription is gone. */
+  async run(signal: AbortSignal | undefined): Promise<void> {
+    this.#checkOpen();
+    this.#isRunning = true;
+    const close = (): void => void this.close();
+    if (signal?.aborted) return this.close();
+    signal?.addEventListener("abort", close, { once: true });
+    try {
+      const closed = new Promise<void>((resolve) => this.#closed.signal.addEventListener("abort", () => resolve()));
+      if (this.#settings.callbackUrl !== undefined) await closed;
+      else await Promise.race([closed, Promise.all(this.#subscriptions.names().map((name) => this.#startStream(name)))]);
+      await this.#closing;
+    } finally {
+      signal?.removeEventListener("abort", close);
+    }
+  }
+
+  answer(request: WebhookRequest): Promise<WebhookAnswer> {
+    return answerWebhook(request, {
+      keys: this.#keys,
+      schemas: this.#schemas,
+      handlers: this.#handlers,
+      dispatcher: this.#dispatcher,
+      logger: this.#settings.logger,
+      isClosed: () => this.#closing !== undefined,
+    });
+  }
+
+  close(): Promise<void> {
+    return (this.#closing ??= this.#close());
+  }
+
+  async #close(): Promise<void> {
+    const drained = (async () => {
+      await Promise.all([this.#dispatcher.close(), this.#publisher.close()]);
+      await Promise.all([...this.#streams.values()].map(({ stream }) => stream.flush()));
+    })();
+    const inTime = new AbortController();
+    await Promise.race([drained.catch(() => undefined), pause(this.#clock, DRAINED_FOR, inTime.signal)]);
+    inTime.abort();
+    this.#closed.abort();
+    for (const { stream } of this.#streams.values()) stream.close();
+    this.#publisher.abort();
+    this.#connection.close();
+  }
+
+  #checkOpen(): void {
+    if (this.#closing !== undefined) throw clientClosed();
+  }
+
+  /** Without a callback URL the streams start by themselves, when there is a subscription and somebody who handles. */
+  #startSoon(): void {
+    if (this.#settings.callbackUrl !== undefined || this.#isRunning || this.#isStarting) return;
+    if (!this.#subscriptions.isAnyEnsured || this.#handlers.isEmpty) return;
+    this.#isStarting = true;
+    // Later, so that handlers that are registered in this turn are there when the first event comes.
+    setImmediate(() => {
+      this.#isStarting = false;
+      if (this.#isRunning || this.#closing !== undefined) return;
+      this.#isRunning = true;
+      for (const name of this.#subscriptions.names()) this.#watch(this.#startStream(name));
+    });
+  }
+
+  #startStream(name: string): Promise<void> {
+    let started = this.#streams.get(name);
+    if (started === undefined) {
+      const stream = new DeliveryStream(name, {
+        connection: this.#connection,
+        dispatcher: this.#dispatcher,
+        schemas: this.#schemas,
+        clock: this.#clock,
+        logger: this.#settings.logger,
+        maxOutstanding: this.#settings.maxOutstanding,
+        ackDeadline: (subscription) => this.#subscriptions.ackDeadline(subscription),
+      });
+      started = { stream, ended: stream.run() };
+      this.#streams.set(name, started);
+    }
+    return started.ended;
+  }
+
+  /** Of a stream that nobody waits for, the end is at least said. */
+  #watch(ended: Promise<void>): void {
+    ended.catch((raised: unknown) => {
+      const error = asCertesError(raised);
+      this.#settings.logger.warn(`A stream has ended for good: ${error}`, error);
+    });
+  }
+
+  async #publishKnowingDomain(publication: Publication): Promise<string> {
+    const before = this.#asking;
+    const asking = (async () => {
+      await before?.catch(() => undefined);
+      if (needsBrokerDomain(publication.schema)) await this.#connection.rpc();
+    })();
+    this.#asking = asking;
+    try {
+      await asking;
+    } finally {
+      if (this.#asking === asking) this.#asking = undefined;
+    }
+    return this.#submit(publication);
+  }
+
+  #submit(publication: Publication): Promise<string> {
+    const { signal } = publication.options;
+    try {
+      const call = makeCall(publication, this.#settings.source, this.#connection.domain ?? "", this.#clock);
+      if (signal === undefined) {
+        this.#publisher.submit(call);
+        return call.done;
+      }
+      if (signal.aborted) throw cancelled(signal);
+      const giveUp = (): void => this.#publisher.giveUp(call, cancelled(signal));
+      signal.addEventListener("abort", giveUp, { once: true });
+      this.#publisher.submit(call);
+      return call.done.finally(() => signal.removeEventListener("abort", giveUp));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  async #fetchSchema(type: string): Promise<FileRegistry> {
+    const rpc = await this.#connection.rpc();
+    const request = toBinary(GetSchemaRequestSchema, create(GetSchemaRequestSchema, { type }));
+    const { version } = fromBinary(GetSchemaResponseSchema, await rpc.unary(METHODS.getSchema, request, TIMEOUT, this.#closed.signal));
+    try {
+      return createFileRegistry(version!.descriptorSet!);
+    } catch (error) {
+      throw new CertesError("INTERNAL", "SCHEMA_MALFORMED", `The schema of ${type} that the broker sent cannot be used: ${textOf(error)}`, {
+        cause: error,
+      });
+    }
+  }
+
+  async #fetchSecrets(): Promise<FetchedSecrets> {
+    const fetched = await Promise.allSettled(this.#subscriptions.names().map((name) => this.#subscriptions.signingSecrets(name)));
+    const failed = fetched.find((one) => one.status === "rejected");
+    return {
+      secrets: fetched.flatMap((one) => (one.status === "fulfilled" ? one.value : [])),
+      trouble: failed && asCertesError(failed.reason),
+    };
+  }
+}
+
+function cancelled(signal: AbortSignal): CertesError {
+  return new CertesError("CANCELLED", "CANCELLED", "The call was cancelled; whether the event was stored is not known.", { cause: signal.reason });
+}
+
+/** @internal What a handler gets. */
+export type { Message };
