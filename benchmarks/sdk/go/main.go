@@ -97,7 +97,6 @@ func (b *bench) run(ctx context.Context) (err error) {
 	if err := b.publish(ctx, b.task.Events); err != nil {
 		return err
 	}
-	fmt.Fprintln(os.Stderr, "published+handled", time.Since(began))
 	if err := b.client.Close(ctx); err != nil {
 		return err
 	}
@@ -149,7 +148,6 @@ func (b *bench) publish(ctx context.Context, events int) error {
 		})
 	}
 	callers.Wait()
-	fmt.Fprintln(os.Stderr, "published", time.Now(), b.handled.Load())
 	if err := failed.Load(); err != nil {
 		return *err
 	}
