@@ -6,6 +6,7 @@ import { CertesError, fieldInvalid } from "./errors.js";
 import type { Handler } from "./handlers.js";
 import { type ExpressHandler, type FetchHandler, fetchHandlerOf, type NodeHandler, nodeHandlerOf } from "./http_handlers.js";
 import { type EventToPublish, publicationOf, type PublishOptions } from "./outgoing.js";
+import type { Receipt } from "./publish_calls.js";
 import { register as registerSchemas, type Registrable } from "./registered_schemas.js";
 import { event as makeSelector, type OptionValue, Selector } from "./selectors.js";
 import { Session } from "./session.js";
@@ -99,7 +100,7 @@ export class Client {
   }
 
   /**
-   * Publishes an event for one subscriber. Resolves to the event's id when it is durable.
+   * Publishes an event for one subscriber. Resolves when it is durable.
    *
    * Raises `AUDIENCE_MISSING` for an empty id, what the broker refuses, and `TIMED_OUT` after 60 s.
    */
@@ -108,16 +109,15 @@ export class Client {
     schema: Desc,
     message: MessageShape<Desc> | MessageInitShape<Desc>,
     options?: SendOptions,
-  ): Promise<string>;
-  sendOutgoingEvent(subscriber: string, message: Message, options?: SendOptions): Promise<string>;
-  async sendOutgoingEvent(subscriber: string, first: unknown, second?: unknown, third?: unknown): Promise<string> {
+  ): Promise<Receipt>;
+  sendOutgoingEvent(subscriber: string, message: Message, options?: SendOptions): Promise<Receipt>;
+  async sendOutgoingEvent(subscriber: string, first: unknown, second?: unknown, third?: unknown): Promise<Receipt> {
     const { schema, message, options } = publicationOf(first, second, third);
     return this.#open().publish({ schema, message, options: { ...options, everyone: false, subscriber } });
   }
 
   /**
-   * Publishes an event: `publish(PushEventSchema, {ref: "refs/heads/main"}, {everyone: true})`. Resolves to the event's id when it is
-   * durable. Calls that are made while others are written go along with the next request.
+   * Publishes an event: `publish(PushEventSchema, {ref: "refs/heads/main"}, {everyone: true})`. Resolves when it is durable. Calls that are made while others are written go along with the next request.
    *
    * Raises what the broker refuses, and `TIMED_OUT` after 60 s or the call's own time.
    */
@@ -125,9 +125,9 @@ export class Client {
     schema: Desc,
     message: MessageShape<Desc> | MessageInitShape<Desc>,
     options: PublishOptions,
-  ): Promise<string>;
-  publish(message: Message, options: PublishOptions): Promise<string>;
-  publish(first: unknown, second?: unknown, third?: unknown): Promise<string> {
+  ): Promise<Receipt>;
+  publish(message: Message, options: PublishOptions): Promise<Receipt>;
+  publish(first: unknown, second?: unknown, third?: unknown): Promise<Receipt> {
     try {
       return this.#open().publish(publicationOf(first, second, third));
     } catch (error) {
@@ -135,8 +135,8 @@ export class Client {
     }
   }
 
-  /** Publishes several events. Resolves to their ids when all are durable; raises the first refusal, the others being stored all the same. */
-  async publishAll(events: readonly EventToPublish[]): Promise<string[]> {
+  /** Publishes several events. Resolves when all are durable; raises the first refusal, the others being stored all the same. */
+  async publishAll(events: readonly EventToPublish[]): Promise<Receipt[]> {
     const session = this.#open();
     return Promise.all(
       events.map(async ({ schema, message, ...options }) => {

@@ -53,8 +53,8 @@ export function writeEvent(event: OutgoingEvent): Buffer {
 }
 
 /** Writes a `certes.v1.PublishStreamRequest` of events that were written before. */
-export function writePublishRequest(requestId: string, events: readonly { readonly bytes: Buffer }[]): Buffer {
-  let size = 2 + requestId.length;
+export function writePublishRequest(requestId: string, events: readonly { readonly bytes: Buffer }[], returnResults: boolean): Buffer {
+  let size = 2 + requestId.length + (returnResults ? 2 : 0);
   for (const { bytes } of events) size += 1 + lengthOfVarint(bytes.length) + bytes.length;
   const request = Buffer.allocUnsafe(size);
   request[0] = 1 * 8 + BYTES;
@@ -66,6 +66,10 @@ export function writePublishRequest(requestId: string, events: readonly { readon
     for (; rest > 0x7f; rest >>>= 7) request[at++] = (rest & 0x7f) | 0x80;
     request[at++] = rest;
     at += bytes.copy(request, at);
+  }
+  if (returnResults) {
+    request[at++] = 3 * 8;
+    request[at++] = 1;
   }
   return request;
 }

@@ -1,3 +1,5 @@
+/// <reference types="node" preserve="true" />
+
 /** Webhooks at the usual HTTP servers: `node:http`, Express, and whatever takes a `Request` and gives a `Response`. */
 
 import type { IncomingMessage, ServerResponse } from "node:http";

@@ -37,6 +37,7 @@ export type { Handler } from "./handlers.js";
 export type { ExpressHandler, FetchHandler, NodeHandler } from "./http_handlers.js";
 export type { Logger } from "./logger.js";
 export type { EventToPublish, PublishOptions } from "./outgoing.js";
+export type { Receipt } from "./publish_calls.js";
 export type { Registrable } from "./registered_schemas.js";
 export type { CodeName } from "./rpc_status.js";
 export type { OptionValue, Selector } from "./selectors.js";

@@ -7,7 +7,7 @@ import { encode } from "./encoding.js";
 import { CertesError, fieldInvalid } from "./errors.js";
 import { writeEvent } from "./event_bytes.js";
 import { newEventId } from "./event_ids.js";
-import { Call } from "./publisher.js";
+import { Call } from "./publish_calls.js";
 import { isSchema, schemaOf } from "./registered_schemas.js";
 import { currentTrace, hasTracing } from "./tracing.js";
 
@@ -103,7 +103,8 @@ export function makeCall({ schema, message, options }: Publication, source: stri
     traceparent: options.traceparent ?? trace?.traceparent,
     tracestate: options.traceparent === undefined ? trace?.tracestate : options.tracestate,
   });
-  return new Call(id, bytes, orderingKey, now + (options.timeout ?? TIMEOUT));
+  const deadline = now + (options.timeout ?? TIMEOUT);
+  return new Call({ id, bytes, key: orderingKey, deadline, wantsResult: options.id !== undefined });
 }
 
 function typeOf(schema: DescMessage, brokerDomain: string): string {

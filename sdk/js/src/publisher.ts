@@ -15,65 +15,18 @@
  * comes or the stream breaks: it may be stored.
  */
 
-import type { ClientDuplexStream } from "@grpc/grpc-js";
-import { fromBinary } from "@bufbuild/protobuf";
-import { PublishStreamResponseSchema } from "../gen/certes/v1/event_service_pb.js";
 import { reconnectWait } from "./backoff.js";
 import type { Clock } from "./clock.js";
-import { PublishQueue, type Waiting } from "./coalescing.js";
+import { PublishQueue } from "./coalescing.js";
 import { clientClosed, type Connection } from "./connection.js";
 import { isBroken } from "./delivery_stream.js";
-import { asCertesError, CertesError, errorOfProblem, errorOfStatus } from "./errors.js";
-import { writePublishRequest } from "./event_bytes.js";
-import { errorOf, METHODS } from "./rpc.js";
-import { plainStatus } from "./rpc_status.js";
+import { asCertesError, CertesError } from "./errors.js";
+import type { Call, Request } from "./publish_calls.js";
+import { PublishStream } from "./publish_stream.js";
+import { METHODS } from "./rpc.js";
 
 /** The largest event that a request of 4 MiB can carry. */
 const MOST_EVENT_BYTES = 4 * 1024 * 1024 - 256;
-
-/** A call of `publish`: one event on its way. */
-export class Call implements Waiting {
-  readonly size: number;
-  readonly bytes: Buffer;
-  readonly key: string;
-  readonly id: string;
-  /** When the call gives up, in milliseconds since the epoch. */
-  readonly deadline: number;
-  /** Resolves to the event's id when the event is durable. */
-  readonly done: Promise<string>;
-  isDecided = false;
-  #resolve!: (id: string) => void;
-  #reject!: (error: CertesError) => void;
-
-  constructor(id: string, bytes: Buffer, key: string, deadline: number) {
-    this.id = id;
-    this.bytes = bytes;
-    this.size = bytes.length;
-    this.key = key;
-    this.deadline = deadline;
-    this.done = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
-  }
-
-  accept(): void {
-    this.isDecided = true;
-    this.#resolve(this.id);
-  }
-
-  refuse(error: CertesError): void {
-    this.isDecided = true;
-    this.#reject(error);
-  }
-}
-
-/** Events that travel together. `settled` is called once, when each has its verdict. */
-interface Request {
-  calls: readonly Call[];
-  attempts: number;
-  readonly settled: () => void;
-}
 
 /** The publishing side of a client. */
 export class Publisher {
@@ -207,13 +160,10 @@ export class Publisher {
 
   #answered(request: Request, error: CertesError | undefined): void {
     this.#attempts = 0;
-    if (error === undefined) {
-      for (const call of request.calls) if (!call.isDecided) call.accept();
-      request.settled();
-    } else if (error.retryable) this.#rest(request, error);
+    if (error === undefined) request.settled();
+    else if (error.retryable) this.#rest(request, error);
     else if (request.calls.length === 1) {
-      const [call] = request.calls as [Call];
-      if (!call.isDecided) call.refuse(error);
+      request.calls[0]!.refuse(error);
       request.settled();
     } else this.#isolate(request);
     this.#scheduleFlush();
@@ -328,94 +278,6 @@ export class Publisher {
       act();
     });
     this.#cancelWaits.add(cancel);
-  }
-}
-
-interface StreamEvents {
-  /** There is room for another request. */
-  readonly drained: () => void;
-  /** A request was accepted, or refused by an error. */
-  readonly answered: (request: Request, error: CertesError | undefined) => void;
-  /** The stream has ended, with these requests unanswered. */
-  readonly ended: (stream: PublishStream, unanswered: Request[], error: CertesError) => void;
-}
-
-/** One stream, from its opening to its end. */
-class PublishStream {
-  readonly #call: ClientDuplexStream<Buffer, Buffer>;
-  readonly #events: StreamEvents;
-  #underWay: Request[] = [];
-  #firstId = 1;
-  #isWriting = false;
-  #hasEnded = false;
-
-  constructor(call: ClientDuplexStream<Buffer, Buffer>, events: StreamEvents) {
-    this.#call = call;
-    this.#events = events;
-    call.on("data", (bytes: Buffer) => this.#take(bytes));
-    call.on("error", (error: Error) => this.#end(errorOf(error)));
-    call.on("end", () => this.#end(errorOfStatus(plainStatus(14, "the broker ended the stream"))));
-  }
-
-  /** The requests that were not answered yet, in their order. */
-  get unanswered(): readonly Request[] {
-    return this.#underWay;
-  }
-
-  /** Whether the last request is written. */
-  get isWritable(): boolean {
-    return !this.#isWriting && !this.#hasEnded;
-  }
-
-  write(request: Request): void {
-    const id = this.#firstId + this.#underWay.length;
-    this.#underWay.push(request);
-    this.#isWriting = true;
-    this.#call.write(writePublishRequest(String(id), request.calls), () => {
-      this.#isWriting = false;
-      if (!this.#hasEnded) this.#events.drained();
-    });
-  }
-
-  /** Says that no more requests come. */
-  finish(): void {
-    this.#call.end();
-  }
-
-  cancel(): void {
-    this.#hasEnded = true;
-    this.#call.cancel();
-  }
-
-  #take(bytes: Buffer): void {
-    if (this.#hasEnded) return;
-    const read = this.#read(bytes);
-    if (read === undefined) {
-      // Whatever this is, it does not answer what was asked; what was asked is asked again.
-      this.#end(errorOfStatus(plainStatus(14, "the broker's answer is not the next request's")));
-      this.#call.cancel();
-      return;
-    }
-    const request = this.#underWay.shift()!;
-    this.#firstId += 1;
-    this.#events.answered(request, read.error);
-  }
-
-  #read(bytes: Buffer): { error: CertesError | undefined } | undefined {
-    try {
-      const { requestId, outcome } = fromBinary(PublishStreamResponseSchema, bytes);
-      if (this.#underWay.length === 0 || requestId !== String(this.#firstId)) return undefined;
-      if (outcome.case === "accepted") return { error: undefined };
-      return outcome.case === "rejected" ? { error: errorOfProblem(outcome.value) } : undefined;
-    } catch {
-      return undefined;
-    }
-  }
-
-  #end(error: CertesError): void {
-    if (this.#hasEnded) return;
-    this.#hasEnded = true;
-    this.#events.ended(this, this.#underWay, error);
   }
 }
 

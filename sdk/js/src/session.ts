@@ -1,7 +1,6 @@
 /** One client from `init` to `close`: its parts, put together, and their end. */
 
-import { create, fromBinary, type Message, toBinary } from "@bufbuild/protobuf";
-import { createFileRegistry, type FileRegistry } from "@bufbuild/protobuf";
+import { create, createFileRegistry, type FileRegistry, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { GetSchemaRequestSchema, GetSchemaResponseSchema } from "../gen/certes/v1/schema_service_pb.js";
 import { type Clock, pause } from "./clock.js";
 import { clientClosed, Connection } from "./connection.js";
@@ -10,6 +9,7 @@ import { Dispatcher } from "./dispatcher.js";
 import { asCertesError, CertesError, textOf } from "./errors.js";
 import { type Handler, Handlers } from "./handlers.js";
 import { makeCall, needsBrokerDomain, type Publication } from "./outgoing.js";
+import type { Receipt } from "./publish_calls.js";
 import { Publisher } from "./publisher.js";
 import { METHODS } from "./rpc.js";
 import { Schemas } from "./schemas.js";
@@ -66,7 +66,7 @@ export class Session {
     this.#startSoon();
   }
 
-  publish(publication: Publication): Promise<string> {
+  publish(publication: Publication): Promise<Receipt> {
     if (this.#closing !== undefined) return Promise.reject(clientClosed());
     if (this.#asking !== undefined || needsBrokerDomain(publication.schema)) return this.#publishKnowingDomain(publication);
     return this.#submit(publication);
@@ -162,7 +162,7 @@ export class Session {
     });
   }
 
-  async #publishKnowingDomain(publication: Publication): Promise<string> {
+  async #publishKnowingDomain(publication: Publication): Promise<Receipt> {
     const before = this.#asking;
     const asking = (async () => {
       await before?.catch(() => undefined);
@@ -177,7 +177,7 @@ export class Session {
     return this.#submit(publication);
   }
 
-  #submit(publication: Publication): Promise<string> {
+  #submit(publication: Publication): Promise<Receipt> {
     const { signal } = publication.options;
     try {
       const call = makeCall(publication, this.#settings.source, this.#connection.domain ?? "", this.#clock);
@@ -221,6 +221,3 @@ export class Session {
 function cancelled(signal: AbortSignal): CertesError {
   return new CertesError("CANCELLED", "CANCELLED", "The call was cancelled; whether the event was stored is not known.", { cause: signal.reason });
 }
-
-/** @internal What a handler gets. */
-export type { Message };

@@ -1,7 +1,7 @@
 /**
  * The benchmark program of the JavaScript SDK: publishes, handles and acknowledges in one process, and says what that took.
  *
- *     node bench.js '{"gateway": "events://127.0.0.1:9600", "app": "bench", "window": 256, "events": 100000, "payload_bytes": 1024}'
+ *     node client.mjs '{"gateway": "events://127.0.0.1:9600", "app": "bench", "window": 256, "events": 100000, "payload_bytes": 1024}'
  *
  * Events are published by one-event calls, `window` of them un-answered at any time. It prints `{"ready": true}` after a warm-up, waits for a line
  * on its standard input, and prints its figures. It finds the SDK in `sdk/js`, which must have been built.
