@@ -9,11 +9,13 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 from google.rpc.code_pb2 import Code
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
@@ -78,7 +80,7 @@ class CertesError(Exception):
         )
 
 
-def invalid(reason: str, message: str, *, hint: str = "", **metadata: str) -> CertesError:
+def invalid(reason: str, message: str, /, *, hint: str = "", **metadata: str) -> CertesError:
     """Makes the refusal of an argument."""
     return CertesError("INVALID_ARGUMENT", reason, message, hint=hint, metadata=metadata)
 
@@ -95,12 +97,12 @@ def invalid_field(field: str, description: str) -> CertesError:
     )
 
 
-def failed_precondition(reason: str, message: str, *, hint: str = "", **metadata: str) -> CertesError:
+def failed_precondition(reason: str, message: str, /, *, hint: str = "", **metadata: str) -> CertesError:
     """Makes the refusal of what cannot be done as things are."""
     return CertesError("FAILED_PRECONDITION", reason, message, hint=hint, metadata=metadata)
 
 
-def unavailable(reason: str, message: str, *, hint: str = "", **metadata: str) -> CertesError:
+def unavailable(reason: str, message: str, /, *, hint: str = "", **metadata: str) -> CertesError:
     """Makes the failure of what may be there later."""
     return CertesError("UNAVAILABLE", reason, message, hint=hint, metadata=metadata)
 
@@ -165,3 +167,34 @@ def from_problem(problem: Problem) -> CertesError:
         violations=[FieldViolation(v.field, v.description) for v in problem.field_violations],
         retry_after=_seconds(problem.retry_delay) if problem.HasField("retry_delay") else None,
     )
+
+
+def _again(
+    code: str,
+    reason: str,
+    message: str,
+    hint: str,
+    metadata: Mapping[str, str],
+    violations: Sequence[FieldViolation],
+    retry_after: float | None,
+) -> CertesError:
+    return CertesError(
+        code, reason, message, hint=hint, metadata=metadata, violations=violations, retry_after=retry_after
+    )
+
+
+def _pairs(metadata: object) -> list[tuple[str, bytes]]:
+    """Returns the entries of trailing metadata whose values are bytes."""
+    if not isinstance(metadata, Iterable):
+        return []
+    return [(key, value) for key, value in metadata if isinstance(value, bytes)]
+
+
+def _unpack(detail: Any, into: ErrorInfo | BadRequest | RetryInfo) -> None:
+    """Reads a detail of a status, where it is of this kind and whole."""
+    with suppress(DecodeError):
+        detail.Unpack(into)
+
+
+def _seconds(duration: Duration) -> float:
+    return duration.seconds + duration.nanos / 1e9

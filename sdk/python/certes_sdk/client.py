@@ -1,0 +1,271 @@
+"""A client of a gateway: what applications use."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from types import TracebackType
+from typing import Self, TypeVar
+
+from google.protobuf.message import Message
+
+from certes_sdk.asgi import AsgiHandler
+from certes_sdk.clock import Clock, SystemClock
+from certes_sdk.coalescing import Receipt
+from certes_sdk.connection import Finder
+from certes_sdk.handlers import Handler, Handlers
+from certes_sdk.outgoing import Outgoing
+from certes_sdk.publishing import closed, timed_out
+from certes_sdk.selectors import EventSelector, selectors_of
+from certes_sdk.session import Session
+from certes_sdk.settings import DEFAULT_CONCURRENCY, DEFAULT_MAX_OUTSTANDING, Arguments, read_settings
+from certes_sdk.signals import stopped_by_signals
+from certes_sdk.wsgi import WsgiHandler
+
+H = TypeVar("H", bound=Handler)
+
+
+class Client:
+    """An application, as one gateway knows it.
+
+    Arguments go before variables of the environment (`CERTES_TOKEN`, `CERTES_APP`, …); docs/reference/sdks.md has them all. Making
+    one does no I/O, and it can be used from several event loops.
+
+    Raises `MALFORMED_URI` for the URI, and `FIELD_INVALID`, which names the setting.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        token: str | None = None,
+        app: str | None = None,
+        callback_url: str | None = None,
+        subscriber: str | None = None,
+        source: str | None = None,
+        generation: int | None = None,
+        webhook_keys: Iterable[str] | None = None,
+        ca_file: str | None = None,
+        resolve: Mapping[str, str] | str | None = None,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        max_outstanding: int = DEFAULT_MAX_OUTSTANDING,
+    ) -> None:
+        arguments = Arguments(
+            uri=uri,
+            token=token,
+            app=app,
+            callback_url=callback_url,
+            subscriber=subscriber,
+            source=source,
+            generation=generation,
+            webhook_keys=webhook_keys,
+            ca_file=ca_file,
+            resolve=resolve,
+            concurrency=concurrency,
+            max_outstanding=max_outstanding,
+        )
+        self.settings = read_settings(arguments, os.environ)
+        self._handlers = Handlers()
+        self._clock: Clock = SystemClock()
+        self._finder: Finder | None = None
+        self._sessions: dict[asyncio.AbstractEventLoop, Session] = {}
+        self._closed = False
+
+    def on(self, pattern: str) -> Callable[[H], H]:
+        """Registers a handler of the events that a pattern matches; used as a decorator.
+
+        A coroutine function runs in the event loop, a plain function in a thread. An event whose handler raises is delivered again
+        later. Raises `MALFORMED_PATTERN` or `UNMATCHABLE_PATTERN`.
+        """
+
+        def register(handler: H) -> H:
+            self._handlers.add(pattern, handler)
+            return handler
+
+        return register
+
+    async def ensure_subscriptions(
+        self,
+        *events: EventSelector | str | Iterable[EventSelector | str],
+        name: str | None = None,
+        filter: str = "",  # noqa: A002 - the contract's word
+    ) -> None:
+        """Subscribes the application to exactly these events, and returns when the broker has stored that.
+
+        `name` is that of another subscription beside the application's main one, `filter` a CEL expression. Idempotent; any number of
+        replicas can do it at once. Raises `CertesError`, of which `STALE_GENERATION` says that a newer release was here.
+        """
+        listed: list[EventSelector | str] = []
+        for one in events:
+            if isinstance(one, EventSelector | str):
+                listed.append(one)
+            else:
+                listed.extend(one)
+        selectors = selectors_of(listed)
+        await self.session().ensure(selectors, name, filter)
+
+    async def send_outgoing_event(
+        self,
+        subscriber: str,
+        message: Message,
+        *,
+        subject: str = "",
+        ordering_key: str = "",
+        id: str | None = None,  # noqa: A002 - the contract's word
+        time: datetime | None = None,
+        attributes: Mapping[str, str] | None = None,
+        traceparent: str = "",
+        tracestate: str = "",
+        timeout: float | None = None,  # noqa: ASYNC109 - a deadline of its own error
+    ) -> Receipt:
+        """Publishes an event for one subscriber, by the id that the producer knows it by, such as `org_123`.
+
+        Otherwise as `publish`.
+        """
+        event = Outgoing(
+            message,
+            subscriber or "",
+            False,
+            subject,
+            ordering_key,
+            id,
+            time,
+            attributes,
+            traceparent,
+            tracestate,
+        )
+        if timeout is None:
+            return await self.session().publish(event)
+        return await self._in_time(event, timeout)
+
+    async def publish(
+        self,
+        message: Message,
+        *,
+        everyone: bool = False,
+        subscriber: str | None = None,
+        subject: str = "",
+        ordering_key: str = "",
+        id: str | None = None,  # noqa: A002 - the contract's word
+        time: datetime | None = None,
+        attributes: Mapping[str, str] | None = None,
+        traceparent: str = "",
+        tracestate: str = "",
+        timeout: float | None = None,  # noqa: ASYNC109 - a deadline of its own error
+    ) -> Receipt:
+        """Publishes an event for everyone or for one subscriber, and returns when it is durable.
+
+        Calls at the same time share requests by themselves. Events of one `ordering_key` keep the order of the calls. Publishing
+        again with the same `id` within a day stores nothing. `timeout` is seconds, 60 at most.
+
+        Raises `CertesError`; after `TIMED_OUT`, and after being cancelled, it is not known whether the event was stored.
+        """
+        event = Outgoing(
+            message,
+            subscriber,
+            everyone,
+            subject,
+            ordering_key,
+            id,
+            time,
+            attributes,
+            traceparent,
+            tracestate,
+        )
+        if timeout is None:
+            return await self.session().publish(event)
+        return await self._in_time(event, timeout)
+
+    async def publish_all(self, events: Iterable[Outgoing]) -> list[Receipt]:
+        """Publishes events, made by `outgoing`, by one request: all of them, or none. At most 1,000, and 4 MiB.
+
+        Their order among themselves is kept; no order is promised with calls that are under way at the same time.
+        """
+        return await self.session().publish_all(events)
+
+    async def run(self) -> None:
+        """Feeds the handlers, until SIGINT or SIGTERM, or until it is cancelled; then it closes the client in order.
+
+        By streams, or, with a callback URL, by the handler that is mounted in a server; then it only fetches the keys beforehand.
+        Signals that somebody else has taken, such as a server, are left alone. Raises `CertesError` where every subscription was
+        deleted.
+        """
+        session = self.session()
+        try:
+            with stopped_by_signals(session.stop):
+                await session.run()
+        finally:
+            await self.close()
+
+    def asgi_handler(self) -> AsgiHandler:
+        """Returns an ASGI application that takes webhooks, to be mounted in Starlette, FastAPI, or alone."""
+        return AsgiHandler(lambda: self)
+
+    def wsgi_handler(self) -> WsgiHandler:
+        """Returns a WSGI application that takes webhooks, to be mounted in Flask or any other. Its handlers run in a loop of their own."""
+        return WsgiHandler(lambda: self)
+
+    async def close(self) -> None:
+        """Takes nothing more, waits up to 30 s for what is under way, tells what was settled, and disconnects. Idempotent."""
+        self._closed = True
+        here = asyncio.get_running_loop()
+        for loop, session in list(self._sessions.items()):
+            if loop is here:
+                await session.close()
+            elif loop.is_running():
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(session.close(), loop))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def session(self) -> Session:
+        """Returns the client in the running loop; for the handlers of servers. Raises `CLIENT_CLOSED`."""
+        loop = asyncio.get_running_loop()
+        session = self._sessions.get(loop)
+        if session is None:
+            if self._closed:
+                raise closed()
+            # What was begun in a loop ended with it.
+            self._sessions = {other: kept for other, kept in self._sessions.items() if not other.is_closed()}
+            session = self._sessions[loop] = Session(self.settings, self._handlers, self._clock, self._finder)
+        return session
+
+    def _with(
+        self, *, handlers: Handlers | None = None, clock: Clock | None = None, finder: Finder | None = None
+    ) -> Self:
+        """Gives it other parts than the usual ones, before it is used."""
+        self._handlers = handlers if handlers is not None else self._handlers
+        self._clock = clock or self._clock
+        self._finder = finder or self._finder
+        return self
+
+    async def _in_time(self, event: Outgoing, seconds: float) -> Receipt:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self.session().publish(event)
+        except TimeoutError:
+            raise timed_out(f"Event {event.id!r}" if event.id else "An event", None) from None
+
+
+def outgoing(
+    message: Message,
+    *,
+    everyone: bool = False,
+    subscriber: str | None = None,
+    subject: str = "",
+    ordering_key: str = "",
+    id: str | None = None,  # noqa: A002 - the contract's word
+    time: datetime | None = None,
+    attributes: Mapping[str, str] | None = None,
+    traceparent: str = "",
+    tracestate: str = "",
+) -> Outgoing:
+    """Makes an event for `publish_all`, with what `publish` takes."""
+    return Outgoing(message, subscriber, everyone, subject, ordering_key, id, time, attributes, traceparent, tracestate)

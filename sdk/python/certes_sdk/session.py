@@ -1,0 +1,217 @@
+"""A client in one event loop: its connection, its tasks, and what they do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Final
+
+from google.protobuf.message import Message
+
+from certes.v1.event_service_pb2 import PublishResponse
+from certes.v1.subscription_pb2 import Selector, StreamDelivery, Subscription, Webhook
+from certes.v1.subscription_service_pb2 import UpdateSubscriptionRequest, UpdateSubscriptionResponse
+from certes_sdk.background import Background
+from certes_sdk.clock import Clock
+from certes_sdk.coalescing import Entry, Receipt
+from certes_sdk.connection import Connection, Finder, is_passing
+from certes_sdk.errors import CertesError
+from certes_sdk.handlers import Handlers
+from certes_sdk.handling import Handling
+from certes_sdk.message_types import KnownMessages
+from certes_sdk.outgoing import Head, Outgoing, encode, head_of, publish_request
+from certes_sdk.publishing import PATIENCE, Publisher, closed, timed_out
+from certes_sdk.settings import Settings
+from certes_sdk.signing_keys import SigningKeys
+from certes_sdk.subscription_stream import SubscriptionStream
+from certes_sdk.webhooks import Answer, Headers, Webhooks, refusal
+
+ENSURING_PATIENCE: Final = 30.0
+DRAINING: Final = 30.0
+"""Seconds that `close` waits for what is under way."""
+
+_CALL_TIMEOUT: Final = 20.0
+
+_log: Final = logging.getLogger("certes")
+
+
+class Session:
+    """One client in one event loop. It asks nobody for anything until it is used."""
+
+    def __init__(self, settings: Settings, handlers: Handlers, clock: Clock, finder: Finder | None = None) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._connection = Connection(settings, clock, finder)
+        self._types = KnownMessages(lambda: self._connection.domain)
+        self._heads: dict[type[Message], Head] = {}
+        self._background = Background(self._end)
+        self._handling = Handling(handlers, settings.concurrency, self._background)
+        self._publisher = Publisher(self._connection, clock)
+        self._publishing = False
+        self._streams: dict[str, SubscriptionStream] = {}
+        self._ensured: dict[str, None] = {}
+        self._running = False
+        self._stopped = asyncio.Event()
+        self._fate: CertesError | None = None
+        self._closing = False
+        self._keys = SigningKeys(settings.keys, self._webhook_subscriptions, self._connection, clock)
+        self._webhooks = Webhooks(self._keys, self._handling, self._types, clock)
+
+    async def publish(self, event: Outgoing) -> Receipt:
+        """Publishes an event, and returns when it is durable. Raises `CertesError`."""
+        head = self._heads.get(type(event.message)) or await self._head(type(event.message))
+        if not self._publishing:
+            await self._start_publishing()
+        return await self._publisher.publish(encode(head, event))
+
+    async def publish_all(self, events: Iterable[Outgoing]) -> list[Receipt]:
+        """Publishes events by one request of their own: all of them, or none. Raises `CertesError`."""
+        self._check_open()
+        entries: list[Entry] = []
+        for event in events:
+            head = self._heads.get(type(event.message)) or await self._head(type(event.message))
+            entries.append(encode(head, event))
+        if not entries:
+            return []
+        request = publish_request(entries)
+        try:
+            answer = await self._connection.patiently(
+                lambda: self._connection.call("EventService/Publish", request, PublishResponse, PATIENCE), PATIENCE
+            )
+        except CertesError as error:
+            if is_passing(error):
+                raise timed_out(f"A request of {len(entries)} events", error) from None
+            raise
+        duplicates = [result.duplicate for result in answer.results]
+        told = zip(entries, duplicates, strict=False)
+        return [Receipt(entry.id, entry.id_given and duplicate) for entry, duplicate in told]
+
+    async def ensure(self, selectors: list[Selector], name: str | None, condition: str) -> None:
+        """Makes the selectors of one subscription equal to the list. Raises `CertesError`."""
+        self._check_open()
+        settings = self._settings
+        subscription = Subscription(
+            name=settings.subscription(name), selectors=selectors, filter=condition, generation=settings.generation
+        )
+        paths = ["selectors", "filter"] + (["generation"] if settings.generation is not None else [])
+        if settings.callback_url is None:
+            subscription.stream.CopyFrom(StreamDelivery())
+            paths.append("stream")
+        else:
+            subscription.webhook.CopyFrom(Webhook(url=settings.callback_url))
+            paths.append("webhook.url")
+        request = UpdateSubscriptionRequest(subscription=subscription, allow_missing=True)
+        request.update_mask.paths.extend(paths)
+        method = "SubscriptionService/UpdateSubscription"
+        await self._connection.patiently(
+            lambda: self._connection.call(method, request, UpdateSubscriptionResponse, _CALL_TIMEOUT),
+            ENSURING_PATIENCE,
+        )
+        self._ensured[subscription.name] = None
+        if self._running and settings.callback_url is None:
+            await self._open_stream(subscription.name)
+
+    async def take_webhook(self, headers: Headers, body: bytes) -> Answer:
+        """Takes the body of a POST, returns when it was handled, and says what to answer."""
+        try:
+            self._check_open()
+        except CertesError as error:
+            return refusal(error)
+        await self._background.begun()
+        return await self._webhooks.take(headers, body)
+
+    async def run(self) -> None:
+        """Feeds the handlers until the session is closed or stopped: by streams, or by keeping the keys of webhooks at hand.
+
+        Raises `CertesError` where no stream is left: where their subscriptions were deleted.
+        """
+        self._check_open()
+        self._running = True
+        if self._settings.callback_url is None:
+            for subscription in list(self._ensured) or [self._settings.subscription()]:
+                await self._open_stream(subscription)
+        else:
+            await self._prepare_webhooks()
+        await self._stopped.wait()
+        if self._fate is not None:
+            raise self._fate
+
+    def stop(self) -> None:
+        """Lets `run` return."""
+        self._stopped.set()
+
+    async def close(self) -> None:
+        """Ends everything in order: nothing more is taken, what is under way is waited for, what was settled is told."""
+        if self._closing:
+            await self._background.ended()
+            return
+        self._closing = True
+        self._stopped.set()
+        for stream in self._streams.values():
+            stream.stop_taking()
+        try:
+            async with asyncio.timeout(DRAINING):
+                await self._handling.drain()
+                if self._publishing:
+                    await self._publisher.close()
+                for stream in self._streams.values():
+                    await stream.flush()
+        except TimeoutError:
+            _log.warning("The client was closed before all that was under way had ended.")
+        finally:
+            await self._background.end()
+
+    def _check_open(self) -> None:
+        if self._closing or self._background.has_ended:
+            raise closed()
+
+    async def _head(self, message: type[Message]) -> Head:
+        """Encodes what all events of a message have in common, once."""
+        source = self._settings.required_source()
+        if not self._types.binding(message).domain and not self._connection.domain:
+            await self._connection.patiently(self._connection.channel, PATIENCE)
+        head = head_of(self._types.event_type(message), source, message.DESCRIPTOR.full_name)
+        self._heads[message] = head
+        return head
+
+    async def _start_publishing(self) -> None:
+        self._check_open()
+        self._publishing = True
+        await self._background.spawn(self._publisher.run(), "publisher")
+
+    async def _open_stream(self, subscription: str) -> None:
+        if subscription in self._streams:
+            return
+        stream = self._streams[subscription] = SubscriptionStream(
+            subscription, self._settings.max_outstanding, self._connection, self._handling, self._types, self._clock
+        )
+        await self._background.spawn(self._follow(stream), f"stream of {subscription}")
+
+    async def _follow(self, stream: SubscriptionStream) -> None:
+        end = await stream.run()
+        if end is None:
+            return
+        del self._streams[stream.subscription]
+        if not self._streams:
+            self._fate = end
+            self._stopped.set()
+
+    async def _prepare_webhooks(self) -> None:
+        try:
+            await self._keys.current()
+        except CertesError as error:
+            _log.warning("Webhooks cannot be verified yet: %s", error)
+
+    def _webhook_subscriptions(self) -> Iterable[str]:
+        """Names the subscriptions whose secrets verify webhooks."""
+        if self._ensured:
+            return self._ensured
+        return [self._settings.subscription()] if self._settings.app is not None else []
+
+    async def _end(self) -> None:
+        self._stopped.set()
+        self._closing = True
+        self._publisher.abandon()
+        self._handling.close()
+        await self._connection.close()
