@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import sys
@@ -104,7 +105,7 @@ async def test_nothing_is_lost_and_every_key_keeps_its_order_while_the_broker_is
             enough = share * len(everything)
             await consumer.until(lambda one, enough=enough: len({line["got"] for line in told(one, "got")}) >= enough)
             broker.kill9()
-            broker.start()
+            await asyncio.to_thread(broker.start)
         assert await producer.ended() == 0, producer.printed
         await consumer.until(lambda one: {line["got"] for line in told(one, "got")} == everything)
         assert {line["accepted"] for line in told(producer, "accepted")} == everything

@@ -42,7 +42,7 @@ def build_go(module: str, source: Path, directory: Path) -> Path:
     """Builds the Go program in a folder as a module of its own, which takes the SDK from this tree; returns the program."""
     go = tool("go")
     folder = directory / module.rpartition("/")[2]
-    shutil.copytree(source, folder, dirs_exist_ok=True)
+    shutil.copytree(source, folder)
     run(go, "mod", "init", module, cwd=folder)
     for name, place in ((GO_SDK, SDK / "go"), (GO_CONTRIB, SDK / "go-contrib")):
         run(go, "mod", "edit", f"-replace={name}={place}", cwd=folder)
@@ -75,9 +75,13 @@ def _protoc(protos: Path, options: list[str]) -> None:
 
 def node_folder(source: Path, directory: Path) -> Path:
     """Copies JavaScript programs to a folder in which they find the SDK's packages; returns it."""
-    npm = tool("npm")
-    run(npm, "ci", "--no-audit", "--no-fund", "--loglevel=error", cwd=SDK)
     folder = directory / source.name
     shutil.copytree(source, folder)
-    (folder / "node_modules").symlink_to(SDK / "node_modules")
+    link_packages(folder)
     return folder
+
+
+def link_packages(folder: Path) -> None:
+    """Lets programs in a folder find the SDK's packages, of this tree, and what they stand on."""
+    run(tool("npm"), "ci", "--no-audit", "--no-fund", "--loglevel=error", cwd=SDK)
+    (folder / "node_modules").symlink_to(SDK / "node_modules")

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 
+	"google.golang.org/protobuf/proto"
+
 	certes "github.com/hookactions/certes-sdk/go"
 
 	gh "github.com/hookactions/certes-contrib/github"
@@ -73,7 +75,7 @@ func (s settings) publish(ctx context.Context) error {
 			for number := 1; number <= s.Events; number++ {
 				id := fmt.Sprintf("%s:%d", key, number)
 				receipt, err := certes.Publish(ctx, certes.Outgoing{
-					Message: &gh.PingEvent{Zen: "zen of " + id}, Everyone: true, ID: id, OrderingKey: key,
+					Message: &gh.PingEvent{Zen: proto.String("zen of " + id)}, Everyone: true, ID: id, OrderingKey: key,
 				})
 				if err != nil {
 					failures <- err
