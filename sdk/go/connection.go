@@ -49,8 +49,9 @@ type connection struct {
 // connector finds the gateway when it is first needed, and keeps the connection. It is safe for concurrent use.
 type connector struct {
 	settings *settings
-	// dial makes the channel; tests have one of their own.
-	dial func(*settings, discovery.Place, *tls.Config) (*grpc.ClientConn, error)
+	// find asks the gateway, and dial makes the channel. Tests have others.
+	find func(context.Context, *settings) (*gatewayFound, error)
+	dial func(*settings, *gatewayFound) (*grpc.ClientConn, error)
 
 	turn chan struct{} // holds one token: whoever has it may connect
 
@@ -61,7 +62,7 @@ type connector struct {
 }
 
 func newConnector(s *settings) *connector {
-	c := &connector{settings: s, dial: dialGateway, turn: make(chan struct{}, 1)}
+	c := &connector{settings: s, find: findGateway, dial: dialGateway, turn: make(chan struct{}, 1)}
 	c.turn <- struct{}{}
 	return c
 }
@@ -80,7 +81,7 @@ func (c *connector) connect(ctx context.Context) (*connection, error) {
 	if current, err := c.usable(); current != nil || err != nil {
 		return current, err
 	}
-	found, err := c.discover(ctx)
+	found, err := c.find(ctx, c.settings)
 	if err != nil {
 		if old := c.known(); old != nil {
 			return old, nil // it may be there again, although the gateway does not say so
@@ -123,7 +124,7 @@ func (c *connector) adopt(found *gatewayFound) (*connection, error) {
 		_ = c.current.channel.Close()
 		c.current = nil
 	}
-	channel, err := c.dial(c.settings, found.place, found.tls)
+	channel, err := c.dial(c.settings, found)
 	if err != nil {
 		return nil, newError(codes.FailedPrecondition, ReasonProtocolUnsupported, "the gateway's gRPC address %q cannot be used: %v", found.place.Address, err).because(err)
 	}
@@ -164,18 +165,18 @@ type gatewayFound struct {
 	tls   *tls.Config // nil where gRPC is spoken without
 }
 
-// discover asks the gateway where gRPC is.
-func (c *connector) discover(ctx context.Context) (*gatewayFound, error) {
+// findGateway asks the gateway where gRPC is.
+func findGateway(ctx context.Context, s *settings) (*gatewayFound, error) {
 	ctx, cancel := context.WithTimeout(ctx, discoveryTimeout)
 	defer cancel()
-	config, err := tlsConfig(c.settings.caFile)
+	config, err := tlsConfig(s.caFile)
 	if err != nil {
 		return nil, err
 	}
-	onLoopback := discovery.ResolvesToLoopback(ctx, net.DefaultResolver, c.settings.gateway.Host)
-	body, err := ask(ctx, c.settings.gateway.Authority(), onLoopback, config)
+	onLoopback := discovery.ResolvesToLoopback(ctx, net.DefaultResolver, s.gateway.Host)
+	body, err := ask(ctx, s.gateway.Authority(), onLoopback, config)
 	if err != nil {
-		return nil, newError(codes.Unavailable, ReasonGatewayUnreachable, "the gateway %s does not say where it is: %v", c.settings.gateway, err).
+		return nil, newError(codes.Unavailable, ReasonGatewayUnreachable, "the gateway %s does not say where it is: %v", s.gateway, err).
 			hinting("Is it running, and is the address right? CERTES_RESOLVE says where a gateway is in a place of its own.").because(err)
 	}
 	place, refusal := discovery.Judge(body, onLoopback, func(host string) bool {
@@ -186,7 +187,7 @@ func (c *connector) discover(ctx context.Context) (*gatewayFound, error) {
 		if refusal.Insecure {
 			reason = ReasonGatewayInsecure
 		}
-		return nil, newError(codes.FailedPrecondition, reason, "the gateway %s cannot be used: %s", c.settings.gateway, refusal.Text)
+		return nil, newError(codes.FailedPrecondition, reason, "the gateway %s cannot be used: %s", s.gateway, refusal.Text)
 	}
 	if !place.TLS {
 		config = nil
@@ -242,28 +243,27 @@ func tlsConfig(caFile string) (*tls.Config, error) {
 }
 
 // dialGateway makes the channel to a place; it connects later, by itself.
-func dialGateway(s *settings, place discovery.Place, config *tls.Config) (*grpc.ClientConn, error) {
-	options := append(channelOptions(),
-		grpc.WithUserAgent("certes-sdk-go"),
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
-			MinConnectTimeout: connectTimeout,
-		}),
-	)
-	if config != nil {
-		options = append(options, grpc.WithTransportCredentials(credentials.NewTLS(config)))
+func dialGateway(s *settings, found *gatewayFound) (*grpc.ClientConn, error) {
+	options := channelOptions()
+	if found.tls != nil {
+		options = append(options, grpc.WithTransportCredentials(credentials.NewTLS(found.tls)))
 	} else {
 		options = append(options, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(),
 			grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) { return dialLoopback(ctx, "tcp", address) }))
 	}
 	if s.token != "" {
-		options = append(options, grpc.WithPerRPCCredentials(bearer{map[string]string{"authorization": "Bearer " + s.token}, config != nil}))
+		options = append(options, grpc.WithPerRPCCredentials(bearer{map[string]string{"authorization": "Bearer " + s.token}, found.tls != nil}))
 	}
-	return grpc.NewClient(place.Address, options...)
+	return grpc.NewClient(found.place.Address, options...)
 }
 
 func channelOptions() []grpc.DialOption {
 	return []grpc.DialOption{
+		grpc.WithUserAgent("certes-sdk-go"),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+			MinConnectTimeout: connectTimeout,
+		}),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDisableRetry(), // what is tried again is decided here, event by event
 		grpc.WithStaticStreamWindowSize(windowBytes),

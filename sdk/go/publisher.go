@@ -65,28 +65,28 @@ type group struct {
 	timer  *time.Timer
 }
 
-// Events and groups are used again, with their buffers, timers and channels, by calls that got their answer.
-var (
-	eventPool = sync.Pool{New: func() any { return &event{} }}
-	groupPool = sync.Pool{New: func() any {
-		timer := time.NewTimer(time.Hour)
-		timer.Stop()
-		return &group{landed: make(chan struct{}, windowAll), timer: timer}
-	}}
-)
+func newGroup() *group {
+	timer := time.NewTimer(publishPatience)
+	timer.Stop()
+	return &group{landed: make(chan struct{}, windowAll), timer: timer}
+}
 
-func (e *event) recycle() {
+// recycle lets another call use an event again, and its buffer.
+func (p *publisher) recycle(e *event) {
 	if cap(e.buffer) > keptBufferBytes {
 		e.buffer = nil
 	}
 	*e = event{buffer: e.buffer}
-	eventPool.Put(e)
+	p.events.Put(e)
 }
 
 // publisher is the queue of events and what is under way. It is safe for concurrent use.
 type publisher struct {
 	client *Client
 	ids    idSource
+	// Events and groups are used again, with their buffers, timers and channels, by calls after those that got their answer.
+	events sync.Pool
+	groups sync.Pool
 
 	mu       sync.Mutex
 	queue    coalescing.Queue[*event]
@@ -108,6 +108,8 @@ type publisher struct {
 
 func newPublisher(client *Client) *publisher {
 	p := &publisher{client: client, sent: map[string]*request{}, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	p.events.New = func() any { return &event{} }
+	p.groups.New = func() any { return newGroup() }
 	p.empty = sync.NewCond(&p.mu)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
@@ -123,7 +125,7 @@ func (c *Client) Publish(ctx context.Context, out Outgoing) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
-	g := groupPool.Get().(*group)
+	g := p.groups.Get().(*group)
 	e.group = g
 	if err := p.add(e); err != nil {
 		return Receipt{}, err
@@ -133,8 +135,8 @@ func (c *Client) Publish(ctx context.Context, out Outgoing) (Receipt, error) {
 	case <-g.landed:
 		g.timer.Stop()
 		receipt := e.result
-		groupPool.Put(g)
-		e.recycle()
+		p.groups.Put(g)
+		p.recycle(e)
 		err := receipt.Err
 		receipt.Err = nil
 		return receipt, err
@@ -172,7 +174,7 @@ func (c *Client) PublishAll(ctx context.Context, all []Outgoing) ([]Receipt, err
 }
 
 func (p *publisher) publishSome(ctx context.Context, some []Outgoing, receipts []Receipt) {
-	g := groupPool.Get().(*group)
+	g := p.groups.Get().(*group)
 	events := make([]*event, len(some))
 	waiting := 0
 	for i := range some {
@@ -204,11 +206,11 @@ func (p *publisher) publishSome(ctx context.Context, some []Outgoing, receipts [
 		return
 	}
 	g.timer.Stop()
-	groupPool.Put(g)
+	p.groups.Put(g)
 	for i, e := range events {
 		if e != nil {
 			receipts[i] = e.result
-			e.recycle()
+			p.recycle(e)
 		}
 	}
 }
@@ -218,14 +220,14 @@ func (p *publisher) prepare(ctx context.Context, out *Outgoing) (*event, error) 
 	if err := ctx.Err(); err != nil {
 		return nil, asError(err)
 	}
-	e := eventPool.Get().(*event)
+	e := p.events.Get().(*event)
 	id := out.ID
 	if id == "" {
 		id = p.ids.next()
 	}
 	buffer, begin, err := p.client.encode(ctx, out, id, e.buffer)
 	if err != nil {
-		e.recycle()
+		p.recycle(e)
 		return nil, err
 	}
 	e.wire, e.buffer, e.key, e.named, e.result.ID = buffer[begin:], buffer, out.OrderingKey, out.ID != "", id

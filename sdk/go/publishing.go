@@ -9,12 +9,9 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/mem"
-	"google.golang.org/protobuf/encoding/protowire"
 
 	certesv1 "github.com/hookactions/certes-sdk/go/gen/certes/v1"
 	"github.com/hookactions/certes-sdk/go/internal/coalescing"
@@ -26,15 +23,6 @@ import (
 // unanswered, the next one goes when it is full, or when one of them is answered. At 256 callers that makes requests of 54 events instead of
 // 1.2, and a fifth of the work for the broker. Whoever publishes now and then waits for nothing.
 const fewRequests = 4
-
-// request is events that go together, from the first try to the last.
-type request struct {
-	id     string
-	order  uint64 // of the first try
-	events []*event
-	tries  int       // so far
-	due    time.Time // when it may be sent again
-}
 
 // write keeps a stream open while there is something to send, until the publisher is closed and empty.
 func (p *publisher) write() {
@@ -265,20 +253,6 @@ func (p *publisher) answered(answer *certesv1.PublishStreamResponse) {
 	release(finished)
 }
 
-func (r *request) accept(accepted *certesv1.PublishStreamResponse_Accepted) {
-	results := accepted.GetResults()
-	for i, e := range r.events {
-		if len(results) == len(r.events) {
-			e.result.Duplicate = results[i].GetDuplicate()
-			if e.named {
-				e.result.Name = results[i].GetName()
-			}
-		} else {
-			e.result.Duplicate = accepted.GetDuplicates() > 0 && accepted.GetDuplicates() == accepted.GetCount()
-		}
-	}
-}
-
 // rejected decides what becomes of a refused request, and returns the events that are done with. The caller has the lock.
 func (p *publisher) rejected(r *request, refusal *Error) []*event {
 	switch {
@@ -393,47 +367,5 @@ func (p *publisher) close(ctx context.Context) {
 	p.cancel()
 	if started {
 		<-p.done
-	}
-}
-
-// encodeRequest puts a request together.
-func encodeRequest(r *request) outgoingWire {
-	size := protowire.SizeTag(requestID) + protowire.SizeBytes(len(r.id)) + 2
-	results := r.tries > 1
-	for _, e := range r.events {
-		size += len(e.wire)
-		results = results || e.named
-	}
-	buffer := requestBuffers.Get(size)
-	wire := appendText((*buffer)[:0], requestID, r.id)
-	for _, e := range r.events {
-		wire = append(wire, e.wire...)
-	}
-	if results {
-		wire = protowire.AppendVarint(protowire.AppendTag(wire, requestReturnResults, protowire.VarintType), 1)
-	}
-	*buffer = wire
-	return outgoingWire{mem.NewBuffer(buffer, requestBuffers)}
-}
-
-// requestBuffers are used again once gRPC has written them. Its own pool zeroes what it gives out, which here is written over anyway.
-var requestBuffers = &bufferPool{}
-
-type bufferPool struct{ pool sync.Pool }
-
-// Get returns a buffer with room for so many bytes, and none in it.
-func (p *bufferPool) Get(size int) *[]byte {
-	if buffer, ok := p.pool.Get().(*[]byte); ok && cap(*buffer) >= size {
-		return buffer
-	}
-	buffer := make([]byte, 0, size)
-	return &buffer
-}
-
-// Put takes a buffer back.
-func (p *bufferPool) Put(buffer *[]byte) {
-	if cap(*buffer) <= 2*coalescing.RequestBytes {
-		*buffer = (*buffer)[:0]
-		p.pool.Put(buffer)
 	}
 }
