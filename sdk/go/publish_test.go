@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -226,16 +227,16 @@ func TestARetryableRefusalIsTriedAgainAfterTheTimeThatItNames(t *testing.T) {
 func TestWhatWasUnderWayWhenTheStreamBrokeIsSentAgainWithTheSameIDs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := &fakeBroker{}
-		streams := 0
+		var streams atomic.Int32
 		broker.publish = func(call certesv1.EventService_PublishStreamServer) error {
-			streams++
+			stream := streams.Add(1)
 			for {
 				request, err := call.Recv()
 				if err != nil {
 					return nil //nolint:nilerr // the client has gone
 				}
 				broker.took(request)
-				if streams <= 2 {
+				if stream <= 2 {
 					return status.Error(codes.Unavailable, "gone")
 				}
 				if err := call.Send(accepted(request)); err != nil {
