@@ -57,21 +57,13 @@ class Entry:
     request of its own. Its outcome is told by `answer`, its number and the three flags below are the queue's.
     """
 
-    __slots__ = (
-        "alone",
-        "answer",
-        "deadline",
-        "given_up",
-        "id",
-        "id_given",
-        "key",
-        "number",
-        "size",
-        "tries",
-        "under_way",
-        "wire",
-    )
-
+    # No slots: most entries never have any of these but as they are here.
+    alone = False
+    given_up = False
+    under_way = False
+    number = 0
+    tries = 0
+    deadline = 0.0
     answer: asyncio.Future[Receipt]
 
     def __init__(self, wire: bytes, size: int, key: str, event_id: str, *, id_given: bool = False) -> None:
@@ -80,12 +72,6 @@ class Entry:
         self.key = key
         self.id = event_id
         self.id_given = id_given
-        self.alone = False
-        self.given_up = False
-        self.under_way = False
-        self.number = 0
-        self.tries = 0
-        self.deadline = 0.0
 
 
 class PublishQueue:

@@ -18,11 +18,12 @@ import inspect
 import logging
 import traceback
 from collections import deque
-from collections.abc import Awaitable, Generator, Sequence
+from collections.abc import Awaitable, Coroutine, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from typing import Any, Final, Protocol
 
+from certes.v1.delivery_pb2 import Delivery
 from certes_sdk import tracing
 from certes_sdk.background import Background
 from certes_sdk.errors import CertesError, failed_precondition
@@ -32,25 +33,28 @@ from certes_sdk.raw_event import RawEvent
 FAIR_SHARE: Final = 64
 """Events that a worker handles before others of the event loop have their turn."""
 
+_NO_DELIVERY: Final = Delivery()
 _log: Final = logging.getLogger("certes")
 
 
-class Job(Protocol):
-    """An event that is to be handled, and where its outcome is told."""
+class Origin(Protocol):
+    """Where deliveries come from, and where their outcome is told."""
 
-    raw: RawEvent
+    def event(self, delivery: Delivery) -> RawEvent:
+        """Returns a delivery's event, as handlers get it."""
 
-    def done(self) -> None:
-        """Notes that its handlers have returned."""
+    def done(self, ordinal: int, raw: RawEvent) -> None:
+        """Notes that the handlers of a delivery have returned."""
 
-    def failed(self, error: CertesError) -> None:
+    def failed(self, ordinal: int, error: CertesError) -> None:
         """Notes that one has not, or that there is none."""
 
-    def dropped(self) -> None:
-        """Notes that it will not be begun, for the client is closed."""
+    def dropped(self, ordinal: int) -> None:
+        """Notes that a delivery will not be begun, for the client is closed."""
 
-    def belongs_to(self, owner: object) -> bool:
-        """Says whether it is of no use once its owner has gone."""
+
+Job = tuple[Origin, int, Delivery]
+"""A delivery that is to be handled, and its ordinal."""
 
 
 class Handling:
@@ -69,15 +73,15 @@ class Handling:
         self._idle.set()
         self._closing = False
 
-    def put(self, jobs: Sequence[Job]) -> None:
+    def put(self, jobs: Iterable[Job]) -> None:
         """Queues events. The caller bounds how many."""
         if not self._closing:
             self._queue.extend(jobs)
             self._wake()
 
-    def drop(self, owner: object) -> None:
-        """Takes those out of the queue whose owner has gone."""
-        kept = [job for job in self._queue if not job.belongs_to(owner)]
+    def drop(self, origin: Origin) -> None:
+        """Takes out of the queue what came from where nobody wants to hear of it any more."""
+        kept = [job for job in self._queue if job[0] is not origin]
         self._queue.clear()
         self._queue.extend(kept)
 
@@ -87,18 +91,19 @@ class Handling:
 
     async def run(self, raw: RawEvent) -> None:
         """Handles one event in its turn. Raises `NO_HANDLER`, `HANDLER_FAILED`, `CLIENT_CLOSED`."""
-        job = _AwaitedJob(raw)
+        caller = _Caller(raw)
         if self._closing:
-            job.dropped()
-        self.put([job])
+            caller.dropped(0)
+        self.put([(caller, 0, _NO_DELIVERY)])
         # If whoever waits goes away, the handler runs on.
-        await asyncio.shield(job.outcome)
+        await asyncio.shield(caller.outcome)
 
     async def drain(self) -> None:
         """Begins nothing more, and returns when what runs has ended."""
         self._closing = True
         while self._queue:
-            self._queue.popleft().dropped()
+            origin, ordinal, _ = self._queue.popleft()
+            origin.dropped(ordinal)
         await self._idle.wait()
 
     def close(self) -> None:
@@ -124,7 +129,9 @@ class Handling:
         share = 0
         while True:
             while queue:
-                await self._handle(queue.popleft())
+                rest = self._handle(queue.popleft())
+                if rest is not None:
+                    await rest
                 share += 1
                 if share >= FAIR_SHARE:
                     share = 0
@@ -133,42 +140,60 @@ class Handling:
             self._parked.append(parked)
             await parked
 
-    async def _handle(self, job: Job) -> None:
-        raw = job.raw
+    def _handle(self, job: Job) -> Coroutine[Any, Any, None] | None:
+        """Handles an event as far as that goes without waiting; returns what is left."""
+        origin, ordinal, delivery = job
+        raw = origin.event(delivery)
         context = Context()
         try:
             registered = self._handlers.of(raw.type)
             if not registered:
-                raise no_handler(raw)
-            if raw.traceparent:
+                raise _no_handler(raw)
+            if tracing.is_present() and raw.traceparent:
                 tracing.continue_in(context, raw.traceparent, raw.tracestate)
-            for handler in registered:
-                if handler.is_async:
-                    coroutine: Any = handler.call(raw)
-                    try:
-                        waits_for = context.run(coroutine.send, None)
-                    except StopIteration:
-                        continue
-                    await self._beside_others(_Rest(coroutine, context, waits_for))
-                else:
-                    await self._beside_others(self._in_thread(handler, raw, context))
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises
-            job.failed(failure(raw, error))
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            job.failed(failure(raw, RuntimeError("the handler was cancelled")))
-        else:
-            job.done()
+            for index, handler in enumerate(registered):
+                if not handler.is_async:
+                    return self._finish(
+                        job, raw, context, self._in_thread(handler, raw, context), registered[index + 1 :]
+                    )
+                coroutine: Any = handler.call(raw)
+                try:
+                    waits_for = context.run(coroutine.send, None)
+                except StopIteration:
+                    continue
+                rest = _Rest(coroutine, context, waits_for)
+                return self._finish(job, raw, context, rest, registered[index + 1 :])
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever a handler raises
+            origin.failed(ordinal, _failure(raw, error))
+            return None
+        origin.done(ordinal, raw)
+        return None
 
-    async def _beside_others(self, rest: Awaitable[None]) -> None:
-        """Waits for what is left of a handler, while other workers go on with the queue."""
+    async def _finish(
+        self, job: Job, raw: RawEvent, context: Context, rest: Awaitable[None], others: Sequence[Registered]
+    ) -> None:
+        """Handles what is left of an event: a handler that waits, and those after it."""
+        origin, ordinal, _ = job
         self._running += 1
         self._idle.clear()
+        # Another worker goes on with the queue.
         self._wake()
         try:
             await rest
+            for handler in others:
+                if handler.is_async:
+                    await _Rest(handler.call(raw), context, None, begun=False)
+                else:
+                    await self._in_thread(handler, raw, context)
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises
+            origin.failed(ordinal, _failure(raw, error))
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            origin.failed(ordinal, _failure(raw, error))
+        else:
+            origin.done(ordinal, raw)
         finally:
             self._running -= 1
             if not self._running:
@@ -184,7 +209,7 @@ class Handling:
             await outcome
 
 
-def no_handler(raw: RawEvent) -> CertesError:
+def _no_handler(raw: RawEvent) -> CertesError:
     """Makes the error of an event that nobody handles."""
     return CertesError(
         "UNIMPLEMENTED",
@@ -195,7 +220,7 @@ def no_handler(raw: RawEvent) -> CertesError:
     )
 
 
-def failure(raw: RawEvent, error: Exception) -> CertesError:
+def _failure(raw: RawEvent, error: BaseException) -> CertesError:
     """Makes the error of an event whose handler raised, and says so in the log, once."""
     if isinstance(error, CertesError) and error.reason == "NO_HANDLER":
         _log.warning("Event %s: %s", raw.id, error)
@@ -205,52 +230,54 @@ def failure(raw: RawEvent, error: Exception) -> CertesError:
     return CertesError("INTERNAL", "HANDLER_FAILED", text, metadata={"type": raw.type})
 
 
-class _AwaitedJob:
-    """An event whose outcome somebody waits for."""
+class _Caller:
+    """Somebody who waits for the outcome of one event."""
 
-    __slots__ = ("outcome", "raw")
+    __slots__ = ("_raw", "outcome")
 
     def __init__(self, raw: RawEvent) -> None:
-        self.raw = raw
+        self._raw = raw
         self.outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def done(self) -> None:
+    def event(self, delivery: Delivery) -> RawEvent:
+        return self._raw
+
+    def done(self, ordinal: int, raw: RawEvent) -> None:
         if not self.outcome.done():
             self.outcome.set_result(None)
 
-    def failed(self, error: CertesError) -> None:
+    def failed(self, ordinal: int, error: CertesError) -> None:
         if not self.outcome.done():
             self.outcome.set_exception(error)
             # Nobody may be there any more to ask.
             self.outcome.exception()
 
-    def dropped(self) -> None:
-        self.failed(failed_precondition("CLIENT_CLOSED", "The client was closed."))
-
-    def belongs_to(self, owner: object) -> bool:
-        return False
+    def dropped(self, ordinal: int) -> None:
+        self.failed(ordinal, failed_precondition("CLIENT_CLOSED", "The client was closed."))
 
 
 class _Rest:
-    """What is left of a coroutine that was driven up to where it waits for the first time."""
+    """What is left of a coroutine that was driven up to where it waits for the first time, or that was not begun."""
 
-    __slots__ = ("_context", "_coroutine", "_waits_for")
+    __slots__ = ("_begun", "_context", "_coroutine", "_waits_for")
 
-    def __init__(self, coroutine: Any, context: Context, waits_for: Any) -> None:
+    def __init__(self, coroutine: Any, context: Context, waits_for: Any, *, begun: bool = True) -> None:
         self._coroutine = coroutine
         self._context = context
         self._waits_for = waits_for
+        self._begun = begun
 
     def __await__(self) -> Generator[Any, Any, None]:
-        waits_for, coroutine, run = self._waits_for, self._coroutine, self._context.run
+        coroutine, run = self._coroutine, self._context.run
         try:
+            waits_for = self._waits_for if self._begun else run(coroutine.send, None)
             while True:
                 try:
                     answer = yield waits_for
                 except GeneratorExit:
                     coroutine.close()
                     raise
-                except BaseException as error:  # noqa: BLE001 - among them its cancellation, which is the coroutine's to see
+                except BaseException as error:  # noqa: BLE001 - its cancellation too, which is the coroutine's to see
                     waits_for = run(coroutine.throw, error)
                 else:
                     waits_for = run(coroutine.send, answer)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from google.protobuf.message import Message
 
 from certes_sdk.errors import invalid
 from certes_sdk.event_types import Binding, read_binding
+
+TYPE_URL_PREFIX: Final = "type.googleapis.com/"
 
 
 class KnownMessages:
@@ -16,15 +19,15 @@ class KnownMessages:
     def __init__(self, domain: Callable[[], str]) -> None:
         self._domain = domain
         self._bindings: dict[type[Message], Binding] = {}
-        self._types: dict[type[Message], str] = {}
+        self._named: dict[type[Message], tuple[str, str]] = {}
 
-    def event_type(self, message: type[Message]) -> str:
-        """Returns the event URI of a message. Raises `NOT_AN_EVENT_TYPE`."""
-        found = self._types.get(message)
+    def named(self, message: type[Message]) -> tuple[str, str]:
+        """Returns the event URI of a message, and the `type_url` of its data. Raises `NOT_AN_EVENT_TYPE`."""
+        found = self._named.get(message)
         if found is None:
-            found = self._types[message] = self.binding(message).event_type(
-                self._domain(), message.DESCRIPTOR.full_name
-            )
+            binding, full_name = self.binding(message), message.DESCRIPTOR.full_name
+            event_type = binding.event_type(self._domain(), full_name)
+            found = self._named[message] = event_type, TYPE_URL_PREFIX + full_name
         return found
 
     def binding(self, message: type[Message]) -> Binding:

@@ -33,7 +33,6 @@ _UUID: Final = _ID + b"\x24"
 _DATA: Final = b"\x32"
 _SUBSCRIBER: Final = b"\x42"
 _EVERYONE: Final = b"\x48\x01"
-_TYPE_URL_PREFIX: Final = "type.googleapis.com/"
 _MAXIMUM_ID_BYTES: Final = 256
 
 
@@ -45,9 +44,9 @@ class Head:
     data: bytes
 
 
-def head_of(event_type: str, source: str, message: str) -> Head:
-    """Encodes what the events of a message have in common. `message` is its full name."""
-    url = (_TYPE_URL_PREFIX + message).encode()
+def head_of(event_type: str, source: str, type_url: str) -> Head:
+    """Encodes what the events of a message have in common."""
+    url = type_url.encode()
     return Head(
         Event(type=event_type, source=source).SerializeToString(),
         b"\x0a" + varint(len(url)) + url + b"\x12",
@@ -93,21 +92,9 @@ def encode(head: Head, event: Outgoing) -> Entry:
     length = varint(len(data))
     content = len(head.data) + len(length) + len(data)
     content_length = varint(content)
-    size = len(identity) + len(head.envelope) + 1 + len(content_length) + content + len(audience)
-    wire = b"".join(
-        (
-            _EVENT_OF_STREAM,
-            varint(size),
-            identity,
-            head.envelope,
-            audience,
-            _DATA,
-            content_length,
-            head.data,
-            length,
-            data,
-        )
-    )
+    before = b"".join((identity, head.envelope, audience, _DATA, content_length, head.data, length))
+    size = len(before) + len(data)
+    wire = b"".join((_EVENT_OF_STREAM, varint(size), before, data))
     return Entry(wire, size, key, event_id, id_given=id_given)
 
 

@@ -58,25 +58,34 @@ class Publisher:
         self._idle = asyncio.Event()
         self._closed = False
         self._trouble: CertesError | None = None
+        self._loop = asyncio.get_running_loop()
 
-    async def publish(self, entry: Entry) -> Receipt:
-        """Publishes an event, and returns when it is durable. Raises `CertesError`."""
+    def begin(self, entry: Entry) -> bool:
+        """Takes an event if there is room for it. Its outcome is told by its `answer`. Raises `CertesError`.
+
+        If there is none, `begin_later` waits for it.
+        """
         if self._closed:
             raise closed()
         if entry.size > MAXIMUM_EVENT_BYTES:
             raise _too_large(entry)
-        entry.deadline = self._clock.now() + PATIENCE
-        entry.answer = asyncio.get_running_loop().create_future()
+        entry.answer = self._loop.create_future()
         if self._wanting_room or not self._has_room_for(entry):
-            await self._until_room(entry)
-        else:
-            self._queue.add(entry)
+            return False
+        self._queue.add(entry)
+        if not self._work.is_set():
+            self._work.set()
+        return True
+
+    async def begin_later(self, entry: Entry) -> None:
+        """Takes an event when there is room for it, in the order of calls."""
+        await self._until_room(entry)
         self._work.set()
-        try:
-            return await entry.answer
-        except asyncio.CancelledError:
-            self._queue.give_up(entry)
-            raise
+
+    def give_up(self, entry: Entry) -> None:
+        """Notes that nobody waits for an event any more. Whether it will be stored is not known."""
+        self._queue.give_up(entry)
+        self._note_progress()
 
     async def run(self) -> None:
         """Carries events to the broker, for ever."""
@@ -272,11 +281,11 @@ class Publisher:
             now = self._clock.now()
             under_way = [entry for entries in (*self._under_way, *self._later) for entry in entries]
             for entry in (*self._queue.waiting(), *under_way):
-                if entry.deadline <= now and not entry.answer.done():
+                if _is_overdue(entry, now) and not entry.answer.done():
                     self._queue.give_up(entry)
                     entry.answer.set_exception(self._timed_out(entry))
             for entry, room in self._wanting_room:
-                if entry.deadline <= now and not room.done():
+                if _is_overdue(entry, now) and not room.done():
                     room.set_exception(self._timed_out(entry))
             self._note_progress()
 
@@ -307,6 +316,12 @@ def _too_large(entry: Entry) -> CertesError:
         f"Event {entry.id!r} has {entry.size} bytes; a request has at most {MAXIMUM_EVENT_BYTES}.",
         limit=str(MAXIMUM_EVENT_BYTES),
     )
+
+
+def _is_overdue(entry: Entry, now: float) -> bool:
+    """Says whether a call has waited for too long. Its time is counted from when it is first seen here, a second late at most."""
+    entry.deadline = entry.deadline or now + PATIENCE
+    return entry.deadline <= now
 
 
 def _tell(entries: list[Entry], error: CertesError) -> None:

@@ -6,7 +6,7 @@ import builtins
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar, cast
 
 from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.message import DecodeError, Message
@@ -28,8 +28,8 @@ NO_JSON: Final = object()
 class MessageTypes(Protocol):
     """Knows the event types of messages."""
 
-    def event_type(self, message: type[Message]) -> str:
-        """Returns the event URI of a message. Raises `NOT_AN_EVENT_TYPE`."""
+    def named(self, message: type[Message]) -> tuple[str, str]:
+        """Returns the event URI of a message, and the `type_url` of its data. Raises `NOT_AN_EVENT_TYPE`."""
 
 
 class RawEvent:
@@ -138,21 +138,14 @@ class RawEvent:
         it has no schema, `NOT_AN_EVENT_TYPE` if the message is that of none.
         """
         event = self._event
-        wanted = self._types.event_type(message)
+        wanted, url = self._types.named(message)
         if event.type != wanted:
             raise _mismatch(self, wanted, event.type)
         if self._document is not NO_JSON:
             return self._from_json(message)
-        if not event.HasField("data"):
-            raise invalid(
-                "RAW_CONTENT",
-                f"Event {self.id!r} of {self.type} has no schema, so it is no {message.DESCRIPTOR.full_name}.",
-                hint="Read its content.",
-            )
         data = event.data
-        full_name = data.type_url.rpartition("/")[2]
-        if full_name != message.DESCRIPTOR.full_name:
-            raise _mismatch(self, message.DESCRIPTOR.full_name, full_name)
+        if data.type_url != url:
+            self._check_content(message)
         try:
             return message.FromString(data.value)
         except DecodeError as error:
@@ -161,9 +154,21 @@ class RawEvent:
     def __repr__(self) -> str:
         return f"<RawEvent {self.type} {self.id!r} of {self.source!r}>"
 
+    def _check_content(self, message: builtins.type[Message]) -> None:
+        if not self._event.HasField("data"):
+            raise invalid(
+                "RAW_CONTENT",
+                f"Event {self.id!r} of {self.type} has no schema, so it is no {message.DESCRIPTOR.full_name}.",
+                hint="Read its content.",
+            )
+        full_name = self._event.data.type_url.rpartition("/")[2]
+        if full_name != message.DESCRIPTOR.full_name:
+            raise _mismatch(self, message.DESCRIPTOR.full_name, full_name)
+
     def _from_json(self, message: builtins.type[M]) -> M:
         try:
-            return ParseDict(self._document, message(), ignore_unknown_fields=True)
+            # Whatever JSON it is: what is no object is refused by it.
+            return ParseDict(cast("dict[str, object]", self._document), message(), ignore_unknown_fields=True)
         except (ParseError, AttributeError, TypeError, ValueError, RecursionError) as error:
             # It raises most of these for JSON of another shape, a list in place of an object for one.
             raise _malformed(self, error) from None

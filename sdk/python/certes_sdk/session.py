@@ -63,7 +63,14 @@ class Session:
         head = self._heads.get(type(event.message)) or await self._head(type(event.message))
         if not self._publishing:
             await self._start_publishing()
-        return await self._publisher.publish(encode(head, event))
+        entry = encode(head, event)
+        if not self._publisher.begin(entry):
+            await self._publisher.begin_later(entry)
+        try:
+            return await entry.answer
+        except asyncio.CancelledError:
+            self._publisher.give_up(entry)
+            raise
 
     async def publish_all(self, events: Iterable[Outgoing]) -> list[Receipt]:
         """Publishes events by one request of their own: all of them, or none. Raises `CertesError`."""
@@ -171,8 +178,8 @@ class Session:
         source = self._settings.required_source()
         if not self._types.binding(message).domain and not self._connection.domain:
             await self._connection.patiently(self._connection.channel, PATIENCE)
-        head = head_of(self._types.event_type(message), source, message.DESCRIPTOR.full_name)
-        self._heads[message] = head
+        event_type, type_url = self._types.named(message)
+        head = self._heads[message] = head_of(event_type, source, type_url)
         return head
 
     async def _start_publishing(self) -> None:

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from itertools import repeat
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 from grpc import aio
 
 from certes.v1 import event_service_pb2 as pb
+from certes.v1.delivery_pb2 import Delivery
 from certes.v1.subscription_service_pb2 import GetSubscriptionRequest, GetSubscriptionResponse
 from certes_sdk.acknowledging import Acknowledger
 from certes_sdk.clock import Clock
@@ -39,29 +41,27 @@ _GONE: Final = frozenset({"SUBSCRIPTION_NOT_FOUND", "SUBSCRIPTION_DELETED"})
 _log: Final = logging.getLogger("certes")
 
 
-class StreamJob:
-    """One delivery of a stream."""
+class OpenStream:
+    """An open stream, as the origin of its deliveries."""
 
-    __slots__ = ("_acknowledger", "_ordinal", "raw")
+    __slots__ = ("_types", "acknowledger")
 
-    def __init__(self, raw: RawEvent, ordinal: int, acknowledger: Acknowledger) -> None:
-        self.raw = raw
-        self._ordinal = ordinal
-        self._acknowledger = acknowledger
+    def __init__(self, acknowledger: Acknowledger, types: MessageTypes) -> None:
+        self.acknowledger = acknowledger
+        self._types = types
 
-    def done(self) -> None:
-        self._acknowledger.ack(self._ordinal, hurry=bool(self.raw.ordering_key))
+    def event(self, delivery: Delivery) -> RawEvent:
+        return RawEvent(delivery, delivery.event, self._types)
 
-    def failed(self, error: CertesError) -> None:
-        text = error.message if error.reason == "HANDLER_FAILED" else str(error)
-        self._acknowledger.nack(self._ordinal, text)
+    def done(self, ordinal: int, raw: RawEvent) -> None:
+        self.acknowledger.ack(ordinal, hurry=bool(raw.ordering_key))
 
-    def dropped(self) -> None:
-        # It goes back to the broker when its stream ends.
+    def failed(self, ordinal: int, error: CertesError) -> None:
+        self.acknowledger.nack(ordinal, error.message if error.reason == "HANDLER_FAILED" else str(error))
+
+    def dropped(self, ordinal: int) -> None:
+        # It goes back to the broker when the stream ends.
         return
-
-    def belongs_to(self, owner: object) -> bool:
-        return self._acknowledger is owner
 
 
 class SubscriptionStream:
@@ -143,19 +143,19 @@ class SubscriptionStream:
 
     async def _read(self, call: Any, watch: _Watch, tasks: asyncio.TaskGroup) -> CertesError:
         """Takes the frames of an open call."""
-        acknowledger: Acknowledger | None = None
+        stream: OpenStream | None = None
         work: list[asyncio.Task[None]] = []
         try:
             while (wire := await call.read()) is not aio.EOF:
                 watch.heard()
                 frame = pb.SubscribeResponse.FromString(wire)
                 match frame.WhichOneof("frame"):
-                    case "batch" if acknowledger is not None:
-                        self._take(frame.batch, acknowledger)
-                    case "opened":
-                        acknowledger = self._open(frame.opened.stream)
-                        work.append(tasks.create_task(acknowledger.run()))
-                        work.append(tasks.create_task(self._extend(acknowledger)))
+                    case "batch" if stream is not None:
+                        self._take(frame.batch, stream)
+                    case "opened" if stream is None:
+                        stream = self._open(frame.opened.stream)
+                        work.append(tasks.create_task(stream.acknowledger.run()))
+                        work.append(tasks.create_task(self._extend(stream.acknowledger)))
                     case "closing":
                         return _closing_error(frame.closing)
                     case _:
@@ -169,30 +169,27 @@ class SubscriptionStream:
                 raise
             return unavailable("UNAVAILABLE", f"The stream has said nothing for {SILENCE:g} s.")
         finally:
-            if acknowledger is not None:
-                acknowledger.abandon()
-                self._handling.drop(acknowledger)
+            if stream is not None:
+                stream.acknowledger.abandon()
+                self._handling.drop(stream)
                 self._acknowledger = None
             for task in work:
                 task.cancel()
         return unavailable("UNAVAILABLE", "The broker has ended the stream.")
 
-    def _open(self, stream: str) -> Acknowledger:
-        self._acknowledger = Acknowledger(self._connection, self._clock, stream, max(1, self._max_outstanding // 4))
+    def _open(self, name: str) -> OpenStream:
+        self._acknowledger = Acknowledger(self._connection, self._clock, name, max(1, self._max_outstanding // 4))
         self.opened.set()
-        return self._acknowledger
+        return OpenStream(self._acknowledger, self._types)
 
-    def _take(self, batch: pb.SubscribeResponse.Batch, acknowledger: Acknowledger) -> None:
+    def _take(self, batch: pb.SubscribeResponse.Batch, stream: OpenStream) -> None:
         self._progress = True
         if self._closing:
             return
-        first, types = batch.first_ordinal, self._types
-        jobs = [
-            StreamJob(RawEvent(delivery, delivery.event, types), ordinal, acknowledger)
-            for ordinal, delivery in enumerate(batch.deliveries, first)
-        ]
-        acknowledger.book.came(range(first, first + len(jobs)), self._clock.now())
-        self._handling.put(jobs)
+        first, deliveries = batch.first_ordinal, batch.deliveries
+        ordinals = range(first, first + len(deliveries))
+        stream.acknowledger.book.came(ordinals, self._clock.now())
+        self._handling.put(zip(repeat(stream), ordinals, deliveries, strict=False))
 
     async def _extend(self, acknowledger: Acknowledger) -> None:
         """Extends the time of what is not settled, each third of the ack deadline."""
