@@ -1,28 +1,21 @@
 /** The connection of a client to its broker: found when it is first needed, found again when it is lost. */
 
 import { readFile } from "node:fs/promises";
-import type { Clock } from "./clock.js";
 import { discover, type Place } from "./discovery.js";
 import { asCertesError, CertesError, fieldInvalid } from "./errors.js";
 import { Rpc } from "./rpc.js";
 import type { Settings } from "./settings.js";
 
-/** For how long a place that was found is not looked for again, in milliseconds, although calls to it fail. */
-const LOST_AFTER = 1000;
-
 /** Finds the gateway and keeps the channel to it. */
 export class Connection {
   readonly #settings: Settings;
-  readonly #clock: Clock;
   #rpc: Rpc | undefined;
   #finding: Promise<Rpc> | undefined;
-  #foundAt = 0;
   #lost = false;
   #closed = false;
 
-  constructor(settings: Settings, clock: Clock) {
+  constructor(settings: Settings) {
     this.#settings = settings;
-    this.#clock = clock;
   }
 
   /** The broker's own domain, if it is known already. */
@@ -42,7 +35,7 @@ export class Connection {
 
   /** Says that a call could not reach the broker, which may have moved: the gateway is asked again before the next. */
   lost(): void {
-    if (this.#clock.now() - this.#foundAt >= LOST_AFTER) this.#lost = true;
+    this.#lost = true;
   }
 
   /** Lets go. */
@@ -61,7 +54,6 @@ export class Connection {
       this.#rpc = makeRpc(place, token, ca);
     }
     this.#lost = false;
-    this.#foundAt = this.#clock.now();
     return this.#rpc;
   }
 }

@@ -217,12 +217,9 @@ function readTime(bytes: Buffer): Date {
   let seconds = 0;
   let nanos = 0;
   while (reader.next()) {
-    if (reader.field === 1 && reader.isVarint) seconds = reader.varint();
+    if (reader.field === 1 && reader.isVarint) seconds = reader.signed();
     else if (reader.field === 2 && reader.isVarint) nanos = reader.varint();
     else reader.skip();
   }
-  // A negative number is written as its complement to 2^64, of which a double has the seconds of the years before 1970 too roughly
-  // by some thousands; nobody reports such events by the second.
-  const signed = seconds >= 2 ** 63 ? seconds - 2 ** 64 : seconds;
-  return new Date(signed * 1000 + nanos / 1e6);
+  return new Date(seconds * 1000 + nanos / 1e6);
 }

@@ -6,8 +6,8 @@
  * * The bytes are those of the library's `toBinary`, to the last one: fields in the order of their numbers.
  * * A message need not be made before it is encoded: what `create` takes will do, and costs less, since only what is there is looked
  *   at. A message that was made has all its fields, and a schema of GitHub has hundreds of them.
- * * What is unusual (groups, defaults of proto2, wrappers, `Struct`) is left to the library, field by field. What is wrong (a number
- *   where a text should be) raises `Unusual`, and the library is asked for the verdict.
+ * * What is unusual (groups, defaults of proto2, wrappers, `Struct`, maps) is left to the library, field by field.
+ * * A value that does not fit its field is refused, with the field's path. The library would write something.
  */
 
 import {
@@ -15,7 +15,6 @@ import {
   type DescField,
   type DescMessage,
   type DescOneof,
-  isMessage,
   type MessageInitShape,
   type MessageShape,
   ScalarType,
@@ -23,7 +22,7 @@ import {
 } from "@bufbuild/protobuf";
 import { Edition } from "@bufbuild/protobuf/wkt";
 import { fieldInvalid, textOf } from "./errors.js";
-import { WireWriter } from "./wire_writer.js";
+import type { WireWriter } from "./wire_writer.js";
 
 /** Writes the value of one field, backwards, with its tag. The value is there, and is none that is left out. */
 type WriteField = (writer: WireWriter, value: unknown) => void;
@@ -53,32 +52,28 @@ interface MessagePlan {
 
 type Fields = Record<string, unknown>;
 
-class Unusual extends Error {}
+/** A value does not fit; `path` grows on the way out. */
+class Unfit extends Error {
+  path = "";
+}
 
 const plans = new WeakMap<DescMessage, MessagePlan>();
-const writer = new WireWriter();
 
 /**
- * Encodes a message, or what `create` would make one of.
+ * Writes a message, or what `create` would make one of; before what was written before.
  *
  * Raises `FIELD_INVALID` where a value does not fit its field.
  */
-export function encode<Desc extends DescMessage>(schema: Desc, message: MessageShape<Desc> | MessageInitShape<Desc>): Buffer {
-  writer.reset();
+export function writeEncoded<Desc extends DescMessage>(
+  to: WireWriter,
+  schema: Desc,
+  message: MessageShape<Desc> | MessageInitShape<Desc>,
+): void {
   try {
-    writeMessage(planOf(schema), writer, message as Fields);
-    return writer.copy();
+    writeMessage(planOf(schema), to, message as Fields);
   } catch (error) {
-    if (!(error instanceof Unusual || error instanceof TypeError || error instanceof RangeError)) throw error;
-    return encodeByLibrary(schema, message);
-  }
-}
-
-function encodeByLibrary(schema: DescMessage, message: unknown): Buffer {
-  try {
-    return Buffer.from(toBinary(schema, isMessage(message) ? message : create(schema, message as MessageInitShape<DescMessage>)));
-  } catch (error) {
-    throw fieldInvalid("message", `is no ${schema.typeName}: ${error instanceof Error ? error.message : textOf(error)}`);
+    if (!(error instanceof Unfit)) throw error;
+    throw fieldInvalid(`message${error.path}`, `does not fit into a ${schema.typeName}: ${error.message}`);
   }
 }
 
@@ -112,9 +107,9 @@ function numberOf(member: Member): number {
 }
 
 function writeMessage(plan: MessagePlan, to: WireWriter, message: Fields): void {
-  if (typeof message !== "object" || message === null) throw new Unusual();
+  if (typeof message !== "object" || message === null) throw new Unfit("it is no message");
   const made = "$typeName" in message;
-  if (made && message["$typeName"] !== plan.typeName) throw new Unusual();
+  if (made && message["$typeName"] !== plan.typeName) throw new Unfit(`it is a ${String(message["$typeName"])}`);
   if (made) {
     writeUnknown(to, message["$unknown"]);
     if (!plan.hasOneofs) return writeAll(plan, to, message);
@@ -127,7 +122,17 @@ function writeAll(plan: MessagePlan, to: WireWriter, message: Fields): void {
   for (const { name, field } of plan.members) {
     const value = message[name];
     if (value === undefined || field!.isLeftOut(value) || !Object.hasOwn(message, name)) continue;
-    field!.write(to, value);
+    writeField(field!, to, value);
+  }
+}
+
+function writeField(field: FieldPlan, to: WireWriter, value: unknown): void {
+  try {
+    field.write(to, value);
+  } catch (error) {
+    const unfit = error instanceof Unfit ? error : new Unfit(error instanceof Error ? error.message : textOf(error));
+    unfit.path = `.${field.name}${unfit.path}`;
+    throw unfit;
   }
 }
 
@@ -146,7 +151,7 @@ function writeSome(plan: MessagePlan, to: WireWriter, message: Fields): void {
       if (chosen.case === undefined) continue;
       field = member.cases!.get(chosen.case);
       value = chosen.value;
-      if (field === undefined || value === undefined) throw new Unusual();
+      if (field === undefined || value === undefined) throw new Unfit(`${name} is none of its cases, or has no value`);
     } else if (field.isLeftOut(value)) continue;
     let at = fields.length;
     for (; at > 0 && fields[at - 1]!.number < field.number; at -= 1) {
@@ -156,7 +161,7 @@ function writeSome(plan: MessagePlan, to: WireWriter, message: Fields): void {
     fields[at] = field;
     values[at] = value;
   }
-  for (let index = 0; index < fields.length; index += 1) fields[index]!.write(to, values[index]);
+  for (let index = 0; index < fields.length; index += 1) writeField(fields[index]!, to, values[index]);
 }
 
 interface UnknownField {
@@ -273,7 +278,7 @@ function eachOf(write: WriteField): WriteField {
 }
 
 function backwards(value: unknown): unknown[] {
-  if (!Array.isArray(value)) throw new Unusual();
+  if (!Array.isArray(value)) throw new Unfit("it is no list");
   return value.length > 1 ? value.toReversed() : value;
 }
 
@@ -289,11 +294,11 @@ function scalarField(number: number, type: ScalarType): WriteField {
 function scalarValue(type: ScalarType): { wireType: number; write: WriteField } {
   switch (type) {
     case ScalarType.STRING:
-      return { wireType: BYTES, write: (to, value) => to.text(typeof value === "string" ? value : unusual()) };
+      return { wireType: BYTES, write: (to, value) => to.text(typeof value === "string" ? value : unfit("text")) };
     case ScalarType.BYTES:
-      return { wireType: BYTES, write: (to, value) => to.bytes(value instanceof Uint8Array ? value : unusual()) };
+      return { wireType: BYTES, write: (to, value) => to.bytes(value instanceof Uint8Array ? value : unfit("Uint8Array")) };
     case ScalarType.BOOL:
-      return { wireType: VARINT, write: (to, value) => to.varint(typeof value === "boolean" ? Number(value) : unusual()) };
+      return { wireType: VARINT, write: (to, value) => to.varint(typeof value === "boolean" ? Number(value) : unfit("boolean")) };
     case ScalarType.INT32:
       return { wireType: VARINT, write: (to, value) => writeInt32(to, integer(value, INT32)) };
     case ScalarType.UINT32:
@@ -317,7 +322,7 @@ function scalarValue(type: ScalarType): { wireType: number; write: WriteField } 
     case ScalarType.FLOAT:
       return { wireType: FIXED32, write: (to, value) => to.float(float(value)) };
     case ScalarType.DOUBLE:
-      return { wireType: FIXED64, write: (to, value) => to.double(typeof value === "number" ? value : unusual()) };
+      return { wireType: FIXED64, write: (to, value) => to.double(typeof value === "number" ? value : unfit("number")) };
   }
 }
 
@@ -327,19 +332,20 @@ function writeInt32(to: WireWriter, value: number): void {
 }
 
 function integer(value: unknown, { least, most }: { least: number; most: number }): number {
-  return typeof value === "number" && Number.isInteger(value) && value >= least && value <= most ? value : unusual();
+  return typeof value === "number" && Number.isInteger(value) && value >= least && value <= most ? value : unfit("whole number of 32 bits");
 }
 
 function float(value: unknown): number {
   // Beyond what four bytes hold only the infinities and NaN are floats.
-  if (typeof value !== "number" || (Number.isFinite(value) && !Number.isFinite(Math.fround(value)))) return unusual();
+  if (typeof value !== "number" || (Number.isFinite(value) && !Number.isFinite(Math.fround(value)))) return unfit("number of a float's size");
   return value;
 }
 
 function long(value: unknown, bits: bigint, signed: boolean): bigint {
-  if (typeof value === "number" ? !Number.isSafeInteger(value) : typeof value !== "bigint") return unusual();
-  const whole = BigInt(value as number | bigint);
-  if (whole >= 1n << bits || whole < (signed ? -(1n << bits) : 0n)) return unusual();
+  const isWhole = typeof value === "number" ? Number.isSafeInteger(value) : typeof value === "bigint" || /^-?[0-9]+$/u.test(String(value));
+  if (!isWhole || !["number", "bigint", "string"].includes(typeof value)) return unfit("whole number of 64 bits");
+  const whole = BigInt(value as number | bigint | string);
+  if (whole >= 1n << bits || whole < (signed ? -(1n << bits) : 0n)) return unfit("whole number of 64 bits");
   return whole;
 }
 
@@ -351,6 +357,6 @@ function zigzag64(value: bigint): bigint {
   return BigInt.asUintN(64, (value << 1n) ^ (value >> 63n));
 }
 
-function unusual(): never {
-  throw new Unusual();
+function unfit(wanted: string): never {
+  throw new Unfit(`it is no ${wanted}`);
 }

@@ -5,6 +5,7 @@
  * the same on the wire makes it possible.
  */
 
+import { keep, type Span } from "./bytes_span.js";
 import { WireWriter } from "./wire_writer.js";
 
 /** What an event to publish says. Exactly one of `subscriber` and `everyone` is set. */
@@ -15,7 +16,8 @@ export interface OutgoingEvent {
   readonly subject: string | undefined;
   readonly time: Date | undefined;
   readonly typeName: string;
-  readonly data: Uint8Array;
+  /** Writes the data, backwards. */
+  readonly writeData: (writer: WireWriter) => void;
   readonly subscriber: string | undefined;
   readonly everyone: boolean;
   readonly orderingKey: string | undefined;
@@ -28,7 +30,7 @@ const BYTES = 2;
 const writer = new WireWriter();
 
 /** Writes a `certes.v1.Event`. */
-export function writeEvent(event: OutgoingEvent): Buffer {
+export function writeEvent(event: OutgoingEvent): Span {
   writer.reset();
   writeText(13, event.tracestate);
   writeText(12, event.traceparent);
@@ -40,8 +42,8 @@ export function writeEvent(event: OutgoingEvent): Buffer {
   }
   writeText(8, event.subscriber);
   const before = writer.written;
-  writer.bytes(event.data);
-  writer.varint(2 * 8 + BYTES);
+  event.writeData(writer);
+  closeMessage(2, before);
   writeText(1, `type.googleapis.com/${event.typeName}`);
   closeMessage(6, before);
   if (event.time !== undefined) writeTime(5, event.time);
@@ -49,23 +51,23 @@ export function writeEvent(event: OutgoingEvent): Buffer {
   writeText(3, event.source);
   writeText(2, event.type);
   writeText(1, event.id);
-  return writer.copy();
+  return keep(writer);
 }
 
 /** Writes a `certes.v1.PublishStreamRequest` of events that were written before. */
-export function writePublishRequest(requestId: string, events: readonly { readonly bytes: Buffer }[], returnResults: boolean): Buffer {
+export function writePublishRequest(requestId: string, events: readonly { readonly span: Span }[], returnResults: boolean): Buffer {
   let size = 2 + requestId.length + (returnResults ? 2 : 0);
-  for (const { bytes } of events) size += 1 + lengthOfVarint(bytes.length) + bytes.length;
+  for (const { span } of events) size += 1 + lengthOfVarint(span.end - span.start) + span.end - span.start;
   const request = Buffer.allocUnsafe(size);
   request[0] = 1 * 8 + BYTES;
   request[1] = requestId.length;
   let at = 2 + request.write(requestId, 2, "latin1");
-  for (const { bytes } of events) {
+  for (const { span } of events) {
     request[at++] = 2 * 8 + BYTES;
-    let rest = bytes.length;
+    let rest = span.end - span.start;
     for (; rest > 0x7f; rest >>>= 7) request[at++] = (rest & 0x7f) | 0x80;
     request[at++] = rest;
-    at += bytes.copy(request, at);
+    at += span.buffer.copy(request, at, span.start, span.end);
   }
   if (returnResults) {
     request[at++] = 3 * 8;

@@ -3,7 +3,7 @@
 import type { DescMessage, Message, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import { bindingOf, eventTypeOf, needsDomain } from "./bindings.js";
 import type { Clock } from "./clock.js";
-import { encode } from "./encoding.js";
+import { writeEncoded } from "./encoding.js";
 import { CertesError, fieldInvalid } from "./errors.js";
 import { writeEvent } from "./event_bytes.js";
 import { newEventId } from "./event_ids.js";
@@ -88,14 +88,14 @@ export function makeCall({ schema, message, options }: Publication, source: stri
   const now = clock.now();
   const id = options.id ?? newEventId(now);
   const trace = options.traceparent === undefined && hasTracing ? currentTrace() : undefined;
-  const bytes = writeEvent({
+  const span = writeEvent({
     id,
     type: typeOf(schema, brokerDomain),
     source: from,
     subject: options.subject,
     time: options.time,
     typeName: schema.typeName,
-    data: encode(schema, message as MessageInitShape<DescMessage>),
+    writeData: (writer) => writeEncoded(writer, schema, message as MessageInitShape<DescMessage>),
     subscriber,
     everyone,
     orderingKey,
@@ -104,7 +104,7 @@ export function makeCall({ schema, message, options }: Publication, source: stri
     tracestate: options.traceparent === undefined ? trace?.tracestate : options.tracestate,
   });
   const deadline = now + (options.timeout ?? TIMEOUT);
-  return new Call({ id, bytes, key: orderingKey, deadline, wantsResult: options.id !== undefined });
+  return new Call({ id, span, key: orderingKey, deadline, wantsResult: options.id !== undefined });
 }
 
 function typeOf(schema: DescMessage, brokerDomain: string): string {

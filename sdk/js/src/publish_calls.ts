@@ -1,5 +1,6 @@
 /** A call of `publish`, and the requests that carry calls. */
 
+import type { Span } from "./bytes_span.js";
 import type { Waiting } from "./coalescing.js";
 import type { CertesError } from "./errors.js";
 
@@ -16,7 +17,7 @@ export interface Receipt {
 /** One event on its way. */
 export class Call implements Waiting {
   readonly size: number;
-  readonly bytes: Buffer;
+  readonly span: Span;
   readonly key: string;
   readonly id: string;
   /** Whether the broker is asked what became of this very event. */
@@ -29,10 +30,10 @@ export class Call implements Waiting {
   #resolve!: (receipt: Receipt) => void;
   #reject!: (error: CertesError) => void;
 
-  constructor({ id, bytes, key, deadline, wantsResult }: Pick<Call, "id" | "bytes" | "key" | "deadline" | "wantsResult">) {
+  constructor({ id, span, key, deadline, wantsResult }: Pick<Call, "id" | "span" | "key" | "deadline" | "wantsResult">) {
     this.id = id;
-    this.bytes = bytes;
-    this.size = bytes.length;
+    this.span = span;
+    this.size = span.end - span.start;
     this.key = key;
     this.deadline = deadline;
     this.wantsResult = wantsResult;

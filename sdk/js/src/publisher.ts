@@ -181,7 +181,12 @@ export class Publisher {
 
   /** Tells the events of a refused request again, each alone: those of one key one after another, all others at once. */
   #isolate({ calls, settled }: Request): void {
-    const lines = Map.groupBy(calls, (call) => call.key || call.id);
+    const lines = new Map<string | Call, Call[]>();
+    for (const call of calls) {
+      const line = lines.get(call.key || call);
+      if (line === undefined) lines.set(call.key || call, [call]);
+      else line.push(call);
+    }
     let left = lines.size;
     const next = (line: Call[]): void => {
       const call = line.shift();

@@ -130,8 +130,8 @@ function readDuration(bytes: Uint8Array): number {
   let nanos = 0;
   const reader = new WireReader(bytes);
   while (reader.next()) {
-    if (reader.field === 1 && reader.isVarint) seconds = reader.varint();
-    else if (reader.field === 2 && reader.isVarint) nanos = reader.varint();
+    if (reader.field === 1 && reader.isVarint) seconds = reader.signed();
+    else if (reader.field === 2 && reader.isVarint) nanos = reader.signed();
     else reader.skip();
   }
   return seconds + nanos / 1e9;

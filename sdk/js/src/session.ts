@@ -45,7 +45,7 @@ export class Session {
   constructor(settings: Settings, clock: Clock) {
     this.#settings = settings;
     this.#clock = clock;
-    this.#connection = new Connection(settings, clock);
+    this.#connection = new Connection(settings);
     this.#dispatcher = new Dispatcher(this.#handlers, settings.concurrency);
     this.#schemas = new Schemas((type) => this.#fetchSchema(type), clock);
     this.#subscriptions = new Subscriptions(settings, this.#connection, clock, this.#closed.signal);

@@ -54,8 +54,7 @@ export class WireReader {
   }
 
   /**
-   * Reads a varint as a number. It is exact up to 2^53; beyond, as a negative int32 or int64 is, it is the number modulo 2^64 as
-   * precisely as a double has it.
+   * Reads a varint as a number that is not negative. It is exact up to 2^53.
    */
   varint(): number {
     if (this.#position < this.#end && this.buffer[this.#position]! < 0x80) return this.buffer[this.#position++]!;
@@ -69,6 +68,16 @@ export class WireReader {
       factor *= 128;
     }
     throw new MalformedBytes("a number is too long");
+  }
+
+  /** Reads a varint as the signed integer of 64 bits that it stands for; it is exact from −2^53 to 2^53. */
+  signed(): number {
+    const start = this.#position;
+    const value = this.varint();
+    if (value <= Number.MAX_SAFE_INTEGER) return value;
+    let exact = 0n;
+    for (let at = this.#position - 1; at >= start; at -= 1) exact = (exact << 7n) | BigInt(this.buffer[at]! & 0x7f);
+    return Number(BigInt.asIntN(64, exact));
   }
 
   /** Reads the length of the field at hand, goes past it, and returns where it begins. It ends at `position`. */

@@ -29,9 +29,14 @@ export class WireWriter {
     return this.#bytes.length - this.position;
   }
 
-  /** A copy of what was written. */
-  copy(): Buffer {
-    return Buffer.from(this.#bytes.subarray(this.position));
+  /** Takes back the last bytes that were written. */
+  forget(count: number): void {
+    this.position += count;
+  }
+
+  /** Copies what was written to a place of another buffer. */
+  copyTo(target: Buffer, at: number): void {
+    this.#bytes.copy(target, at, this.position);
   }
 
   /** Writes a non-negative integer below 2^53. */
