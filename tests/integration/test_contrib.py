@@ -110,7 +110,7 @@ def test_a_message_that_is_not_there_is_an_attribute_error() -> None:
     from certes_contrib import github as gh
 
     with pytest.raises(AttributeError, match=r"module 'certes_contrib\.github' has no attribute 'PushEvnt'") as raised:
-        gh.PushEvnt  # noqa: B018  # type: ignore[attr-defined]
+        gh.PushEvnt  # type: ignore[attr-defined]  # noqa: B018
     assert (raised.value.name, raised.value.obj) == ("PushEvnt", gh)
 
 
