@@ -91,9 +91,9 @@ export class Publisher {
     this.#isClosed = true;
     for (const cancel of this.#cancelWaits) cancel();
     this.#cancelWatch?.();
+    for (const call of this.#undecided()) call.refuse(closedMeanwhile());
     this.#stream?.cancel();
     this.#stream = undefined;
-    for (const call of this.#undecided()) call.refuse(closedMeanwhile());
     this.#forget();
   }
 
