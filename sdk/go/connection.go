@@ -169,11 +169,14 @@ type gatewayFound struct {
 func findGateway(ctx context.Context, s *settings) (*gatewayFound, error) {
 	ctx, cancel := context.WithTimeout(ctx, discoveryTimeout)
 	defer cancel()
+	return findAt(ctx, s, discovery.ResolvesToLoopback(ctx, net.DefaultResolver, s.gateway.Host))
+}
+
+func findAt(ctx context.Context, s *settings, onLoopback bool) (*gatewayFound, error) {
 	config, err := tlsConfig(s.caFile)
 	if err != nil {
 		return nil, err
 	}
-	onLoopback := discovery.ResolvesToLoopback(ctx, net.DefaultResolver, s.gateway.Host)
 	body, err := ask(ctx, s.gateway.Authority(), onLoopback, config)
 	if err != nil {
 		return nil, newError(codes.Unavailable, ReasonGatewayUnreachable, "the gateway %s does not say where it is: %v", s.gateway, err).

@@ -9,9 +9,9 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Deliveries are read from the wire form by hand. A generated message would be made, with some twenty objects, only to be copied into a
-// RawEvent and thrown away: 2.0 µs an event instead of 0.6. What is read is what proto/certes/v1 says of Delivery and Event; fields that
-// are not known are passed over, as protobuf wants. A test holds it to the generated code.
+// Deliveries are read from the wire form by hand. A generated message would be made only to be copied into a RawEvent and thrown away, at
+// three times the cost, with 29 allocations instead of 7 (BenchmarkReadDelivery). What is read is what proto/certes/v1 says of Delivery
+// and Event; fields that are not known are passed over, as protobuf wants. A test holds it to the generated code.
 
 // Field numbers of certes.v1.Delivery, Event, Any, RawContent and Timestamp.
 const (

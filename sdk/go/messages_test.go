@@ -1,6 +1,7 @@
 package certes
 
 import (
+	"log/slog"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -70,3 +71,6 @@ func noteOf(message proto.Message) string {
 	m := message.ProtoReflect()
 	return m.Get(m.Descriptor().Fields().ByName("note")).String()
 }
+
+// discard is a log that nobody reads.
+var discard = slog.New(slog.DiscardHandler)

@@ -112,10 +112,8 @@ func (c *Client) encode(ctx context.Context, out *Outgoing, id string, buffer []
 		b = protowire.AppendVarint(protowire.AppendTag(b, eventEveryone, protowire.VarintType), 1)
 	}
 	b = appendText(b, eventOrderingKey, out.OrderingKey)
-	for _, key := range slices.Sorted(maps.Keys(out.Attributes)) {
-		value := out.Attributes[key]
-		entry := appendText(appendText(nil, mapEntryKey, key), mapEntryValue, value)
-		b = protowire.AppendBytes(protowire.AppendTag(b, eventAttributes, protowire.BytesType), entry)
+	if len(out.Attributes) > 0 {
+		b = appendAttributes(b, out.Attributes)
 	}
 	b = appendText(b, eventTraceparent, traceparent)
 	b = appendText(b, eventTracestate, tracestate)
@@ -200,6 +198,15 @@ func appendText(b []byte, number protowire.Number, text string) []byte {
 		return b
 	}
 	return protowire.AppendString(protowire.AppendTag(b, number, protowire.BytesType), text)
+}
+
+// appendAttributes writes attributes in the order of their names, so that an event has one wire form.
+func appendAttributes(b []byte, attributes map[string]string) []byte {
+	for _, key := range slices.Sorted(maps.Keys(attributes)) {
+		entry := appendText(appendText(nil, mapEntryKey, key), mapEntryValue, attributes[key])
+		b = protowire.AppendBytes(protowire.AppendTag(b, eventAttributes, protowire.BytesType), entry)
+	}
+	return b
 }
 
 func appendTime(b []byte, number protowire.Number, t time.Time) []byte {
