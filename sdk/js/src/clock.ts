@@ -23,7 +23,7 @@ export const systemClock: Clock = {
 /** Waits, in seconds; ends early where the signal is aborted. */
 export function pause(clock: Clock, seconds: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
-    if (signal?.aborted) return resolve();
+    if (seconds <= 0 || signal?.aborted) return resolve();
     const end = (): void => {
       cancel();
       signal?.removeEventListener("abort", end);
