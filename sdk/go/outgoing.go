@@ -69,10 +69,6 @@ const (
 // The event is written by hand around the message's own bytes, which so are written once and where they stay: a generated Event holds
 // them in an Any, and so copies them twice. A test holds it to the generated code.
 func (c *Client) encode(ctx context.Context, out *Outgoing, id string, buffer []byte) ([]byte, int, error) {
-	bound, typ, err := c.typeOf(ctx, out.Message)
-	if err != nil {
-		return nil, 0, err
-	}
 	source := out.Source
 	if source == "" {
 		source = c.settings.source
@@ -82,6 +78,10 @@ func (c *Client) encode(ctx context.Context, out *Outgoing, id string, buffer []
 			hinting("Set CERTES_APP or CERTES_SOURCE, or use WithApp or WithSource.")
 	}
 	if err := checkOutgoing(out, source); err != nil {
+		return nil, 0, err
+	}
+	bound, typ, err := c.typeOf(ctx, out.Message)
+	if err != nil {
 		return nil, 0, err
 	}
 	traceparent, tracestate := out.Traceparent, out.Tracestate
