@@ -27,6 +27,15 @@ export interface Place {
 /** Finds out the addresses of a name. */
 export type Resolve = (host: string) => Promise<readonly string[]>;
 
+/** How the network is asked, which tests may have otherwise. */
+export interface Asking {
+  readonly resolve?: Resolve;
+  /** Where the gateway is connected to, wherever its name is said to be. */
+  readonly connectTo?: string;
+  /** How long it is waited for, in milliseconds. */
+  readonly timeout?: number;
+}
+
 const loopback = new BlockList();
 loopback.addSubnet("127.0.0.0", 8, "ipv4");
 loopback.addAddress("::1", "ipv6");
@@ -50,11 +59,12 @@ export async function systemResolve(host: string): Promise<readonly string[]> {
 }
 
 /** Finds the place of a gateway. Raises `GATEWAY_UNREACHABLE`, `GATEWAY_INSECURE` or `PROTOCOL_UNSUPPORTED`. */
-export async function discover(gateway: Gateway, ca: Buffer | undefined, resolve: Resolve = systemResolve): Promise<Place> {
+export async function discover(gateway: Gateway, ca: Buffer | undefined, asking: Asking = {}): Promise<Place> {
+  const { resolve = systemResolve } = asking;
   const local = await loopbackAddress(gateway.host, resolve).catch((error: unknown) => {
     throw unreachable(gateway, `its name cannot be resolved (${messageOf(error)})`, error);
   });
-  const body = await fetchDocument(gateway, local, ca);
+  const body = await fetchDocument(gateway, local, ca, asking);
   const place = judgeDiscovery(body, local !== undefined, (host) => isLoopbackLiteral(host) || isIP(host) === 0, authority(gateway));
   if (place.tls) return place;
   const { host, port } = readAuthority(place.address, 0) as Gateway;
@@ -113,14 +123,21 @@ async function loopbackAddress(host: string, resolve: Resolve): Promise<string |
   return addresses.length > 0 && addresses.every(isLoopbackAddress) ? addresses[0] : undefined;
 }
 
-async function fetchDocument(gateway: Gateway, local: string | undefined, ca: Buffer | undefined): Promise<string> {
-  const options: RequestOptions & { ca?: Buffer } = {
-    host: local ?? gateway.host,
+async function fetchDocument(
+  gateway: Gateway,
+  local: string | undefined,
+  ca: Buffer | undefined,
+  { connectTo, timeout = TIMEOUT }: Asking,
+): Promise<string> {
+  const options: RequestOptions & { ca?: Buffer; servername?: string } = {
+    host: connectTo ?? local ?? gateway.host,
     port: gateway.port,
     path: "/.well-known/certes",
     headers: { host: authority(gateway), accept: "application/json" },
     agent: false,
-    signal: AbortSignal.timeout(TIMEOUT),
+    signal: AbortSignal.timeout(timeout),
+    // A certificate is for the gateway's name; an address has none to be sent (RFC 6066, 3).
+    ...(local === undefined && isIP(gateway.host) === 0 && { servername: gateway.host }),
     ...(local === undefined && ca !== undefined && { ca }),
   };
   try {
@@ -152,7 +169,7 @@ async function readAtMost(response: IncomingMessage, gateway: Gateway): Promise<
 
 function messageOf(error: unknown): string {
   if (!(error instanceof Error)) return "the connection failed";
-  if (error.name === "TimeoutError" || error.name === "AbortError") return `it does not answer within ${TIMEOUT / 1000} s`;
+  if (error.name === "TimeoutError" || error.name === "AbortError") return "it does not answer in time";
   // A name with several addresses fails with an error for each of them, and none for itself.
   return error.message || ((error as { code?: string }).code ?? "the connection failed");
 }
