@@ -87,6 +87,8 @@ class SubscriptionStream:
         self._closing = False
         self.opened = asyncio.Event()
         """Set while the stream is open."""
+        self.heard_at = 0.0
+        """When the stream said something the last time."""
 
     async def run(self) -> CertesError | None:
         """Keeps the stream open until the subscription is gone. Returns why it is; None if nothing is to be taken any more."""
@@ -130,7 +132,8 @@ class SubscriptionStream:
         request = pb.SubscribeRequest(subscription=self.subscription, max_outstanding=self._max_outstanding)
         open_stream: Any = channel.unary_stream(_METHOD, request_serializer=pb.SubscribeRequest.SerializeToString)
         call = open_stream(request, metadata=self._connection.metadata)
-        watch = _Watch(call, self._clock)
+        self.heard_at = self._clock.now()
+        watch = _Watch(call, self, self._clock)
         try:
             async with asyncio.TaskGroup() as tasks:
                 watching = tasks.create_task(watch.run())
@@ -147,7 +150,7 @@ class SubscriptionStream:
         work: list[asyncio.Task[None]] = []
         try:
             while (wire := await call.read()) is not aio.EOF:
-                watch.heard()
+                self.heard_at = self._clock.now()
                 frame = pb.SubscribeResponse.FromString(wire)
                 match frame.WhichOneof("frame"):
                     case "batch" if stream is not None:
@@ -214,17 +217,14 @@ class SubscriptionStream:
 class _Watch:
     """Ends a call that has said nothing for too long."""
 
-    def __init__(self, call: Any, clock: Clock) -> None:
+    def __init__(self, call: Any, stream: SubscriptionStream, clock: Clock) -> None:
         self._call = call
+        self._stream = stream
         self._clock = clock
-        self._heard = clock.now()
         self.is_dead = False
 
-    def heard(self) -> None:
-        self._heard = self._clock.now()
-
     async def run(self) -> None:
-        while (left := self._heard + SILENCE - self._clock.now()) > 0:
+        while (left := self._stream.heard_at + SILENCE - self._clock.now()) > 0:
             await self._clock.sleep(left)
         self.is_dead = True
         self._call.cancel()
