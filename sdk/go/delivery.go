@@ -188,21 +188,19 @@ func fields(wire []byte, visit func(number protowire.Number, value []byte, varin
 // texts makes strings of many pieces of a message with one allocation, so that they do not keep a whole batch in memory.
 type texts struct {
 	pieces [16]struct {
-		into *string
+		into *string // nil where it belongs to the list
 		text []byte
 	}
-	count int
-	list  *[]string
-	many  [][]byte
-	size  int
+	count  int
+	list   *[]string
+	listed int
+	size   int
 }
 
+// put has a piece become a string.
 func (t *texts) put(into *string, text []byte) error {
-	if !utf8.Valid(text) {
-		return errMalformedDelivery
-	}
-	if t.count == len(t.pieces) {
-		return errMalformedDelivery // fields that came more than once, which no broker does
+	if !utf8.Valid(text) || t.count == len(t.pieces) {
+		return errMalformedDelivery // no text, or fields that came more than once, which no broker does
 	}
 	t.pieces[t.count].into, t.pieces[t.count].text = into, text
 	t.count++
@@ -210,31 +208,38 @@ func (t *texts) put(into *string, text []byte) error {
 	return nil
 }
 
+// add has a piece become the next string of a list; there is one list.
 func (t *texts) add(into *[]string, text []byte) error {
-	if !utf8.Valid(text) {
-		return errMalformedDelivery
+	// Room is left for all other fields. A way through more gateways than that is rare, and may cost more.
+	if t.listed == 4 {
+		if !utf8.Valid(text) {
+			return errMalformedDelivery
+		}
+		*into = append(*into, string(text))
+		return nil
 	}
 	t.list = into
-	t.many = append(t.many, text)
-	t.size += len(text)
-	return nil
+	t.listed++
+	return t.put(nil, text)
 }
 
 func (t *texts) settle() {
 	var all strings.Builder
 	all.Grow(t.size)
-	take := func(text []byte) string {
-		begin := all.Len()
-		all.Write(text)
-		return all.String()[begin:]
+	var list []string
+	if t.list != nil {
+		list = make([]string, 0, t.listed+len(*t.list))
 	}
 	for _, piece := range t.pieces[:t.count] {
-		*piece.into = take(piece.text)
+		begin := all.Len()
+		all.Write(piece.text)
+		if piece.into == nil {
+			list = append(list, all.String()[begin:])
+		} else {
+			*piece.into = all.String()[begin:]
+		}
 	}
 	if t.list != nil {
-		*t.list = make([]string, 0, len(t.many))
-		for _, text := range t.many {
-			*t.list = append(*t.list, take(text))
-		}
+		*t.list = append(list, *t.list...)
 	}
 }

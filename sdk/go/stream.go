@@ -146,13 +146,13 @@ func (s *stream) take(wire []byte) (closing, err error) {
 
 func (s *stream) takeBatch(wire []byte) error {
 	var first int64
-	var deliveries []*delivery
+	deliveries := make([]delivery, 0, 64)
 	err := fields(wire, func(number protowire.Number, value []byte, varint uint64) error {
 		switch number {
 		case batchFirstOrdinal:
 			first = int64(varint)
 		case batchDeliveries:
-			deliveries = append(deliveries, &delivery{stream: s, wire: value})
+			deliveries = append(deliveries, delivery{stream: s, wire: value})
 		}
 		return nil
 	})
@@ -162,9 +162,9 @@ func (s *stream) takeBatch(wire []byte) error {
 	s.batches.Add(1)
 	s.settlement.received(first, len(deliveries))
 	all := make([]work, len(deliveries))
-	for i, one := range deliveries {
-		one.ordinal = first + int64(i)
-		all[i] = one
+	for i := range deliveries {
+		deliveries[i].ordinal = first + int64(i)
+		all[i] = &deliveries[i]
 	}
 	s.client.workers.add(all...)
 	return nil
@@ -193,10 +193,13 @@ func (d *delivery) run() {
 		return
 	}
 	raw.brokerDomain = s.client.connector.domain
-	// A handler that ends its goroutine, as t.FailNow does, has failed too.
-	failure := newError(codes.Internal, ReasonHandlerFailed, "the handler ended its goroutine")
+	var failure *Error
+	returned := false
 	defer func() {
-		if failure == nil {
+		switch {
+		case !returned:
+			failure = goroutineEnded()
+		case failure == nil:
 			s.settlement.done(d.ordinal, raw.OrderingKey != "")
 			return
 		}
@@ -204,4 +207,10 @@ func (d *delivery) run() {
 		s.settlement.failed(d.ordinal, failure.told())
 	}()
 	failure = s.client.handlers.handle(s.client.handling, raw)
+	returned = true
+}
+
+// goroutineEnded is the failure of a handler that called runtime.Goexit, as t.FailNow does.
+func goroutineEnded() *Error {
+	return newError(codes.Internal, ReasonHandlerFailed, "the handler ended its goroutine")
 }

@@ -84,8 +84,7 @@ type webhookWork struct {
 }
 
 func (w *webhookWork) run() {
-	// A handler that ends its goroutine, as t.FailNow does, has failed too.
-	failure := newError(codes.Internal, ReasonHandlerFailed, "the handler ended its goroutine")
+	failure := goroutineEnded() // unless it returns
 	defer func() { w.outcome <- failure }()
 	failure = w.client.handlers.handle(w.request.Context(), w.raw)
 }

@@ -116,6 +116,7 @@ func someDeliveries() []*certesv1.Delivery {
 				OrderingKey: "k", Attributes: map[string]string{"a": "1", "": "", "b": ""}, Traceparent: "tp", Tracestate: "ts",
 			},
 		},
+		{CorrelationIds: []string{"1", "2", "3", "4", "5", "6"}, Event: &certesv1.Event{Id: "far"}},
 		{Event: &certesv1.Event{Id: "raw", Content: &certesv1.Event_Raw{Raw: &certesv1.RawContent{ContentType: "text/plain", Bytes: []byte("hello")}}}},
 		{Event: &certesv1.Event{Id: "bare", Content: &certesv1.Event_Data{Data: &anypb.Any{TypeUrl: doneMessage}}}},
 	}
