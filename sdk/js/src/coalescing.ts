@@ -153,8 +153,10 @@ export class PublishQueue<E extends Waiting> {
   }
 
   #compact(): void {
-    if (this.#taken === this.#ready.length) this.#ready.length = this.#taken = 0;
-    else if (this.#taken > 4096) {
+    if (this.#taken === this.#ready.length) {
+      this.#ready = [];
+      this.#taken = 0;
+    } else if (this.#taken > 4096) {
       this.#ready.splice(0, this.#taken);
       this.#taken = 0;
     }

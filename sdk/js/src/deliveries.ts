@@ -75,7 +75,7 @@ function readBatch(reader: WireReader): StreamDelivery[] {
   return deliveries;
 }
 
-const NOTHING: Buffer = Buffer.alloc(0);
+const NOTHING = Buffer.alloc(0);
 
 /** One delivery of a stream. */
 export class StreamDelivery {
@@ -108,7 +108,7 @@ class Draft implements EventOutline, Content {
   traceparent = "";
   attempt = 0;
   typeName: string | undefined = undefined;
-  value: Buffer = NOTHING;
+  value: Uint8Array = NOTHING;
 }
 
 function readEvent(reader: WireReader, draft: Draft): void {
@@ -117,7 +117,7 @@ function readEvent(reader: WireReader, draft: Draft): void {
     if (!reader.isBytes) reader.skip();
     else if (reader.field === 2) draft.type = typeNames.text(reader);
     else if (reader.field === 6) readAny(reader, draft);
-    else if (reader.field === 7) draft.value = reader.bytes();
+    else if (reader.field === 7) draft.value = reader.plainBytes();
     else if (reader.field === 10) draft.orderingKey = reader.text();
     else if (reader.field === 12) draft.traceparent = reader.text();
     else reader.skip();
@@ -130,7 +130,7 @@ function readAny(reader: WireReader, draft: Draft): void {
   const outer = reader.enter();
   while (reader.next()) {
     if (reader.field === 1 && reader.isBytes) draft.typeName = typeUrls.text(reader);
-    else if (reader.field === 2 && reader.isBytes) draft.value = reader.bytes();
+    else if (reader.field === 2 && reader.isBytes) draft.value = reader.plainBytes();
     else reader.skip();
   }
   draft.typeName = draft.typeName.slice(draft.typeName.lastIndexOf("/") + 1);

@@ -83,8 +83,10 @@ export class Dispatcher {
       }
     }
     this.#scheduled = false;
-    if (this.#taken === this.#waiting.length) this.#waiting.length = this.#taken = 0;
-    else if (this.#taken > MOST_TAKEN) {
+    if (this.#taken === this.#waiting.length) {
+      this.#waiting = [];
+      this.#taken = 0;
+    } else if (this.#taken > MOST_TAKEN) {
       this.#waiting.splice(0, this.#taken);
       this.#taken = 0;
     }

