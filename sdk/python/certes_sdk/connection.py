@@ -99,6 +99,10 @@ class Connection:
             raise from_rpc(error) from None
         except DecodeError:
             raise unavailable("UNAVAILABLE", f"The broker's answer to {method} makes no sense.") from None
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            raise unavailable("UNAVAILABLE", "The connection was closed.") from None
 
     async def patiently(self, attempt: Callable[[], Awaitable[T]], patience: float) -> T:
         """Tries something again and again for `patience` seconds, while its refusals are retryable. Raises `CertesError`."""
@@ -161,6 +165,12 @@ def _open(found: Found, authorities: bytes | None) -> aio.Channel:
         return aio.secure_channel(found.address, credentials, options=_OPTIONS)
     # On loopback, where no proxy of the environment is meant.
     return aio.insecure_channel(found.address, options=(*_OPTIONS, ("grpc.enable_http_proxy", 0)))
+
+
+def is_cancelled() -> bool:
+    """Says whether the current task was asked to end. What a call raises when its channel is closed looks the same."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def is_passing(error: CertesError) -> bool:

@@ -44,7 +44,11 @@ def discover(gateway: Gateway, ca_file: str | None) -> Found:
     """
     deadline = time.monotonic() + TIMEOUT
     plain = is_loopback(gateway.host)
-    found = judge(_fetch(gateway, plain=plain, ca_file=ca_file, deadline=deadline), found_on_loopback=plain)
+    return check(judge(_fetch(gateway, plain=plain, ca_file=ca_file, deadline=deadline), found_on_loopback=plain))
+
+
+def check(found: Found) -> Found:
+    """Refuses an address without TLS that is not this machine. Looks its name up. Raises `GATEWAY_INSECURE`."""
     if not found.tls and not is_loopback(parse_authority(found.address).host):
         raise _insecure(found.address)
     return found

@@ -26,6 +26,7 @@ from typing import Any, Final, Protocol
 from certes.v1.delivery_pb2 import Delivery
 from certes_sdk import tracing
 from certes_sdk.background import Background
+from certes_sdk.connection import is_cancelled
 from certes_sdk.errors import CertesError, failed_precondition
 from certes_sdk.handlers import Handlers, Registered
 from certes_sdk.raw_event import RawEvent
@@ -188,8 +189,7 @@ class Handling:
         except Exception as error:  # noqa: BLE001 - whatever a handler raises
             origin.failed(ordinal, _failure(raw, error))
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if is_cancelled():
                 raise
             origin.failed(ordinal, _failure(raw, error))
         else:

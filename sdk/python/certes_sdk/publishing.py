@@ -25,7 +25,7 @@ from grpc import aio
 from certes.v1.event_service_pb2 import PublishStreamResponse
 from certes_sdk.clock import Clock
 from certes_sdk.coalescing import Entry, PublishQueue, Receipt
-from certes_sdk.connection import Connection, is_passing
+from certes_sdk.connection import Connection, is_cancelled, is_passing
 from certes_sdk.errors import CertesError, failed_precondition, from_problem, from_rpc, invalid, unavailable
 from certes_sdk.outgoing import RETURN_RESULTS
 from certes_sdk.reconnecting import wait_before
@@ -150,6 +150,10 @@ class Publisher:
                 answers += 1
         except aio.AioRpcError as error:
             return from_rpc(error), answers
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            return unavailable("UNAVAILABLE", "The connection was closed."), answers
         except (DecodeError, IndexError):
             # No message, or an answer to nothing.
             return unavailable("UNAVAILABLE", "The broker's answer to what was published makes no sense."), answers

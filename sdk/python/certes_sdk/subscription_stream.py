@@ -24,7 +24,7 @@ from certes.v1.delivery_pb2 import Delivery
 from certes.v1.subscription_service_pb2 import GetSubscriptionRequest, GetSubscriptionResponse
 from certes_sdk.acknowledging import Acknowledger
 from certes_sdk.clock import Clock
-from certes_sdk.connection import Connection, is_passing
+from certes_sdk.connection import Connection, is_cancelled, is_passing
 from certes_sdk.errors import CertesError, from_rpc, unavailable
 from certes_sdk.handling import Handling
 from certes_sdk.raw_event import MessageTypes, RawEvent
@@ -168,9 +168,10 @@ class SubscriptionStream:
         except DecodeError:
             return unavailable("UNAVAILABLE", "The broker sent a frame that makes no sense.")
         except asyncio.CancelledError:
-            if not watch.is_dead:
+            if is_cancelled():
                 raise
-            return unavailable("UNAVAILABLE", f"The stream has said nothing for {SILENCE:g} s.")
+            why = f"The stream has said nothing for {SILENCE:g} s." if watch.is_dead else "The connection was closed."
+            return unavailable("UNAVAILABLE", why)
         finally:
             if stream is not None:
                 stream.acknowledger.abandon()
