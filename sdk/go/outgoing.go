@@ -46,10 +46,9 @@ type Outgoing struct {
 type Receipt struct {
 	// ID is the event's.
 	ID string
-	// Duplicate says that it had been stored before, be it by an earlier try of the same call.
+	// Duplicate says that it had been stored before, be it by an earlier try of the same call. False where no Outgoing.ID was given, so
+	// that it is no other event's.
 	Duplicate bool
-	// Name is events/{opaque position}. Only where Outgoing.ID was given, since the broker is not asked for it otherwise.
-	Name string
 	// Err says why the event of a [Client.PublishAll] is not stored, as far as is known. Nil if it is.
 	Err error
 }

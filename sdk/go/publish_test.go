@@ -68,12 +68,26 @@ func TestPublishReturnsWhenTheEventIsStored(t *testing.T) {
 	})
 }
 
-func TestEventsThatAreGivenAnIDGetTheirNames(t *testing.T) {
+func TestWhetherAnEventIsADuplicateIsKnownWhereItsIDWasGiven(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		client := newTestClient(t, &fakeBroker{})
-		receipt, err := client.Publish(t.Context(), Outgoing{Message: done(t, "a"), Everyone: true, ID: "mine"})
-		if err != nil || receipt != (Receipt{ID: "mine", Name: "events/mine"}) {
-			t.Errorf("the receipt is %+v, %v", receipt, err)
+		broker := &fakeBroker{}
+		gate := newGate(broker)
+		client := newTestClient(t, broker)
+		go func() {
+			for range 2 {
+				answer := accepted(<-gate.arrived)
+				answer.GetAccepted().Duplicates = 1
+				for _, result := range answer.GetAccepted().GetResults() {
+					result.Duplicate = true
+				}
+				gate.answers <- answer
+			}
+		}()
+		for id, want := range map[string]bool{"mine": true, "": false} {
+			receipt, err := client.Publish(t.Context(), Outgoing{Message: done(t, "a"), Everyone: true, ID: id})
+			if err != nil || receipt.Duplicate != want || id != "" && receipt.ID != id {
+				t.Errorf("with the id %q the receipt is %+v, %v", id, receipt, err)
+			}
 		}
 	})
 }
@@ -397,6 +411,40 @@ func TestPublishAllGivesEachEventItsOwnVerdict(t *testing.T) {
 				t.Errorf("a request has %d events", len(events))
 			}
 		}
+	})
+}
+
+func TestPublishAllGivesUpWhatIsLeftWhenItsContextEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker := &fakeBroker{}
+		gate := newGate(broker)
+		client := newTestClient(t, broker)
+		all := make([]Outgoing, 3000)
+		for i := range all {
+			all[i] = Outgoing{Message: done(t, "x"), Everyone: true, ID: fmt.Sprint(i)}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		go gate.accept(10)
+		receipts, err := client.PublishAll(ctx, all)
+		stored := 0
+		for i, receipt := range receipts {
+			if receipt.Err == nil && receipt.ID == fmt.Sprint(i) {
+				stored++
+			} else if ReasonOf(receipt.Err) != ReasonTimedOut {
+				t.Fatalf("event %d has the receipt %+v", i, receipt)
+			}
+		}
+		sent := 0
+		for i, request := range broker.requests() {
+			if i < 10 {
+				sent += len(request)
+			}
+		}
+		if ReasonOf(err) != ReasonTimedOut || stored != sent {
+			t.Errorf("%d of %d are stored, %v", stored, sent, err)
+		}
+		go gate.accept(len(broker.requests()) - 10)
 	})
 }
 

@@ -27,7 +27,7 @@ const (
 	publishPatience = 60 * time.Second
 	waitingEvents   = 10_000
 	waitingBytes    = 32 << 20
-	// windowAll is how many events of one PublishAll are under way or waiting.
+	// windowAll is how many events of one PublishAll are on their way at once.
 	windowAll = 1024
 	// Larger buffers are not kept for other events.
 	keptBufferBytes = 64 << 10
@@ -39,9 +39,10 @@ var errChanged = errors.New("it was changed while it was published")
 type event struct {
 	wire   []byte // as it stands in the request
 	key    string
-	named  bool // whether the broker is asked for its name
+	named  bool // whether its id is the caller's, so that it can be a duplicate
 	alone  bool
 	group  *group
+	index  int // in its call
 	result Receipt
 	buffer []byte // wire is part of it
 
@@ -61,14 +62,14 @@ func (e *event) Alone() bool { return e.alone }
 
 // group waits for the events of one call.
 type group struct {
-	landed chan struct{} // one token for each event that is finished; never blocks
+	landed chan *event // those that are finished; never blocks
 	timer  *time.Timer
 }
 
-func newGroup() *group {
+func newGroup(events int) *group {
 	timer := time.NewTimer(publishPatience)
 	timer.Stop()
-	return &group{landed: make(chan struct{}, windowAll), timer: timer}
+	return &group{landed: make(chan *event, events), timer: timer}
 }
 
 // recycle lets another call use an event again, and its buffer.
@@ -109,7 +110,7 @@ type publisher struct {
 func newPublisher(client *Client) *publisher {
 	p := &publisher{client: client, sent: map[string]*request{}, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	p.events.New = func() any { return &event{} }
-	p.groups.New = func() any { return newGroup() }
+	p.groups.New = func() any { return newGroup(1) }
 	p.empty = sync.NewCond(&p.mu)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
@@ -158,13 +159,10 @@ func (c *Client) SendOutgoingEvent(ctx context.Context, subscriber string, messa
 // PublishAll publishes many events and returns when each is durable or refused; at most 1,024 of them are on their way at once. The
 // receipts are in the order of the events, each with the verdict on its own event; the error is the first of theirs.
 //
-// Each event is given up after 60 s, and all that are left when the context ends, as with [Client.Publish].
+// It gives up what is left when the context ends, or when none was answered for 60 s, as [Client.Publish] does.
 func (c *Client) PublishAll(ctx context.Context, all []Outgoing) ([]Receipt, error) {
 	receipts := make([]Receipt, len(all))
-	for begin := 0; begin < len(all); begin += windowAll / 2 {
-		end := min(begin+windowAll/2, len(all))
-		c.publisher.publishSome(ctx, all[begin:end], receipts[begin:end])
-	}
+	c.publisher.publishAll(ctx, all, receipts)
 	for i := range receipts {
 		if receipts[i].Err != nil {
 			return receipts, receipts[i].Err
@@ -173,44 +171,49 @@ func (c *Client) PublishAll(ctx context.Context, all []Outgoing) ([]Receipt, err
 	return receipts, nil
 }
 
-func (p *publisher) publishSome(ctx context.Context, some []Outgoing, receipts []Receipt) {
-	g := p.groups.Get().(*group)
-	events := make([]*event, len(some))
-	waiting := 0
-	for i := range some {
-		e, err := p.prepare(ctx, &some[i])
-		if err == nil {
-			e.group = g
-			err = p.add(e)
-		}
-		if err != nil {
-			receipts[i].Err = err
-			continue
-		}
-		events[i] = e
-		waiting++
-	}
+func (p *publisher) publishAll(ctx context.Context, all []Outgoing, receipts []Receipt) {
+	g := newGroup(windowAll)
 	g.timer.Reset(publishPatience)
-	for ; waiting > 0; waiting-- {
+	defer g.timer.Stop()
+	underWay := make([]*event, len(all)) // nil once they have landed
+	count := 0
+	land := func() bool {
 		select {
-		case <-g.landed:
-			continue
+		case e := <-g.landed:
+			receipts[e.index], underWay[e.index] = e.result, nil
+			p.recycle(e)
+			count--
+			g.timer.Reset(publishPatience)
+			return true
 		case <-ctx.Done():
 		case <-g.timer.C:
 		}
-		for i, receipt := range p.abandon(ctx, events) {
-			if events[i] != nil {
-				receipts[i] = receipt
-			}
+		return false
+	}
+	next, going := 0, true
+	for ; next < len(all) && going; next++ {
+		e, err := p.prepare(ctx, &all[next])
+		if err == nil {
+			e.group, e.index = g, next
+			err = p.add(e)
 		}
+		if err != nil {
+			receipts[next].Err = err
+			continue
+		}
+		underWay[next] = e
+		count++
+		going = count < windowAll || land()
+	}
+	for going && count > 0 {
+		going = land()
+	}
+	if going {
 		return
 	}
-	g.timer.Stop()
-	p.groups.Put(g)
-	for i, e := range events {
-		if e != nil {
-			receipts[i] = e.result
-			p.recycle(e)
+	for i, receipt := range p.abandon(ctx, underWay) {
+		if underWay[i] != nil || i >= next {
+			receipts[i] = receipt
 		}
 	}
 }
@@ -284,7 +287,7 @@ func (p *publisher) rouse() {
 	}
 }
 
-// abandon gives events up, but for those that are finished by now. It returns the receipts of all; those of nil are empty.
+// abandon gives events up, but for those that are finished by now. It returns the receipts of all; nil stands for one that was not begun.
 func (p *publisher) abandon(ctx context.Context, events []*event) []Receipt {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -299,12 +302,13 @@ func (p *publisher) abandon(ctx context.Context, events []*event) []Receipt {
 	}
 	receipts := make([]Receipt, len(events))
 	for i, e := range events {
-		if e == nil {
+		if e != nil && e.finished {
+			receipts[i] = e.result
 			continue
 		}
-		if receipts[i] = e.result; !e.finished {
-			e.gone = true
-			receipts[i].Err = err
+		receipts[i].Err = err
+		if e != nil {
+			e.gone, receipts[i].ID = true, e.result.ID
 		}
 	}
 	p.rouse()

@@ -293,7 +293,7 @@ func (p *publisher) finish(events []*event) {
 // release lets the callers of finished events go. They may use the events again at once.
 func release(finished []*event) {
 	for _, e := range finished {
-		e.group.landed <- struct{}{}
+		e.group.landed <- e
 	}
 }
 

@@ -22,15 +22,9 @@ type request struct {
 
 // accept gives each event of a request its receipt.
 func (r *request) accept(accepted *certesv1.PublishStreamResponse_Accepted) {
-	results := accepted.GetResults()
-	for i, e := range r.events {
-		if len(results) == len(r.events) {
-			e.result.Duplicate = results[i].GetDuplicate()
-			if e.named {
-				e.result.Name = results[i].GetName()
-			}
-		} else {
-			e.result.Duplicate = accepted.GetDuplicates() > 0 && accepted.GetDuplicates() == accepted.GetCount()
+	if results := accepted.GetResults(); len(results) == len(r.events) {
+		for i, e := range r.events {
+			e.result.Duplicate = e.named && results[i].GetDuplicate()
 		}
 	}
 }
@@ -38,7 +32,7 @@ func (r *request) accept(accepted *certesv1.PublishStreamResponse_Accepted) {
 // encodeRequest puts a request together.
 func encodeRequest(r *request) outgoingWire {
 	size := protowire.SizeTag(requestID) + protowire.SizeBytes(len(r.id)) + 2
-	results := r.tries > 1
+	results := false
 	for _, e := range r.events {
 		size += len(e.wire)
 		results = results || e.named
