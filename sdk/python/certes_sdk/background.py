@@ -23,24 +23,17 @@ class Background:
         self._ending = ending
         self._ended = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
+        self._early: list[tuple[Callable[[], Coroutine[Any, Any, None]], str]] = []
         self._opened = asyncio.Event()
         # In a context of its own: what is current in the call that happened to be first concerns no later one.
         self._task = asyncio.get_running_loop().create_task(self._hold(), name="certes", context=Context())
 
-    async def begun(self) -> None:
-        """Returns when tasks can be begun."""
-        await self._opened.wait()
-
-    async def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Begins a task. It takes care of its own errors: one that it lets out ends all of them."""
-        await self._opened.wait()
-        assert self._group is not None
-        return self._group.create_task(work, name=f"certes {name}", context=Context())
-
-    def add(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Begins a task beside one that runs already."""
-        assert self._group is not None
-        return self._group.create_task(work, name=f"certes {name}", context=Context())
+    def add(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        """Begins a task, at once or when tasks can be begun. It takes care of its own errors: one that it lets out ends all of them."""
+        if self._group is None:
+            self._early.append((work, name))
+        elif not self._ended.is_set():
+            self._group.create_task(work(), name=f"certes {name}", context=Context())
 
     @property
     def has_ended(self) -> bool:
@@ -60,7 +53,10 @@ class Background:
 
     async def _hold(self) -> None:
         try:
-            async with asyncio.TaskGroup() as self._group:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                for work, name in self._early:
+                    self.add(work, name)
                 self._opened.set()
                 await asyncio.Event().wait()
         except Exception:  # noqa: BLE001 - said below

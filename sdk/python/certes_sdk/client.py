@@ -136,7 +136,7 @@ class Client:
             traceparent,
             tracestate,
         )
-        return self._publish(event) if timeout is None else self._publish_in_time(event, timeout)
+        return self._publish(event, timeout)
 
     def publish(
         self,
@@ -172,7 +172,7 @@ class Client:
             traceparent,
             tracestate,
         )
-        return self._publish(event) if timeout is None else self._publish_in_time(event, timeout)
+        return self._publish(event, timeout)
 
     async def publish_all(self, events: Iterable[Outgoing]) -> list[Receipt]:
         """Publishes events, made by `outgoing`, by one request: all of them, or none. At most 1,000, and 4 MiB.
@@ -242,14 +242,21 @@ class Client:
         self._finder = finder or self._finder
         return self
 
-    def _publish(self, event: Outgoing) -> Coroutine[Any, Any, Receipt]:
-        # No coroutine around a coroutine: it would cost as much as encoding the event.
-        return self.session().publish(event)
-
-    async def _publish_in_time(self, event: Outgoing, seconds: float) -> Receipt:
+    async def _publish(self, event: Outgoing, timeout: float | None) -> Receipt:  # noqa: ASYNC109 - has an error of its own
+        session = self.session()
+        if timeout is None:
+            entry = session.begin(event)
+            if entry is None:
+                return await session.publish(event)
+            # Without a coroutine of the session's around it, which would cost as much as encoding the event.
+            try:
+                return await entry.answer
+            except asyncio.CancelledError:
+                session.give_up(entry)
+                raise
         try:
-            async with asyncio.timeout(seconds):
-                return await self.session().publish(event)
+            async with asyncio.timeout(timeout):
+                return await session.publish(event)
         except TimeoutError:
             raise timed_out(f"Event {event.id!r}" if event.id else "An event", None) from None
 

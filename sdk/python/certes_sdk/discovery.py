@@ -105,10 +105,10 @@ def _fetch(gateway: Gateway, *, plain: bool, ca_file: str | None, deadline: floa
     try:
         with closing(_connection(gateway, plain=plain, ca_file=ca_file)) as connection:
             connection.request("GET", PATH, headers={"accept": "application/json", "host": gateway.authority})
-            response = connection.getresponse()
-            if response.status != http.HTTPStatus.OK:
-                raise _unreachable(gateway, f"it answered {response.status} to GET {PATH}")
-            return _read(gateway, connection, response, deadline)
+            with connection.getresponse() as response:
+                if response.status != http.HTTPStatus.OK:
+                    raise _unreachable(gateway, f"it answered {response.status} to GET {PATH}")
+                return _read(gateway, connection, response, deadline)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise _unreachable(gateway, str(error) or type(error).__name__) from error
 
@@ -126,6 +126,8 @@ def _read(
             connection.sock.settimeout(left)
         piece = response.read1(MAXIMUM_BYTES)
         if not piece:
+            if response.length:
+                raise _unreachable(gateway, "its answer ended too early")
             return body
         body += piece
     raise _unreachable(gateway, f"its answer has more than {MAXIMUM_BYTES} bytes")

@@ -122,7 +122,7 @@ class Handling:
                 return
         if self._workers < self._concurrency:
             self._workers += 1
-            self._background.add(self._work(), "handler")
+            self._background.add(self._work, "handler")
 
     async def _work(self) -> None:
         queue = self._queue

@@ -49,6 +49,7 @@ class Session:
         self._handling = Handling(handlers, settings.concurrency, self._background)
         self._publisher = Publisher(self._connection, clock)
         self._publishing = False
+        self._line = asyncio.Lock()
         self._streams: dict[str, SubscriptionStream] = {}
         self._ensured: dict[str, None] = {}
         self._running = False
@@ -58,12 +59,31 @@ class Session:
         self._keys = SigningKeys(settings.keys, self._webhook_subscriptions, self._connection, clock)
         self._webhooks = Webhooks(self._keys, self._handling, self._types, clock)
 
+    def begin(self, event: Outgoing) -> Entry | None:
+        """Begins to publish an event, whose outcome is its `answer`; None where something has to be waited for first: `publish`.
+
+        Raises `CertesError`.
+        """
+        head = self._heads.get(type(event.message))
+        if head is None or self._line.locked() or self._closing:
+            return None
+        entry = encode(head, event)
+        return entry if self._publisher.begin(entry) else None
+
+    def give_up(self, entry: Entry) -> None:
+        """Notes that nobody waits any more for what was begun."""
+        self._publisher.give_up(entry)
+
     async def publish(self, event: Outgoing) -> Receipt:
         """Publishes an event, and returns when it is durable. Raises `CertesError`."""
-        head = self._heads.get(type(event.message)) or await self._head(type(event.message))
-        if not self._publishing:
-            await self._start_publishing()
+        self._check_open()
+        # Those who wait here stand in line, so that the order is that of the calls.
+        async with self._line:
+            head = self._heads.get(type(event.message)) or await self._head(type(event.message))
         entry = encode(head, event)
+        if not self._publishing:
+            self._publishing = True
+            self._background.add(self._publisher.run, "publisher")
         if not self._publisher.begin(entry):
             await self._publisher.begin_later(entry)
         try:
@@ -117,7 +137,7 @@ class Session:
         )
         self._ensured[subscription.name] = None
         if self._running and settings.callback_url is None:
-            await self._open_stream(subscription.name)
+            self._open_stream(subscription.name)
 
     async def take_webhook(self, headers: Headers, body: bytes) -> Answer:
         """Takes the body of a POST, returns when it was handled, and says what to answer."""
@@ -125,7 +145,6 @@ class Session:
             self._check_open()
         except CertesError as error:
             return refusal(error)
-        await self._background.begun()
         return await self._webhooks.take(headers, body)
 
     async def run(self) -> None:
@@ -137,7 +156,7 @@ class Session:
         self._running = True
         if self._settings.callback_url is None:
             for subscription in list(self._ensured) or [self._settings.subscription()]:
-                await self._open_stream(subscription)
+                self._open_stream(subscription)
         else:
             await self._prepare_webhooks()
         await self._stopped.wait()
@@ -182,18 +201,13 @@ class Session:
         head = self._heads[message] = head_of(event_type, source, type_url)
         return head
 
-    async def _start_publishing(self) -> None:
-        self._check_open()
-        self._publishing = True
-        await self._background.spawn(self._publisher.run(), "publisher")
-
-    async def _open_stream(self, subscription: str) -> None:
+    def _open_stream(self, subscription: str) -> None:
         if subscription in self._streams:
             return
         stream = self._streams[subscription] = SubscriptionStream(
             subscription, self._settings.max_outstanding, self._connection, self._handling, self._types, self._clock
         )
-        await self._background.spawn(self._follow(stream), f"stream of {subscription}")
+        self._background.add(lambda: self._follow(stream), f"stream of {subscription}")
 
     async def _follow(self, stream: SubscriptionStream) -> None:
         end = await stream.run()

@@ -8,15 +8,25 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-
-from certes_sdk import Client
 from tests.sdk_fakes.fake_broker import FakeBroker
 from tests.sdk_fakes.manual_clock import ManualClock
+
+from certes_sdk import Client
 
 
 @pytest.fixture(autouse=True)
 def no_settings_of_the_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("TOKEN", "APP", "CALLBACK_URL", "SUBSCRIBER", "SOURCE", "GENERATION", "WEBHOOK_KEYS", "CA_FILE", "RESOLVE"):
+    for name in (
+        "TOKEN",
+        "APP",
+        "CALLBACK_URL",
+        "SUBSCRIBER",
+        "SOURCE",
+        "GENERATION",
+        "WEBHOOK_KEYS",
+        "CA_FILE",
+        "RESOLVE",
+    ):
         monkeypatch.delenv(f"CERTES_{name}", raising=False)
 
 
