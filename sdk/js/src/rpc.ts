@@ -41,8 +41,8 @@ export class Rpc {
       // Two clients in one process are to share nothing, and a closed one is to leave nothing behind.
       "grpc.use_local_subchannel_pool": 1,
       // A connection that died without a word is noticed by this.
-      "grpc.keepalive_time_ms": 60_000,
-      "grpc.keepalive_timeout_ms": 20_000,
+      "grpc.keepalive_time_ms": 30_000,
+      "grpc.keepalive_timeout_ms": 10_000,
       // What is on loopback is not a proxy's to carry.
       ...(!place.tls && { "grpc.enable_http_proxy": 0 }),
     });

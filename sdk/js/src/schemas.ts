@@ -28,6 +28,13 @@ interface Version {
   readonly fetchedAt: number;
 }
 
+/** What an event type was met with last. To look it up costs less than to find it. */
+interface Met {
+  readonly typeName: string;
+  readonly schema: DescMessage;
+  readonly version: Version;
+}
+
 interface Refusal {
   readonly error: CertesError;
   readonly fetchedAt: number;
@@ -38,6 +45,7 @@ export class Schemas {
   readonly #fetch: FetchSchema;
   readonly #clock: Clock;
   readonly #versions = new Map<string, Version>();
+  readonly #met = new Map<string, Met>();
   readonly #refused = new Map<string, Refusal>();
   readonly #fetching = new Map<string, Promise<Version>>();
 
@@ -53,13 +61,13 @@ export class Schemas {
    */
   decode(type: string, content: Content): Message | Promise<Message> {
     if (content.typeName === undefined) return decoding(type, () => fromBinary(RawContentSchema, content.value));
-    const version = this.#versions.get(versionOf(type));
-    const schema = version?.files.getMessage(content.typeName);
-    if (version === undefined || schema === undefined) return this.#decodeAnew(type, content.typeName, content.value);
-    const isFresh = !this.#isDue(version);
+    let met = this.#met.get(type);
+    if (met?.typeName !== content.typeName) met = this.#meet(type, content.typeName);
+    if (met === undefined) return this.#decodeAnew(type, content.typeName, content.value);
+    const isFresh = !this.#isDue(met.version);
     try {
-      const message = fromBinary(schema, content.value);
-      if (isFresh || !hasUnknownFields(schema, message)) return message;
+      const message = fromBinary(met.schema, content.value);
+      if (isFresh || !hasUnknownFields(met.schema, message)) return message;
     } catch (error) {
       if (isFresh) throw malformedData(type, error);
     }
@@ -85,6 +93,15 @@ export class Schemas {
     const newest = version?.types.get(type);
     if (version === undefined || newest === undefined) return undefined;
     return decoding(type, () => fromJson(newest, json, { registry: version.files, ignoreUnknownFields: true }));
+  }
+
+  #meet(type: string, typeName: string): Met | undefined {
+    const version = this.#versions.get(versionOf(type));
+    const schema = version?.files.getMessage(typeName);
+    if (version === undefined || schema === undefined) return undefined;
+    const met = { typeName, schema, version };
+    keep(this.#met, type, met);
+    return met;
   }
 
   async #decodeAnew(type: string, typeName: string, value: Uint8Array): Promise<Message> {
@@ -120,6 +137,7 @@ export class Schemas {
       const files = await this.#fetch(type);
       const version = { files, types: typesOf(files), fetchedAt: this.#clock.now() };
       keep(this.#versions, key, version);
+      this.#met.clear();
       return version;
     } catch (error) {
       if (isFinal(error)) keep(this.#refused, type, { error, fetchedAt: this.#clock.now() });
