@@ -1,6 +1,6 @@
 /**
- * The event types of messages: a message carries its event URI in its descriptor, in the options `certes.v1.schema` of its file
- * and `certes.v1.event` of itself.
+ * The event types of messages: a message carries its event URI in its descriptor, in the options `certes.v1.schema` of its
+ * file and `certes.v1.event` of itself.
  */
 
 import { type DescMessage, getOption, hasOption } from "@bufbuild/protobuf";
@@ -15,7 +15,9 @@ export interface Binding {
   readonly name?: string | undefined;
 }
 
-/** What a message's descriptor says of its event type. Raises `NOT_AN_EVENT_TYPE` where it has no option `certes.v1.event`. */
+/**
+ * What a message's descriptor says of its event type. Raises `NOT_AN_EVENT_TYPE` where it has no option `certes.v1.event`.
+ */
 export function bindingOf(schema: DescMessage): Binding {
   if (!hasOption(schema, eventOption)) throw notAnEventType(schema.typeName, "it has no option certes.v1.event");
   const event = getOption(schema, eventOption);
@@ -35,8 +37,8 @@ export function needsDomain(binding: Binding): boolean {
 }
 
 /**
- * The event URI of a message. What its options leave out: the name is the message's in snake_case, the version the number in the
- * last part of the package or 1, the namespace `_`, the domain the broker's own.
+ * The event URI of a message. What its options leave out: the name is the message's in snake_case, the version the number
+ * in the last part of the package or 1, the namespace `_`, the domain the broker's own.
  *
  * Raises `NOT_AN_EVENT_TYPE` where neither the options nor the broker say a domain.
  */

@@ -1,4 +1,7 @@
-/** Bytes that share a larger buffer. A view of a buffer costs more to make, and to throw away, than the bytes of a small event. */
+/**
+ * Bytes that share a larger buffer. A view of a buffer costs more to make, and to throw away, than the bytes of a small
+ * event.
+ */
 
 import type { WireWriter } from "./wire_writer.js";
 
@@ -13,7 +16,10 @@ const SLAB = 128 * 1024;
 let slab: Buffer = Buffer.alloc(0);
 let used = 0;
 
-/** Keeps what was written. Spans that are made after one another lie side by side; their buffer lives as long as any of them. */
+/**
+ * Keeps what was written. Spans that are made after one another lie side by side; their buffer lives as long as any of
+ * them.
+ */
 export function keep(writer: WireWriter): Span {
   const size = writer.written;
   if (size > SLAB / 4) {

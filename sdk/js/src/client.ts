@@ -33,8 +33,8 @@ export class Client {
   }
 
   /**
-   * Sets the client up: `init("events://events.meetly.com")`. Does no I/O: the gateway is asked when it is first needed. A client that was
-   * initialised before begins anew, without its handlers; what it did is ended as by `close`.
+   * Sets the client up: `init("events://events.meetly.com")`. Does no I/O: the gateway is asked when it is first needed. A
+   * client that was initialised before begins anew, without its handlers; what it did is ended as by `close`.
    *
    * Raises `MALFORMED_URI`, with the position, or `FIELD_INVALID`, with the setting's name.
    */
@@ -44,14 +44,18 @@ export class Client {
     this.#session = new Session(settings, this.#clock);
   }
 
-  /** Makes a selector: `event("community.certes.dev/github/1/issues", {repo: "meetly/app"})`. Raises what malformed patterns do. */
+  /**
+   * Makes a selector: `event("community.certes.dev/github/1/issues", {repo: "meetly/app"})`. Raises what malformed patterns
+   * do.
+   */
   event<Options extends object = Record<string, OptionValue>>(pattern: string, options?: Options | null): Selector {
     return makeSelector(pattern, options);
   }
 
   /**
-   * Makes the selectors of the application's subscription equal to a list. Resolves when the broker has stored it; without a callback URL the
-   * events then come by themselves. The last argument may name another of the application's subscriptions, or filter.
+   * Makes the selectors of the application's subscription equal to a list. Resolves when the broker has stored it; without
+   * a callback URL the events then come by themselves. The last argument may name another of the application's
+   * subscriptions, or filter.
    *
    * Refusals that are retryable are retried for at most 30 s. All others are the caller's; `STALE_GENERATION` among them.
    */
@@ -69,8 +73,9 @@ export class Client {
   }
 
   /**
-   * Registers a handler. Of the patterns that match an event's type the most specific decides, and all its handlers run, in the order of
-   * their registration. `raw` is the decoded message; an error that a handler raises, or its promise, makes the event be delivered again.
+   * Registers a handler. Of the patterns that match an event's type the most specific decides, and all its handlers run, in
+   * the order of their registration. `raw` is the decoded message; an error that a handler raises, or its promise, makes
+   * the event be delivered again.
    *
    * Raises `MALFORMED_PATTERN` or `UNMATCHABLE_PATTERN`.
    */
@@ -117,7 +122,8 @@ export class Client {
   }
 
   /**
-   * Publishes an event: `publish(PushEventSchema, {ref: "refs/heads/main"}, {everyone: true})`. Resolves when it is durable. Calls that are made while others are written go along with the next request.
+   * Publishes an event: `publish(PushEventSchema, {ref: "refs/heads/main"}, {everyone: true})`. Resolves when it is
+   * durable. Calls that are made while others are written go along with the next request.
    *
    * Raises what the broker refuses, and `TIMED_OUT` after 60 s or the call's own time.
    */
@@ -135,7 +141,10 @@ export class Client {
     }
   }
 
-  /** Publishes several events. Resolves when all are durable; raises the first refusal, the others being stored all the same. */
+  /**
+   * Publishes several events. Resolves when all are durable; raises the first refusal, the others being stored all the
+   * same.
+   */
   async publishAll(events: readonly EventToPublish[]): Promise<Receipt[]> {
     const session = this.#open();
     return Promise.all(
@@ -146,14 +155,17 @@ export class Client {
     );
   }
 
-  /** Lets messages be published without their schema beside them: `register(PushEventSchema)`, or all of a module, `register(github)`. */
+  /**
+   * Lets messages be published without their schema beside them: `register(PushEventSchema)`, or all of a module,
+   * `register(github)`.
+   */
   register(...schemas: readonly Registrable[]): void {
     registerSchemas(...schemas);
   }
 
   /**
-   * Takes no more events and calls, waits up to 30 s for handlers that run and events that are under way, tells the broker what was settled,
-   * and ends the streams. Idempotent. The process ends by itself afterwards.
+   * Takes no more events and calls, waits up to 30 s for handlers that run and events that are under way, tells the broker
+   * what was settled, and ends the streams. Idempotent. The process ends by itself afterwards.
    */
   async close(): Promise<void> {
     await this.#session?.close();

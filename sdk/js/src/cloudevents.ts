@@ -1,8 +1,8 @@
 /**
  * CloudEvents 1.0 in HTTP requests: structured (`application/cloudevents+json`) and binary (`ce-` headers).
  *
- * What CloudEvents does not have comes as extension attributes: `subscriber` or `everyone`, `orderingkey`, `traceparent`, `tracestate`.
- * All others are the event's own attributes.
+ * What CloudEvents does not have comes as extension attributes: `subscriber` or `everyone`, `orderingkey`, `traceparent`,
+ * `tracestate`. All others are the event's own attributes.
  */
 
 import type { JsonValue } from "@bufbuild/protobuf";
@@ -13,8 +13,7 @@ import { eventTypeText, parseEventType } from "./uris.js";
 
 /** The content of an event: JSON, or bytes that no schema describes. */
 export type ReceivedContent =
-  | { readonly json: JsonValue; readonly contentType: string }
-  | { readonly bytes: Uint8Array; readonly contentType: string };
+  { readonly json: JsonValue; readonly contentType: string } | { readonly bytes: Uint8Array; readonly contentType: string };
 
 /** An event that came in a request. */
 export interface ReceivedEvent {
@@ -119,7 +118,10 @@ function attributeText(name: string, value: JsonValue): string {
   throw malformed(`its ${name} is of no type that it could be`);
 }
 
-/** Header values are percent-encoded UTF-8 (HTTP Protocol Binding, 3.1.3.2); what is beyond ASCII all the same counts as its bytes. */
+/**
+ * Header values are percent-encoded UTF-8 (HTTP Protocol Binding, 3.1.3.2); what is beyond ASCII all the same counts as its
+ * bytes.
+ */
 function decodeHeader(name: string, value: string): string {
   const bytes: number[] = [];
   for (let index = 0; index < value.length; index += 1) {

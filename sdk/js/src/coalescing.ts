@@ -4,16 +4,16 @@
  * Rules
  * -----
  * * There is no linger: whatever waits goes out as the next request, up to the limits below.
- * * Of one ordering key at most one request is under way, so that the order of a key is that of the calls, also where one is tried
- *   again. An event whose key is held back is passed over by later ones of other keys; when its key is free it goes before what came
- *   after it.
+ * * Of one ordering key at most one request is under way, so that the order of a key is that of the calls, also where one
+ *   is tried again. An event whose key is held back is passed over by later ones of other keys; when its key is free it
+ *   goes before what came after it.
  * * What waits is bounded; `hasRoom` says whether a call has to wait.
  *
  * Theory of operation
  * -------------------
- * Events have numbers in the order of their calls. Those that may go wait in `ready`, in that order. Those whose key is held wait in a
- * line of their own; when the key is free, its line is merged back by number. So a take costs what it takes, however many wait behind
- * keys.
+ * Events have numbers in the order of their calls. Those that may go wait in `ready`, in that order. Those whose key is
+ * held wait in a line of their own; when the key is free, its line is merged back by number. So a take costs what it takes,
+ * however many wait behind keys.
  */
 
 /** An event that waits. `key` is its ordering key, empty for none. */
@@ -118,7 +118,10 @@ export class PublishQueue<E extends Waiting> {
       if (line.length > 0) (freed ??= []).push(...line);
     }
     if (freed === undefined) return;
-    this.#ready = this.#ready.slice(this.#taken).concat(freed).sort((a, b) => a.number - b.number);
+    this.#ready = this.#ready
+      .slice(this.#taken)
+      .concat(freed)
+      .sort((a, b) => a.number - b.number);
     this.#taken = 0;
   }
 

@@ -1,8 +1,8 @@
 /**
  * The frames of a `Subscribe` stream, read from their bytes.
  *
- * A batch is most of what there is to read, and of a delivery most is not asked for: what decides (type, key, where the data is) is
- * read in one pass, the rest when a handler asks for it, the data once, for the handler.
+ * A batch is most of what there is to read, and of a delivery most is not asked for: what decides (type, key, where the
+ * data is) is read in one pass, the rest when a handler asks for it, the data once, for the handler.
  */
 
 import { type EventFacts, EventMeta, type EventOutline } from "./event_meta.js";
@@ -24,7 +24,10 @@ export interface Content {
   readonly value: Uint8Array;
 }
 
-/** Reads a frame. Raises `MalformedBytes`. A frame of a kind that is not known counts as a heartbeat: it says that the broker lives. */
+/**
+ * Reads a frame. Raises `MalformedBytes`. A frame of a kind that is not known counts as a heartbeat: it says that the
+ * broker lives.
+ */
 export function readFrame(bytes: Buffer): Frame {
   const reader = new WireReader(bytes);
   let frame: Frame = { kind: "heartbeat" };
@@ -137,7 +140,10 @@ function readAny(reader: WireReader, draft: Draft): void {
   reader.leave(outer);
 }
 
-/** Keeps the text that came last: most deliveries are of the same few types, and to compare bytes costs less than to read them. */
+/**
+ * Keeps the text that came last: most deliveries are of the same few types, and to compare bytes costs less than to read
+ * them.
+ */
 class LastText {
   #bytes: Buffer = NOTHING;
   #text = "";

@@ -3,9 +3,9 @@
  *
  * Theory of operation
  * -------------------
- * `run` is a loop of streams. Each is read until it ends, by whatever: an end of the broker's, a refusal, a silence, the client's `close`.
- * `afterEnd` decides from that whether and when the next is opened. What the handlers of an ended stream say concerns nobody, for its
- * deliveries come again; the handlers themselves run to their end.
+ * `run` is a loop of streams. Each is read until it ends, by whatever: an end of the broker's, a refusal, a silence, the
+ * client's `close`. `afterEnd` decides from that whether and when the next is opened. What the handlers of an ended stream
+ * say concerns nobody, for its deliveries come again; the handlers themselves run to their end.
  */
 
 import type { ClientReadableStream } from "@grpc/grpc-js";
@@ -52,8 +52,8 @@ export type Next = { readonly wait: number } | { readonly final: CertesError };
 /**
  * Decides what follows the end of a stream. `attempt` counts the streams that ended in a row without a batch, from 1.
  *
- * At once the first time, then with back-off. A subscription that is gone ends it for good; what else is refused may be mended by
- * whoever runs the broker, so it is tried every 30 s.
+ * At once the first time, then with back-off. A subscription that is gone ends it for good; what else is refused may be
+ * mended by whoever runs the broker, so it is tried every 30 s.
  */
 export function afterEnd(error: CertesError | undefined, attempt: number, chance: number): Next {
   if (error !== undefined && FINAL.has(error.reason)) return { final: error };
@@ -196,7 +196,11 @@ class OpenStream {
         return;
       case "closing":
         if (frame.reason === CLOSED_BY_DELETION) {
-          this.#closing = new CertesError("FAILED_PRECONDITION", "SUBSCRIPTION_DELETED", frame.message || "The subscription was deleted.");
+          this.#closing = new CertesError(
+            "FAILED_PRECONDITION",
+            "SUBSCRIPTION_DELETED",
+            frame.message || "The subscription was deleted.",
+          );
         }
         return;
       case "heartbeat":

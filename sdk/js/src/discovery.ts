@@ -1,9 +1,9 @@
 /**
  * Finds where a gateway speaks gRPC: asks for `/.well-known/certes` and judges the answer.
  *
- * What was found over TLS is spoken to over TLS, and what was found on loopback without it is on loopback too, so that no answer can
- * send a token over the network in clear. A name is judged by all its addresses, and then the address is used, not the name again: a
- * name that would have another address the second time gains nothing.
+ * What was found over TLS is spoken to over TLS, and what was found on loopback without it is on loopback too, so that no
+ * answer can send a token over the network in clear. A name is judged by all its addresses, and then the address is used,
+ * not the name again: a name that would have another address the second time gains nothing.
  */
 
 import { lookup } from "node:dns/promises";
@@ -65,7 +65,12 @@ export async function discover(gateway: Gateway, ca: Buffer | undefined, asking:
     throw unreachable(gateway, `its name cannot be resolved (${messageOf(error)})`, error);
   });
   const body = await fetchDocument(gateway, local, ca, asking);
-  const place = judgeDiscovery(body, local !== undefined, (host) => isLoopbackLiteral(host) || isIP(host) === 0, authority(gateway));
+  const place = judgeDiscovery(
+    body,
+    local !== undefined,
+    (host) => isLoopbackLiteral(host) || isIP(host) === 0,
+    authority(gateway),
+  );
   if (place.tls) return place;
   const { host, port } = readAuthority(place.address, 0) as Gateway;
   const address = await loopbackAddress(host, resolve).catch(() => undefined);
@@ -76,8 +81,8 @@ export async function discover(gateway: Gateway, ca: Buffer | undefined, asking:
 /**
  * Judges what a gateway answered. `isLoopback` judges the host of a gRPC address that is without TLS.
  *
- * Raises `PROTOCOL_UNSUPPORTED` if it is no answer of a gateway that speaks `certes.v1`, `GATEWAY_INSECURE` if it would send a token
- * over the network in clear.
+ * Raises `PROTOCOL_UNSUPPORTED` if it is no answer of a gateway that speaks `certes.v1`, `GATEWAY_INSECURE` if it would
+ * send a token over the network in clear.
  */
 export function judgeDiscovery(
   body: string,
@@ -183,9 +188,14 @@ function unreachable(gateway: Gateway, problem: string, cause?: unknown): Certes
 }
 
 function unsupported(gateway: string, problem: string): CertesError {
-  return new CertesError("FAILED_PRECONDITION", "PROTOCOL_UNSUPPORTED", `${gateway} is no gateway that can be spoken to: ${problem}.`, {
-    hint: "See whether a Certes broker answers there, and whether it is of a version that this SDK knows.",
-  });
+  return new CertesError(
+    "FAILED_PRECONDITION",
+    "PROTOCOL_UNSUPPORTED",
+    `${gateway} is no gateway that can be spoken to: ${problem}.`,
+    {
+      hint: "See whether a Certes broker answers there, and whether it is of a version that this SDK knows.",
+    },
+  );
 }
 
 function insecure(gateway: string, address: string): CertesError {

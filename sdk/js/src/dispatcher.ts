@@ -1,8 +1,9 @@
 /**
  * Runs handlers: so many at once, the others wait in the order in which they came.
  *
- * A handler that returns no promise is done when it returns, and takes no place of those who run; a thousand events that are handled so
- * take one turn, not a thousand promises. The event loop gets its turn between, so that heartbeats and answers are not starved.
+ * A handler that returns no promise is done when it returns, and takes no place of those who run; a thousand events that
+ * are handled so take one turn, not a thousand promises. The event loop gets its turn between, so that heartbeats and
+ * answers are not starved.
  */
 
 import type { Message } from "@bufbuild/protobuf";
@@ -125,7 +126,11 @@ export class Dispatcher {
 
 function run(handlers: readonly Handler[], message: Message, meta: EventMeta): Promise<void> | undefined {
   if (!hasTracing) return runFrom(0, handlers, message, meta);
-  return withTrace(meta.traceparent, () => meta.tracestate, () => runFrom(0, handlers, message, meta));
+  return withTrace(
+    meta.traceparent,
+    () => meta.tracestate,
+    () => runFrom(0, handlers, message, meta),
+  );
 }
 
 function runFrom(first: number, handlers: readonly Handler[], message: Message, meta: EventMeta): Promise<void> | undefined {

@@ -4,8 +4,8 @@
  * Rules
  * -----
  * * The bytes are those of the library's `toBinary`, to the last one: fields in the order of their numbers.
- * * A message need not be made before it is encoded: what `create` takes will do, and costs less, since only what is there is looked
- *   at. A message that was made has all its fields, and a schema of GitHub has hundreds of them.
+ * * A message need not be made before it is encoded: what `create` takes will do, and costs less, since only what is there
+ *   is looked at. A message that was made has all its fields, and a schema of GitHub has hundreds of them.
  * * What is unusual (groups, defaults of proto2, wrappers, `Struct`, maps) is left to the library, field by field.
  * * A value that does not fit its field is refused, with the field's path. The library would write something.
  */
@@ -27,7 +27,10 @@ import type { WireWriter } from "./wire_writer.js";
 /** Writes the value of one field, backwards, with its tag. The value is there, and is none that is left out. */
 type WriteField = (writer: WireWriter, value: unknown) => void;
 
-/** Which value of a field is left out, since it cannot be told from absence. Numbers: to switch by them costs less than to call. */
+/**
+ * Which value of a field is left out, since it cannot be told from absence. Numbers: to switch by them costs less than to
+ * call.
+ */
 const enum Default {
   None,
   Zero,
@@ -203,7 +206,8 @@ function planField(field: DescField): FieldPlan {
 /** Whether a field has neither defaults nor encodings but those of proto3. */
 function isPlain(field: DescField): boolean {
   if (field.parent.file.edition !== Edition.EDITION_PROTO3) return false;
-  const message = field.fieldKind === "message" || field.fieldKind === "list" || field.fieldKind === "map" ? field.message : undefined;
+  const message =
+    field.fieldKind === "message" || field.fieldKind === "list" || field.fieldKind === "map" ? field.message : undefined;
   if (message === undefined) return true;
   // The library has these as what they hold.
   return !/^google\.protobuf\.(?:\w+Value|Struct|ListValue)$/u.test(message.typeName);
@@ -227,9 +231,7 @@ function plainWriter(field: DescField): WriteField | undefined {
 /** Leaves a field to the library: as the only one of a message, whose bytes are the field's. */
 function libraryWriter(field: DescField): WriteField {
   return (to, value) => {
-    const only = field.oneof
-      ? { [field.oneof.localName]: { case: field.localName, value } }
-      : { [field.localName]: value };
+    const only = field.oneof ? { [field.oneof.localName]: { case: field.localName, value } } : { [field.localName]: value };
     to.raw(toBinary(field.parent, create(field.parent, only as MessageInitShape<DescMessage>)));
   };
 }
@@ -356,17 +358,21 @@ function writeInt32(to: WireWriter, value: number): void {
 }
 
 function integer(value: unknown, { least, most }: { least: number; most: number }): number {
-  return typeof value === "number" && Number.isInteger(value) && value >= least && value <= most ? value : unfit("whole number of 32 bits");
+  return typeof value === "number" && Number.isInteger(value) && value >= least && value <= most
+    ? value
+    : unfit("whole number of 32 bits");
 }
 
 function float(value: unknown): number {
   // Beyond what four bytes hold only the infinities and NaN are floats.
-  if (typeof value !== "number" || (Number.isFinite(value) && !Number.isFinite(Math.fround(value)))) return unfit("number of a float's size");
+  if (typeof value !== "number" || (Number.isFinite(value) && !Number.isFinite(Math.fround(value))))
+    return unfit("number of a float's size");
   return value;
 }
 
 function long(value: unknown, bits: bigint, signed: boolean): bigint {
-  const isWhole = typeof value === "number" ? Number.isSafeInteger(value) : typeof value === "bigint" || /^-?[0-9]+$/u.test(String(value));
+  const isWhole =
+    typeof value === "number" ? Number.isSafeInteger(value) : typeof value === "bigint" || /^-?[0-9]+$/u.test(String(value));
   if (!isWhole || !["number", "bigint", "string"].includes(typeof value)) return unfit("whole number of 64 bits");
   const whole = BigInt(value as number | bigint | string);
   if (whole >= 1n << bits || whole < (signed ? -(1n << bits) : 0n)) return unfit("whole number of 64 bits");

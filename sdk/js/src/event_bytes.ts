@@ -1,8 +1,8 @@
 /**
  * The bytes of events and requests to publish.
  *
- * An event is written once, when the call comes; a request is made of the events' bytes. That `repeated Event` and `repeated bytes` are
- * the same on the wire makes it possible.
+ * An event is written once, when the call comes; a request is made of the events' bytes. That `repeated Event` and
+ * `repeated bytes` are the same on the wire makes it possible.
  */
 
 import { keep, type Span } from "./bytes_span.js";

@@ -30,8 +30,8 @@ export class Handlers {
   }
 
   /**
-   * The handlers that run for an event, in their order: those of the most specific pattern that matches, of all such patterns where
-   * several are equally specific.
+   * The handlers that run for an event, in their order: those of the most specific pattern that matches, of all such
+   * patterns where several are equally specific.
    */
   for(type: string): readonly Handler[] {
     let decided = this.#decided.get(type);

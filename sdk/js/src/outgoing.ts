@@ -61,7 +61,10 @@ export function publicationOf(first: unknown, second: unknown, third: unknown): 
   if (isSchema(first)) return { schema: first, message: second ?? {}, options: (third ?? {}) as PublishOptions };
   const typeName = (first as Partial<Message> | undefined)?.$typeName;
   if (typeof typeName !== "string") {
-    throw fieldInvalid("message", "is neither a schema nor a message; publish takes (schema, message, options) or (message, options)");
+    throw fieldInvalid(
+      "message",
+      "is neither a schema nor a message; publish takes (schema, message, options) or (message, options)",
+    );
   }
   return { schema: schemaOf(typeName), message: first, options: (second ?? {}) as PublishOptions };
 }
@@ -79,7 +82,12 @@ export function needsBrokerDomain(schema: DescMessage): boolean {
 }
 
 /** Judges and writes an event. Raises `AUDIENCE_MISSING`, `APP_MISSING`, `NOT_AN_EVENT_TYPE` or `FIELD_INVALID`. */
-export function makeCall({ schema, message, options }: Publication, source: string | undefined, brokerDomain: string, clock: Clock): Call {
+export function makeCall(
+  { schema, message, options }: Publication,
+  source: string | undefined,
+  brokerDomain: string,
+  clock: Clock,
+): Call {
   const { subscriber, everyone = false, orderingKey = "" } = options;
   checkAudience(subscriber, everyone);
   checkTexts(options);
@@ -136,7 +144,8 @@ function checkTexts(options: PublishOptions): void {
   if (traceparent !== undefined) checkText("traceparent", traceparent);
   if (tracestate !== undefined) checkText("tracestate", tracestate);
   const { time, timeout, attributes } = options;
-  if (time !== undefined && !(time instanceof Date && !Number.isNaN(time.getTime()))) throw fieldInvalid("time", "is no valid Date");
+  if (time !== undefined && !(time instanceof Date && !Number.isNaN(time.getTime())))
+    throw fieldInvalid("time", "is no valid Date");
   if (timeout !== undefined && !(timeout >= 0)) throw fieldInvalid("timeout", "is no number of milliseconds");
   if (attributes !== undefined) for (const name in attributes) checkText(`attributes.${name}`, attributes[name]);
 }

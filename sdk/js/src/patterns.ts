@@ -1,9 +1,10 @@
 /**
  * Patterns of event types, and which of several decides.
  *
- * `*` stands for exactly one whole segment of the namespace, version or name, a last `**` for one or more. A wildcard never stands
- * for the name of a system event, which begins with `_`. A pattern is *malformed* if it breaks the rules for wildcards, and
- * *unmatchable* if it keeps them and yet no event URI could match it: a handler that stays silent for ever helps nobody.
+ * `*` stands for exactly one whole segment of the namespace, version or name, a last `**` for one or more. A wildcard never
+ * stands for the name of a system event, which begins with `_`. A pattern is *malformed* if it breaks the rules for
+ * wildcards, and *unmatchable* if it keeps them and yet no event URI could match it: a handler that stays silent for ever
+ * helps nobody.
  */
 
 import { eventTypeFault, type Fault, malformed, outlineFault, segmentsOf } from "./uris.js";
@@ -42,8 +43,8 @@ export function matches(pattern: Pattern, type: string): boolean {
 }
 
 /**
- * Compares how specific two patterns are: above 0 if the first is more so. More specific is, in this order: to have no `**`, to
- * spell more segments, to have more `*`.
+ * Compares how specific two patterns are: above 0 if the first is more so. More specific is, in this order: to have no
+ * `**`, to spell more segments, to have more `*`.
  */
 export function compareSpecificity(one: Pattern, other: Pattern): number {
   const [a, b] = [weigh(one), weigh(other)];
@@ -72,7 +73,10 @@ function patternFault(text: string): Fault | undefined {
   return undefined;
 }
 
-/** Finds why no event URI can match, by spelling out the shortest that might: `1` can stand wherever `*` can, and is as long. */
+/**
+ * Finds why no event URI can match, by spelling out the shortest that might: `1` can stand wherever `*` can, and is as
+ * long.
+ */
 function unmatchableFault(text: string): Fault | undefined {
   const open = text.endsWith("/**");
   const spelled = (open ? text.slice(0, -"/**".length) : text).replaceAll("*", "1");

@@ -3,16 +3,16 @@
  *
  * Theory of operation
  * -------------------
- * A call puts its event into the queue (`coalescing.ts`), or waits for room in it. When the calls of this turn of the event loop have
- * come, and the last request is written, the next request takes what waits; there is no linger. Answers come in the order of the
- * requests. A request keeps its events, and their keys, until each has its verdict:
+ * A call puts its event into the queue (`coalescing.ts`), or waits for room in it. When the calls of this turn of the event
+ * loop have come, and the last request is written, the next request takes what waits; there is no linger. Answers come in
+ * the order of the requests. A request keeps its events, and their keys, until each has its verdict:
  *
  * * accepted: the calls return;
  * * refused for now (`retryable`), or under way when the stream broke: sent again with the same ids, after a wait;
  * * refused: with one event, that is its verdict; with several, each is told again in a request of its own.
  *
- * A call that gives up (its time is over, its signal is aborted) has its verdict then, but its event stays under way until an answer
- * comes or the stream breaks: it may be stored.
+ * A call that gives up (its time is over, its signal is aborted) has its verdict then, but its event stays under way until
+ * an answer comes or the stream breaks: it may be stored.
  */
 
 import { reconnectWait } from "./backoff.js";
@@ -133,7 +133,8 @@ export class Publisher {
 
   #letIn(): void {
     let count = 0;
-    while (count < this.#outside.length && this.#queue.hasRoom(this.#outside[count]!.size)) this.#queue.add(this.#outside[count++]!);
+    while (count < this.#outside.length && this.#queue.hasRoom(this.#outside[count]!.size))
+      this.#queue.add(this.#outside[count++]!);
     if (count > 0) this.#outside = this.#outside.slice(count);
   }
 
@@ -255,7 +256,9 @@ export class Publisher {
 
   #undecided(): Call[] {
     const requests = [...this.#again, ...this.#resting, ...(this.#stream?.unanswered ?? [])];
-    return [...requests.flatMap(({ calls }) => calls), ...this.#queue.waitingEvents(), ...this.#outside].filter((call) => !call.isDecided);
+    return [...requests.flatMap(({ calls }) => calls), ...this.#queue.waitingEvents(), ...this.#outside].filter(
+      (call) => !call.isDecided,
+    );
   }
 
   /** Wakes when the first of the calls has to give up. One timer serves them all. */

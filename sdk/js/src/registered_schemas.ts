@@ -1,8 +1,9 @@
 /**
  * Schemas by the names of their messages.
  *
- * A message of protobuf-es carries its name and not its schema, which has the event URI and the encoding. So a message alone can be
- * published only where its schema was registered. Names of messages are the same for all clients of a process, and so is this.
+ * A message of protobuf-es carries its name and not its schema, which has the event URI and the encoding. So a message
+ * alone can be published only where its schema was registered. Names of messages are the same for all clients of a process,
+ * and so is this.
  */
 
 import type { DescFile, DescMessage } from "@bufbuild/protobuf";
@@ -23,10 +24,15 @@ export function schemaOf(typeName: string): DescMessage {
   const schema = schemas.get(typeName);
   if (schema !== undefined) return schema;
   const short = typeName.slice(typeName.lastIndexOf(".") + 1);
-  throw new CertesError("INVALID_ARGUMENT", "NOT_AN_EVENT_TYPE", `The schema of ${typeName} is not known: a message does not carry it.`, {
-    hint: `Give it before the message, as in publish(${short}Schema, message, …), or call register(${short}Schema) once.`,
-    metadata: { message: typeName },
-  });
+  throw new CertesError(
+    "INVALID_ARGUMENT",
+    "NOT_AN_EVENT_TYPE",
+    `The schema of ${typeName} is not known: a message does not carry it.`,
+    {
+      hint: `Give it before the message, as in publish(${short}Schema, message, …), or call register(${short}Schema) once.`,
+      metadata: { message: typeName },
+    },
+  );
 }
 
 /** Whether a value is the schema of a message. */
@@ -39,7 +45,8 @@ const DEEPEST = 2;
 
 function add(one: unknown, depth: number): void {
   if (isSchema(one)) schemas.set(one.typeName, one);
-  else if (isObject(one) && one["kind"] === "file") for (const schema of (one as unknown as DescFile).messages) schemas.set(schema.typeName, schema);
+  else if (isObject(one) && one["kind"] === "file")
+    for (const schema of (one as unknown as DescFile).messages) schemas.set(schema.typeName, schema);
   else if (isObject(one) && depth < DEEPEST) for (const value of Object.values(one)) add(value, depth + 1);
 }
 

@@ -1,6 +1,13 @@
 /** Calls of the broker: bytes in, bytes out, and refusals as errors. */
 
-import { ChannelCredentials, Client, type ClientDuplexStream, type ClientReadableStream, Metadata, type ServiceError } from "@grpc/grpc-js";
+import {
+  ChannelCredentials,
+  Client,
+  type ClientDuplexStream,
+  type ClientReadableStream,
+  Metadata,
+  type ServiceError,
+} from "@grpc/grpc-js";
 import type { Place } from "./discovery.js";
 import { type CertesError, errorOfStatus } from "./errors.js";
 import { plainStatus, readStatus } from "./rpc_status.js";
@@ -53,11 +60,19 @@ export class Rpc {
   unary(method: string, request: Uint8Array, timeout: number, signal?: AbortSignal): Promise<Buffer> {
     return new Promise((resolve, reject) => {
       const options = { deadline: Date.now() + timeout };
-      const call = this.#client.makeUnaryRequest(method, asItIs, asItIs, asBuffer(request), this.#metadata, options, (error, answer) => {
-        signal?.removeEventListener("abort", abort);
-        if (error) reject(errorOf(error));
-        else resolve(answer!);
-      });
+      const call = this.#client.makeUnaryRequest(
+        method,
+        asItIs,
+        asItIs,
+        asBuffer(request),
+        this.#metadata,
+        options,
+        (error, answer) => {
+          signal?.removeEventListener("abort", abort);
+          if (error) reject(errorOf(error));
+          else resolve(answer!);
+        },
+      );
       const abort = (): void => call.cancel();
       if (signal?.aborted) abort();
       else signal?.addEventListener("abort", abort, { once: true });

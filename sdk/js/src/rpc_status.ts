@@ -1,8 +1,9 @@
 /**
  * `google.rpc.Status` and the three of its details that the broker uses.
  *
- * They are read field by field, because no generated code for `google.rpc` comes with protobuf-es, and because what arrives in
- * `grpc-status-details-bin` may come from any proxy: details that do not decode are passed over, and the status itself still counts.
+ * They are read field by field, because no generated code for `google.rpc` comes with protobuf-es, and because what arrives
+ * in `grpc-status-details-bin` may come from any proxy: details that do not decode are passed over, and the status itself
+ * still counts.
  */
 
 import { MalformedBytes, WireReader } from "./wire_reader.js";

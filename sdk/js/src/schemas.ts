@@ -1,12 +1,21 @@
 /**
  * The descriptors of event types, as the broker has them, and messages decoded by them.
  *
- * One answer of `GetSchema` has the descriptors of a whole version (domain, namespace, major version), so that is what is kept, and
- * fetched once however many events wait for it. It is fetched again when an event has fields that it does not know, or does not decode,
- * for the broker may have a newer revision; but at most once a minute, for an event may also be older, or broken.
+ * One answer of `GetSchema` has the descriptors of a whole version (domain, namespace, major version), so that is what is
+ * kept, and fetched once however many events wait for it. It is fetched again when an event has fields that it does not
+ * know, or does not decode, for the broker may have a newer revision; but at most once a minute, for an event may also be
+ * older, or broken.
  */
 
-import { type DescMessage, type FileRegistry, fromBinary, fromJson, hasOption, type JsonValue, type Message } from "@bufbuild/protobuf";
+import {
+  type DescMessage,
+  type FileRegistry,
+  fromBinary,
+  fromJson,
+  hasOption,
+  type JsonValue,
+  type Message,
+} from "@bufbuild/protobuf";
 import { RawContentSchema } from "../gen/certes/v1/event_pb.js";
 import { event as eventOption } from "../gen/certes/v1/options_pb.js";
 import { bindingOf, eventTypeOf } from "./bindings.js";
@@ -74,7 +83,10 @@ export class Schemas {
     return this.#decodeAnew(type, content.typeName, content.value);
   }
 
-  /** Reads the content of an event from JSON; fields that its message does not know are left out. Nothing if it has no schema. */
+  /**
+   * Reads the content of an event from JSON; fields that its message does not know are left out. Nothing if it has no
+   * schema.
+   */
   async read(type: string, json: JsonValue): Promise<Message | undefined> {
     const known = this.#versions.get(versionOf(type));
     const schema = known?.types.get(type);

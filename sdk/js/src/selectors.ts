@@ -23,7 +23,8 @@ export class Selector {
 /**
  * Makes a selector: `event("community.certes.dev/github/1/issues", {repo: "meetly/app"})`.
  *
- * Raises `MALFORMED_PATTERN`, `UNMATCHABLE_PATTERN`, or `FIELD_INVALID` for an option that is no text, whole number or boolean.
+ * Raises `MALFORMED_PATTERN`, `UNMATCHABLE_PATTERN`, or `FIELD_INVALID` for an option that is no text, whole number or
+ * boolean.
  */
 export function event<Options extends object = Record<string, OptionValue>>(pattern: string, options?: Options | null): Selector {
   const found: Record<string, string> = {};
@@ -36,7 +37,9 @@ export function event<Options extends object = Record<string, OptionValue>>(patt
 
 /** Leaves out selectors that were listed before. */
 export function distinct(selectors: readonly Selector[]): Selector[] {
-  const found = new Map(selectors.map((selector) => [JSON.stringify([selector.pattern, Object.entries(selector.options).sort()]), selector]));
+  const found = new Map(
+    selectors.map((selector) => [JSON.stringify([selector.pattern, Object.entries(selector.options).sort()]), selector]),
+  );
   return [...found.values()];
 }
 

@@ -72,7 +72,10 @@ export class Session {
     return this.#submit(publication);
   }
 
-  /** Runs the streams until the client is closed, or the signal is aborted, which closes it. Raises when a subscription is gone. */
+  /**
+   * Runs the streams until the client is closed, or the signal is aborted, which closes it. Raises when a subscription is
+   * gone.
+   */
   async run(signal: AbortSignal | undefined): Promise<void> {
     this.#checkOpen();
     this.#isRunning = true;
@@ -198,13 +201,21 @@ export class Session {
   async #fetchSchema(type: string): Promise<FileRegistry> {
     const rpc = await this.#connection.rpc();
     const request = toBinary(GetSchemaRequestSchema, create(GetSchemaRequestSchema, { type }));
-    const { version } = fromBinary(GetSchemaResponseSchema, await rpc.unary(METHODS.getSchema, request, TIMEOUT, this.#closed.signal));
+    const { version } = fromBinary(
+      GetSchemaResponseSchema,
+      await rpc.unary(METHODS.getSchema, request, TIMEOUT, this.#closed.signal),
+    );
     try {
       return createFileRegistry(version!.descriptorSet!);
     } catch (error) {
-      throw new CertesError("INTERNAL", "SCHEMA_MALFORMED", `The schema of ${type} that the broker sent cannot be used: ${textOf(error)}`, {
-        cause: error,
-      });
+      throw new CertesError(
+        "INTERNAL",
+        "SCHEMA_MALFORMED",
+        `The schema of ${type} that the broker sent cannot be used: ${textOf(error)}`,
+        {
+          cause: error,
+        },
+      );
     }
   }
 
@@ -219,5 +230,7 @@ export class Session {
 }
 
 function cancelled(signal: AbortSignal): CertesError {
-  return new CertesError("CANCELLED", "CANCELLED", "The call was cancelled; whether the event was stored is not known.", { cause: signal.reason });
+  return new CertesError("CANCELLED", "CANCELLED", "The call was cancelled; whether the event was stored is not known.", {
+    cause: signal.reason,
+  });
 }

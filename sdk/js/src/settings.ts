@@ -17,7 +17,10 @@ export interface Options {
   subscriber?: string | undefined;
   /** The `source` of the events that it publishes; `apps/{app}` by default. `CERTES_SOURCE`. */
   source?: string | undefined;
-  /** The application's release number, 0 or more: an old replica cannot undo a newer one's subscriptions. `CERTES_GENERATION`. */
+  /**
+   * The application's release number, 0 or more: an old replica cannot undo a newer one's subscriptions.
+   * `CERTES_GENERATION`.
+   */
   generation?: number | bigint | undefined;
   /** Further keys that verify webhooks, `whsec_…` or `whpk_…`. `CERTES_WEBHOOK_KEYS`, parted by spaces. */
   webhookKeys?: readonly string[] | undefined;

@@ -4,8 +4,8 @@
  * Rules
  * -----
  * * One `Acknowledge` is under way at a time; the next takes all that was settled meanwhile, as few ranges as possible.
- * * It waits up to 10 ms for more; but not where a quarter of what may be unsettled is waiting, nor for a delivery with an ordering key,
- *   whose next waits for it, nor for a failed one.
+ * * It waits up to 10 ms for more; but not where a quarter of what may be unsettled is waiting, nor for a delivery with an
+ *   ordering key, whose next waits for it, nor for a failed one.
  * * A refusal that names one ordinal lets go of that one; the rest is told again.
  */
 

@@ -1,10 +1,10 @@
 /**
  * Verifies webhooks as Standard Webhooks says, https://www.standardwebhooks.com, "Signature scheme".
  *
- * What is signed is `<webhook-id>.<webhook-timestamp>.<body>`, byte for byte as it came. Signatures are parted by spaces, each with
- * its version: `v1` is an HMAC-SHA256 by a secret `whsec_…`, `v1a` an ed25519 signature by the private half of `whpk_…`. Versions
- * that are not known are passed over. Every key and every signature is tried, and a comparison takes the same time wherever two
- * differ. No key is in an error.
+ * What is signed is `<webhook-id>.<webhook-timestamp>.<body>`, byte for byte as it came. Signatures are parted by spaces,
+ * each with its version: `v1` is an HMAC-SHA256 by a secret `whsec_…`, `v1a` an ed25519 signature by the private half of
+ * `whpk_…`. Versions that are not known are passed over. Every key and every signature is tried, and a comparison takes the
+ * same time wherever two differ. No key is in an error.
  */
 
 import { createHmac, createPublicKey, type KeyObject, timingSafeEqual, verify } from "node:crypto";

@@ -70,7 +70,12 @@ export class Subscriptions {
         delivery: callbackUrl === undefined ? { case: "stream", value: {} } : { case: "webhook", value: { url: callbackUrl } },
       },
       updateMask: {
-        paths: ["selectors", "filter", ...(generation === undefined ? [] : ["generation"]), callbackUrl === undefined ? "stream" : "webhook.url"],
+        paths: [
+          "selectors",
+          "filter",
+          ...(generation === undefined ? [] : ["generation"]),
+          callbackUrl === undefined ? "stream" : "webhook.url",
+        ],
       },
       allowMissing: true,
     });
@@ -112,9 +117,14 @@ export class Subscriptions {
   #nameOf(name: string | undefined): string {
     const { app, subscriber } = this.#settings;
     if (app === undefined) {
-      throw new CertesError("FAILED_PRECONDITION", "APP_MISSING", "A subscription is named after the application, which has no name.", {
-        hint: "Give init the name of the application: app, or CERTES_APP.",
-      });
+      throw new CertesError(
+        "FAILED_PRECONDITION",
+        "APP_MISSING",
+        "A subscription is named after the application, which has no name.",
+        {
+          hint: "Give init the name of the application: app, or CERTES_APP.",
+        },
+      );
     }
     if (name !== undefined) {
       const problem = checkId(`${app}:${name}`) ?? (name === "" ? "is empty" : undefined);

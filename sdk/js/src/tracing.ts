@@ -1,8 +1,8 @@
 /**
  * Trace context, taken from OpenTelemetry's API and put into it, where a program has that.
  *
- * It is looked for once, and not required: a program without it pays for nothing. Its state is global to the process whatever copy of
- * the API is loaded, so the copy that `require` finds does.
+ * It is looked for once, and not required: a program without it pays for nothing. Its state is global to the process
+ * whatever copy of the API is loaded, so the copy that `require` finds does.
  */
 
 import { createRequire } from "node:module";

@@ -86,7 +86,9 @@ async function handle(event: ReceivedEvent, { schemas, handlers, dispatcher, log
   if (error === undefined) return;
   if (error.reason !== "CLIENT_CLOSED") logger.warn(`Event ${meta.id} of ${meta.type} was not handled: ${error}`, error);
   // What the data of an event is found to be while it is handled is no fault of the request's.
-  throw error.reason in STATUSES && error.reason !== "CLIENT_CLOSED" ? new CertesError(error.code, "HANDLER_FAILED", error.message) : error;
+  throw error.reason in STATUSES && error.reason !== "CLIENT_CLOSED"
+    ? new CertesError(error.code, "HANDLER_FAILED", error.message)
+    : error;
 }
 
 async function messageOf({ meta, content }: ReceivedEvent, schemas: Schemas): Promise<Message> {

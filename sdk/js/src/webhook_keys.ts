@@ -71,7 +71,10 @@ export class WebhookKeys {
   }
 
   async #fetchKeys(): Promise<void> {
-    const { secrets, trouble } = await this.#fetch().catch((error: unknown) => ({ secrets: undefined, trouble: asCertesError(error) }));
+    const { secrets, trouble } = await this.#fetch().catch((error: unknown) => ({
+      secrets: undefined,
+      trouble: asCertesError(error),
+    }));
     this.#trouble = trouble;
     if (secrets === undefined) return;
     this.#fetched = keysOf(secrets);

@@ -1,9 +1,9 @@
 /**
  * Writes the protobuf wire format backwards, from the end of a buffer to its beginning.
  *
- * A message within a message has its length before it. Written forwards, that length has to be found first, or room left and the
- * content moved; written backwards it is simply known. So whoever uses this writes the last field first, and of a field its content,
- * then its length, then its tag.
+ * A message within a message has its length before it. Written forwards, that length has to be found first, or room left
+ * and the content moved; written backwards it is simply known. So whoever uses this writes the last field first, and of a
+ * field its content, then its length, then its tag.
  */
 
 const SHORT_TEXT = 48;

@@ -218,7 +218,10 @@ suite("events", () => {
   test("make requests that the library reads", () => {
     const spans = [full, { ...full, id: "y".repeat(200) }].map((event) => ({ span: writeEvent(event) }));
     const request = fromBinary(PublishStreamRequestSchema, writePublishRequest("12", spans, true));
-    assert.deepEqual([request.requestId, request.returnResults, request.events.map(({ id }) => id)], ["12", true, ["0193", "y".repeat(200)]]);
+    assert.deepEqual(
+      [request.requestId, request.returnResults, request.events.map(({ id }) => id)],
+      ["12", true, ["0193", "y".repeat(200)]],
+    );
   });
 
   test("have ids that are UUIDv7, each another, of the time", () => {
@@ -241,7 +244,10 @@ suite("frames", () => {
     },
   };
   const frame = (batch) => Buffer.from(toBinary(SubscribeResponseSchema, create(SubscribeResponseSchema, { frame: batch })));
-  const batch = frame({ case: "batch", value: { firstOrdinal: 7n, deliveries: [create(DeliverySchema, delivery), create(DeliverySchema, {})] } });
+  const batch = frame({
+    case: "batch",
+    value: { firstOrdinal: 7n, deliveries: [create(DeliverySchema, delivery), create(DeliverySchema, {})] },
+  });
 
   test("are read as the library would read them", () => {
     const { kind, deliveries } = readFrame(batch);
@@ -251,13 +257,26 @@ suite("frames", () => {
     assert.deepEqual(
       { ...meta.toJSON() },
       {
-        ...{ type: "d/a/1/x", orderingKey: "k", attempt: 3, traceparent: "00-1", tracestate: "a=1", id: "1", source: "s", subject: "größe" },
+        ...{
+          type: "d/a/1/x",
+          orderingKey: "k",
+          attempt: 3,
+          traceparent: "00-1",
+          tracestate: "a=1",
+          id: "1",
+          source: "s",
+          subject: "größe",
+        },
         ...{ time: new Date(-1500), subscriber: "", everyone: true, attributes: { a: "2" }, name: "events/A" },
         ...{ acceptTime: new Date(1795757727005), correlationIds: ["gw.1", "gw.2"] },
       },
     );
     assert.deepEqual(readFrame(frame({ case: "opened", value: { stream: "s" } })), { kind: "opened", stream: "s" });
-    assert.deepEqual(readFrame(frame({ case: "closing", value: { reason: 2, message: "m" } })), { kind: "closing", reason: 2, message: "m" });
+    assert.deepEqual(readFrame(frame({ case: "closing", value: { reason: 2, message: "m" } })), {
+      kind: "closing",
+      reason: 2,
+      message: "m",
+    });
     assert.equal(readFrame(frame({ case: "heartbeat", value: {} })).kind, "heartbeat");
   });
 

@@ -9,7 +9,15 @@ import { EventService } from "../gen/certes/v1/event_service_pb.js";
 import { SchemaService } from "../gen/certes/v1/schema_service_pb.js";
 import { SubscriptionService } from "../gen/certes/v1/subscription_service_pb.js";
 
-const NAMES = ["UpdateSubscription", "GetSubscription", "GetSigningSecrets", "GetSchema", "Acknowledge", "Subscribe", "PublishStream"];
+const NAMES = [
+  "UpdateSubscription",
+  "GetSubscription",
+  "GetSigningSecrets",
+  "GetSchema",
+  "Acknowledge",
+  "Subscribe",
+  "PublishStream",
+];
 
 /** What comes, in its order; who asks before it comes waits. */
 export class Arrivals {
@@ -87,7 +95,9 @@ export class FakeBroker {
     this.server = new Server({ "grpc.max_receive_message_length": 4 << 20, "grpc.max_send_message_length": -1 });
     for (const service of [EventService, SchemaService, SubscriptionService]) this.server.addService(...this.#implement(service));
     const { key, cert } = this.pair;
-    const credentials = this.tls ? ServerCredentials.createSsl(null, [{ private_key: key, cert_chain: cert }]) : ServerCredentials.createInsecure();
+    const credentials = this.tls
+      ? ServerCredentials.createSsl(null, [{ private_key: key, cert_chain: cert }])
+      : ServerCredentials.createInsecure();
     this.port = await new Promise((resolve, reject) => {
       this.server.bindAsync(`127.0.0.1:${port}`, credentials, (error, bound) => (error ? reject(error) : resolve(bound)));
     });

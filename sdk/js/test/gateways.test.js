@@ -26,7 +26,26 @@ suite("over TLS", () => {
     folder = mkdtempSync(join(tmpdir(), "certes-"));
     const [key, cert] = ["key.pem", "cert.pem"].map((name) => join(folder, name));
     const subject = ["-subj", "/CN=events.example", "-addext", "subjectAltName=DNS:events.example,IP:127.0.0.1"];
-    execFileSync("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-keyout", key, "-out", cert, ...subject], { stdio: "ignore" });
+    execFileSync(
+      "openssl",
+      [
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+        "-keyout",
+        key,
+        "-out",
+        cert,
+        ...subject,
+      ],
+      { stdio: "ignore" },
+    );
     ca = cert;
     pair = { key: readFileSync(key), cert: readFileSync(cert) };
   });

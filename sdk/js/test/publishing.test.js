@@ -101,11 +101,19 @@ suite("an event", () => {
     ["without an audience", "AUDIENCE_MISSING", () => client.publish(PushEventSchema, {}, {})],
     ["for an empty subscriber", "AUDIENCE_MISSING", () => client.sendOutgoingEvent("", PushEventSchema, {})],
     ["for one and for all", "FIELD_INVALID", () => client.publish(PushEventSchema, {}, { subscriber: "a", everyone: true })],
-    ["of a message that is no event", "NOT_AN_EVENT_TYPE", () => client.publish(PushEventSchema.field.repository.message, {}, EVERYONE)],
+    [
+      "of a message that is no event",
+      "NOT_AN_EVENT_TYPE",
+      () => client.publish(PushEventSchema.field.repository.message, {}, EVERYONE),
+    ],
     ["of no message at all", "FIELD_INVALID", () => client.publish({ ref: "r" }, EVERYONE)],
     ["of what does not fit", "FIELD_INVALID", () => client.publish(PushEventSchema, { ref: 7 }, EVERYONE)],
     ["at no time", "FIELD_INVALID", () => client.publish(PushEventSchema, {}, { ...EVERYONE, time: new Date(NaN) })],
-    ["that is too large for any request", "EVENT_TOO_LARGE", () => client.publish(PushEventSchema, { ref: "x".repeat(4 << 20) }, EVERYONE)],
+    [
+      "that is too large for any request",
+      "EVENT_TOO_LARGE",
+      () => client.publish(PushEventSchema, { ref: "x".repeat(4 << 20) }, EVERYONE),
+    ],
     ["of a client without a source", "APP_MISSING", () => new Client(broker.uri).publish(PushEventSchema, {}, EVERYONE)],
     ["before init", "NOT_INITIALIZED", () => new Client().publish(PushEventSchema, {}, EVERYONE)],
   ]) {
@@ -148,7 +156,9 @@ suite("calls share requests", () => {
 
   test("and wait for room where there is none", async () => {
     const bytes = 900_000;
-    const sent = Array.from({ length: 45 }, (_, index) => client.publish(PushEventSchema, { ref: "x".repeat(bytes) }, { ...EVERYONE, id: String(index) }));
+    const sent = Array.from({ length: 45 }, (_, index) =>
+      client.publish(PushEventSchema, { ref: "x".repeat(bytes) }, { ...EVERYONE, id: String(index) }),
+    );
     const stream = await broker.calls.PublishStream.next();
     const underWay = [];
     for (let count = 0; count < 9; count += 1) underWay.push(await stream.requests.next());
@@ -160,7 +170,10 @@ suite("calls share requests", () => {
     stream.send(accept({ requestId: "10", events: [{}] }));
     acceptAll(stream);
     const receipts = await Promise.all(sent);
-    assert.deepEqual(receipts.map(({ id }) => id), sent.map((_, index) => String(index)));
+    assert.deepEqual(
+      receipts.map(({ id }) => id),
+      sent.map((_, index) => String(index)),
+    );
   });
 });
 
@@ -175,7 +188,10 @@ suite("a refusal", () => {
       stream.send(id === "bad" ? reject(request, { code: 3, reason: "UNKNOWN_EVENT_TYPE", message: "no" }) : accept(request));
     }
     const outcomes = await Promise.allSettled(sent);
-    assert.deepEqual(outcomes.map(({ status }) => status), ["fulfilled", "rejected", "fulfilled"]);
+    assert.deepEqual(
+      outcomes.map(({ status }) => status),
+      ["fulfilled", "rejected", "fulfilled"],
+    );
     assert.deepEqual([outcomes[1].reason.reason, outcomes[1].reason.code], ["UNKNOWN_EVENT_TYPE", "INVALID_ARGUMENT"]);
   });
 
@@ -336,7 +352,9 @@ test("the broker's domain is asked for where a schema says none, and calls keep 
     ...{ name: "mine.proto", package: "mine.v2", syntax: "proto3", dependency: ["certes/v1/options.proto"] },
     messageType: [{ name: "MyEvent", options }],
   });
-  const set = create(FileDescriptorSetSchema, { file: [...optionsFile.dependencies.map(({ proto }) => proto), optionsFile.proto, file] });
+  const set = create(FileDescriptorSetSchema, {
+    file: [...optionsFile.dependencies.map(({ proto }) => proto), optionsFile.proto, file],
+  });
   const schema = createFileRegistry(set).getMessage("mine.v2.MyEvent");
   const sent = [client.publish(schema, {}, { ...EVERYONE, id: "1" }), publish("2")];
   const stream = await broker.calls.PublishStream.next();
@@ -346,6 +364,12 @@ test("the broker's domain is asked for where a schema says none, and calls keep 
     events.push(...request.events);
     stream.send(accept(request));
   }
-  assert.deepEqual(events.map(({ id, type }) => [id, type]), [["1", "broker.example/_/2/my_event"], ["2", PUSH]]);
+  assert.deepEqual(
+    events.map(({ id, type }) => [id, type]),
+    [
+      ["1", "broker.example/_/2/my_event"],
+      ["2", PUSH],
+    ],
+  );
   await Promise.all(sent);
 });

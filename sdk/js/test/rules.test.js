@@ -3,7 +3,12 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { create, createFileRegistry, fromBinary, setExtension, toBinary } from "@bufbuild/protobuf";
-import { FileDescriptorProtoSchema, FileDescriptorSetSchema, FileOptionsSchema, MessageOptionsSchema } from "@bufbuild/protobuf/wkt";
+import {
+  FileDescriptorProtoSchema,
+  FileDescriptorSetSchema,
+  FileOptionsSchema,
+  MessageOptionsSchema,
+} from "@bufbuild/protobuf/wkt";
 import { event as eventOption, file_certes_v1_options, schema as schemaOption } from "../gen/certes/v1/options_pb.js";
 import { ProblemSchema } from "../gen/certes/v1/problem_pb.js";
 import { reconnectWait } from "../dist/backoff.js";
@@ -53,7 +58,10 @@ suite("patterns", () => {
       const parsed = parsePattern(pattern);
       assert.equal(parsed.text, canonical);
       const isHit = (type) => matches(parsed, eventTypeText(parseEventType(type)));
-      assert.deepEqual(hits.filter((type) => !isHit(type)), []);
+      assert.deepEqual(
+        hits.filter((type) => !isHit(type)),
+        [],
+      );
       assert.deepEqual(misses.filter(isHit), []);
     });
   }
@@ -71,7 +79,10 @@ suite("handlers", () => {
       const handlers = new Handlers();
       patterns.forEach((pattern, index) => handlers.add(pattern, () => index));
       const run = (type) => handlers.for(type).map((handler) => handler());
-      assert.deepEqual(events.map(({ type }) => run(type)), events.map((event) => event.run));
+      assert.deepEqual(
+        events.map(({ type }) => run(type)),
+        events.map((event) => event.run),
+      );
     });
   }
 });
@@ -90,7 +101,8 @@ suite("settings", () => {
         if ("position" in expect) assert.equal(error.metadata.position, String(expect.position));
         if ("field" in expect) assert.equal(error.metadata.field, expect.field);
         for (const secret of [vector.arguments.token, vector.environment.CERTES_WEBHOOK_KEYS]) {
-          if (secret !== undefined) assert.ok(!`${error} ${JSON.stringify(error.metadata)}`.includes(secret), "a secret is in the error");
+          if (secret !== undefined)
+            assert.ok(!`${error} ${JSON.stringify(error.metadata)}`.includes(secret), "a secret is in the error");
         }
         return;
       }
@@ -102,7 +114,8 @@ suite("settings", () => {
     });
   }
   for (const { subscriber, app, name, subscription } of names) {
-    test(`the subscription is ${subscription}`, () => assert.equal(subscriptionName(subscriber, app, name ?? undefined), subscription));
+    test(`the subscription is ${subscription}`, () =>
+      assert.equal(subscriptionName(subscriber, app, name ?? undefined), subscription));
   }
 });
 
@@ -145,7 +158,8 @@ suite("errors", () => {
     });
   }
   for (const { number, message, expect } of plain) {
-    test(`without details: ${codeName(number)}`, () => assert.deepEqual(shown(errorOfStatus(plainStatus(number, message))), expect));
+    test(`without details: ${codeName(number)}`, () =>
+      assert.deepEqual(shown(errorOfStatus(plainStatus(number, message))), expect));
   }
 });
 
@@ -184,7 +198,8 @@ suite("ranges", () => {
     test(`of ${JSON.stringify(ordinals).slice(0, 60)}`, () => assert.deepEqual(rangesOf(ordinals), expected));
   }
   for (const { maximum, ordinals, now, later } of cut) {
-    test(`of ${JSON.stringify(ordinals)}, ${maximum} at most`, () => assert.deepEqual(cutRanges(ordinals, maximum), { now, later }));
+    test(`of ${JSON.stringify(ordinals)}, ${maximum} at most`, () =>
+      assert.deepEqual(cutRanges(ordinals, maximum), { now, later }));
   }
 });
 
@@ -203,7 +218,10 @@ suite("the queue of events to publish", () => {
         for (const { id, bytes, key } of step.add ?? []) queue.add({ id, size: bytes, key });
         if (step.take !== undefined) {
           const request = queue.take();
-          assert.deepEqual(request.map(({ id }) => id), step.take);
+          assert.deepEqual(
+            request.map(({ id }) => id),
+            step.take,
+          );
           underWay.push(request);
         }
         if (step.answered !== undefined) {

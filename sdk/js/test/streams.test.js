@@ -52,12 +52,21 @@ async function open(handler = () => {}) {
 /** The next Acknowledge, when what it waits for by itself is over. */
 async function nextAcknowledge() {
   const { request } = await clock.advanceUntil(broker.calls.Acknowledge.next(), 10);
-  return { acked: rangesOf(request.acked), nacked: request.nacked, extended: rangesOf(request.extended.map(({ range }) => range)), request };
+  return {
+    acked: rangesOf(request.acked),
+    nacked: request.nacked,
+    extended: rangesOf(request.extended.map(({ range }) => range)),
+    request,
+  };
 }
 
 suite("a subscription", () => {
   test("is made of what is listed, and leaves alone what operators set", async () => {
-    await client.ensureSubscriptions([client.event(PUSH), client.event("Community.certes.dev/github/1/push"), client.event("d/a/*/**", { repo: "a/b", size: 3, bot: false, none: "" })]);
+    await client.ensureSubscriptions([
+      client.event(PUSH),
+      client.event("Community.certes.dev/github/1/push"),
+      client.event("d/a/*/**", { repo: "a/b", size: 3, bot: false, none: "" }),
+    ]);
     const { request } = await broker.calls.UpdateSubscription.next();
     assert.deepEqual([request.subscription.name, request.allowMissing], [SUBSCRIPTION, true]);
     assert.deepEqual(request.updateMask.paths, ["selectors", "filter", "stream"]);
@@ -71,7 +80,11 @@ suite("a subscription", () => {
   });
 
   test("can have a name and a filter of its own, a generation, and a webhook", async () => {
-    const other = new Client(broker.uri, { app: "app", generation: 7, callbackUrl: "https://a.example/hook", subscriber: "org_1" }, clock);
+    const other = new Client(
+      broker.uri,
+      { app: "app", generation: 7, callbackUrl: "https://a.example/hook", subscriber: "org_1" },
+      clock,
+    );
     await other.ensureSubscriptions(other.event(PUSH), { name: "bulk", filter: "true" });
     const { request } = await broker.calls.UpdateSubscription.next();
     const { name, filter, generation, delivery: kind } = request.subscription;
@@ -133,7 +146,10 @@ suite("an event", () => {
     const event = { content: { case: "raw", value: { contentType: "text/plain", bytes: Buffer.from("hello") } } };
     stream.send(batch(1, [delivery("d/open/1/note", RawContentSchema, {}, event)]));
     const raw = await come.next();
-    assert.deepEqual([raw.$typeName, raw.contentType, Buffer.from(raw.bytes).toString()], ["certes.v1.RawContent", "text/plain", "hello"]);
+    assert.deepEqual(
+      [raw.$typeName, raw.contentType, Buffer.from(raw.bytes).toString()],
+      ["certes.v1.RawContent", "text/plain", "hello"],
+    );
   });
 
   test("is acknowledged when all its handlers have returned, in their order", async () => {
@@ -152,10 +168,34 @@ suite("an event", () => {
   });
 
   for (const [why, handler, reason] of [
-    ["whose handler throws", () => { throw new Error("boom"); }, "Error: boom"],
-    ["whose handler rejects", async () => { throw new Error("boom"); }, "Error: boom"],
-    ["whose handler throws what has no text", () => { throw Object.create(null); }, "something that has no text was raised"],
-    ["whose handler fails with a long text", () => { throw "ß".repeat(2000); }, "ß".repeat(512)],
+    [
+      "whose handler throws",
+      () => {
+        throw new Error("boom");
+      },
+      "Error: boom",
+    ],
+    [
+      "whose handler rejects",
+      async () => {
+        throw new Error("boom");
+      },
+      "Error: boom",
+    ],
+    [
+      "whose handler throws what has no text",
+      () => {
+        throw Object.create(null);
+      },
+      "something that has no text was raised",
+    ],
+    [
+      "whose handler fails with a long text",
+      () => {
+        throw "ß".repeat(2000);
+      },
+      "ß".repeat(512),
+    ],
   ]) {
     test(`${why} is told to the broker at once, and said`, async () => {
       const stream = await open(handler);
@@ -188,7 +228,12 @@ suite("an event", () => {
 suite("schemas", () => {
   test("are fetched once for all events that wait for one", async () => {
     const stream = await open();
-    stream.send(batch(1, Array.from({ length: 20 }, (_, index) => push(String(index)))));
+    stream.send(
+      batch(
+        1,
+        Array.from({ length: 20 }, (_, index) => push(String(index))),
+      ),
+    );
     await nextAcknowledge();
     assert.equal(broker.calls.GetSchema.waiting, 1);
   });
@@ -235,7 +280,10 @@ suite("acknowledgements", () => {
     const first = await clock.advanceUntil(broker.calls.Acknowledge.next(), 10);
     first.refuse(3, "ORDINAL_NOT_OUTSTANDING", { metadata: { ordinal: "2" } });
     const second = await broker.calls.Acknowledge.next();
-    assert.deepEqual(rangesOf(second.request.acked), [[1, 1], [3, 3]]);
+    assert.deepEqual(rangesOf(second.request.acked), [
+      [1, 1],
+      [3, 3],
+    ]);
     second.answer();
   });
 
@@ -269,10 +317,22 @@ suite("acknowledgements", () => {
       act(settlements);
       return settlements.isUrgent;
     };
-    assert.equal(settle((s) => s.ack(1, "")), false);
-    assert.equal(settle((s) => (s.ack(1, ""), s.ack(2, ""))), true);
-    assert.equal(settle((s) => s.ack(1, "k")), true);
-    assert.equal(settle((s) => s.nack(1, "no")), true);
+    assert.equal(
+      settle((s) => s.ack(1, "")),
+      false,
+    );
+    assert.equal(
+      settle((s) => (s.ack(1, ""), s.ack(2, ""))),
+      true,
+    );
+    assert.equal(
+      settle((s) => s.ack(1, "k")),
+      true,
+    );
+    assert.equal(
+      settle((s) => s.nack(1, "no")),
+      true,
+    );
   });
 
   test("have at most 1,000 ranges", () => {
@@ -286,7 +346,12 @@ suite("acknowledgements", () => {
   });
 
   test("cut a text at the end of a character", () => {
-    for (const [text, bytes] of [["abc", 2], ["ßß", 3], ["😀😀", 7], ["", 1]]) {
+    for (const [text, bytes] of [
+      ["abc", 2],
+      ["ßß", 3],
+      ["😀😀", 7],
+      ["", 1],
+    ]) {
       const cut = cutText(text, bytes);
       assert.ok(Buffer.byteLength(cut) <= bytes && text.startsWith(cut) && bytes - Buffer.byteLength(cut) < 4, cut);
     }
@@ -295,7 +360,9 @@ suite("acknowledgements", () => {
 
 suite("a handler that runs", () => {
   test("has its delivery's time extended, each third of it", async () => {
-    broker.answers.UpdateSubscription = ({ subscription }) => ({ subscription: { ...subscription, ackDeadline: durationFromMs(9000) } });
+    broker.answers.UpdateSubscription = ({ subscription }) => ({
+      subscription: { ...subscription, ackDeadline: durationFromMs(9000) },
+    });
     let finish;
     const begun = new Arrivals();
     const stream = await open(() => new Promise((resolve) => begun.push((finish = resolve))));
@@ -305,7 +372,10 @@ suite("a handler that runs", () => {
       await clock.whenWaiting(3000);
       clock.advance(3000);
       const { request } = await broker.calls.Acknowledge.next();
-      assert.deepEqual([rangesOf(request.extended.map(({ range }) => range)), request.extended[0].deadline.seconds], [[[1, 1]], 9n]);
+      assert.deepEqual(
+        [rangesOf(request.extended.map(({ range }) => range)), request.extended[0].deadline.seconds],
+        [[[1, 1]], 9n],
+      );
     }
     finish();
     assert.deepEqual((await nextAcknowledge()).acked, [[1, 1]]);
@@ -314,7 +384,12 @@ suite("a handler that runs", () => {
   test("has a place, and others wait for theirs", async () => {
     const begun = new Arrivals();
     const stream = await open((raw) => new Promise((resolve) => begun.push([raw.ref, resolve])));
-    stream.send(batch(1, ["a", "b", "c", "d", "e"].map((ref) => push(ref))));
+    stream.send(
+      batch(
+        1,
+        ["a", "b", "c", "d", "e"].map((ref) => push(ref)),
+      ),
+    );
     const running = [await begun.next(), await begun.next(), await begun.next(), await begun.next()];
     assert.deepEqual([running.map(([ref]) => ref), begun.waiting], [["a", "b", "c", "d"], 0]);
     running[2][1]();
@@ -365,7 +440,10 @@ suite("a stream", () => {
   });
 
   for (const [why, end] of [
-    ["is closed by the deletion of its subscription", (stream) => (stream.send({ frame: { case: "closing", value: { reason: 2, message: "gone" } } }), stream.end())],
+    [
+      "is closed by the deletion of its subscription",
+      (stream) => (stream.send({ frame: { case: "closing", value: { reason: 2, message: "gone" } } }), stream.end()),
+    ],
     ["is refused since there is no such subscription", (stream) => stream.refuse(5, "SUBSCRIPTION_NOT_FOUND")],
   ]) {
     test(`that ${why} ends for good: run raises`, async () => {
@@ -402,7 +480,12 @@ suite("close", () => {
   test("waits for handlers, tells what they settled, and begins nothing more", async () => {
     const begun = new Arrivals();
     const stream = await open((raw) => new Promise((resolve) => begun.push([raw.ref, resolve])));
-    stream.send(batch(1, ["a", "b", "c", "d", "e"].map((ref) => push(ref))));
+    stream.send(
+      batch(
+        1,
+        ["a", "b", "c", "d", "e"].map((ref) => push(ref)),
+      ),
+    );
     const running = [await begun.next(), await begun.next(), await begun.next(), await begun.next()];
     const closed = client.close();
     for (const [, finish] of running) finish();

@@ -29,7 +29,9 @@ suite("an event that is published", () => {
     t.after(() => broker.stop());
     const client = new Client(broker.uri, { app: "hub" });
     const span = trace.getTracer("test").startSpan("work");
-    const sent = context.with(trace.setSpan(context.active(), span), () => client.publish(PushEventSchema, {}, { everyone: true, ...options }));
+    const sent = context.with(trace.setSpan(context.active(), span), () =>
+      client.publish(PushEventSchema, {}, { everyone: true, ...options }),
+    );
     const stream = await broker.calls.PublishStream.next();
     const { requestId, events } = await stream.requests.next();
     stream.send({ requestId, outcome: { case: "accepted", value: { count: 1 } } });
@@ -64,7 +66,12 @@ test("a handler runs with the event's trace context as its current one, also aft
   await client.ensureSubscriptions(client.event(PUSH));
   const stream = await broker.calls.Subscribe.next();
   stream.send(opened);
-  stream.send(batch(1, [delivery(PUSH, PushEventSchema, {}, { traceparent: PARENT, tracestate: "a=1" }), delivery(PUSH, PushEventSchema, {})]));
+  stream.send(
+    batch(1, [
+      delivery(PUSH, PushEventSchema, {}, { traceparent: PARENT, tracestate: "a=1" }),
+      delivery(PUSH, PushEventSchema, {}),
+    ]),
+  );
   const [first, second] = [await come.next(), await come.next()];
   assert.deepEqual(
     [first.traceId, first.spanId, first.traceFlags, first.isRemote, first.traceState.get("a")],
@@ -75,7 +82,20 @@ test("a handler runs with the event's trace context as its current one, also aft
 });
 
 test("a trace context that is malformed counts as none", () => {
-  for (const parent of ["", "00-0-0-01", PARENT.toUpperCase(), `01${PARENT.slice(2)}`, `00-${"0".repeat(32)}-b7ad6b7169203331-01`]) {
-    assert.equal(withTrace(parent, () => "", () => trace.getActiveSpan()), undefined);
+  for (const parent of [
+    "",
+    "00-0-0-01",
+    PARENT.toUpperCase(),
+    `01${PARENT.slice(2)}`,
+    `00-${"0".repeat(32)}-b7ad6b7169203331-01`,
+  ]) {
+    assert.equal(
+      withTrace(
+        parent,
+        () => "",
+        () => trace.getActiveSpan(),
+      ),
+      undefined,
+    );
   }
 });

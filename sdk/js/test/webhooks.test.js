@@ -42,7 +42,10 @@ suite("answers", () => {
       return createFileRegistry(create(FileDescriptorSetSchema, { file: filesOf(PushEventSchema) }));
     };
     return {
-      ...{ keys: new WebhookKeys(keys, async () => ({ secrets: [], trouble: undefined }), clock), schemas: new Schemas(fetch, clock) },
+      ...{
+        keys: new WebhookKeys(keys, async () => ({ secrets: [], trouble: undefined }), clock),
+        schemas: new Schemas(fetch, clock),
+      },
       ...{ handlers, dispatcher: new Dispatcher(handlers, 64), logger: { warn() {} }, isClosed: () => false },
     };
   }
@@ -77,7 +80,10 @@ suite("answers", () => {
   }
 
   test("503: the client is closed", async () => {
-    const answer = await answerWebhook({ method: "POST", headers: [], body: async () => Buffer.of() }, { ...partsOf("none", []), isClosed: () => true });
+    const answer = await answerWebhook(
+      { method: "POST", headers: [], body: async () => Buffer.of() },
+      { ...partsOf("none", []), isClosed: () => true },
+    );
     assert.deepEqual([answer.status, JSON.parse(answer.body).reason], [503, "CLIENT_CLOSED"]);
   });
 });
@@ -86,11 +92,19 @@ suite("answers", () => {
 function signed(body, key = KEY, now = Date.now()) {
   const timestamp = String(Math.floor(now / 1000));
   const content = Buffer.concat([Buffer.from(`msg_1.${timestamp}.`), Buffer.from(body)]);
-  const signature = createHmac("sha256", Buffer.from(key.slice("whsec_".length), "base64")).update(content).digest("base64");
-  return { "content-type": "application/cloudevents+json", "webhook-id": "msg_1", "webhook-timestamp": timestamp, "webhook-signature": `v1,${signature}` };
+  const signature = createHmac("sha256", Buffer.from(key.slice("whsec_".length), "base64"))
+    .update(content)
+    .digest("base64");
+  return {
+    "content-type": "application/cloudevents+json",
+    "webhook-id": "msg_1",
+    "webhook-timestamp": timestamp,
+    "webhook-signature": `v1,${signature}`,
+  };
 }
 
-const structured = (data = { ref: "r" }) => JSON.stringify({ specversion: "1.0", id: "1", source: "s", type: PUSH, everyone: true, data });
+const structured = (data = { ref: "r" }) =>
+  JSON.stringify({ specversion: "1.0", id: "1", source: "s", type: PUSH, everyone: true, data });
 
 suite("keys", () => {
   const BODY = Buffer.from("{}");
@@ -106,7 +120,11 @@ suite("keys", () => {
     keys = new WebhookKeys([], () => ((asked += 1), answer()), clock);
   });
 
-  const verify = (key = KEY) => keys.verify(Object.entries(signed(BODY, key, clock.time)), BODY).then(() => "ok", (error) => error.reason);
+  const verify = (key = KEY) =>
+    keys.verify(Object.entries(signed(BODY, key, clock.time)), BODY).then(
+      () => "ok",
+      (error) => error.reason,
+    );
   const OTHER = `whsec_${Buffer.alloc(32, 8).toString("base64")}`;
 
   test("are fetched when they are first needed, once for all who wait, and kept for 5 minutes", async () => {
@@ -180,7 +198,10 @@ suite("HTTP servers", () => {
     assert.equal((await fetch(url)).status, 405);
   });
 
-  for (const [version, make] of [["5", express], ["4", express4]]) {
+  for (const [version, make] of [
+    ["5", express],
+    ["4", express4],
+  ]) {
     test(`Express ${version}`, async () => {
       const app = make();
       app.post("/", client.expressHandler());

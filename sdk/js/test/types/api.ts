@@ -36,6 +36,7 @@ const answer: Promise<Response> = client.fetchHandler()(new Request("http://loca
 try {
   await certes.run({ signal: AbortSignal.timeout(1) });
 } catch (error) {
-  if (error instanceof CertesError && error.retryable) console.log(error.reason, error.hint, error.violations[0]?.field, error.retryAfter);
+  if (error instanceof CertesError && error.retryable)
+    console.log(error.reason, error.hint, error.violations[0]?.field, error.retryAfter);
 }
 console.log(receipt.id, receipt.duplicate, answer);
