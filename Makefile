@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 
 # The distributions of this repository, which the environment has as they stand.
-PACKAGES := ./generated ./sdk/python .
+PACKAGES := ./generated ./sdk/python ./sdk/python-contrib .
 
 # Tests in the order of their price: what fails fast fails first, the real process comes last.
 TESTS ?= tests/unit tests/contracts sdk/python/tests tests/integration tests/architecture tests/acceptance

@@ -1,4 +1,4 @@
-"""Whoever installs the broker gets all it imports: no module leans on what only a test or another package brought along."""
+"""Whoever installs a distribution gets all it imports: no module leans on what only a test or another package brought along."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OWN = {"certes_broker", "tests", "scripts", "benchmarks"}
+SDK = tomllib.loads((ROOT / "sdk" / "python" / "pyproject.toml").read_text())["project"]
+CONTRIB = tomllib.loads((ROOT / "sdk" / "python-contrib" / "pyproject.toml").read_text())["project"]
+# `pb` is what a program of tests/acceptance/programs has generated beside it.
+OWN = {"certes_broker", "tests", "scripts", "benchmarks", "pb"}
+BESIDE = {"certes": ["certes-protos"], "certes_sdk": ["certes-sdk"], "certes_contrib": ["certes-contrib"]}
 
 
 def names(requirements: list[str]) -> set[str]:
@@ -36,7 +40,7 @@ def imported(folder: str) -> Iterator[tuple[str, str]]:
 
 def undeclared(folder: str, declared: set[str]) -> list[str]:
     # An editable install does not say what it holds, and protobuf-py is the name of a pair, of which one is installed.
-    brought_by = {**packages_distributions(), "certes": ["certes-protos"], "protobuf": ["protobuf-py"]}
+    brought_by = {**packages_distributions(), **BESIDE, "protobuf": ["protobuf-py"]}
     return [
         f"{path} imports {top}"
         for path, top in imported(folder)
@@ -48,6 +52,29 @@ def test_the_broker_declares_what_it_imports() -> None:
     assert undeclared("certes_broker", names(PROJECT["dependencies"])) == []
 
 
+def test_the_sdk_declares_what_it_imports() -> None:
+    itself = {normal(SDK["name"])}
+    assert undeclared("sdk/python/certes_sdk", names(SDK["dependencies"]) | itself) == []
+    itself = {normal(CONTRIB["name"])}
+    assert undeclared("sdk/python-contrib/certes_contrib", names(CONTRIB["dependencies"]) | itself) == []
+
+
+def test_what_the_sdk_declares_is_pinned_where_it_is_tested() -> None:
+    lock = (ROOT / "requirements" / "dev.txt").read_text()
+    pinned = {normal(name) for name in re.findall(r"^([A-Za-z0-9._-]+)==", lock, re.MULTILINE)}
+    beside = {name for names_ in BESIDE.values() for name in names_}
+    declared = names(SDK["dependencies"] + SDK["optional-dependencies"]["otel"] + CONTRIB["dependencies"])
+    assert declared - beside - pinned == set()
+
+
+def test_distributions_that_belong_together_carry_one_version() -> None:
+    assert SDK["version"] == CONTRIB["version"] == PROJECT["version"]
+    assert f"certes-protos=={PROJECT['version']}" in SDK["dependencies"]
+
+
 def test_tests_and_programs_declare_what_they_import() -> None:
     declared = names(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"])
-    assert [finding for folder in ("tests", "scripts", "benchmarks") for finding in undeclared(folder, declared)] == []
+    # The distributions of this repository are installed beside the lock.
+    declared |= {normal(SDK["name"]), normal(CONTRIB["name"])}
+    folders = ("tests", "scripts", "benchmarks", "sdk/python/tests", "sdk/python/examples")
+    assert [finding for folder in folders for finding in undeclared(folder, declared)] == []

@@ -13,8 +13,18 @@ LINES_OF_CODE = 400
 LINES_OF_TESTS = 600
 SUBJECTLESS = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "managers", "base", "impl"}
 
-CODE = sorted(path for folder in ("certes_broker", "scripts", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
-TESTS = sorted((ROOT / "tests").rglob("*.py"))
+# The SDK for Python is held to the same rules; what is made of the catalogue beside it is generated.
+SDK = sorted((ROOT / "sdk" / "python").rglob("*.py"))
+TESTS = sorted([*(ROOT / "tests").rglob("*.py"), *(path for path in SDK if "tests" in path.parts)])
+CODE = sorted(
+    [
+        *(path for folder in ("certes_broker", "scripts", "benchmarks") for path in (ROOT / folder).rglob("*.py")),
+        *(path for path in SDK if "tests" not in path.parts),
+    ]
+)
+
+# A library is a guest in the event loop of its application: the one task that holds the group of its others belongs to nobody.
+HOLDS_ITS_GROUP = "sdk/python/certes_sdk/background.py"
 
 
 def relative(path: Path) -> str:
@@ -54,7 +64,7 @@ def test_every_task_belongs_to_a_group() -> None:
         and node.func.attr in {"create_task", "ensure_future"}
         and ("loop" in ast.unparse(node.func.value).lower() or ast.unparse(node.func.value) == "asyncio")
     ]
-    assert bare == []
+    assert [line.partition(":")[0] for line in bare] == [HOLDS_ITS_GROUP], bare
 
 
 def test_nothing_is_left_to_do_later() -> None:

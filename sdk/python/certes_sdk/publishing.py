@@ -47,9 +47,10 @@ _log: Final = logging.getLogger("certes")
 class Publisher:
     """Publishes the events of one client in one loop. `run` is its task."""
 
-    def __init__(self, connection: Connection, clock: Clock) -> None:
+    def __init__(self, connection: Connection, clock: Clock, waiting_events: int = WAITING_EVENTS) -> None:
         self._connection = connection
         self._clock = clock
+        self._waiting_events = waiting_events
         self._queue = PublishQueue()
         self._under_way: deque[list[Entry]] = deque()
         self._later: list[list[Entry]] = []
@@ -252,7 +253,7 @@ class Publisher:
 
     def _has_room_for(self, entry: Entry) -> bool:
         queue = self._queue
-        return queue.waiting_events < WAITING_EVENTS and (
+        return queue.waiting_events < self._waiting_events and (
             queue.waiting_bytes + entry.size <= WAITING_BYTES or not queue.waiting_events
         )
 

@@ -24,7 +24,7 @@ async def push(raw: certes.RawEvent) -> None:
 
 
 @asynccontextmanager
-async def lifespan(app: Starlette) -> AsyncIterator[None]:
+async def lifespan(_: Starlette) -> AsyncIterator[None]:
     """Subscribes when the server starts, and lets handlers end when it stops."""
     await certes.ensure_subscriptions(certes.event("community.certes.dev/github/1/push"))
     yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 import http.server
 import ipaddress
 import json
@@ -31,7 +31,14 @@ from certes_sdk.uris import Gateway
 DOCUMENT = {"grpc": {"address": "127.0.0.1:1", "tls": False}, "protocolVersions": ["certes.v1"], "domain": "D.example"}
 
 
+class GatewayServer(http.server.ThreadingHTTPServer):
+    answer: tuple[int, dict[str, str], bytes]
+    asked: list[tuple[str, ...]]
+
+
 class Answers(http.server.BaseHTTPRequestHandler):
+    server: GatewayServer
+
     def do_GET(self) -> None:
         status, headers, body = self.server.answer
         self.send_response(status)
@@ -47,7 +54,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def gateway(body: bytes | dict, status: int = 200, context: ssl.SSLContext | None = None, **headers: str):
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+    with GatewayServer(("127.0.0.1", 0), Answers) as server:
         server.answer = status, headers, json.dumps(body).encode() if isinstance(body, dict) else body
         server.asked = []
         if context is not None:
@@ -67,7 +74,7 @@ def authority(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tls")
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "gateway.test")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     names = [x509.DNSName("gateway.test"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     certificate = (
         x509.CertificateBuilder()
@@ -75,8 +82,8 @@ def authority(tmp_path_factory):
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())

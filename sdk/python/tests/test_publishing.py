@@ -11,7 +11,6 @@ from tests.sdk_fakes.fake_broker import PUSH, Refusal, accept, reject
 from certes.community.github.v1.push_event_pb2 import PushEvent
 from certes.v1 import event_service_pb2 as pb
 from certes_sdk import CertesError, outgoing
-from certes_sdk import publishing as publishing_module
 
 
 def push(ref: str) -> PushEvent:
@@ -198,10 +197,10 @@ async def test_a_cancelled_call_that_was_not_sent_is_not_sent(broker, make_clien
     assert ids(await next_of(broker.published)) == ["c"]
 
 
-async def test_a_full_queue_makes_calls_wait_for_room(broker, make_client, monkeypatch):
-    monkeypatch.setattr(publishing_module, "WAITING_EVENTS", 3)
+async def test_a_full_queue_makes_calls_wait_for_room(broker, make_client):
     broker.may_answer.clear()
     client = make_client()
+    client.session()._publisher._waiting_events = 3
     calls = [
         asyncio.gather(client.publish(push(str(n)), everyone=True, ordering_key="k", id=str(n))) for n in range(10)
     ]

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from tests.sdk_fakes.fake_broker import PUSH, Refusal, ordinals_of
+from tests.sdk_fakes.waiting import until
 
 from certes.community.github.v1.issues_event_pb2 import IssuesEvent
 from certes.community.github.v1.push_event_pb2 import PushEvent
@@ -90,8 +91,7 @@ async def test_one_acknowledgement_is_under_way_and_the_next_takes_what_was_sett
         assert ordinals_of(await soon(broker.acknowledged.get())) == [1]
         for name in "bcd":
             stream.deliver(event(name, key=name))
-        while len(client.session()._streams[NAME]._acknowledger.book._acked) < 3:
-            await asyncio.sleep(0)
+        await until(lambda: len(client.session()._streams[NAME]._acknowledger.book._acked) == 3)
         assert broker.acknowledged.empty()
         broker.may_acknowledge.set()
         assert ordinals_of(await soon(broker.acknowledged.get())) == [2, 3, 4]
@@ -296,8 +296,7 @@ async def test_a_stream_that_says_nothing_for_45_seconds_is_dead(broker, make_cl
         clock.advance(40.0)
         silent.send(pb.SubscribeResponse(heartbeat=pb.SubscribeResponse.Heartbeat()))
         stream = client.session()._streams[NAME]
-        while stream.heard_at != clock.now():
-            await asyncio.sleep(0)
+        await until(lambda: stream.heard_at == clock.now())
         clock.advance(5.0)
         await clock.until_waiting(40.0)
         assert not silent.ended.is_set()
@@ -329,13 +328,11 @@ async def test_what_takes_long_is_extended_each_third_of_the_deadline_for_an_hou
             while not broker.acknowledged.empty():
                 broker.acknowledged.get_nowait()
             stream.send(pb.SubscribeResponse(heartbeat=pb.SubscribeResponse.Heartbeat()))
-            while client.session()._streams[NAME].heard_at != clock.now():
-                await asyncio.sleep(0)
+            await until(lambda: client.session()._streams[NAME].heard_at == clock.now())
             for _ in range(5):
                 clock.advance(40.0)
                 stream.send(pb.SubscribeResponse(heartbeat=pb.SubscribeResponse.Heartbeat()))
-                while client.session()._streams[NAME].heard_at != clock.now():
-                    await asyncio.sleep(0)
+                await until(lambda: client.session()._streams[NAME].heard_at == clock.now())
             if clock.now() < 1000 + 3600:
                 (extension,) = (await soon(broker.acknowledged.get())).extended
                 assert (extension.range.first, extension.range.last) == (1, 1)
@@ -393,8 +390,7 @@ async def test_closing_waits_for_handlers_and_tells_what_they_settled(broker, ma
     stream.deliver(event("a"), event("b"))
     await soon(begun.wait())
     closing = asyncio.gather(client.close())
-    while not client.session()._closing:
-        await asyncio.sleep(0)
+    await until(lambda: client.session()._closing)
     stream.deliver(event("c"))
     assert not closing.done()
     assert not stream.ended.is_set()

@@ -18,6 +18,7 @@ from starlette.routing import Route
 from tests.sdk_fakes.fake_broker import PUSH, Refusal
 from tests.sdk_fakes.manual_clock import ManualClock
 from tests.sdk_fakes.vectors import body_of, vectors
+from tests.sdk_fakes.waiting import until
 from tests.sdk_fakes.webhook_signer import SECRET, signed
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
@@ -251,11 +252,9 @@ async def test_run_with_a_callback_url_fetches_the_secrets_beforehand(broker, ma
     broker.secrets = [SECRET]
     client = make_client(callback_url="https://app.example.com/hook")
     run = asyncio.gather(client.run())
-    async with asyncio.timeout(10):
-        while not broker.secrets_asked:
-            await asyncio.sleep(0)
-        await client.close()
-        await run
+    await until(lambda: broker.secrets_asked)
+    await client.close()
+    await run
     assert broker.opened == 0
 
 

@@ -1,5 +1,6 @@
 """A broker that does what a test says: a real gRPC server with scripted services."""
 
+# ruff: noqa: N802 - methods are called as the rpcs are
 from __future__ import annotations
 
 import asyncio
