@@ -516,3 +516,22 @@ func TestTheBrokersDomainIsTakenWhereTheMessageNamesNone(t *testing.T) {
 		}
 	})
 }
+
+func TestTheBrokersDomainIsAskedForAsLongAsACallIsTried(t *testing.T) {
+	for wanted, after := range map[string]time.Duration{"": 20 * time.Second, ReasonGatewayUnreachable: 2 * time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			client := newTestClient(t, &fakeBroker{})
+			began, find := time.Now(), client.connector.find
+			client.connector.find = func(ctx context.Context, s *settings) (*gatewayFound, error) {
+				if time.Since(began) < after {
+					return nil, newError(codes.Unavailable, ReasonGatewayUnreachable, "not yet")
+				}
+				return find(ctx, s)
+			}
+			_, err := client.Publish(t.Context(), Outgoing{Message: &certesv1.VersionUpdate{}, Everyone: true})
+			if ReasonOf(err) != wanted || time.Since(began) > time.Minute {
+				t.Errorf("where the gateway answers after %v, it returns %v after %v", after, err, time.Since(began))
+			}
+		})
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	certesv1 "github.com/hookactions/certes-sdk/go/gen/certes/v1"
@@ -306,6 +308,48 @@ func TestOneAcknowledgementIsUnderWayAtATime(t *testing.T) {
 		pass(10 * time.Second)
 		if slices.Max(most.get()) != 1 || len(broker.acked()) != 20 || len(broker.acknowledged()) > 5 {
 			t.Errorf("%d were under way at once, of %d, for %d events", slices.Max(most.get()), len(broker.acknowledged()), len(broker.acked()))
+		}
+	})
+}
+
+func TestADeliveryThatDoesNotDecodeHasFailedAndTheOthersHaveNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := offline(t, WithLogger(discard))
+		handled := record[string]{}
+		client.On(brokerDomain+"/**", func(_ context.Context, raw *RawEvent) error {
+			handled.add(raw.ID)
+			return nil
+		})
+		s := &stream{client: client, sub: &subscription{name: "s"}}
+		s.settlement.init(1000)
+		batch := protowire.AppendVarint(protowire.AppendTag(nil, batchFirstOrdinal, protowire.VarintType), 1)
+		for _, wire := range [][]byte{mustMarshal(t, deliveryOf(t, "a")), []byte("\x2a\x03\x0a\x01\xff"), mustMarshal(t, deliveryOf(t, "b"))} {
+			batch = protowire.AppendBytes(protowire.AppendTag(batch, batchDeliveries, protowire.BytesType), wire)
+		}
+		if err := s.takeBatch(batch); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		report := s.settlement.take(false)
+		if fmt.Sprint(report.Acked) != "[{1 1} {3 3}]" || len(report.Nacked) != 1 || handled.len() != 2 {
+			t.Errorf("handled is %v, and told %v", handled.get(), report)
+		}
+	})
+}
+
+func TestAHandlerThatEndsItsGoroutineHasFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker := &fakeBroker{subscribe: serve(opened("s"), batchOf(1, deliveries(t, 1, 3)...))}
+		client := newTestClient(t, broker, WithConcurrency(1))
+		consuming(t, client, func(_ context.Context, raw *RawEvent) error {
+			if raw.ID == "2" {
+				runtime.Goexit()
+			}
+			return nil
+		})
+		pass(time.Second)
+		if got := broker.acked(); !slices.Equal(got, []int64{1, 3}) || client.log.count("ended its goroutine") != 1 {
+			t.Errorf("acknowledged is %v; the log says %s", got, client.log)
 		}
 	})
 }

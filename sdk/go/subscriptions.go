@@ -41,8 +41,10 @@ func (c *Client) EnsureSubscriptions(ctx context.Context, wanted Subscriptions) 
 		return err
 	}
 	began := time.Now()
+	patient, cancel := context.WithTimeout(ctx, ensurePatience)
+	defer cancel()
 	for try := 1; ; try++ {
-		err := c.ensure(ctx, request)
+		err := c.ensure(patient, request) // which a broker that hangs would not answer
 		if err == nil {
 			return nil
 		}

@@ -118,6 +118,23 @@ func TestEnsuringIsTriedAgainForThirtySecondsWhereThatMayHelp(t *testing.T) {
 	})
 }
 
+func TestEnsuringDoesNotWaitForABrokerThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hanging := make(chan struct{})
+		broker := &fakeBroker{update: func(request *certesv1.UpdateSubscriptionRequest) (*certesv1.Subscription, error) {
+			<-hanging
+			return request.GetSubscription(), nil
+		}}
+		client := newTestClient(t, broker)
+		began := time.Now()
+		err := client.EnsureSubscriptions(t.Context(), Subscriptions{Events: []Selector{Event("d/a/1/x", nil)}})
+		if time.Since(began) != 30*time.Second || !asError(err).Retryable {
+			t.Errorf("it returns %v after %v", err, time.Since(began))
+		}
+		close(hanging)
+	})
+}
+
 func TestRunReturnsWhenItsContextEndsAndHasDrained(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := &fakeBroker{subscribe: serve(opened("s"), batchOf(1, deliveryOf(t, "a")))}
