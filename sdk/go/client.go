@@ -109,7 +109,8 @@ func (c *Client) drain(ctx context.Context) error {
 	defer cancel()
 	var err error
 	if !c.workers.close(drained) {
-		err = newError(codes.DeadlineExceeded, ReasonTimedOut, "handlers still ran when the time to finish was over; their events are delivered again")
+		err = newError(codes.DeadlineExceeded, ReasonTimedOut,
+			"handlers still ran when the time to finish was over; their events are delivered again")
 	}
 	var ending sync.WaitGroup
 	ending.Go(func() { c.publisher.close(drained) })

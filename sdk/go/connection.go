@@ -126,7 +126,8 @@ func (c *connector) adopt(found *gatewayFound) (*connection, error) {
 	}
 	channel, err := c.dial(c.settings, found)
 	if err != nil {
-		return nil, newError(codes.FailedPrecondition, ReasonProtocolUnsupported, "the gateway's gRPC address %q cannot be used: %v", found.place.Address, err).because(err)
+		return nil, newError(codes.FailedPrecondition, ReasonProtocolUnsupported,
+			"the gateway's gRPC address %q cannot be used: %v", found.place.Address, err).because(err)
 	}
 	c.current = &connection{found.place, channel, certesv1.NewEventServiceClient(channel), certesv1.NewSubscriptionServiceClient(channel)}
 	return c.current, nil
@@ -201,7 +202,12 @@ func findAt(ctx context.Context, s *settings, onLoopback bool) (*gatewayFound, e
 // ask returns what a gateway answers. On loopback it is asked without TLS, and only on a socket that is on this machine.
 func ask(ctx context.Context, authority string, onLoopback bool, config *tls.Config) ([]byte, error) {
 	address := url.URL{Scheme: "https", Host: authority, Path: discovery.Path}
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: config, ForceAttemptHTTP2: true, DisableKeepAlives: true}
+	transport := &http.Transport{
+		Proxy:             http.ProxyFromEnvironment,
+		TLSClientConfig:   config,
+		ForceAttemptHTTP2: true,
+		DisableKeepAlives: true,
+	}
 	if onLoopback {
 		address.Scheme, transport.Proxy, transport.DialContext = "http", nil, dialLoopback
 	}
@@ -255,7 +261,8 @@ func dialGateway(s *settings, found *gatewayFound) (*grpc.ClientConn, error) {
 			grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) { return dialLoopback(ctx, "tcp", address) }))
 	}
 	if s.token != "" {
-		options = append(options, grpc.WithPerRPCCredentials(bearer{map[string]string{"authorization": "Bearer " + s.token}, found.tls != nil}))
+		metadata := map[string]string{"authorization": "Bearer " + s.token}
+		options = append(options, grpc.WithPerRPCCredentials(bearer{metadata, found.tls != nil}))
 	}
 	return grpc.NewClient(found.place.Address, options...)
 }
@@ -274,7 +281,11 @@ func channelOptions() []grpc.DialOption {
 		grpc.WithReadBufferSize(socketBufferBytes),
 		grpc.WithWriteBufferSize(socketBufferBytes),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maximumMessageBytes), grpc.MaxCallSendMsgSize(maximumMessageBytes), grpc.ForceCodecV2(newWireCodec())),
+		grpc.WithDefaultCallOptions(
+			grpc.MaxCallRecvMsgSize(maximumMessageBytes),
+			grpc.MaxCallSendMsgSize(maximumMessageBytes),
+			grpc.ForceCodecV2(newWireCodec()),
+		),
 	}
 }
 

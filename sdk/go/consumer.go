@@ -117,7 +117,8 @@ func (c *consumer) keep(sub *subscription) {
 func (c *consumer) judge(sub *subscription, err error, try int) (time.Duration, error) {
 	if closing, ok := errors.AsType[*closingError](err); ok {
 		if closing.reason == certesv1.SubscribeResponse_REASON_DELETED {
-			return 0, newError(codes.FailedPrecondition, reasonSubscriptionDeleted, "the subscription %s was deleted: %s", sub.name, closing.message)
+			return 0, newError(codes.FailedPrecondition, reasonSubscriptionDeleted,
+				"the subscription %s was deleted: %s", sub.name, closing.message)
 		}
 		return againAfter(try, 0), nil
 	}

@@ -25,7 +25,8 @@ func Init(uri string, options ...Option) error {
 	standard.mu.Lock()
 	defer standard.mu.Unlock()
 	if standard.client != nil {
-		return logged(standard.client, "Init", newError(codes.FailedPrecondition, ReasonAlreadyInitialized, "Init was called before, and there is one default client").
+		return logged(standard.client, "Init", newError(codes.FailedPrecondition, ReasonAlreadyInitialized,
+			"Init was called before, and there is one default client").
 			hinting("Use NewClient for another one."))
 	}
 	client, err := newClient(uri, &standard.handlers, options)
@@ -40,7 +41,8 @@ func defaultClient() (*Client, error) {
 	standard.mu.Lock()
 	defer standard.mu.Unlock()
 	if standard.client == nil {
-		return nil, newError(codes.FailedPrecondition, ReasonNotInitialized, "Init was not called, or failed").hinting("Call certes.Init first.")
+		return nil, newError(codes.FailedPrecondition, ReasonNotInitialized,
+			"Init was not called, or failed").hinting("Call certes.Init first.")
 	}
 	return standard.client, nil
 }

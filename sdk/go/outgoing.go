@@ -73,7 +73,8 @@ func (c *Client) encode(ctx context.Context, out *Outgoing, id string, buffer []
 		source = c.settings.source
 	}
 	if source == "" {
-		return nil, 0, newError(codes.FailedPrecondition, ReasonAppMissing, "an event says who sends it, and this application has no name").
+		return nil, 0, newError(codes.FailedPrecondition, ReasonAppMissing,
+			"an event says who sends it, and this application has no name").
 			hinting("Set CERTES_APP or CERTES_SOURCE, or use WithApp or WithSource.")
 	}
 	if err := checkOutgoing(out, source); err != nil {
@@ -164,7 +165,8 @@ func (c *Client) brokerDomain(ctx context.Context) (string, error) {
 func checkOutgoing(out *Outgoing, source string) error {
 	switch {
 	case out.Subscriber == "" && !out.Everyone:
-		return newError(codes.InvalidArgument, ReasonAudienceMissing, "an event is for a subscriber or for everyone, and this one is for nobody").
+		return newError(codes.InvalidArgument, ReasonAudienceMissing,
+			"an event is for a subscriber or for everyone, and this one is for nobody").
 			hinting("Set Subscriber, or Everyone.")
 	case out.Subscriber != "" && out.Everyone:
 		return invalidField("everyone", "is set beside a subscriber")
@@ -189,7 +191,8 @@ func checkOutgoing(out *Outgoing, source string) error {
 }
 
 func tooLarge(size int) *Error {
-	return newError(codes.InvalidArgument, ReasonEventTooLarge, "the event has %d bytes; no broker takes more than %d", size, maximumEventBytes)
+	return newError(codes.InvalidArgument, ReasonEventTooLarge,
+		"the event has %d bytes; no broker takes more than %d", size, maximumEventBytes)
 }
 
 func appendText(b []byte, number protowire.Number, text string) []byte {
@@ -237,7 +240,8 @@ func appendMessage(b []byte, bound *binding, message proto.Message, size int) ([
 		err = errChanged
 	}
 	if err != nil {
-		return nil, newError(codes.InvalidArgument, ReasonDataMalformed, "the message %s does not encode: %s", bound.fullName, strings.TrimPrefix(err.Error(), "proto: ")).because(err)
+		return nil, newError(codes.InvalidArgument, ReasonDataMalformed,
+			"the message %s does not encode: %s", bound.fullName, strings.TrimPrefix(err.Error(), "proto: ")).because(err)
 	}
 	return b, nil
 }

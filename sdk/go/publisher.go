@@ -119,7 +119,9 @@ func newPublisher(client *Client) *publisher {
 // Publish publishes one event and returns when it is durable.
 //
 // It waits for room where too much waits, and gives up after 60 s, or when the context ends: TIMED_OUT, and whether the event was stored
-// is not known. The receipt has the event's id also then, under which it can be published again. Errors: AUDIENCE_MISSING, APP_MISSING, NOT_AN_EVENT_TYPE, EVENT_TOO_LARGE, and what the broker refuses.
+// is not known. The receipt has the event's id also then, under which it can be published again.
+//
+// Errors: AUDIENCE_MISSING, APP_MISSING, NOT_AN_EVENT_TYPE, EVENT_TOO_LARGE, and what the broker refuses.
 func (c *Client) Publish(ctx context.Context, out Outgoing) (Receipt, error) {
 	p := c.publisher
 	e, err := p.prepare(ctx, &out)
@@ -291,9 +293,11 @@ func (p *publisher) rouse() {
 func (p *publisher) abandon(ctx context.Context, events []*event) []Receipt {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	err := newError(codes.DeadlineExceeded, ReasonTimedOut, "the event was not answered in time, and whether it was stored is not known")
+	err := newError(codes.DeadlineExceeded, ReasonTimedOut,
+		"the event was not answered in time, and whether it was stored is not known")
 	if cause := ctx.Err(); errors.Is(cause, context.Canceled) {
-		err = newError(codes.Canceled, codeName(codes.Canceled), "the call was cancelled, and whether the event was stored is not known").because(cause)
+		err = newError(codes.Canceled, codeName(codes.Canceled),
+			"the call was cancelled, and whether the event was stored is not known").because(cause)
 	} else if cause != nil {
 		err.because(cause)
 	}

@@ -51,7 +51,8 @@ func (p *publisher) write() {
 			timer.Stop()
 		}
 	}
-	p.refuseAll(newError(codes.DeadlineExceeded, ReasonTimedOut, "the client was closed before the event was answered, and whether it was stored is not known"))
+	p.refuseAll(newError(codes.DeadlineExceeded, ReasonTimedOut,
+		"the client was closed before the event was answered, and whether it was stored is not known"))
 }
 
 // waitForWork waits until there is something to send. It returns false when that will not be any more.
@@ -83,7 +84,8 @@ func (p *publisher) runStream() (progressed bool, err error) {
 	}
 	ctx, cancel := context.WithCancel(p.ctx)
 	defer cancel()
-	call, err := connection.channel.NewStream(ctx, &certesv1.EventService_ServiceDesc.Streams[publishStream], certesv1.EventService_PublishStream_FullMethodName)
+	description := &certesv1.EventService_ServiceDesc.Streams[publishStream]
+	call, err := connection.channel.NewStream(ctx, description, certesv1.EventService_PublishStream_FullMethodName)
 	if err != nil {
 		return false, err
 	}

@@ -83,7 +83,8 @@ func (r *RawEvent) To(message proto.Message) error {
 	}
 	switch {
 	case r.Untyped:
-		return newError(codes.InvalidArgument, ReasonRawContent, "the event %s has content of the type %q without a schema, which no message can read", r.ID, r.ContentType).
+		return newError(codes.InvalidArgument, ReasonRawContent,
+			"the event %s has content of the type %q without a schema, which no message can read", r.ID, r.ContentType).
 			hinting("Read RawEvent.Data.")
 	case r.ContentType == contentProtobuf:
 		if r.DataType != "" && r.DataType != bound.fullName {
@@ -94,7 +95,8 @@ func (r *RawEvent) To(message proto.Message) error {
 		err = protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(r.Data, message)
 	}
 	if err != nil {
-		return newError(codes.InvalidArgument, ReasonDataMalformed, "the data of the event %s is no %s: %v", r.ID, bound.fullName, err).because(err)
+		return newError(codes.InvalidArgument, ReasonDataMalformed,
+			"the data of the event %s is no %s: %v", r.ID, bound.fullName, err).because(err)
 	}
 	return nil
 }

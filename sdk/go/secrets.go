@@ -53,13 +53,15 @@ func (k *keyring) verify(ctx context.Context, header http.Header, body []byte) *
 	}
 	if problem.Kind == "NO_MATCH" {
 		if err := k.refresh(ctx); err != nil {
-			return newError(codes.Unavailable, ReasonSecretsUnavailable, "the webhook cannot be verified, since its secrets could not be fetched: %v", err).because(err)
+			return newError(codes.Unavailable, ReasonSecretsUnavailable,
+				"the webhook cannot be verified, since its secrets could not be fetched: %v", err).because(err)
 		}
 		if problem = signatures.Verify(k.keys(), values, body, k.now()); problem == nil {
 			return nil
 		}
 	}
-	return newError(codes.Unauthenticated, ReasonSignatureInvalid, "the webhook's signature is not accepted: %s", problem.Text).with("problem", problem.Kind)
+	return newError(codes.Unauthenticated, ReasonSignatureInvalid,
+		"the webhook's signature is not accepted: %s", problem.Text).with("problem", problem.Kind)
 }
 
 // keys returns those that are known and not too old.

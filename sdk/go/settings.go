@@ -113,7 +113,8 @@ func (s *settings) checkTexts() error {
 		return invalidField("source", "has at most %d bytes of UTF-8 and no control characters", maximumSourceBytes)
 	}
 	if s.callbackURL != "" {
-		if parsed, err := url.Parse(s.callbackURL); err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Hostname() == "" {
+		parsed, err := url.Parse(s.callbackURL)
+		if err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Hostname() == "" {
 			return invalidField("callback_url", "%q is no URL of http or https with a host", s.callbackURL)
 		}
 	}

@@ -46,7 +46,8 @@ func (c *Client) runStream(ctx context.Context, sub *subscription) (progressed b
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	outstanding := int32(c.settings.maxOutstanding)
-	call, err := connection.channel.NewStream(ctx, &certesv1.EventService_ServiceDesc.Streams[subscribeStream], certesv1.EventService_Subscribe_FullMethodName)
+	description := &certesv1.EventService_ServiceDesc.Streams[subscribeStream]
+	call, err := connection.channel.NewStream(ctx, description, certesv1.EventService_Subscribe_FullMethodName)
 	if err != nil {
 		return false, err
 	}

@@ -33,11 +33,13 @@ func (c *Client) serveWebhook(w http.ResponseWriter, r *http.Request) {
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, maximumWebhookBytes+1))
 	if err != nil {
-		answerError(w, http.StatusBadRequest, newError(codes.InvalidArgument, ReasonPayloadMalformed, "the webhook did not come to its end"))
+		answerError(w, http.StatusBadRequest, newError(codes.InvalidArgument, ReasonPayloadMalformed,
+			"the webhook did not come to its end"))
 		return
 	}
 	if len(body) > maximumWebhookBytes {
-		answerError(w, http.StatusBadRequest, newError(codes.InvalidArgument, ReasonPayloadTooLarge, "the webhook is larger than %d bytes", maximumWebhookBytes))
+		answerError(w, http.StatusBadRequest, newError(codes.InvalidArgument, ReasonPayloadTooLarge,
+			"the webhook is larger than %d bytes", maximumWebhookBytes))
 		return
 	}
 	if refusal := c.keyring.verify(r.Context(), r.Header, body); refusal != nil {

@@ -63,7 +63,8 @@ func Judge(body []byte, foundOnLoopback bool, isLoopback func(host string) bool)
 		case !foundOnLoopback:
 			return Place{}, &Refusal{Insecure: true, Text: "it was found over TLS, and wants gRPC without"}
 		case !isLoopback(host):
-			return Place{}, &Refusal{Insecure: true, Text: fmt.Sprintf("it wants gRPC without TLS at %s, which is not on this machine", answer.GRPC.Address)}
+			text := fmt.Sprintf("it wants gRPC without TLS at %s, which is not on this machine", answer.GRPC.Address)
+			return Place{}, &Refusal{Insecure: true, Text: text}
 		}
 	}
 	return Place{answer.GRPC.Address, answer.GRPC.TLS, answer.Domain}, nil

@@ -114,7 +114,8 @@ func checkTime(text string, now time.Time) *Problem {
 	case age > tolerance:
 		return &Problem{"TIMESTAMP_TOO_OLD", fmt.Sprintf("%s is %.0f s old; %.0f s are allowed", headerTimestamp, age, tolerance)}
 	case -age > tolerance:
-		return &Problem{"TIMESTAMP_TOO_NEW", fmt.Sprintf("%s is %.0f s in the future; %.0f s are allowed", headerTimestamp, math.Abs(age), tolerance)}
+		text := fmt.Sprintf("%s is %.0f s in the future; %.0f s are allowed", headerTimestamp, math.Abs(age), tolerance)
+		return &Problem{"TIMESTAMP_TOO_NEW", text}
 	}
 	return nil
 }

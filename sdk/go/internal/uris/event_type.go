@@ -59,7 +59,8 @@ func eventTypeFault(text string, segments []segment) *Fault {
 		return found
 	}
 	if len(segments) < 4 {
-		return fault(text, len(text), "a domain, a namespace, a version and a name are wanted here, parted by '/' ('_' is the default namespace)")
+		return fault(text, len(text),
+			"a domain, a namespace, a version and a name are wanted here, parted by '/' ('_' is the default namespace)")
 	}
 	return placesFault(text, segments)
 }
@@ -108,7 +109,8 @@ func wordFault(text string, s segment) *Fault {
 
 func versionFault(text string, s segment) *Fault {
 	if i := strangerIn(s.text, isDigit); i >= 0 {
-		return fault(text, s.offset+i, "the segment before the name is the version, a positive integer; %s is no digit", characterAt(s.text, i))
+		return fault(text, s.offset+i,
+			"the segment before the name is the version, a positive integer; %s is no digit", characterAt(s.text, i))
 	}
 	if s.text[0] == '0' {
 		return fault(text, s.offset, "a version is a positive integer without leading zeros")
@@ -141,7 +143,8 @@ func domainFault(text string, s segment) *Fault {
 
 func labelFault(text string, label segment) *Fault {
 	if i := strangerIn(label.text, isLabel); i >= 0 {
-		return fault(text, label.offset+i, "a domain has letters, digits, '-' and '.' only, no scheme and no port; %s cannot be here", characterAt(label.text, i))
+		return fault(text, label.offset+i,
+			"a domain has letters, digits, '-' and '.' only, no scheme and no port; %s cannot be here", characterAt(label.text, i))
 	}
 	switch {
 	case label.text == "":
