@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	certesv1 "github.com/hookactions/certes-sdk/go/gen/certes/v1"
 	"github.com/hookactions/certes-sdk/go/internal/uris"
@@ -47,7 +48,8 @@ func (b *binding) eventType(brokerDomain string) (string, error) {
 	return parsed.String(), nil
 }
 
-// bindings remembers what descriptors say; they never change.
+// bindings remembers what the descriptors of generated code say; they never change. Those that a program makes as it runs are not kept,
+// or they would stay for ever.
 var bindings sync.Map // protoreflect.MessageDescriptor → *binding
 
 // bindingOf returns what a message's descriptor says of its event type.
@@ -63,7 +65,9 @@ func bindingOf(descriptor protoreflect.MessageDescriptor) (*binding, error) {
 	}
 	schema, _ := proto.GetExtension(descriptor.ParentFile().Options(), certesv1.E_Schema).(*certesv1.SchemaBinding)
 	found := newBinding(descriptor.FullName(), descriptor.ParentFile().Package(), schema, event)
-	bindings.Store(descriptor, found)
+	if known, err := protoregistry.GlobalFiles.FindDescriptorByName(descriptor.FullName()); err == nil && known == descriptor {
+		bindings.Store(descriptor, found)
+	}
 	return found, nil
 }
 

@@ -343,6 +343,25 @@ func TestWhatNobodyWaitsForIsNotSentAnyMore(t *testing.T) {
 	})
 }
 
+func TestWhatIsGivenUpWhileItWaitsToBeSentAgainHoldsNoKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker := &fakeBroker{}
+		gate := newGate(broker)
+		client := newTestClient(t, broker)
+		full := &certesv1.Problem{Code: int32(codes.ResourceExhausted), Reason: "BUFFER_FULL", RetryDelay: durationpb.New(time.Hour)}
+		first := publishing(t, client, Outgoing{ID: "a", OrderingKey: "K"})
+		gate.answers <- rejected(<-gate.arrived, full)
+		if err := first()[0]; ReasonOf(err) != ReasonTimedOut {
+			t.Errorf("it fails with %v", err)
+		}
+		second := publishing(t, client, Outgoing{ID: "b", OrderingKey: "K"})
+		gate.accept(1)
+		if err := second()[0]; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestCallsWaitForRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := &fakeBroker{}

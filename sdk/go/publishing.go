@@ -160,18 +160,15 @@ func (p *publisher) next(broken <-chan error) (*request, error) {
 func (p *publisher) take() (*request, time.Duration) {
 	now := time.Now()
 	var wait time.Duration
-	for i := 0; i < len(p.again); i++ {
-		next := p.again[i]
-		if left := next.due.Sub(now); left > 0 {
-			if wait == 0 || left < wait {
-				wait = left
-			}
-			continue
-		}
-		p.again = slices.Delete(p.again, i, i+1)
-		i--
-		if p.leaveGone(next); len(next.events) > 0 {
+	p.leaveGoneAgain()
+	for i, next := range p.again {
+		left := next.due.Sub(now)
+		if left <= 0 {
+			p.again = slices.Delete(p.again, i, i+1)
 			return p.send(next), 0
+		}
+		if wait == 0 || left < wait {
+			wait = left
 		}
 	}
 	for {
@@ -222,13 +219,18 @@ func (p *publisher) leaveGone(r *request) {
 	p.queue.Answered(gone)
 }
 
-// purge forgets what waits and nobody waits for. The caller has the lock.
-func (p *publisher) purge() {
-	p.queue.Purge(func(e *event) bool { return e.gone })
+// leaveGoneAgain does so with those that wait to be sent again, so that they hold no key for longer. The caller has the lock.
+func (p *publisher) leaveGoneAgain() {
 	for _, r := range p.again {
 		p.leaveGone(r)
 	}
 	p.again = slices.DeleteFunc(p.again, func(r *request) bool { return len(r.events) == 0 })
+}
+
+// purge forgets what waits and nobody waits for. The caller has the lock.
+func (p *publisher) purge() {
+	p.queue.Purge(func(e *event) bool { return e.gone })
+	p.leaveGoneAgain()
 	p.admit()
 	p.checkEmpty()
 }
