@@ -72,10 +72,14 @@ class Publishing:
                 limit=str(MAXIMUM_EVENTS),
             )
         now = self.clock.now()
+        wires = list(events)
+        sizes = list(map(len, wires))
+        if max(sizes) < LONG and sum(sizes) + len(sizes) * _EVENT_OVERHEAD <= _BYTES_AT_ONCE:
+            return self.intake.reader.read_all(wires, now)
         read = self.intake.reader.read
         accepted = []
         held = 0
-        for index, event in enumerate(events):
+        for index, event in enumerate(wires):
             held += len(event) + _EVENT_OVERHEAD
             if held > _BYTES_AT_ONCE:
                 await asyncio.sleep(0)

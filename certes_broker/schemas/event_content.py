@@ -39,17 +39,27 @@ class EventContent:
         self._drift = drift
         self._read: dict[str, int] = {}
         """How many events of a type were read; bounded by the types that there are."""
-        self._open_types: dict[str, str] = {}
-        """The canonical texts of open types, by spelling, as long as the registry does not change; bounded."""
-        self._open_as_of = registry.changes
+        self._known: dict[str, EventSchema | str] = {}
+        """What may be published, by the spelling of its type, as long as the registry does not change; bounded."""
+        self._known_as_of = registry.changes
 
     def schema(self, type_text: str) -> EventSchema | str:
         """Returns the schema of an event type that may be published, or, for a type of an open namespace, its text.
 
         Raises `Invalid`: `FIELD_REQUIRED`, `MALFORMED_URI`, `UNKNOWN_EVENT_TYPE`, `FIELD_INVALID` for a system event.
         """
-        if type_text in self._open_types and self._open_as_of == self._registry.changes:
-            return self._open_types[type_text]
+        known = self._known.get(type_text)
+        if known is not None and self._known_as_of == self._registry.changes:
+            return known
+        changes = self._registry.changes
+        found = self._find(type_text)
+        if self._known_as_of != changes or len(self._known) >= _REMEMBERED:
+            self._known.clear()
+            self._known_as_of = changes
+        self._known[type_text] = found
+        return found
+
+    def _find(self, type_text: str) -> EventSchema | str:
         if not type_text:
             raise Invalid.field(Reason.FIELD_REQUIRED, "type", "is missing; it is the event URI of the event's type")
         try:
@@ -69,13 +79,12 @@ class EventContent:
 
         Raises `Invalid`: `RAW_NOT_ALLOWED`, `FIELD_REQUIRED`, `DATA_TYPE_MISMATCH`, `DATA_MALFORMED`.
         """
-        if not event.HasField("data"):
-            raise _no_data(event, schema)
         data = event.data
         try:
             message = schema.parse(data.type_url, data.value)
         except Invalid as error:
-            raise at("data", error) from error
+            # Where it is absent it reads as the message of no name, which is none that a schema has.
+            raise at("data", error) if event.HasField("data") else _no_data(event, schema) from error
         if self._drift is not None:
             count = self._read.get(schema.type_text, 0)
             self._read[schema.type_text] = count + 1
@@ -85,14 +94,7 @@ class EventContent:
 
     def _open_type(self, type_text: str) -> str | None:
         event_type = parse_event_type(type_text)
-        if not self._open.has(event_type):
-            return None
-        changes = self._registry.changes
-        if self._open_as_of != changes or len(self._open_types) >= _REMEMBERED:
-            self._open_types.clear()
-            self._open_as_of = changes
-        self._open_types[type_text] = event_type.text
-        return event_type.text
+        return event_type.text if self._open.has(event_type) else None
 
 
 def check_open_content(event: event_pb2.Event) -> None:
