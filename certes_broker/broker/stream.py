@@ -148,7 +148,7 @@ class Stream:
             return None
         taken = lane.cursor.take(min(room, BATCH_DELIVERIES), min(space, BATCH_BYTES))
         first = ordinal = self._next_ordinal
-        deliveries = []
+        parts: list[bytes] = []
         outstanding = self._outstanding
         size = 0
         for tracked in taken:
@@ -157,7 +157,7 @@ class Stream:
             size += tracked.size
             item = tracked.payload
             assert item is not None  # What is ready is in memory.
-            deliveries.append(item.delivery(tracked.attempt))
+            parts += item.delivery(tracked.attempt)
         self._outstanding_bytes += size
         self._next_ordinal = ordinal
         self._deadlines.append((self._clock.monotonic() + self._ack_deadline, ordinal - 1))
@@ -165,7 +165,7 @@ class Stream:
             self._set_deadline_alarm()
         if not lane.live:
             lane.attend()
-        return batch_frame(first, deliveries)
+        return batch_frame(first, parts)
 
     async def _wait(self, until: float) -> None:
         """Waits for deliveries, or for room for them, until the silence has lasted long enough."""
