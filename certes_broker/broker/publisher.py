@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Final, NamedTuple
 
 from certes_broker.domain.errors import Exhausted, Reason, Unavailable
 from certes_broker.domain.events import AcceptedEvent, Position
@@ -17,6 +18,9 @@ class Receipt(NamedTuple):
     position: Position
     id: str
     duplicate: bool
+
+
+_make_receipt: Final = partial(tuple.__new__, Receipt)
 
 
 class Publisher:
@@ -63,7 +67,8 @@ class Publisher:
             self.in_flight_bytes -= size
             if not self.in_flight_bytes:
                 self._idle.set()
-        return [Receipt(at.position, event.id, at.duplicate) for event, at in zip(events, appended, strict=True)]
+        results = zip(events, appended, strict=True)
+        return [_make_receipt((position, event.id, duplicate)) for event, (position, duplicate) in results]
 
     async def drain(self) -> None:
         """Refuses further events and returns when those taken in are durable."""

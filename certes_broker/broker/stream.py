@@ -195,7 +195,7 @@ class Stream:
             self._check_outstanding(first, last)
         cursor = self.lane.cursor
         for first, last in settlement.acked:
-            cursor.ack_many([self._pop(ordinal) for ordinal in range(first, last + 1)])
+            cursor.ack_many(self._pop_many(first, last))
         for nack in settlement.nacked:
             for ordinal in range(nack.first, nack.last + 1):
                 tracked = self._pop(ordinal)
@@ -223,21 +223,24 @@ class Stream:
 
     def _check_outstanding(self, first: int, last: int) -> None:
         outstanding = self._outstanding
-        missing: int | None = None
-        if last - first >= len(outstanding):
+        # A range may be absurdly long; one that is longer than what is outstanding ends at the first that is not.
+        if last - first >= len(outstanding) or not all(map(outstanding.__contains__, range(first, last + 1))):
             missing = next(ordinal for ordinal in range(first, last + 1) if ordinal not in outstanding)
-        else:
-            for ordinal in range(first, last + 1):
-                if ordinal not in outstanding:
-                    missing = ordinal
-                    break
-        if missing is not None:
             raise Invalid(
                 Reason.ORDINAL_NOT_OUTSTANDING,
                 f"Delivery {missing} is not outstanding on {self.name}.",
                 hint="It was settled before, or its time ran out and it has a new ordinal now. Nothing was applied.",
                 metadata={"ordinal": str(missing), "stream": self.name},
             )
+
+    def _pop_many(self, first: int, last: int) -> list[Tracked[Item]]:
+        if self._extended:
+            return [self._pop(ordinal) for ordinal in range(first, last + 1)]
+        popped = list(map(self._outstanding.pop, range(first, last + 1)))
+        self._outstanding_bytes -= sum([tracked.size for tracked in popped])
+        if first <= self._lowest:
+            self._lowest = last + 1
+        return popped
 
     def _pop(self, ordinal: int) -> Tracked[Item]:
         tracked = self._outstanding.pop(ordinal)
