@@ -38,16 +38,14 @@ class Item:
 
     def delivery(self, attempt: int) -> Delivery:
         """Returns the delivery as an element of a batch. That of a first attempt is made once for all streams."""
-        if attempt == 1:
-            if self._first is None:
-                self._first = self._encode(1)
+        if attempt == 1 and self._first is not None:
             return self._first
-        return self._encode(attempt)
-
-    def _encode(self, attempt: int) -> Delivery:
         event = self.entry.event
         name = self.name.encode()
-        return delivery_in_batch(name, _between(attempt, event.accept_time), name[_TOKEN], event.body)
+        delivery = delivery_in_batch(name, _between(attempt, event.accept_time), name[_TOKEN], event.body)
+        if attempt == 1:
+            self._first = delivery
+        return delivery
 
 
 @lru_cache(maxsize=64)

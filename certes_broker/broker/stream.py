@@ -147,20 +147,17 @@ class Stream:
         if not lane.cursor.ready or (self._outstanding and lane.cursor.next_size > space):
             return None
         taken = lane.cursor.take(min(room, BATCH_DELIVERIES), min(space, BATCH_BYTES))
-        first = ordinal = self._next_ordinal
+        first = self._next_ordinal
+        last = first + len(taken) - 1
         parts: list[bytes] = []
-        outstanding = self._outstanding
-        size = 0
         for tracked in taken:
-            outstanding[ordinal] = tracked
-            ordinal += 1
-            size += tracked.size
             item = tracked.payload
             assert item is not None  # What is ready is in memory.
             parts += item.delivery(tracked.attempt)
-        self._outstanding_bytes += size
-        self._next_ordinal = ordinal
-        self._deadlines.append((self._clock.monotonic() + self._ack_deadline, ordinal - 1))
+        self._outstanding.update(zip(range(first, last + 1), taken, strict=True))
+        self._outstanding_bytes += sum([tracked.size for tracked in taken])
+        self._next_ordinal = last + 1
+        self._deadlines.append((self._clock.monotonic() + self._ack_deadline, last))
         if self._deadline_alarm is None:
             self._set_deadline_alarm()
         if not lane.live:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from typing import Final, Protocol
 
+from google.protobuf.message import DecodeError, Message
+
 from certes.v1 import event_pb2
 from certes_broker.domain.errors import FieldViolation, Invalid, Reason
 from certes_broker.domain.events import Options
@@ -81,10 +83,11 @@ class EventContent:
         """
         data = event.data
         try:
-            message = schema.parse(data.type_url, data.value)
-        except Invalid as error:
-            # Where it is absent it reads as the message of no name, which is none that a schema has.
-            raise at("data", error) if event.HasField("data") else _no_data(event, schema) from error
+            # Where it is absent its type_url is empty.
+            usual = data.type_url == schema.type_url
+            message = schema.decode(data.value) if usual else _parse_data(event, schema)
+        except DecodeError:
+            message = _parse_data(event, schema)
         if self._drift is not None:
             count = self._read.get(schema.type_text, 0)
             self._read[schema.type_text] = count + 1
@@ -128,6 +131,16 @@ def at(field: str, error: Invalid) -> Invalid:
 _REMEMBERED: Final = 4096
 _TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, 5.6.2
 _MEDIA_TYPE: Final = re.compile(rf'{_TOKEN}/{_TOKEN}(?:[ \t]*;[ \t]*{_TOKEN}=(?:{_TOKEN}|"[ !#-\[\]-~]*"))*')
+
+
+def _parse_data(event: event_pb2.Event, schema: EventSchema) -> Message:
+    """Reads the data of an event whose type_url is not the usual one, or which does not decode, and says why it does not."""
+    if not event.HasField("data"):
+        raise _no_data(event, schema)
+    try:
+        return schema.parse(event.data.type_url, event.data.value)
+    except Invalid as error:
+        raise at("data", error) from error
 
 
 def _no_data(event: event_pb2.Event, schema: EventSchema) -> Invalid:

@@ -43,6 +43,7 @@ _ATTRIBUTE_KEY: Final = re.compile(r"[a-z0-9_]{1,64}")
 _TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _LATEST_SECONDS: Final = 253402300800
 _DIGEST_BYTES: Final = 16
+_decode_event: Final = event_pb2.Event.FromString
 _make_event: Final = partial(tuple.__new__, AcceptedEvent)
 
 
@@ -104,7 +105,7 @@ class EventReader:
         if len(wire) > self._max_bytes:
             raise _too_large(path, len(wire), self._max_bytes)
         try:
-            return event_pb2.Event.FromString(wire)
+            return _decode_event(wire)
         except DecodeError as error:
             raise Invalid.field(Reason.MALFORMED_REQUEST, path, f"is no certes.v1.Event: {error}") from error
 

@@ -27,7 +27,7 @@ Closing = event_service_pb2.SubscribeResponse.Reason
 
 def varint(value: int) -> bytes:
     """Encodes a non-negative integer."""
-    if value < len(_SHORT):
+    if value < _SHORT_END:
         return _SHORT[value]
     return _encoded(value)
 
@@ -41,7 +41,8 @@ def _encoded(value: int) -> bytes:
     return bytes(encoded)
 
 
-_SHORT: Final = tuple(map(_encoded, range(0x1000)))
+_SHORT_END: Final = 0x1000
+_SHORT: Final = tuple(map(_encoded, range(_SHORT_END)))
 """The sizes of most events, and their deliveries: two are written for each."""
 
 
@@ -68,11 +69,13 @@ def delivery_in_batch(name: bytes, between: bytes, token: bytes, event: bytes) -
     correlation id are ASCII, below 128 bytes.
     """
     size = len(event)
-    written = varint(size)
+    # What `varint` does, without a call: this is done for every delivery.
+    written = _SHORT[size] if size < _SHORT_END else varint(size)
     # A tag and a length byte for the name, a tag for the event.
     length = 3 + len(name) + len(between) + len(token) + len(written) + size
     # The event is not copied here: what joins the parts is the frame.
-    head = (b"\x12", varint(length), b"\x0a", _SHORT[len(name)], name, between, token, b"\x2a", written)
+    written_length = _SHORT[length] if length < _SHORT_END else varint(length)
+    head = (b"\x12", written_length, b"\x0a", _SHORT[len(name)], name, between, token, b"\x2a", written)
     return b"".join(head), event
 
 
