@@ -6,16 +6,16 @@ from functools import lru_cache
 from typing import Final
 
 from certes_broker.broker.names import PREFIX
-from certes_broker.domain.events import Entry
+from certes_broker.domain.events import Entry, Micros
 from certes_broker.domain.subscriptions import Format
 from certes_broker.schemas.outgoing import Rendered
-from certes_broker.schemas.wire import delivery_in_batch
+from certes_broker.schemas.wire import Delivery, between_name_and_token, delivery_in_batch
 
 OVERHEAD: Final = 160
 """What a delivery adds to its event's bytes, about."""
 
-
-_TOKEN: Final = slice(len(PREFIX), len(PREFIX) + 24)
+_TOKEN_LENGTH: Final = 24
+_TOKEN: Final = slice(len(PREFIX), len(PREFIX) + _TOKEN_LENGTH)
 
 
 class Item:
@@ -27,7 +27,7 @@ class Item:
         self.entry = entry
         self.name = name
         self.size = len(entry.event.body) + OVERHEAD
-        self._first: bytes | None = None
+        self._first: Delivery | None = None
         self.bodies: dict[Format, Rendered] = {}
         """Webhook bodies made of it, by format."""
 
@@ -36,19 +36,24 @@ class Item:
         """Identifies the event's way through this gateway: it is made of time and name, so that it needs no keeping."""
         return _since(self.entry.event.accept_time // 1_000_000) + self.name[_TOKEN]
 
-    def delivery(self, attempt: int) -> bytes:
+    def delivery(self, attempt: int) -> Delivery:
         """Returns the delivery as an element of a batch. That of a first attempt is made once for all streams."""
-        if attempt == 1:
-            if self._first is None:
-                self._first = self._encode(1)
+        if attempt == 1 and self._first is not None:
             return self._first
-        return self._encode(attempt)
-
-    def _encode(self, attempt: int) -> bytes:
         event = self.entry.event
-        return delivery_in_batch(self.name, attempt, event.accept_time, self.correlation_id, event.body)
+        name = self.name.encode()
+        delivery = delivery_in_batch(name, _between(attempt, event.accept_time), name[_TOKEN], event.body)
+        if attempt == 1:
+            self._first = delivery
+        return delivery
 
 
 @lru_cache(maxsize=64)
 def _since(seconds: int) -> str:
     return f"gw.1-{seconds:08x}-"
+
+
+@lru_cache(maxsize=256)
+def _between(attempt: int, accept_time: Micros) -> bytes:
+    # The events of one request have one time, and most deliveries are first attempts.
+    return between_name_and_token(attempt, accept_time, _since(accept_time // 1_000_000), _TOKEN_LENGTH)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from certes_broker.domain.errors import Exhausted, Reason, Unavailable
 from certes_broker.domain.events import AcceptedEvent, Position
-from certes_broker.ports.engine import Journal
+from certes_broker.ports.engine import Appended, Journal
 
 
 class Receipt(NamedTuple):
@@ -17,6 +17,34 @@ class Receipt(NamedTuple):
     position: Position
     id: str
     duplicate: bool
+
+
+class Receipts:
+    """What became of the events of one request, in their order. A receipt is made when it is asked for: most who publish only count."""
+
+    __slots__ = ("_appended", "_ids")
+
+    def __init__(self, events: Sequence[AcceptedEvent], appended: Sequence[Appended]) -> None:
+        # Not the events: they would stay in memory until the answer is read.
+        self._ids = [event.id for event in events]
+        self._appended = appended
+
+    def __len__(self) -> int:
+        return len(self._appended)
+
+    def __iter__(self) -> Iterator[Receipt]:
+        for event_id, at in zip(self._ids, self._appended, strict=True):
+            yield Receipt(at.position, event_id, at.duplicate)
+
+    @property
+    def positions(self) -> list[Position]:
+        """Where the events are stored."""
+        return [at.position for at in self._appended]
+
+    @property
+    def duplicates(self) -> int:
+        """How many of them had been stored before."""
+        return sum([at.duplicate for at in self._appended])
 
 
 class Publisher:
@@ -31,7 +59,7 @@ class Publisher:
         self.in_flight_bytes = 0
         """Bytes of events that were taken in and are not durable yet."""
 
-    async def publish(self, events: Sequence[AcceptedEvent]) -> Sequence[Receipt]:
+    async def publish(self, events: Sequence[AcceptedEvent]) -> Receipts:
         """Appends events as a whole; when it returns they are durable.
 
         Raises `Exhausted` (BUFFER_FULL) where too much is under way, `AlreadyExists` (EVENT_ID_REUSED), and
@@ -63,7 +91,7 @@ class Publisher:
             self.in_flight_bytes -= size
             if not self.in_flight_bytes:
                 self._idle.set()
-        return [Receipt(at.position, event.id, at.duplicate) for event, at in zip(events, appended, strict=True)]
+        return Receipts(events, appended)
 
     async def drain(self) -> None:
         """Refuses further events and returns when those taken in are durable."""

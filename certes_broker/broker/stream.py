@@ -147,25 +147,22 @@ class Stream:
         if not lane.cursor.ready or (self._outstanding and lane.cursor.next_size > space):
             return None
         taken = lane.cursor.take(min(room, BATCH_DELIVERIES), min(space, BATCH_BYTES))
-        first = ordinal = self._next_ordinal
-        deliveries = []
-        outstanding = self._outstanding
-        size = 0
+        first = self._next_ordinal
+        last = first + len(taken) - 1
+        parts: list[bytes] = []
         for tracked in taken:
-            outstanding[ordinal] = tracked
-            ordinal += 1
-            size += tracked.size
             item = tracked.payload
             assert item is not None  # What is ready is in memory.
-            deliveries.append(item.delivery(tracked.attempt))
-        self._outstanding_bytes += size
-        self._next_ordinal = ordinal
-        self._deadlines.append((self._clock.monotonic() + self._ack_deadline, ordinal - 1))
+            parts += item.delivery(tracked.attempt)
+        self._outstanding.update(zip(range(first, last + 1), taken, strict=True))
+        self._outstanding_bytes += sum([tracked.size for tracked in taken])
+        self._next_ordinal = last + 1
+        self._deadlines.append((self._clock.monotonic() + self._ack_deadline, last))
         if self._deadline_alarm is None:
             self._set_deadline_alarm()
         if not lane.live:
             lane.attend()
-        return batch_frame(first, deliveries)
+        return batch_frame(first, parts)
 
     async def _wait(self, until: float) -> None:
         """Waits for deliveries, or for room for them, until the silence has lasted long enough."""
@@ -195,7 +192,7 @@ class Stream:
             self._check_outstanding(first, last)
         cursor = self.lane.cursor
         for first, last in settlement.acked:
-            cursor.ack_many([self._pop(ordinal) for ordinal in range(first, last + 1)])
+            cursor.ack_many(self._pop_many(first, last))
         for nack in settlement.nacked:
             for ordinal in range(nack.first, nack.last + 1):
                 tracked = self._pop(ordinal)
@@ -223,21 +220,24 @@ class Stream:
 
     def _check_outstanding(self, first: int, last: int) -> None:
         outstanding = self._outstanding
-        missing: int | None = None
-        if last - first >= len(outstanding):
+        # A range may be absurdly long; one that is longer than what is outstanding ends at the first that is not.
+        if last - first >= len(outstanding) or not all(map(outstanding.__contains__, range(first, last + 1))):
             missing = next(ordinal for ordinal in range(first, last + 1) if ordinal not in outstanding)
-        else:
-            for ordinal in range(first, last + 1):
-                if ordinal not in outstanding:
-                    missing = ordinal
-                    break
-        if missing is not None:
             raise Invalid(
                 Reason.ORDINAL_NOT_OUTSTANDING,
                 f"Delivery {missing} is not outstanding on {self.name}.",
                 hint="It was settled before, or its time ran out and it has a new ordinal now. Nothing was applied.",
                 metadata={"ordinal": str(missing), "stream": self.name},
             )
+
+    def _pop_many(self, first: int, last: int) -> list[Tracked[Item]]:
+        if self._extended:
+            return [self._pop(ordinal) for ordinal in range(first, last + 1)]
+        popped = list(map(self._outstanding.pop, range(first, last + 1)))
+        self._outstanding_bytes -= sum([tracked.size for tracked in popped])
+        if first <= self._lowest:
+            self._lowest = last + 1
+        return popped
 
     def _pop(self, ordinal: int) -> Tracked[Item]:
         tracked = self._outstanding.pop(ordinal)

@@ -11,7 +11,8 @@ from certes_broker.ports.engine import CursorState, Rejected
 
 def event_size(event: AcceptedEvent) -> int:
     """Returns the bytes that an event is counted with: its body and that of its original."""
-    return len(event.body) + (0 if event.original is None else len(event.original.body))
+    original = event.original
+    return len(event.body) if original is None else len(event.body) + len(original.body)
 
 
 def rejected_size(rejected: Rejected) -> int:

@@ -22,7 +22,7 @@ from typing import Final
 from certes.v1 import event_service_pb2 as pb
 from certes_broker.broker.intake import LONG, Intake
 from certes_broker.broker.names import EventNames
-from certes_broker.broker.publisher import Publisher, Receipt
+from certes_broker.broker.publisher import Publisher, Receipts
 from certes_broker.domain.errors import AlreadyExists, CertesError, FieldViolation, Invalid, Reason, Unavailable
 from certes_broker.domain.events import AcceptedEvent
 from certes_broker.gateway import overlay
@@ -72,10 +72,14 @@ class Publishing:
                 limit=str(MAXIMUM_EVENTS),
             )
         now = self.clock.now()
+        wires = list(events)
+        sizes = list(map(len, wires))
+        if max(sizes) < LONG and sum(sizes) + len(sizes) * _EVENT_OVERHEAD <= _BYTES_AT_ONCE:
+            return self.intake.reader.read_all(wires, now)
         read = self.intake.reader.read
         accepted = []
         held = 0
-        for index, event in enumerate(events):
+        for index, event in enumerate(wires):
             held += len(event) + _EVENT_OVERHEAD
             if held > _BYTES_AT_ONCE:
                 await asyncio.sleep(0)
@@ -85,24 +89,24 @@ class Publishing:
             accepted.append(read(event, now, path) if short else await self.intake.read(event, now, path))
         return accepted
 
-    async def store(self, events: Sequence[AcceptedEvent]) -> Sequence[Receipt]:
+    async def store(self, events: Sequence[AcceptedEvent]) -> Receipts:
         """Publishes the events of one request, and says which of them an engine refused."""
         try:
             return await self.publisher.publish(events)
         except AlreadyExists as error:
             raise _with_field(error) from error
 
-    def encode_accepted(self, request_id: str, receipts: Sequence[Receipt], *, with_results: bool) -> bytes:
+    def encode_accepted(self, request_id: str, receipts: Receipts, *, with_results: bool) -> bytes:
         """Returns the answer to a request of a stream whose events are durable."""
         accepted = pb.PublishStreamResponse.Accepted(
             count=len(receipts),
-            duplicates=sum([receipt.duplicate for receipt in receipts]),
+            duplicates=receipts.duplicates,
             results=self._results(receipts) if with_results else (),
         )
         return pb.PublishStreamResponse(request_id=request_id, accepted=accepted).SerializeToString()
 
-    def _results(self, receipts: Sequence[Receipt]) -> list[pb.PublishResult]:
-        names = self.names.names([receipt.position for receipt in receipts])
+    def _results(self, receipts: Receipts) -> list[pb.PublishResult]:
+        names = self.names.names(receipts.positions)
         return [
             pb.PublishResult(name=name, id=receipt.id, duplicate=receipt.duplicate)
             for name, receipt in zip(names, receipts, strict=True)
@@ -119,7 +123,7 @@ class _Taken:
     outcome: asyncio.Task[_Outcome] | CertesError
 
 
-_Outcome = Sequence[Receipt] | CertesError
+_Outcome = Receipts | CertesError
 
 
 class _PublishStream:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from typing import Final, Protocol
 
+from google.protobuf.message import DecodeError, Message
+
 from certes.v1 import event_pb2
 from certes_broker.domain.errors import FieldViolation, Invalid, Reason
 from certes_broker.domain.events import Options
@@ -39,17 +41,27 @@ class EventContent:
         self._drift = drift
         self._read: dict[str, int] = {}
         """How many events of a type were read; bounded by the types that there are."""
-        self._open_types: dict[str, str] = {}
-        """The canonical texts of open types, by spelling, as long as the registry does not change; bounded."""
-        self._open_as_of = registry.changes
+        self._known: dict[str, EventSchema | str] = {}
+        """What may be published, by the spelling of its type, as long as the registry does not change; bounded."""
+        self._known_as_of = registry.changes
 
     def schema(self, type_text: str) -> EventSchema | str:
         """Returns the schema of an event type that may be published, or, for a type of an open namespace, its text.
 
         Raises `Invalid`: `FIELD_REQUIRED`, `MALFORMED_URI`, `UNKNOWN_EVENT_TYPE`, `FIELD_INVALID` for a system event.
         """
-        if type_text in self._open_types and self._open_as_of == self._registry.changes:
-            return self._open_types[type_text]
+        known = self._known.get(type_text)
+        if known is not None and self._known_as_of == self._registry.changes:
+            return known
+        changes = self._registry.changes
+        found = self._find(type_text)
+        if self._known_as_of != changes or len(self._known) >= _REMEMBERED:
+            self._known.clear()
+            self._known_as_of = changes
+        self._known[type_text] = found
+        return found
+
+    def _find(self, type_text: str) -> EventSchema | str:
         if not type_text:
             raise Invalid.field(Reason.FIELD_REQUIRED, "type", "is missing; it is the event URI of the event's type")
         try:
@@ -69,13 +81,13 @@ class EventContent:
 
         Raises `Invalid`: `RAW_NOT_ALLOWED`, `FIELD_REQUIRED`, `DATA_TYPE_MISMATCH`, `DATA_MALFORMED`.
         """
-        if not event.HasField("data"):
-            raise _no_data(event, schema)
         data = event.data
         try:
-            message = schema.parse(data.type_url, data.value)
-        except Invalid as error:
-            raise at("data", error) from error
+            # Where it is absent its type_url is empty.
+            usual = data.type_url == schema.type_url
+            message = schema.decode(data.value) if usual else _parse_data(event, schema)
+        except DecodeError:
+            message = _parse_data(event, schema)
         if self._drift is not None:
             count = self._read.get(schema.type_text, 0)
             self._read[schema.type_text] = count + 1
@@ -85,14 +97,7 @@ class EventContent:
 
     def _open_type(self, type_text: str) -> str | None:
         event_type = parse_event_type(type_text)
-        if not self._open.has(event_type):
-            return None
-        changes = self._registry.changes
-        if self._open_as_of != changes or len(self._open_types) >= _REMEMBERED:
-            self._open_types.clear()
-            self._open_as_of = changes
-        self._open_types[type_text] = event_type.text
-        return event_type.text
+        return event_type.text if self._open.has(event_type) else None
 
 
 def check_open_content(event: event_pb2.Event) -> None:
@@ -126,6 +131,16 @@ def at(field: str, error: Invalid) -> Invalid:
 _REMEMBERED: Final = 4096
 _TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, 5.6.2
 _MEDIA_TYPE: Final = re.compile(rf'{_TOKEN}/{_TOKEN}(?:[ \t]*;[ \t]*{_TOKEN}=(?:{_TOKEN}|"[ !#-\[\]-~]*"))*')
+
+
+def _parse_data(event: event_pb2.Event, schema: EventSchema) -> Message:
+    """Reads the data of an event whose type_url is not the usual one, or which does not decode, and says why it does not."""
+    if not event.HasField("data"):
+        raise _no_data(event, schema)
+    try:
+        return schema.parse(event.data.type_url, event.data.value)
+    except Invalid as error:
+        raise at("data", error) from error
 
 
 def _no_data(event: event_pb2.Event, schema: EventSchema) -> Invalid:

@@ -36,6 +36,7 @@ class EventSchema:
         "_options",
         "_readers",
         "_tables",
+        "decode",
         "descriptor",
         "is_system",
         "message_name",
@@ -66,6 +67,8 @@ class EventSchema:
         self.type_url: Final = TYPE_URL_PREFIX + descriptor.full_name
         """What an `Any` that holds the message says as its `type_url`."""
         self._message_class = message_class(descriptor)
+        self.decode: Final = self._message_class.FromString
+        """Reads a message; raises `DecodeError`. `parse` says what is wrong instead."""
         self._tables = tables
         self._documents = documents
         declared = descriptor.GetOptions().Extensions[options_pb2.event].options

@@ -17,18 +17,22 @@ from typing import Final
 from certes.v1 import event_service_pb2
 from certes_broker.domain.events import Micros
 
-_DELIVERY_IN_BATCH: Final = b"\x12"
 _BATCH_IN_FRAME: Final = b"\x12"
+
+Delivery = tuple[bytes, bytes]
+"""A delivery as an element of `Batch.deliveries`, in two parts: what is its own, and the bytes of its event."""
 
 Closing = event_service_pb2.SubscribeResponse.Reason
 
 
 def varint(value: int) -> bytes:
     """Encodes a non-negative integer."""
-    if value < 0x80:
-        return _ONE_BYTE[value]
-    if value < 0x4000:
-        return bytes((value & 0x7F | 0x80, value >> 7))
+    if value < _SHORT_END:
+        return _SHORT[value]
+    return _encoded(value)
+
+
+def _encoded(value: int) -> bytes:
     encoded = bytearray()
     while value >= 0x80:
         encoded.append(value & 0x7F | 0x80)
@@ -37,7 +41,9 @@ def varint(value: int) -> bytes:
     return bytes(encoded)
 
 
-_ONE_BYTE: Final = tuple(bytes((value,)) for value in range(0x80))
+_SHORT_END: Final = 0x1000
+_SHORT: Final = tuple(map(_encoded, range(_SHORT_END)))
+"""The sizes of most events, and their deliveries: two are written for each."""
 
 
 @lru_cache(maxsize=64)
@@ -56,32 +62,37 @@ def string_field(tag: bytes, text: str) -> bytes:
     return tag + varint(len(encoded)) + encoded
 
 
-def delivery_in_batch(name: str, attempt: int, accept_time: Micros, correlation_id: str, event: bytes) -> bytes:
-    """Encodes one `Delivery` as an element of `Batch.deliveries`; name and correlation id are ASCII, below 128 bytes."""
+def delivery_in_batch(name: bytes, between: bytes, token: bytes, event: bytes) -> Delivery:
+    """Encodes one `Delivery`.
+
+    `between` is what `between_name_and_token` returns for it; the token is the end of its correlation id. Name and
+    correlation id are ASCII, below 128 bytes.
+    """
     size = len(event)
-    head = b"\x0a%c%b%b\x22%c%b\x2a%b" % (
-        len(name),
-        name.encode(),
-        _attempt_and_time(attempt, accept_time),
-        len(correlation_id),
-        correlation_id.encode(),
-        varint(size),
-    )
-    # One join: the event is copied once, and nothing else is long.
-    return b"".join((_DELIVERY_IN_BATCH, varint(len(head) + size), head, event))
+    # What `varint` does, without a call: this is done for every delivery.
+    written = _SHORT[size] if size < _SHORT_END else varint(size)
+    # A tag and a length byte for the name, a tag for the event.
+    length = 3 + len(name) + len(between) + len(token) + len(written) + size
+    # The event is not copied here: what joins the parts is the frame.
+    written_length = _SHORT[length] if length < _SHORT_END else varint(length)
+    head = (b"\x12", written_length, b"\x0a", _SHORT[len(name)], name, between, token, b"\x2a", written)
+    return b"".join(head), event
 
 
-@lru_cache(maxsize=256)
-def _attempt_and_time(attempt: int, accept_time: Micros) -> bytes:
-    # The events of one request have one time, and most deliveries are first attempts.
-    return b"\x10%b%b" % (varint(attempt), timestamp_field(b"\x1a", accept_time))
+def between_name_and_token(attempt: int, accept_time: Micros, prefix: str, token_bytes: int) -> bytes:
+    """Encodes what stands in a `Delivery` between its name and the end of its correlation id, which begins with `prefix`.
+
+    All first deliveries of the events of one request have it in common.
+    """
+    time = timestamp_field(b"\x1a", accept_time)
+    return b"\x10%b%b\x22%c%b" % (varint(attempt), time, len(prefix) + token_bytes, prefix.encode())
 
 
-def batch_frame(first_ordinal: int, deliveries: Sequence[bytes]) -> bytes:
-    """Encodes a `SubscribeResponse` with a batch of encoded deliveries."""
+def batch_frame(first_ordinal: int, parts: Sequence[bytes]) -> bytes:
+    """Encodes a `SubscribeResponse` with a batch of encoded deliveries, given part by part."""
     head = b"\x08" + varint(first_ordinal)
-    length = len(head) + sum(map(len, deliveries))
-    return b"".join((_BATCH_IN_FRAME, varint(length), head, *deliveries))
+    length = len(head) + sum(map(len, parts))
+    return b"".join((_BATCH_IN_FRAME, varint(length), head, *parts))
 
 
 def opened_frame(stream: str) -> bytes:

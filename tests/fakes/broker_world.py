@@ -292,7 +292,7 @@ class World:
         now = self.clock.now()
         read = self.broker.reader.read
         async with asyncio.timeout(PATIENCE):
-            return await self.broker.publisher.publish([read(one.SerializeToString(), now) for one in events])
+            return list(await self.broker.publisher.publish([read(one.SerializeToString(), now) for one in events]))
 
     @staticmethod
     def event(entry: Entry) -> event_pb2.Event:

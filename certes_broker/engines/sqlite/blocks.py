@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import accumulate, pairwise
@@ -16,7 +17,6 @@ from typing import Any, Final, NamedTuple
 
 from certes_broker.domain.errors import Reason, Unavailable
 from certes_broker.domain.events import AcceptedEvent, Entry, Micros, Options, Position
-from certes_broker.engines.kept import event_size
 
 MAXIMUM_EVENTS: Final = 256
 MAXIMUM_BYTES: Final = 1 << 20
@@ -48,16 +48,14 @@ class Header(NamedTuple):
         return self.ends[index - 1] if index else 0
 
 
-def cut(events: Sequence[AcceptedEvent]) -> Iterator[Sequence[AcceptedEvent]]:
-    """Parts events into blocks."""
-    start = size = 0
-    for index, event in enumerate(events):
-        size += event_size(event)
-        if size >= MAXIMUM_BYTES or index + 1 - start == MAXIMUM_EVENTS:
-            yield events[start : index + 1]
-            start, size = index + 1, 0
-    if start < len(events):
-        yield events[start:]
+def cut(sizes: Sequence[int]) -> Iterator[slice]:
+    """Parts events of these sizes into blocks."""
+    start = 0
+    while start < len(sizes):
+        ends = list(accumulate(sizes[start : start + MAXIMUM_EVENTS]))
+        stop = min(start + 1 + bisect_left(ends, MAXIMUM_BYTES), start + len(ends))
+        yield slice(start, stop)
+        start = stop
 
 
 def encode(events: Sequence[AcceptedEvent]) -> Block:
@@ -109,7 +107,8 @@ def _entries(first: Position, header: Header, bodies: Sequence[bytes], start: in
 
 
 def _alike(column: Sequence[Any]) -> Sequence[Any]:
-    return column[:1] if column.count(column[0]) == len(column) else column
+    # The ends tell most columns apart, and counting compares all.
+    return column[:1] if column[0] == column[-1] and column.count(column[0]) == len(column) else column
 
 
 def _options(stored: Sequence[Sequence[str]]) -> Options:

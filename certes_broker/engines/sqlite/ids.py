@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from functools import partial
 from itertools import chain, repeat
 from typing import Any, Final, NamedTuple
 
@@ -23,6 +24,8 @@ from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Appended
 
 QUERIES: Final = named_queries("ids")
+
+_make_appended: Final = partial(tuple.__new__, Appended)
 
 Key = tuple[str, str]
 """The source and the id of an event."""
@@ -65,7 +68,8 @@ class Ids:
         if self._add_all(db, events, last):
             start, outcomes = int(last) + 1, []
             for call in calls:
-                outcomes.append(list(map(Appended, map(Position, range(start, start + len(call))), repeat(False))))
+                positions = range(start, start + len(call))
+                outcomes.append(list(map(_make_appended, zip(positions, repeat(False), strict=False))))
                 start += len(call)
             return Admission(events, outcomes)
         return self._judge(db, calls, last)
@@ -90,12 +94,11 @@ class Ids:
     def _add_all(self, db: sqlite3.Connection, events: Sequence[AcceptedEvent], last: Position) -> bool:
         """Adds the ids of events that are taken for new; says whether they were, and has added none if not."""
         period = self._period
-        rows: list[Any] = [
-            value
-            for position, event in enumerate(events, last + 1)
-            if event.digest is not None
-            for value in (period, event.source, event.id, event.digest, position)
-        ]
+        _, _, ids, sources, _, _, _, _, digests, _ = zip(*events, strict=True)
+        columns: Any = zip(repeat(period), sources, ids, digests, range(last + 1, last + 1 + len(events)), strict=False)
+        if None in digests:
+            columns = [row for row in columns if row[3] is not None]
+        rows: list[Any] = list(chain.from_iterable(columns))
         if not rows:
             return True
         if self._has_previous and self._known(

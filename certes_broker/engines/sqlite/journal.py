@@ -32,6 +32,8 @@ ID_BYTES: Final = PAGE_SIZE
 
 Call = Sequence[AcceptedEvent]
 
+_make_entry: Final = partial(tuple.__new__, Entry)
+
 
 class Appends:
     """A kind of write: appends."""
@@ -57,12 +59,13 @@ class Appends:
     def apply(self, db: sqlite3.Connection, requests: Sequence[Call]) -> Sequence[Sequence[Appended] | CertesError]:
         fresh, outcomes = self._ids.admit(db, requests, self._last)
         first, total = self._last + 1, self._total
+        sizes = list(map(event_size, fresh))
         has_originals = False
-        for events in cut(fresh):
-            has_originals |= self._add_block(db, events)
+        for part in cut(sizes):
+            has_originals |= self._add_block(db, fresh[part], sum(sizes[part]))
         if has_originals:  # They are large, and whoever reads the tail can ask for them.
             fresh = [event._replace(original=None) if event.original else event for event in fresh]
-        self._committed = list(map(Entry, map(Position, range(first, first + len(fresh))), fresh))
+        self._committed = list(map(_make_entry, zip(range(first, first + len(fresh)), fresh, strict=True)))
         self._weight = tail_weight(len(fresh), self._total - total)
         return outcomes
 
@@ -71,13 +74,13 @@ class Appends:
         if committed:
             self._feeds.publish(committed, self._weight)
 
-    def _add_block(self, db: sqlite3.Connection, events: Sequence[AcceptedEvent]) -> bool:
+    def _add_block(self, db: sqlite3.Connection, events: Sequence[AcceptedEvent], events_size: int) -> bool:
         """Writes a block; says whether originals belong to it."""
         first = self._last + 1
         last = self._last + len(events)
         header, body = encode(events)
-        size = len(header) + sum(map(event_size, events))
-        self._latest_accept = max(self._latest_accept, *(event.accept_time for event in events))
+        size = len(header) + events_size
+        self._latest_accept = max(self._latest_accept, *[event.accept_time for event in events])
         self._total += size
         self._last = Position(last)
         write_rows(db, QUERIES["add_blocks"], 7, (first, last, self._latest_accept, size, self._total, header, body))
@@ -123,11 +126,7 @@ class SqliteJournal:
     async def append(self, events: Sequence[AcceptedEvent]) -> Sequence[Appended]:
         if not events:
             return []
-        size = 0
-        for event in events:
-            size += len(event.body) + (0 if event.digest is None else ID_BYTES)
-            if event.original is not None:
-                size += len(event.original.body)
+        size = sum(map(event_size, events)) + ID_BYTES * sum([event.digest is not None for event in events])
         return await self._appends.submit(events, size)
 
     def tail(self) -> Feed[Sequence[Entry]]:

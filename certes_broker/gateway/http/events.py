@@ -38,7 +38,7 @@ class CloudEvents:
         attributes = tuple([pair for pair in scope["headers"] if pair[0].startswith(HEADER_PREFIX)])
         wires = (await self._conversion.do(event_wires, body, kind, attributes, heavy=is_heavy(body))).blobs
         receipts = await self._publishing.store(await self._publishing.read_events(wires))
-        names = self._publishing.names.names([receipt.position for receipt in receipts])
+        names = self._publishing.names.names(receipts.positions)
         results = [
             {"name": name, "id": receipt.id, "duplicate": receipt.duplicate}
             for name, receipt in zip(names, receipts, strict=True)

@@ -16,11 +16,12 @@ from certes.v1 import event_service_pb2 as pb
 from certes_broker.broker.conversion import Conversion
 from certes_broker.broker.intake import Intake
 from certes_broker.broker.names import EventNames
-from certes_broker.broker.publisher import Publisher, Receipt
+from certes_broker.broker.publisher import Publisher, Receipts
 from certes_broker.domain.errors import Exhausted, Reason, Unavailable
 from certes_broker.domain.events import AcceptedEvent, Position
 from certes_broker.domain.open_namespaces import NONE_OPEN
 from certes_broker.gateway.publishing import BYTES_IN_FLIGHT, REQUESTS_IN_FLIGHT, Publishing
+from certes_broker.ports.engine import Appended
 from certes_broker.schemas.catalogue import community_versions
 from certes_broker.schemas.events import EventReader
 from certes_broker.schemas.registry import Registry
@@ -54,7 +55,7 @@ class HeldPublisher:
         self.outcomes: dict[str, asyncio.Future[None]] = {}
         self._changed = asyncio.Condition()
 
-    async def publish(self, events: Sequence[AcceptedEvent]) -> Sequence[Receipt]:
+    async def publish(self, events: Sequence[AcceptedEvent]) -> Receipts:
         first = events[0].id
         self.begun.append(first)
         outcome = self.outcomes.setdefault(first, asyncio.get_running_loop().create_future())
@@ -65,7 +66,7 @@ class HeldPublisher:
         except asyncio.CancelledError:
             self.cancelled.append(first)
             raise
-        return [Receipt(Position(i), event.id, duplicate=False) for i, event in enumerate(events, 1)]
+        return Receipts(events, [Appended(Position(i), duplicate=False) for i in range(1, len(events) + 1)])
 
     async def has_begun(self, count: int) -> None:
         async with self._changed:

@@ -53,7 +53,14 @@ def event(**fields: Any) -> Event:
 def refusal(wire: bytes) -> CertesError:
     with pytest.raises(CertesError) as raised:
         READER.read(wire, NOW, "events[3]")
+    with pytest.raises(CertesError) as raised_among_others:
+        READER.read_all([*[event().SerializeToString()] * 3, wire], NOW)
+    assert _told(raised_among_others.value) == _told(raised.value)
     return raised.value
+
+
+def _told(error: CertesError) -> tuple[Any, ...]:
+    return error.reason, error.message, error.violations, error.metadata, error.hint
 
 
 INVALID, REQUIRED = Reason.FIELD_INVALID, Reason.FIELD_REQUIRED

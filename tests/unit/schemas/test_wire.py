@@ -13,6 +13,7 @@ from certes_broker.domain.events import Micros
 from certes_broker.schemas.wire import (
     Closing,
     batch_frame,
+    between_name_and_token,
     closing_frame,
     delivery_in_batch,
     heartbeat_frame,
@@ -24,6 +25,7 @@ from certes_broker.schemas.wire import (
 
 NAME = "events/" + "0123456789abcdef" * 2
 CORRELATION = "gw.1-6745d23d-0123456789abcdef01234567"
+TOKEN_LENGTH = 24
 TIMES = st.integers(1_000_000, 253_402_300_799_999_999).map(Micros)
 EVENTS = st.builds(
     Event,
@@ -77,10 +79,12 @@ def test_a_string_is_as_the_stubs_write_it(text: str) -> None:
     assert Event.FromString(string_field(b"\x0a", text)) == Event(id=text)
 
 
-def assembled(delivery: Delivery, event: bytes | None = None) -> bytes:
+def assembled(delivery: Delivery, event: bytes | None = None) -> tuple[bytes, bytes]:
     time = Micros(delivery.accept_time.ToMicroseconds())
     body = delivery.event.SerializeToString() if event is None else event
-    return delivery_in_batch(delivery.name, delivery.attempt, time, delivery.correlation_ids[0], body)
+    prefix, token = CORRELATION[:-TOKEN_LENGTH], CORRELATION[-TOKEN_LENGTH:]
+    between = between_name_and_token(delivery.attempt, time, prefix, TOKEN_LENGTH)
+    return delivery_in_batch(delivery.name.encode(), between, token.encode(), body)
 
 
 @given(first=st.integers(1, 2**62), deliveries=st.lists(DELIVERIES, min_size=1, max_size=5))
@@ -88,7 +92,7 @@ def test_a_batch_of_assembled_deliveries_is_byte_for_byte_what_the_stubs_write(
     first: int, deliveries: list[Delivery]
 ) -> None:
     batch = SubscribeResponse.Batch(first_ordinal=first, deliveries=deliveries)
-    frame = batch_frame(first, [assembled(delivery) for delivery in deliveries])
+    frame = batch_frame(first, [part for delivery in deliveries for part in assembled(delivery)])
     assert frame == SubscribeResponse(batch=batch).SerializeToString(deterministic=True)
 
 
@@ -97,14 +101,14 @@ def test_events_of_any_size_arrive_whole(size: int) -> None:
     delivery = Delivery(
         name=NAME, attempt=1, accept_time={"seconds": 1}, correlation_ids=[CORRELATION], event=Event(subject="x" * size)
     )
-    frame = SubscribeResponse.FromString(batch_frame(1, [assembled(delivery)] * 2))
+    frame = SubscribeResponse.FromString(batch_frame(1, assembled(delivery) * 2))
     assert list(frame.batch.deliveries) == [delivery, delivery]
 
 
 def test_a_field_that_was_appended_to_an_event_counts_when_it_is_read_again() -> None:
     stored = Event(source="//test").SerializeToString() + string_field(b"\x0a", "appended")
     delivery = Delivery(name=NAME, attempt=1, accept_time={"seconds": 1}, correlation_ids=[CORRELATION])
-    frame = SubscribeResponse.FromString(batch_frame(1, [assembled(delivery, stored)]))
+    frame = SubscribeResponse.FromString(batch_frame(1, assembled(delivery, stored)))
     assert frame.batch.deliveries[0].event == Event(id="appended", source="//test")
 
 
