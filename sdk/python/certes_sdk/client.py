@@ -258,7 +258,7 @@ class Client:
             async with asyncio.timeout(timeout):
                 return await session.publish(event)
         except TimeoutError:
-            raise timed_out(f"Event {event.id!r}" if event.id else "An event", None) from None
+            raise timed_out(f"Event {event.id!r}" if event.id else "An event", session.trouble) from None
 
 
 def outgoing(

@@ -58,7 +58,8 @@ class Publisher:
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
         self._closed = False
-        self._trouble: CertesError | None = None
+        self.trouble: CertesError | None = None
+        """What stood in the way the last time."""
         self._loop = asyncio.get_running_loop()
 
     def begin(self, entry: Entry) -> bool:
@@ -102,7 +103,7 @@ class Publisher:
                 if not is_passing(error):
                     self._fail(error)
                     continue
-                self._trouble = error
+                self.trouble = error
                 self._connection.doubt()
                 tries = 1 if answers else tries + 1
                 wait = error.retry_after or wait_before(tries, self._clock.chance())
@@ -203,7 +204,7 @@ class Publisher:
 
     def _take_refusal(self, entries: list[Entry], error: CertesError) -> None:
         if error.retryable:
-            self._trouble = error
+            self.trouble = error
             for entry in entries:
                 entry.tries += 1
             tries = max(entry.tries for entry in entries)
@@ -295,7 +296,7 @@ class Publisher:
             self._note_progress()
 
     def _timed_out(self, entry: Entry) -> CertesError:
-        return timed_out(f"Event {entry.id!r}", self._trouble)
+        return timed_out(f"Event {entry.id!r}", self.trouble)
 
 
 def timed_out(what: str, trouble: CertesError | None) -> CertesError:

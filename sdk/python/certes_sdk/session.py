@@ -70,6 +70,11 @@ class Session:
         entry = encode(head, event)
         return entry if self._publisher.begin(entry) else None
 
+    @property
+    def trouble(self) -> CertesError | None:
+        """What stood in the way of publishing the last time."""
+        return self._publisher.trouble
+
     def give_up(self, entry: Entry) -> None:
         """Notes that nobody waits any more for what was begun."""
         self._publisher.give_up(entry)
