@@ -190,7 +190,8 @@ export class Publisher {
     }
     let left = lines.size;
     const next = (line: Call[]): void => {
-      const call = line.shift();
+      let call = line.shift();
+      while (call?.isDecided) call = line.shift();
       if (call !== undefined) this.#again.push({ calls: [call], attempts: 0, settled: () => next(line) });
       else if ((left -= 1) === 0) settled();
     };

@@ -135,7 +135,7 @@ export class FakeBroker {
         responseStream: kind !== "unary",
         requestDeserialize: (bytes) => fromBinary(method.input, bytes),
         requestSerialize: (message) => Buffer.from(toBinary(method.input, message)),
-        responseSerialize: (init) => Buffer.from(toBinary(method.output, create(method.output, init))),
+        responseSerialize: (init) => (Buffer.isBuffer(init) ? init : Buffer.from(toBinary(method.output, create(method.output, init)))),
         responseDeserialize: (bytes) => fromBinary(method.output, bytes),
       };
       implementations[name] = kind === "unary" ? (call, done) => this.#unary(name, call, done) : (call) => this.#stream(name, call);

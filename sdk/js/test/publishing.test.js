@@ -195,6 +195,20 @@ suite("a refusal", () => {
     assert.deepEqual([outcomes[1].reason.reason, outcomes[1].reason.code], ["UNKNOWN_EVENT_TYPE", "INVALID_ARGUMENT"]);
   });
 
+  test("is not told again for a call that gave up meanwhile", async () => {
+    const stop = new AbortController();
+    const sent = [publish("a", { signal: stop.signal, orderingKey: "k" }), publish("b", { orderingKey: "k" })];
+    const stream = await broker.calls.PublishStream.next();
+    const request = await stream.requests.next();
+    stop.abort();
+    assert.equal((await rejected(sent[0])).code, "CANCELLED");
+    stream.send(reject(request, { code: 3, reason: "FIELD_INVALID", message: "no" }));
+    const again = await stream.requests.next();
+    assert.deepEqual(idsOf(again), ["b"]);
+    stream.send(accept(again));
+    await sent[1];
+  });
+
   test("keeps the order of a key while its events are told again", async () => {
     const sent = ["k1", "k2"].map((id) => publish(id, { orderingKey: "k" }));
     sent.push(publish("x"));
@@ -264,6 +278,18 @@ suite("a stream that breaks", () => {
     const again = await clock.advanceUntil(broker.calls.PublishStream.next());
     again.send(accept(await again.requests.next()));
     assert.equal((await sent).id, "a");
+  });
+
+  test("by bytes that are no answer is opened again, too", async () => {
+    const sent = publish("a");
+    const stream = await broker.calls.PublishStream.next();
+    await stream.requests.next();
+    stream.send(Buffer.from([0x0a, 0xff, 0x01]));
+    await clock.whenWaiting(75);
+    clock.advance(75);
+    const again = await broker.calls.PublishStream.next();
+    again.send(accept(await again.requests.next()));
+    await sent;
   });
 
   test("by an answer that is none is not believed", async () => {

@@ -454,6 +454,13 @@ suite("a stream", () => {
     });
   }
 
+  test("that is garbled is opened again", async () => {
+    const stream = await open();
+    stream.send(Buffer.from([0x12, 0xff, 0x01]));
+    await stream.cancelled;
+    await clock.advanceUntil(broker.calls.Subscribe.next(), 0);
+  });
+
   test("that started by itself says that it has ended for good", async () => {
     (await open()).refuse(9, "SUBSCRIPTION_DELETED");
     assert.equal((await warnings.next())[1].reason, "SUBSCRIPTION_DELETED");
