@@ -204,9 +204,9 @@ class Handling:
             self._threads = ThreadPoolExecutor(self._concurrency, "certes")
         loop = asyncio.get_running_loop()
         outcome = await loop.run_in_executor(self._threads, context.run, handler.call, raw)
-        if inspect.isawaitable(outcome):
+        if inspect.iscoroutine(outcome):
             # A function that returns a coroutine, which nobody can tell from one that does not.
-            await outcome
+            await _Rest(outcome, context, None, begun=False)
 
 
 def _no_handler(raw: RawEvent) -> CertesError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 
 import pytest
 from tests.sdk_fakes.fake_broker import PUSH, Refusal, ordinals_of
@@ -178,6 +179,27 @@ async def test_plain_functions_run_in_threads_and_may_block(broker, make_client)
     assert threading.main_thread() not in threads
 
 
+async def test_a_function_that_returns_a_coroutine_is_awaited_in_the_events_context(broker, make_client):
+    client = make_client()
+    variable = ContextVar("variable", default="unset")
+    seen = []
+
+    async def rest():
+        await asyncio.sleep(0)
+        seen.append((variable.get(), threading.current_thread() is threading.main_thread()))
+
+    @client.on(PUSH)
+    def handle(raw):
+        variable.set(raw.id)
+        return rest()
+
+    async with running(client):
+        stream = await opened(broker)
+        stream.deliver(event("a"))
+        assert ordinals_of(await soon(broker.acknowledged.get())) == [1]
+    assert seen == [("a", True)]
+
+
 async def test_all_handlers_of_a_pattern_run_in_order_and_the_first_that_fails_ends_it(broker, make_client):
     client = make_client()
     ran = []
@@ -205,8 +227,6 @@ async def test_all_handlers_of_a_pattern_run_in_order_and_the_first_that_fails_e
 
 
 async def test_what_a_handler_sets_in_its_context_no_other_event_sees(broker, make_client):
-    from contextvars import ContextVar
-
     client = make_client(concurrency=1)
     variable = ContextVar("variable", default="unset")
     seen = []
