@@ -188,8 +188,6 @@ class SubscriptionStream:
 
     def _take(self, batch: pb.SubscribeResponse.Batch, stream: OpenStream) -> None:
         self._progress = True
-        if self._closing:
-            return
         first, deliveries = batch.first_ordinal, batch.deliveries
         ordinals = range(first, first + len(deliveries))
         stream.acknowledger.book.came(ordinals, self._clock.now())

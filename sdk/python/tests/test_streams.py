@@ -463,5 +463,28 @@ async def test_a_handler_of_a_stream_that_has_ended_runs_to_its_end_and_its_outc
     assert (request.stream, ordinals_of(request)) == (again.name, [1, 2])
 
 
+async def test_what_was_not_begun_when_its_stream_ended_is_left_for_the_next(broker, make_client):
+    client = make_client(concurrency=1)
+    begun, free = asyncio.Event(), asyncio.Event()
+    handled = []
+
+    @client.on(PUSH)
+    async def handle(raw):
+        handled.append(raw.id)
+        begun.set()
+        await free.wait()
+
+    async with running(client):
+        stream = await opened(broker)
+        stream.deliver(event("a"), event("b"))
+        await soon(begun.wait())
+        stream.end()
+        again = await opened(broker)
+        free.set()
+        again.deliver(event("x"))
+        assert ordinals_of(await soon(broker.acknowledged.get())) == [1]
+    assert handled == ["a", "x"]
+
+
 async def no_op(raw):
     pass
