@@ -48,9 +48,12 @@ func (c *Client) EnsureSubscriptions(ctx context.Context, wanted Subscriptions) 
 		if err == nil {
 			return nil
 		}
+		if ctx.Err() != nil {
+			return asError(ctx.Err())
+		}
 		refusal := asError(err)
 		wait := max(refusal.RetryAfter, reconnecting.Wait(try, rand.Float64()))
-		if ctx.Err() != nil || !refusal.Retryable || time.Since(began)+wait > ensurePatience {
+		if !refusal.Retryable || time.Since(began)+wait > ensurePatience {
 			return refusal
 		}
 		c.connector.doubt()

@@ -2,6 +2,7 @@ package certes
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -130,6 +131,12 @@ func TestEnsuringDoesNotWaitForABrokerThatHangs(t *testing.T) {
 		err := client.EnsureSubscriptions(t.Context(), Subscriptions{Events: []Selector{Event("d/a/1/x", nil)}})
 		if time.Since(began) != 30*time.Second || !asError(err).Retryable {
 			t.Errorf("it returns %v after %v", err, time.Since(began))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		err = client.EnsureSubscriptions(ctx, Subscriptions{Events: []Selector{Event("d/a/1/x", nil)}})
+		if ReasonOf(err) != ReasonTimedOut || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("with a context that ends it returns %v", err)
 		}
 		close(hanging)
 	})
