@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.toolchains import install_packages
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_PAYLOADS = ROOT.parent / "shared" / "github-webhooks"
 
@@ -26,6 +28,15 @@ settings.load_profile("certes")
 def shared_payloads() -> Path:
     """The folder of GitHub's example payloads. A test that asks for it is marked `shared_payloads`."""
     return SHARED_PAYLOADS
+
+
+@pytest.fixture(scope="session")
+def node_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workspace of the JavaScript packages, built, with what they stand on; skips where there is no Node.
+
+    Programs find the packages by a link to its `node_modules`.
+    """
+    return install_packages(tmp_path_factory.mktemp("node"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,8 +12,8 @@ import pytest
 from scripts.broker_process import BrokerProcess
 from scripts.demo_github import PAYLOADS
 from tests.acceptance.github import http, signed, url
-from tests.acceptance.program import running
-from tests.acceptance.toolchains import BUILDING, ROOT, build_go, link_packages, tool
+from tests.program import running
+from tests.toolchains import BUILDING, ROOT, build_go, tool
 
 SECTION = (ROOT / "README.md").read_text().split("### Subscribe from your own code")[1].split("\n### ")[0]
 
@@ -42,7 +42,9 @@ def block(language: str) -> str:
 
 @pytest.mark.timeout(BUILDING)
 @pytest.mark.parametrize("language", ["python", "go", "js"])
-async def test_the_program_prints_what_was_pushed(broker: BrokerProcess, tmp_path: Path, language: str) -> None:
+async def test_the_program_prints_what_was_pushed(
+    broker: BrokerProcess, tmp_path: Path, language: str, request: pytest.FixtureRequest
+) -> None:
     command: list[str | Path]
     match language:
         case "go":
@@ -51,7 +53,8 @@ async def test_the_program_prints_what_was_pushed(broker: BrokerProcess, tmp_pat
             (source / "main.go").write_text(GO % block("go"))
             command = [build_go("example.com/readme", source, tmp_path)]
         case "js":
-            link_packages(tmp_path)
+            packages: Path = request.getfixturevalue("node_packages")
+            (tmp_path / "node_modules").symlink_to(packages / "node_modules")
             source = tmp_path / "program.mjs"
             source.write_text(JAVASCRIPT % block("js"))
             command = [tool("node"), source]

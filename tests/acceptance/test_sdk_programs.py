@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import socket
 import sys
 from collections import Counter
@@ -19,8 +20,8 @@ from certes.v1 import subscription_pb2 as resources
 from certes.v1 import subscription_service_pb2 as subscriptions_pb
 from scripts.broker_process import BrokerProcess
 from tests.acceptance.client import PING, Client, connected, subscription_name
-from tests.acceptance.program import Program, running
-from tests.acceptance.toolchains import BUILDING, PROGRAMS, build_go, node_folder, tool
+from tests.program import Program, running
+from tests.toolchains import BUILDING, PROGRAMS, build_go, tool
 
 KEYS = ["a", "b", "c", "d"]
 LANGUAGES = ["Go", "JavaScript", "Python"]
@@ -35,7 +36,7 @@ Command = list[str | Path]
 
 
 @pytest.fixture(scope="module")
-def probe_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Command]:
+def probe_of(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Callable[[str], Command]:
     """Returns the command of the probe in a language; what has to be built is built once."""
     workshop = tmp_path_factory.mktemp("probes")
     built: dict[str, Command] = {"Python": [sys.executable, PROGRAMS / "python" / "probe.py"]}
@@ -45,7 +46,10 @@ def probe_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Comman
             if language == "Go":
                 built[language] = [build_go("example.com/probe", PROGRAMS / "go_probe", workshop)]
             else:
-                built[language] = [tool("node"), node_folder(PROGRAMS / "js_client", workshop) / "probe.mjs"]
+                packages: Path = request.getfixturevalue("node_packages")
+                (workshop / "node_modules").symlink_to(packages / "node_modules")
+                shutil.copy(PROGRAMS / "js_client" / "probe.mjs", workshop)
+                built[language] = [tool("node"), workshop / "probe.mjs"]
         return built[language]
 
     return command

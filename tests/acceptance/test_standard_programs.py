@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,14 +20,13 @@ from scripts.demo_github import PAYLOADS
 from tests.acceptance.client import Client, Frames, connected
 from tests.acceptance.conftest import StartBroker
 from tests.acceptance.github import http, signed, url
-from tests.acceptance.program import Program, running
-from tests.acceptance.toolchains import (
+from tests.program import Program, running
+from tests.toolchains import (
     BUILDING,
     PROGRAMS,
     build_go,
     generate_go,
     generate_python,
-    node_folder,
     run,
     tool,
 )
@@ -55,8 +55,10 @@ def go_client(workshop: Path) -> list[str | Path]:
 
 
 @pytest.fixture(scope="module")
-def js_folder(workshop: Path) -> Path:
-    folder = node_folder(PROGRAMS / "js_client", workshop)
+def js_folder(workshop: Path, node_packages: Path) -> Path:
+    folder = workshop / "js_client"
+    shutil.copytree(PROGRAMS / "js_client", folder)
+    (folder / "node_modules").symlink_to(node_packages / "node_modules")
     compiler = [tool("node"), folder / "node_modules" / "typescript" / "bin" / "tsc"]
     run(*compiler, "--strict", "--module", "nodenext", "--target", "es2022", "client.ts", cwd=folder)
     return folder

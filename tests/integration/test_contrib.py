@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import zipfile
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +20,7 @@ from google.protobuf.message import Message
 import certes.community
 import certes_contrib
 from certes.v1 import options_pb2
+from tests.toolchains import run, tool
 
 ROOT = Path(__file__).resolve().parents[2]
 SDK = ROOT / "sdk"
@@ -43,20 +43,6 @@ def declared(provider: str) -> set[str]:
     """The options that the event types of a provider declare."""
     events = [message.DESCRIPTOR.GetOptions().Extensions[options_pb2.event] for message in messages(provider).values()]
     return {option.name for event in events for option in event.options}
-
-
-def run(*command: str | Path, cwd: Path, **env: str) -> str:
-    done = subprocess.run(command, check=False, cwd=cwd, capture_output=True, text=True, env={**os.environ, **env})
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
-def tool(name: str) -> str:
-    """The path of a toolchain's command; skips where it is missing, which CI does not allow."""
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
 
 
 # ------------------------------------------------------------------------------------------------------------- Python
@@ -128,7 +114,7 @@ print([name for name in stubs() if ".github." not in name])
 
 
 def test_python_imports_messages_when_they_are_used() -> None:
-    printed = run(sys.executable, "-c", LAZY, cwd=CONTRIB, PYTHONPATH=str(ROOT / "generated"))
+    printed = run(sys.executable, "-c", LAZY, cwd=CONTRIB, environ={"PYTHONPATH": str(ROOT / "generated")})
     assert printed.splitlines() == ["[]", "True False", "[]"]
 
 
@@ -188,7 +174,9 @@ def test_the_wheel_holds_the_package_and_works_where_nothing_else_is(tmp_path: P
     run(*pip, "install", "--no-deps", "--no-index", "--target", tmp_path / "site", wheel, cwd=tmp_path)
     path = f"{tmp_path / 'site'}{os.pathsep}{ROOT / 'generated'}"
     program = "import certes_contrib.slack as s; print(s.__file__); s.MessageEvent()"
-    assert run(sys.executable, "-c", program, cwd=tmp_path, PYTHONPATH=path).startswith(str(tmp_path / "site"))
+    assert run(sys.executable, "-c", program, cwd=tmp_path, environ={"PYTHONPATH": path}).startswith(
+        str(tmp_path / "site")
+    )
 
 
 # ----------------------------------------------------------------------------------------------------------------- Go
@@ -205,7 +193,7 @@ def test_the_go_options_of_a_provider_are_those_that_its_event_types_declare(pro
 
 @pytest.mark.timeout(300)  # the modules that the stubs stand on are downloaded and compiled the first time
 def test_go_hands_on_the_options_that_are_given() -> None:
-    run(tool("go"), "test", "./...", cwd=SDK / "go-contrib", GOFLAGS="-mod=readonly")
+    run(tool("go"), "test", "./...", cwd=SDK / "go-contrib", environ={"GOFLAGS": "-mod=readonly"})
 
 
 def test_generated_go_is_as_gofmt_leaves_it() -> None:
@@ -218,20 +206,10 @@ def test_generated_go_is_as_gofmt_leaves_it() -> None:
 
 
 @pytest.fixture(scope="module")
-def javascript(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the package is installed as `npm pack` makes it, with what it stands on."""
-    npm = tool("npm")
+def javascript(node_packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which programs find the packages and the compiler."""
     folder = tmp_path_factory.mktemp("javascript")
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(ROOT / "requirements" / "node" / name, folder)
-    run(npm, "ci", "--no-audit", "--no-fund", "--loglevel=error", cwd=folder)
-    scope = folder / "node_modules" / "@certes"
-    shutil.copytree(SDK / "js" / "gen", scope / "sdk" / "gen")
-    shutil.copy(SDK / "js" / "package.json", scope / "sdk")
-    run(npm, "pack", "--pack-destination", folder, "--loglevel=error", cwd=SDK / "js-contrib")
-    with tarfile.open(next(folder.glob("certes-contrib-*.tgz"))) as packed:
-        packed.extractall(folder, filter="data")
-    (folder / "package").rename(scope / "contrib")
+    (folder / "node_modules").symlink_to(node_packages / "node_modules")
     for name in ("exports.test.js", "types.ts"):
         shutil.copy(SDK / "js-contrib" / "test" / name, folder)
     (folder / "package.json").write_text('{"type": "module"}')
@@ -262,8 +240,4 @@ def test_typescript_knows_every_message_and_option(javascript: Path, resolution:
     tsc = javascript / "node_modules" / ".bin" / "tsc"
     module, how = resolution
     options = ["--strict", "--exactOptionalPropertyTypes", "--noEmit", "--target", "es2022"]
-    command = [tsc, *options, "--module", module, "--moduleResolution", how, "types.ts"]
-    done = subprocess.run(command, check=False, cwd=javascript, capture_output=True, text=True)
-    # The TypeScript that protoc-gen-es brings along is too old for some of protobuf-es' own types.
-    errors = [line for line in done.stdout.splitlines() if not line.startswith("node_modules/@bufbuild/")]
-    assert errors == []
+    run(tsc, *options, "--module", module, "--moduleResolution", how, "types.ts", cwd=javascript)

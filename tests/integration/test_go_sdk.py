@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from scripts.broker_process import ROOT, BrokerProcess
-from tests.acceptance.program import running
-from tests.acceptance.toolchains import BUILDING, GO_CONTRIB, GO_SDK, run, tool
 from tests.integration.conftest import Certes
+from tests.program import running
+from tests.toolchains import BUILDING, GO_CONTRIB, GO_SDK, run, tool
 
 SDK = ROOT / "sdk" / "go"
 MODULES = [SDK, SDK / "examples", ROOT / "benchmarks" / "sdk" / "go"]

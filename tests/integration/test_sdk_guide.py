@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from scripts.broker_process import BrokerProcess
-from tests.acceptance.program import running
-from tests.acceptance.toolchains import BUILDING, build_go, link_packages, run, tool
 from tests.pages import blocks, section
+from tests.program import running
+from tests.toolchains import BUILDING, build_go, run, tool
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs" / "guide" / "sdks.md").read_text()
@@ -43,6 +43,9 @@ def port() -> int:
 @pytest.fixture(scope="module", params=LANGUAGES)
 def commands(request: pytest.FixtureRequest, workshop: Path, port: int) -> dict[str, list[str | Path]]:
     """The command of each program in a language, by the last word of its heading."""
+    if request.param == "js":
+        packages: Path = request.getfixturevalue("node_packages")
+        (workshop / "node_modules").symlink_to(packages / "node_modules")
     return {
         heading.split()[-1]: command(request.param, text[request.param].replace("8080", str(port)), workshop, heading)
         for heading, text in {each: programs(each) for each in PROGRAMS}.items()
@@ -63,7 +66,6 @@ def command(language: str, text: str, workshop: Path, heading: str) -> list[str 
             (folder / "main.go").write_text(text)
             return [build_go(f"example.com/{folder.name}", folder, workshop / "built")]
         case _:
-            link_packages(folder)
             (folder / "program.mjs").write_text(text)
             return [tool("node"), folder / "program.mjs"]
 
@@ -117,8 +119,8 @@ def test_the_program_on_the_page_of_the_go_package_compiles(tmp_path: Path) -> N
 
 
 @pytest.mark.timeout(BUILDING)
-def test_the_program_on_the_page_of_the_javascript_package_is_well_typed(tmp_path: Path) -> None:
-    link_packages(tmp_path)
+def test_the_program_on_the_page_of_the_javascript_package_is_well_typed(tmp_path: Path, node_packages: Path) -> None:
+    (tmp_path / "node_modules").symlink_to(node_packages / "node_modules")
     (tmp_path / "package.json").write_text('{"type": "module"}')
     (tmp_path / "program.ts").write_text(page_program("js-contrib"))
     options = ("--strict", "--noEmit", "--target", "es2022", "--module", "nodenext", "--types", "node")

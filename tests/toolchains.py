@@ -1,4 +1,4 @@
-"""Programs of other languages, made runnable: Go's are built, JavaScript's get what they import."""
+"""The toolchains of other languages, and programs of theirs made runnable: Go's are built, JavaScript's find what they import."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-PROGRAMS = Path(__file__).resolve().parent / "programs"
+ROOT = Path(__file__).resolve().parents[1]
+PROGRAMS = ROOT / "tests" / "acceptance" / "programs"
 SDK = ROOT / "sdk"
 GO_SDK = "github.com/hookactions/certes-sdk/go"
 GO_CONTRIB = "github.com/hookactions/certes-contrib"
 
+NPM_QUIET = ("--no-audit", "--no-fund", "--loglevel=error")
 BUILDING = 600
 """Seconds. What a program stands on is downloaded and compiled the first time."""
 
@@ -31,10 +32,11 @@ def tool(name: str) -> str:
 
 def run(*command: str | Path, cwd: Path, environ: Mapping[str, str] | None = None) -> str:
     """Runs a command to its end and returns what it printed; its standard error is the message of a failure."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CERTES_")}
     done = subprocess.run(
-        command, check=False, cwd=cwd, capture_output=True, text=True, env={**os.environ, **(environ or {})}
+        command, check=False, cwd=cwd, capture_output=True, text=True, env={**inherited, **(environ or {})}
     )
-    assert done.returncode == 0, done.stderr + done.stdout
+    assert done.returncode == 0, f"{done.stdout[-8000:]}\n{done.stderr[-8000:]}"
     return done.stdout
 
 
@@ -73,15 +75,19 @@ def _protoc(protos: Path, options: list[str]) -> None:
     run(sys.executable, "-m", "grpc_tools.protoc", f"-I{protos}", f"-I{ROOT / 'proto'}", *options, *paths, cwd=protos)
 
 
-def node_folder(source: Path, directory: Path) -> Path:
-    """Copies JavaScript programs to a folder in which they find the SDK's packages; returns it."""
-    folder = directory / source.name
-    shutil.copytree(source, folder)
-    link_packages(folder)
-    return folder
+def install_packages(folder: Path) -> Path:
+    """Copies the JavaScript packages to a folder, with what is locked and with what their tests read; returns their workspace.
 
-
-def link_packages(folder: Path) -> None:
-    """Lets programs in a folder find the SDK's packages, of this tree, and what they stand on."""
-    run(tool("npm"), "ci", "--no-audit", "--no-fund", "--loglevel=error", cwd=SDK)
-    (folder / "node_modules").symlink_to(SDK / "node_modules")
+    A copy, since whoever works on the tree's own packages meanwhile would find them without what they import.
+    """
+    node, npm = tool("node"), tool("npm")
+    if int(run(node, "--print", "process.versions.node.split('.')[0]", cwd=ROOT)) < 20:
+        pytest.skip("Node.js is older than 20")
+    leave_out = shutil.ignore_patterns("node_modules", "dist")
+    for name in ("js", "js-contrib"):
+        shutil.copytree(SDK / name, folder / "sdk" / name, ignore=leave_out)
+    for name in ("package.json", "package-lock.json", ".npmrc"):
+        shutil.copy(SDK / name, folder / "sdk")
+    shutil.copytree(ROOT / "tests" / "vectors", folder / "tests" / "vectors")
+    run(npm, "ci", *NPM_QUIET, cwd=folder / "sdk")
+    return folder / "sdk"
