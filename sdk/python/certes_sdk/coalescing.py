@@ -60,7 +60,7 @@ class Entry:
     # No slots: most entries never have any of these but as they are here.
     alone = False
     given_up = False
-    under_way = False
+    waiting = False
     number = 0
     tries = 0
     deadline = 0.0
@@ -93,6 +93,7 @@ class PublishQueue:
         """Puts an entry at the end."""
         self._arrived += 1
         entry.number = self._arrived
+        entry.waiting = True
         self.waiting_events += 1
         self.waiting_bytes += entry.size
         self._line.append(entry)
@@ -139,6 +140,7 @@ class PublishQueue:
         """Returns the entries of a request to their places, to be sent again."""
         for entry in entries:
             if not entry.given_up:
+                entry.waiting = True
                 self.waiting_events += 1
                 self.waiting_bytes += entry.size
                 heappush(self._before, (entry.number, entry))
@@ -146,12 +148,12 @@ class PublishQueue:
 
     def give_up(self, entry: Entry) -> None:
         """Notes that nobody waits for an entry any more. One that is under way stays so until it is answered."""
-        if not entry.given_up:
-            entry.given_up = True
-            if not entry.under_way:
-                self.waiting_events -= 1
-                self.waiting_bytes -= entry.size
-                entry.wire = b""
+        entry.given_up = True
+        if entry.waiting:
+            entry.waiting = False
+            self.waiting_events -= 1
+            self.waiting_bytes -= entry.size
+            entry.wire = b""
 
     def waiting(self) -> Iterable[Entry]:
         """Returns what waits, in no order."""
@@ -166,14 +168,13 @@ class PublishQueue:
         self.under_way_events += count
         self.under_way_bytes += size
         for entry in taken:
-            entry.under_way = True
+            entry.waiting = False
             if entry.key:
                 self._busy.add(entry.key)
 
     def _end(self, entries: Sequence[Entry]) -> None:
         self.under_way_events -= len(entries)
         for entry in entries:
-            entry.under_way = False
             self.under_way_bytes -= entry.size
             if entry.key and entry.key in self._busy:
                 self._busy.remove(entry.key)

@@ -67,8 +67,6 @@ class Publisher:
 
         If there is none, `begin_later` waits for it.
         """
-        if self._closed:
-            raise closed()
         if entry.size > MAXIMUM_EVENT_BYTES:
             raise _too_large(entry)
         entry.answer = self._loop.create_future()

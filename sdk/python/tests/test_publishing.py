@@ -263,6 +263,14 @@ async def test_events_that_belong_together_go_by_one_request(broker, make_client
     assert await client.publish_all([]) == []
 
 
+async def test_of_events_that_belong_together_those_with_ids_of_the_callers_are_told_to_be_duplicates(
+    broker, make_client
+):
+    broker.all_duplicates = True
+    events = [outgoing(push("a"), everyone=True, id="a"), outgoing(push("b"), everyone=True)]
+    assert [receipt.duplicate for receipt in await make_client().publish_all(events)] == [True, False]
+
+
 async def test_events_that_belong_together_are_tried_again_together(broker, make_client):
     broker.refusals = [Refusal("UNAVAILABLE", "STORAGE_UNAVAILABLE", retry_after=0.001)]
     client = make_client()

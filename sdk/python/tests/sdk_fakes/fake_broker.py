@@ -116,6 +116,7 @@ class FakeBroker(
         self.published: asyncio.Queue[pb.PublishStreamRequest] = asyncio.Queue()
         self.publish_streams = 0
         self.unary: list[pb.PublishRequest] = []
+        self.all_duplicates = False
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.break_publishing: Refusal | None = None
@@ -169,7 +170,9 @@ class FakeBroker(
     async def Publish(self, request: pb.PublishRequest, context: Any) -> pb.PublishResponse:
         await self._refuse(context)
         self.unary.append(request)
-        return pb.PublishResponse(results=[pb.PublishResult(id=event.id) for event in request.events])
+        return pb.PublishResponse(
+            results=[pb.PublishResult(id=event.id, duplicate=self.all_duplicates) for event in request.events]
+        )
 
     async def Subscribe(self, request: pb.SubscribeRequest, context: Any) -> AsyncIterator[pb.SubscribeResponse]:
         self.opened += 1
