@@ -8,10 +8,15 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from tests.sdk_fakes.fake_broker import FakeBroker
 from tests.sdk_fakes.manual_clock import ManualClock
 
 from certes_sdk import Client
+
+# A shared machine's pauses are no failures of the code.
+settings.register_profile("certes", deadline=None, print_blob=True)
+settings.load_profile("certes")
 
 
 @pytest.fixture(autouse=True)
