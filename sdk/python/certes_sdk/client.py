@@ -71,7 +71,8 @@ class Client:
         self._clock: Clock = SystemClock()
         self._finder: Finder | None = None
         self._sessions: dict[asyncio.AbstractEventLoop, Session] = {}
-        self._closed = False
+        self.is_closed = False
+        """Whether it takes nothing more."""
 
     def on(self, pattern: str) -> Callable[[H], H]:
         """Registers a handler of the events that a pattern matches; used as a decorator.
@@ -82,9 +83,16 @@ class Client:
 
         def register(handler: H) -> H:
             self._handlers.add(pattern, handler)
+            self.feed()
             return handler
 
         return register
+
+    def feed(self) -> None:
+        """Notes that there are handlers: events for them may come."""
+        for loop, session in list(self._sessions.items()):
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(session.feed)
 
     async def ensure_subscriptions(
         self,
@@ -95,7 +103,9 @@ class Client:
         """Subscribes the application to exactly these events, and returns when the broker has stored that.
 
         `name` is that of another subscription beside the application's main one, `filter` a CEL expression. Idempotent; any number of
-        replicas can do it at once. Raises `CertesError`, of which `STALE_GENERATION` says that a newer release was here.
+        replicas can do it at once. Without a callback URL, streams of them begin once there is a handler, in this event loop.
+
+        Raises `CertesError`, of which `STALE_GENERATION` says that a newer release was here.
         """
         listed: list[EventSelector | str] = []
         for one in events:
@@ -182,9 +192,9 @@ class Client:
         return await self.session().publish_all(events)
 
     async def run(self) -> None:
-        """Feeds the handlers, until SIGINT or SIGTERM, or until it is cancelled; then it closes the client in order.
+        """Returns at SIGINT or SIGTERM, or when it is cancelled, and closes the client in order then.
 
-        By streams, or, with a callback URL, by the handler that is mounted in a server; then it only fetches the keys beforehand.
+        Meanwhile the handlers are fed: by streams, or, with a callback URL, by the handler that is mounted in a server.
         Signals that somebody else has taken, such as a server, are left alone. Raises `CertesError` where every subscription was
         deleted.
         """
@@ -205,7 +215,7 @@ class Client:
 
     async def close(self) -> None:
         """Takes nothing more, waits up to 30 s for what is under way, tells what was settled, and disconnects. Idempotent."""
-        self._closed = True
+        self.is_closed = True
         here = asyncio.get_running_loop()
         for loop, session in list(self._sessions.items()):
             if loop is here:
@@ -226,7 +236,7 @@ class Client:
         loop = asyncio.get_running_loop()
         session = self._sessions.get(loop)
         if session is None:
-            if self._closed:
+            if self.is_closed:
                 raise closed()
             # What was begun in a loop ended with it.
             self._sessions = {other: kept for other, kept in self._sessions.items() if not other.is_closed()}

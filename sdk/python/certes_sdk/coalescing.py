@@ -30,11 +30,13 @@ from typing import Final, NamedTuple
 class Receipt(NamedTuple):
     """Says that an event is durable.
 
-    `duplicate` says that it had been stored before; it is exact where the caller gave the id, and false otherwise.
+    `duplicate` says that it had been stored before, `name` what the broker calls it: `events/{opaque position}`. The broker is asked
+    for both where the caller gave the id, and by `publish_all`; otherwise they are false and empty.
     """
 
     id: str
     duplicate: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

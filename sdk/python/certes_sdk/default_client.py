@@ -21,7 +21,16 @@ class DefaultClient:
         self._client: Client | None = None
 
     def set(self, client: Client) -> None:
-        """Makes a client the one of the process, with the handlers that were registered here."""
+        """Makes a client the one of the process, with the handlers that were registered here.
+
+        Raises `ALREADY_INITIALIZED` if there is one that is not closed.
+        """
+        if self._client is not None and not self._client.is_closed:
+            raise failed_precondition(
+                "ALREADY_INITIALIZED",
+                "There is a client already.",
+                hint="Close it first, or make further ones of Client.",
+            )
         self._client = client._with(handlers=self.handlers)
 
     def on(self, pattern: str) -> Callable[[H], H]:
@@ -29,6 +38,8 @@ class DefaultClient:
 
         def register(handler: H) -> H:
             self.handlers.add(pattern, handler)
+            if self._client is not None:
+                self._client.feed()
             return handler
 
         return register

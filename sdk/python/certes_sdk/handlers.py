@@ -40,6 +40,11 @@ class Handlers:
         self._registered.append((parse_pattern(pattern), registered))
         self._found.clear()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are none."""
+        return not self._registered
+
     def of(self, event_type: str) -> tuple[Registered, ...]:
         """Returns the handlers of an event type, in the order in which they run; none where nobody handles it."""
         found = self._found.get(event_type)

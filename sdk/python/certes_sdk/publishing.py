@@ -188,10 +188,10 @@ class Publisher:
             self._queue.answered(entries)
             results = answer.accepted.results
             if results:
-                duplicates = [result.duplicate for result in results]
-                for entry, duplicate in zip(entries, duplicates, strict=False):
+                told = [(result.duplicate, result.name) for result in results]
+                for entry, about in zip(entries, told, strict=False):
                     if not entry.answer.done():
-                        entry.answer.set_result(Receipt(entry.id, entry.id_given and duplicate))
+                        entry.answer.set_result(Receipt(entry.id, *about) if entry.id_given else Receipt(entry.id))
             else:
                 for entry in entries:
                     if not entry.answer.done():

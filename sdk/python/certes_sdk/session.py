@@ -41,6 +41,7 @@ class Session:
 
     def __init__(self, settings: Settings, handlers: Handlers, clock: Clock, finder: Finder | None = None) -> None:
         self._settings = settings
+        self._handlers = handlers
         self._clock = clock
         self._connection = Connection(settings, clock, finder)
         self._types = KnownMessages(lambda: self._connection.domain)
@@ -56,6 +57,8 @@ class Session:
         self._stopped = asyncio.Event()
         self._fate: CertesError | None = None
         self._closing = False
+        self._calls_over = False
+        """Whether nobody may publish any more. Until they have ended, handlers may."""
         self._keys = SigningKeys(settings.keys, self._webhook_subscriptions, self._connection, clock)
         self._webhooks = Webhooks(self._keys, self._handling, self._types, clock)
 
@@ -65,7 +68,7 @@ class Session:
         Raises `CertesError`.
         """
         head = self._heads.get(type(event.message))
-        if head is None or self._line.locked() or self._closing:
+        if head is None or self._line.locked() or self._calls_over:
             return None
         entry = encode(head, event)
         return entry if self._publisher.begin(entry) else None
@@ -81,7 +84,7 @@ class Session:
 
     async def publish(self, event: Outgoing) -> Receipt:
         """Publishes an event, and returns when it is durable. Raises `CertesError`."""
-        self._check_open()
+        self._check_calls()
         # Those who wait here stand in line, so that the order is that of the calls.
         async with self._line:
             head = self._heads.get(type(event.message)) or await self._head(type(event.message))
@@ -99,7 +102,7 @@ class Session:
 
     async def publish_all(self, events: Iterable[Outgoing]) -> list[Receipt]:
         """Publishes events by one request of their own: all of them, or none. Raises `CertesError`."""
-        self._check_open()
+        self._check_calls()
         entries: list[Entry] = []
         for event in events:
             head = self._heads.get(type(event.message)) or await self._head(type(event.message))
@@ -115,9 +118,7 @@ class Session:
             if is_passing(error):
                 raise timed_out(f"A request of {len(entries)} events", error) from None
             raise
-        duplicates = [result.duplicate for result in answer.results]
-        told = zip(entries, duplicates, strict=False)
-        return [Receipt(entry.id, entry.id_given and duplicate) for entry, duplicate in told]
+        return [Receipt(result.id, result.duplicate, result.name) for result in answer.results]
 
     async def ensure(self, selectors: list[Selector], name: str | None, condition: str) -> None:
         """Makes the selectors of one subscription equal to the list. Raises `CertesError`."""
@@ -141,8 +142,7 @@ class Session:
             ENSURING_PATIENCE,
         )
         self._ensured[subscription.name] = None
-        if self._running and settings.callback_url is None:
-            self._open_stream(subscription.name)
+        self.feed()
 
     async def take_webhook(self, headers: Headers, body: bytes) -> Answer:
         """Takes the body of a POST, returns when it was handled, and says what to answer."""
@@ -153,20 +153,27 @@ class Session:
         return await self._webhooks.take(headers, body)
 
     async def run(self) -> None:
-        """Feeds the handlers until the session is closed or stopped: by streams, or by keeping the keys of webhooks at hand.
+        """Returns when the session is closed or stopped. Meanwhile handlers are fed by streams, or by webhooks, whose keys it fetches.
 
         Raises `CertesError` where no stream is left: where their subscriptions were deleted.
         """
         self._check_open()
         self._running = True
         if self._settings.callback_url is None:
-            for subscription in list(self._ensured) or [self._settings.subscription()]:
-                self._open_stream(subscription)
+            self.feed()
+            if not self._ensured:
+                self._open_stream(self._settings.subscription())
         else:
             await self._prepare_webhooks()
         await self._stopped.wait()
         if self._fate is not None:
             raise self._fate
+
+    def feed(self) -> None:
+        """Opens the streams that can be opened: of what was ensured, once there are handlers."""
+        if self._settings.callback_url is None and not self._closing and (self._running or not self._handlers.is_empty):
+            for subscription in self._ensured:
+                self._open_stream(subscription)
 
     def stop(self) -> None:
         """Lets `run` return."""
@@ -184,6 +191,7 @@ class Session:
         try:
             async with asyncio.timeout(DRAINING):
                 await self._handling.drain()
+                self._calls_over = True
                 if self._publishing:
                     await self._publisher.close()
                 for stream in self._streams.values():
@@ -195,6 +203,10 @@ class Session:
 
     def _check_open(self) -> None:
         if self._closing or self._background.has_ended:
+            raise closed()
+
+    def _check_calls(self) -> None:
+        if self._calls_over or self._background.has_ended:
             raise closed()
 
     async def _head(self, message: type[Message]) -> Head:
@@ -237,7 +249,7 @@ class Session:
 
     async def _end(self) -> None:
         self._stopped.set()
-        self._closing = True
+        self._closing = self._calls_over = True
         self._publisher.abandon()
         self._handling.close()
         await self._connection.close()

@@ -54,6 +54,19 @@ def test_init_checks_its_arguments_and_asks_nobody(monkeypatch):
     Client("events://unresolvable.invalid")
 
 
+async def test_there_is_one_default_client_until_it_is_closed():
+    default = DefaultClient()
+    first, second = Client("events://d"), Client("events://d")
+    default.set(first)
+    with pytest.raises(CertesError) as caught:
+        default.set(second)
+    assert (caught.value.reason, caught.value.code) == ("ALREADY_INITIALIZED", "FAILED_PRECONDITION")
+    assert default.get() is first
+    await first.close()
+    default.set(second)
+    assert default.get() is second
+
+
 async def test_handlers_can_be_registered_before_there_is_a_client(broker):
     default = DefaultClient()
     seen = asyncio.Event()
@@ -111,7 +124,7 @@ def test_the_blocking_form_publishes_and_subscribes():
     with BrokerThread() as broker, blocking.Client("events://d", app="a") as client:
         client._client._with(finder=broker.find)
         receipt = client.publish(PushEvent(ref="x"), everyone=True, id="1")
-        assert receipt == ("1", False)
+        assert receipt == ("1", False, "events/1")
         assert client.send_outgoing_event("org_1", PushEvent()).id
         assert len(client.publish_all([blocking.outgoing(PushEvent(), everyone=True)])) == 1
         client.ensure_subscriptions([blocking.event(PUSH)])

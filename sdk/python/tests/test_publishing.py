@@ -42,7 +42,7 @@ async def test_an_event_says_all_that_it_was_given(broker, make_client):
     )
     request = await next_of(broker.published)
     (event,) = request.events
-    assert receipt == ("e-1", False)
+    assert receipt == ("e-1", False, "events/e-1")
     assert (event.id, event.type, event.source, event.subject) == ("e-1", PUSH, "apps/billing", "meetly/app")
     assert event.time.ToDatetime(UTC) == at
     assert (event.subscriber, event.ordering_key, dict(event.attributes)) == ("org_1", "k", {"a": "b"})
@@ -263,12 +263,12 @@ async def test_events_that_belong_together_go_by_one_request(broker, make_client
     assert await client.publish_all([]) == []
 
 
-async def test_of_events_that_belong_together_those_with_ids_of_the_callers_are_told_to_be_duplicates(
-    broker, make_client
-):
+async def test_of_events_that_belong_together_everything_is_told(broker, make_client):
     broker.all_duplicates = True
     events = [outgoing(push("a"), everyone=True, id="a"), outgoing(push("b"), everyone=True)]
-    assert [receipt.duplicate for receipt in await make_client().publish_all(events)] == [True, False]
+    receipts = await make_client().publish_all(events)
+    assert receipts[0] == ("a", True, "events/a")
+    assert [(one.duplicate, one.name) for one in receipts] == [(True, f"events/{one.id}") for one in receipts]
 
 
 async def test_events_that_belong_together_are_tried_again_together(broker, make_client):

@@ -65,6 +65,22 @@ async def test_deliveries_are_handled_and_acknowledged_in_one_range(broker, make
     assert len(request.acked) == 1
 
 
+@pytest.mark.parametrize("handler_first", [True, False])
+async def test_a_stream_begins_once_there_are_a_subscription_and_a_handler(broker, make_client, handler_first):
+    client = make_client()
+    if handler_first:
+        client.on(PUSH)(no_op)
+    await client.ensure_subscriptions(PUSH)
+    if not handler_first:
+        assert client.session()._streams == {}
+        client.on(PUSH)(no_op)
+    stream = await opened(broker)
+    stream.deliver(event("a"))
+    assert ordinals_of(await soon(broker.acknowledged.get())) == [1]
+    await soon(client.close())
+    await soon(stream.ended.wait())
+
+
 async def test_acknowledgements_wait_ten_milliseconds_for_more_but_not_with_a_key_or_a_quarter(
     broker, make_client, clock
 ):
@@ -421,6 +437,29 @@ async def test_closing_waits_for_handlers_and_tells_what_they_settled(broker, ma
     assert ordinals_of(await soon(broker.acknowledged.get())) == [1]
     await soon(stream.ended.wait())
     assert broker.acknowledged.empty()
+
+
+async def test_a_handler_that_still_runs_while_the_client_closes_may_publish(broker, make_client):
+    client = make_client()
+    begun, free = asyncio.Event(), asyncio.Event()
+    receipts = []
+
+    @client.on(PUSH)
+    async def handle(raw):
+        begun.set()
+        await free.wait()
+        receipts.append(await client.publish(PushEvent(ref="after"), everyone=True, id="after"))
+
+    await client.ensure_subscriptions(PUSH)
+    stream = await opened(broker)
+    stream.deliver(event("a"))
+    await soon(begun.wait())
+    closing = asyncio.gather(client.close())
+    await until(lambda: client.session()._closing)
+    free.set()
+    await soon(closing)
+    assert [receipt.id for receipt in receipts] == ["after"]
+    assert ordinals_of(await soon(broker.acknowledged.get())) == [1]
 
 
 async def test_cancelling_run_drains_too(broker, make_client):

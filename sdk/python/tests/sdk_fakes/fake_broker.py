@@ -171,7 +171,10 @@ class FakeBroker(
         await self._refuse(context)
         self.unary.append(request)
         return pb.PublishResponse(
-            results=[pb.PublishResult(id=event.id, duplicate=self.all_duplicates) for event in request.events]
+            results=[
+                pb.PublishResult(name=f"events/{event.id}", id=event.id, duplicate=self.all_duplicates)
+                for event in request.events
+            ]
         )
 
     async def Subscribe(self, request: pb.SubscribeRequest, context: Any) -> AsyncIterator[pb.SubscribeResponse]:

@@ -6,6 +6,7 @@ what matches `pattern`; the first `fail_first` times that an event comes, its ha
 
 import asyncio
 import json
+import signal
 import sys
 from collections import Counter
 
@@ -65,6 +66,8 @@ async def stream() -> None:
 
 async def webhook() -> None:
     certes.on(SETTINGS["pattern"])(handle)
+    # Once it has stopped in order, uvicorn raises the signal again, for whoever wants to end by it.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     config = uvicorn.Config(certes.asgi_handler(), host="127.0.0.1", port=SETTINGS["port"], log_level="warning")
     server = uvicorn.Server(config)
     async with asyncio.TaskGroup() as tasks:
