@@ -88,7 +88,7 @@ func ExampleError() {
 	// MALFORMED_URI: gateway URI "https://events.meetly.com" is malformed, at character 0: a gateway URI begins with "events://"
 }
 
-// Many events at once: each has its own verdict.
+// Events that belong together: all of them are stored, or none.
 func ExampleClient_PublishAll() {
 	ctx := context.Background()
 	client, err := certes.NewClient("events://events.meetly.com", certes.WithApp("hub"))
@@ -100,10 +100,10 @@ func ExampleClient_PublishAll() {
 		{Message: &certesv1.VersionUpdate{}, Everyone: true, ID: "u-1"},
 	}
 	receipts, err := client.PublishAll(ctx, all)
-	for _, receipt := range receipts {
-		fmt.Println(receipt.ID, receipt.Err)
-	}
 	if err != nil {
-		log.Print(err)
+		log.Fatal(err)
+	}
+	for _, receipt := range receipts {
+		fmt.Println(receipt.ID, receipt.Name, receipt.Duplicate)
 	}
 }

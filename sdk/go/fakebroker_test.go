@@ -32,6 +32,7 @@ type fakeBroker struct {
 	certesv1.UnimplementedEventServiceServer
 	certesv1.UnimplementedSubscriptionServiceServer
 
+	whole       func(request *certesv1.PublishRequest) (*certesv1.PublishResponse, error) // Publish
 	publish     func(call certesv1.EventService_PublishStreamServer) error
 	subscribe   func(request *certesv1.SubscribeRequest, call certesv1.EventService_SubscribeServer) error
 	acknowledge func(request *certesv1.AcknowledgeRequest) error
@@ -40,6 +41,7 @@ type fakeBroker struct {
 
 	mu              sync.Mutex
 	published       [][]*certesv1.Event // by request
+	wholes          []*certesv1.PublishRequest
 	acknowledgments []*certesv1.AcknowledgeRequest
 	updates         []*certesv1.UpdateSubscriptionRequest
 	listener        *bufconn.Listener
@@ -60,6 +62,32 @@ func (b *fakeBroker) PublishStream(call certesv1.EventService_PublishStreamServe
 			return err
 		}
 	}
+}
+
+func (b *fakeBroker) Publish(_ context.Context, request *certesv1.PublishRequest) (*certesv1.PublishResponse, error) {
+	b.mu.Lock()
+	b.wholes = append(b.wholes, request)
+	b.mu.Unlock()
+	if b.whole != nil {
+		return b.whole(request)
+	}
+	return stored(request), nil
+}
+
+// stored is the answer to a request of which all events are new.
+func stored(request *certesv1.PublishRequest) *certesv1.PublishResponse {
+	answer := &certesv1.PublishResponse{}
+	for _, event := range request.GetEvents() {
+		answer.Results = append(answer.Results, &certesv1.PublishResult{Name: "events/" + event.GetId(), Id: event.GetId()})
+	}
+	return answer
+}
+
+// asked returns the requests of Publish.
+func (b *fakeBroker) asked() []*certesv1.PublishRequest {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append([]*certesv1.PublishRequest{}, b.wholes...)
 }
 
 // took notes the events of a request.
@@ -156,7 +184,7 @@ func (b *fakeBroker) GetSigningSecrets(_ context.Context, request *certesv1.GetS
 func (b *fakeBroker) start(t *testing.T) {
 	t.Helper()
 	b.listener = bufconn.Listen(1 << 20)
-	b.server = grpc.NewServer(grpc.MaxRecvMsgSize(8 << 20))
+	b.server = grpc.NewServer(grpc.MaxRecvMsgSize(8<<20), grpc.ForceServerCodecV2(newWireCodec()))
 	certesv1.RegisterEventServiceServer(b.server, b)
 	certesv1.RegisterSubscriptionServiceServer(b.server, b)
 	go func() { _ = b.server.Serve(b.listener) }()

@@ -42,20 +42,20 @@ type Outgoing struct {
 	Tracestate string
 }
 
-// Receipt says what became of an event that is stored.
+// Receipt says what became of an event that is stored. The broker is asked for Duplicate and Name where Outgoing.ID was given, and by
+// [Client.PublishAll]; otherwise they are false and empty.
 type Receipt struct {
 	// ID is the event's.
 	ID string
-	// Duplicate says that it had been stored before, be it by an earlier try of the same call. False where no Outgoing.ID was given, so
-	// that it is no other event's.
+	// Duplicate says that it had been stored before, be it by an earlier try of the same call.
 	Duplicate bool
-	// Err says why the event of a [Client.PublishAll] is not stored, as far as is known. Nil if it is.
-	Err error
+	// Name is events/{opaque position}: what the broker calls the event, or, of a duplicate, the first one.
+	Name string
 }
 
 const (
 	// The broker takes requests of 4 MiB; what is around an event in one takes a few bytes.
-	maximumEventBytes = 4<<20 - 1<<10
+	maximumEventBytes = maximumRequestBytes - 1<<10
 	// Field numbers of PublishStreamRequest.
 	requestID, requestEvents, requestReturnResults = 1, 2, 3
 	// A tag and a length of up to 2^28 go before the event.

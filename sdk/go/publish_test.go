@@ -85,7 +85,7 @@ func TestWhetherAnEventIsADuplicateIsKnownWhereItsIDWasGiven(t *testing.T) {
 		}()
 		for id, want := range map[string]bool{"mine": true, "": false} {
 			receipt, err := client.Publish(t.Context(), Outgoing{Message: done(t, "a"), Everyone: true, ID: id})
-			if err != nil || receipt.Duplicate != want || id != "" && receipt.ID != id {
+			if err != nil || receipt.Duplicate != want || (receipt.Name == "events/mine") != want || id != "" && receipt.ID != id {
 				t.Errorf("with the id %q the receipt is %+v, %v", id, receipt, err)
 			}
 		}
@@ -405,65 +405,6 @@ func TestAnAnswerThatIsNobodysIsPassedOver(t *testing.T) {
 		if err := outcomes()[0]; err != nil {
 			t.Error(err)
 		}
-	})
-}
-
-func TestPublishAllGivesEachEventItsOwnVerdict(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		broker := &fakeBroker{}
-		client := newTestClient(t, broker)
-		all := make([]Outgoing, 3000)
-		for i := range all {
-			all[i] = Outgoing{Message: done(t, "x"), Everyone: i != 1234, ID: fmt.Sprint(i)}
-		}
-		receipts, err := client.PublishAll(t.Context(), all)
-		if ReasonOf(err) != ReasonAudienceMissing {
-			t.Errorf("the error is %v", err)
-		}
-		for i, receipt := range receipts {
-			if want := i == 1234; (receipt.Err != nil) != want || !want && receipt.ID != fmt.Sprint(i) {
-				t.Fatalf("event %d has the receipt %+v", i, receipt)
-			}
-		}
-		for _, events := range broker.requests() {
-			if len(events) > 64 {
-				t.Errorf("a request has %d events", len(events))
-			}
-		}
-	})
-}
-
-func TestPublishAllGivesUpWhatIsLeftWhenItsContextEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		broker := &fakeBroker{}
-		gate := newGate(broker)
-		client := newTestClient(t, broker)
-		all := make([]Outgoing, 3000)
-		for i := range all {
-			all[i] = Outgoing{Message: done(t, "x"), Everyone: true, ID: fmt.Sprint(i)}
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		go gate.accept(10)
-		receipts, err := client.PublishAll(ctx, all)
-		stored := 0
-		for i, receipt := range receipts {
-			if receipt.Err == nil && receipt.ID == fmt.Sprint(i) {
-				stored++
-			} else if ReasonOf(receipt.Err) != ReasonTimedOut {
-				t.Fatalf("event %d has the receipt %+v", i, receipt)
-			}
-		}
-		sent := 0
-		for i, request := range broker.requests() {
-			if i < 10 {
-				sent += len(request)
-			}
-		}
-		if ReasonOf(err) != ReasonTimedOut || stored != sent {
-			t.Errorf("%d of %d are stored, %v", stored, sent, err)
-		}
-		go gate.accept(len(broker.requests()) - 10)
 	})
 }
 

@@ -27,28 +27,42 @@ const (
 	publishPatience = 60 * time.Second
 	waitingEvents   = 10_000
 	waitingBytes    = 32 << 20
-	// windowAll is how many events of one PublishAll are on their way at once.
-	windowAll = 1024
 	// Larger buffers are not kept for other events.
 	keptBufferBytes = 64 << 10
 )
 
 var errChanged = errors.New("it was changed while it was published")
 
-// event is one event of a call. The publisher owns it from when it is added until finished is called.
+// event is one call of Publish. The publisher owns it from when it is added until it has landed.
 type event struct {
-	wire   []byte // as it stands in the request
-	key    string
-	named  bool // whether its id is the caller's, so that it can be a duplicate
-	alone  bool
-	group  *group
-	index  int // in its call
-	result Receipt
-	buffer []byte // wire is part of it
+	wire    []byte // as it stands in the request
+	key     string
+	named   bool // whether its id is the caller's, so that it can be a duplicate
+	alone   bool
+	result  Receipt
+	refusal *Error
+	buffer  []byte // wire is part of it
+
+	landed chan struct{} // told once it is finished; never blocks
+	timer  *time.Timer
 
 	// Guarded by the publisher's lock.
 	gone     bool // nobody waits for it any more
 	finished bool // the publisher is done with it
+}
+
+func newEvent() *event {
+	timer := time.NewTimer(publishPatience)
+	timer.Stop()
+	return &event{landed: make(chan struct{}, 1), timer: timer}
+}
+
+// outcome returns what became of it.
+func (e *event) outcome() (Receipt, error) {
+	if e.refusal != nil {
+		return e.result, e.refusal
+	}
+	return e.result, nil
 }
 
 // Bytes returns the size, for the limits of requests.
@@ -60,24 +74,13 @@ func (e *event) Key() string { return e.key }
 // Alone says whether it is the only one of its request.
 func (e *event) Alone() bool { return e.alone }
 
-// group waits for the events of one call.
-type group struct {
-	landed chan *event // those that are finished; never blocks
-	timer  *time.Timer
-}
-
-func newGroup(events int) *group {
-	timer := time.NewTimer(publishPatience)
-	timer.Stop()
-	return &group{landed: make(chan *event, events), timer: timer}
-}
-
-// recycle lets another call use an event again, and its buffer.
+// recycle lets another call use an event again, with its buffer, its timer and its channel.
 func (p *publisher) recycle(e *event) {
 	if cap(e.buffer) > keptBufferBytes {
 		e.buffer = nil
 	}
-	*e = event{buffer: e.buffer}
+	e.timer.Stop()
+	*e = event{buffer: e.buffer, landed: e.landed, timer: e.timer}
 	p.events.Put(e)
 }
 
@@ -85,9 +88,8 @@ func (p *publisher) recycle(e *event) {
 type publisher struct {
 	client *Client
 	ids    idSource
-	// Events and groups are used again, with their buffers, timers and channels, by calls after those that got their answer.
+	// Events are used again by calls after those that got their answer.
 	events sync.Pool
-	groups sync.Pool
 
 	mu       sync.Mutex
 	queue    coalescing.Queue[*event]
@@ -98,6 +100,7 @@ type publisher struct {
 	sent     map[string]*request // under way on the stream, by id
 	again    []*request          // to be sent again, in the order in which they were sent first
 	count    uint64              // requests, so far
+	whole    int                 // calls of PublishAll
 	empty    *sync.Cond          // nothing waits and nothing is under way
 	lastErr  *Error              // why the stream cannot be opened, for those who give up
 
@@ -109,8 +112,7 @@ type publisher struct {
 
 func newPublisher(client *Client) *publisher {
 	p := &publisher{client: client, sent: map[string]*request{}, wake: make(chan struct{}, 1), done: make(chan struct{})}
-	p.events.New = func() any { return &event{} }
-	p.groups.New = func() any { return newGroup(1) }
+	p.events.New = func() any { return newEvent() }
 	p.empty = sync.NewCond(&p.mu)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
@@ -128,28 +130,19 @@ func (c *Client) Publish(ctx context.Context, out Outgoing) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
-	g := p.groups.Get().(*group)
-	e.group = g
 	if err := p.add(e); err != nil {
+		p.recycle(e)
 		return Receipt{}, err
 	}
-	g.timer.Reset(publishPatience)
 	select {
-	case <-g.landed:
-		g.timer.Stop()
-		receipt := e.result
-		p.groups.Put(g)
+	case <-e.landed:
+		receipt, err := e.outcome()
 		p.recycle(e)
-		err := receipt.Err
-		receipt.Err = nil
 		return receipt, err
 	case <-ctx.Done():
-	case <-g.timer.C:
+	case <-e.timer.C:
 	}
-	receipt := p.abandon(ctx, []*event{e})[0]
-	err = receipt.Err
-	receipt.Err = nil
-	return receipt, err
+	return p.abandon(ctx, e)
 }
 
 // SendOutgoingEvent publishes a message for one subscriber, by the producer's own id of it, and returns when it is durable.
@@ -158,74 +151,13 @@ func (c *Client) SendOutgoingEvent(ctx context.Context, subscriber string, messa
 	return err
 }
 
-// PublishAll publishes many events and returns when each is durable or refused; at most 1,024 of them are on their way at once. The
-// receipts are in the order of the events, each with the verdict on its own event; the error is the first of theirs.
-//
-// It gives up what is left when the context ends, or when none was answered for 60 s, as [Client.Publish] does.
-func (c *Client) PublishAll(ctx context.Context, all []Outgoing) ([]Receipt, error) {
-	receipts := make([]Receipt, len(all))
-	c.publisher.publishAll(ctx, all, receipts)
-	for i := range receipts {
-		if receipts[i].Err != nil {
-			return receipts, receipts[i].Err
-		}
-	}
-	return receipts, nil
-}
-
-func (p *publisher) publishAll(ctx context.Context, all []Outgoing, receipts []Receipt) {
-	g := newGroup(windowAll)
-	g.timer.Reset(publishPatience)
-	defer g.timer.Stop()
-	underWay := make([]*event, len(all)) // nil once they have landed
-	count := 0
-	land := func() bool {
-		select {
-		case e := <-g.landed:
-			receipts[e.index], underWay[e.index] = e.result, nil
-			p.recycle(e)
-			count--
-			g.timer.Reset(publishPatience)
-			return true
-		case <-ctx.Done():
-		case <-g.timer.C:
-		}
-		return false
-	}
-	next, going := 0, true
-	for ; next < len(all) && going; next++ {
-		e, err := p.prepare(ctx, &all[next])
-		if err == nil {
-			e.group, e.index = g, next
-			err = p.add(e)
-		}
-		if err != nil {
-			receipts[next].Err = err
-			continue
-		}
-		underWay[next] = e
-		count++
-		going = count < windowAll || land()
-	}
-	for going && count > 0 {
-		going = land()
-	}
-	if going {
-		return
-	}
-	for i, receipt := range p.abandon(ctx, underWay) {
-		if underWay[i] != nil || i >= next {
-			receipts[i] = receipt
-		}
-	}
-}
-
 // prepare encodes an event.
 func (p *publisher) prepare(ctx context.Context, out *Outgoing) (*event, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, asError(err)
 	}
 	e := p.events.Get().(*event)
+	e.timer.Reset(publishPatience)
 	id := out.ID
 	if id == "" {
 		id = p.ids.next()
@@ -289,32 +221,30 @@ func (p *publisher) rouse() {
 	}
 }
 
-// abandon gives events up, but for those that are finished by now. It returns the receipts of all; nil stands for one that was not begun.
-func (p *publisher) abandon(ctx context.Context, events []*event) []Receipt {
+// abandon gives an event up, unless it is finished by now.
+func (p *publisher) abandon(ctx context.Context, e *event) (Receipt, error) {
+	e.timer.Stop()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	err := newError(codes.DeadlineExceeded, ReasonTimedOut,
-		"the event was not answered in time, and whether it was stored is not known")
-	if cause := ctx.Err(); errors.Is(cause, context.Canceled) {
-		err = newError(codes.Canceled, codeName(codes.Canceled),
-			"the call was cancelled, and whether the event was stored is not known").because(cause)
-	} else if cause != nil {
+	if e.finished {
+		return e.outcome()
+	}
+	e.gone = true
+	p.rouse()
+	return Receipt{ID: e.result.ID}, gaveUp(ctx, p.lastErr)
+}
+
+// gaveUp is the failure of a call whose context, or whose time, has ended. last is what stood in its way; nil where nothing is known to.
+func gaveUp(ctx context.Context, last *Error) *Error {
+	err := newError(codes.DeadlineExceeded, ReasonTimedOut, "it was not answered in time, and whether it was stored is not known")
+	switch cause := ctx.Err(); {
+	case errors.Is(cause, context.Canceled):
+		err = newError(codes.Canceled, codeName(codes.Canceled), "the call was cancelled, and whether it was stored is not known").because(cause)
+	case cause != nil:
 		err.because(cause)
 	}
-	if p.lastErr != nil {
-		err.Message += "; the broker cannot be reached: " + p.lastErr.Error()
+	if last != nil {
+		err.Message += "; what stood in the way: " + last.Error()
 	}
-	receipts := make([]Receipt, len(events))
-	for i, e := range events {
-		if e != nil && e.finished {
-			receipts[i] = e.result
-			continue
-		}
-		receipts[i].Err = err
-		if e != nil {
-			e.gone, receipts[i].ID = true, e.result.ID
-		}
-	}
-	p.rouse()
-	return receipts
+	return err
 }

@@ -51,8 +51,12 @@ func (p *publisher) write() {
 			timer.Stop()
 		}
 	}
-	p.refuseAll(newError(codes.DeadlineExceeded, ReasonTimedOut,
-		"the client was closed before the event was answered, and whether it was stored is not known"))
+	p.refuseAll(endedEarly())
+}
+
+// endedEarly is the failure of calls that Close waited for in vain.
+func endedEarly() *Error {
+	return newError(codes.DeadlineExceeded, ReasonTimedOut, "the client was closed before it was answered, and whether it was stored is not known")
 }
 
 // waitForWork waits until there is something to send. It returns false when that will not be any more.
@@ -274,7 +278,7 @@ func (p *publisher) rejected(r *request, refusal *Error) []*event {
 		p.rouse()
 		return nil
 	}
-	r.events[0].result.Err = refusal
+	r.events[0].refusal = refusal
 	return r.events
 }
 
@@ -297,7 +301,7 @@ func (p *publisher) finish(events []*event) {
 // release lets the callers of finished events go. They may use the events again at once.
 func release(finished []*event) {
 	for _, e := range finished {
-		e.group.landed <- e
+		e.landed <- struct{}{}
 	}
 }
 
@@ -329,7 +333,7 @@ func (p *publisher) refuseAll(refusal *Error) {
 	all := slices.Concat(p.queue.Drain(), p.overflow)
 	p.overflow = nil
 	for _, e := range slices.Concat(underWay, all) {
-		e.result.Err = refusal
+		e.refusal = refusal
 		e.finished = true
 	}
 	p.finish(underWay)
@@ -349,7 +353,7 @@ func (p *publisher) checkEmpty() {
 func (p *publisher) isEmpty() bool {
 	waiting, _ := p.queue.Waiting()
 	underWay, _ := p.queue.UnderWay()
-	return waiting+underWay+len(p.overflow) == 0
+	return waiting+underWay+len(p.overflow)+p.whole == 0
 }
 
 // close takes no more events, waits until those that it has are answered, at most until the context ends, and ends the stream.
@@ -364,7 +368,7 @@ func (p *publisher) close(ctx context.Context) {
 	p.closed = true
 	started := p.started
 	p.rouse()
-	for started && !p.isEmpty() && ctx.Err() == nil {
+	for !p.isEmpty() && ctx.Err() == nil {
 		p.empty.Wait()
 	}
 	p.mu.Unlock()

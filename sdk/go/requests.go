@@ -24,7 +24,9 @@ type request struct {
 func (r *request) accept(accepted *certesv1.PublishStreamResponse_Accepted) {
 	if results := accepted.GetResults(); len(results) == len(r.events) {
 		for i, e := range r.events {
-			e.result.Duplicate = e.named && results[i].GetDuplicate()
+			if e.named {
+				e.result.Duplicate, e.result.Name = results[i].GetDuplicate(), results[i].GetName()
+			}
 		}
 	}
 }
