@@ -30,6 +30,7 @@ type Client struct {
 	handling    context.Context // of handlers of streams
 	endHandling context.CancelFunc
 	closing     chan struct{} // closed when Close begins
+	handled     chan struct{} // closed when the handlers have ended that then ran
 	closed      chan struct{} // closed when it is over
 	closeOnce   sync.Once
 	closeErr    error
@@ -58,6 +59,7 @@ func newClient(uri string, handlers *handlerRegistry, options []Option) (*Client
 		handlers:  handlers,
 		workers:   newWorkers(s.concurrency),
 		closing:   make(chan struct{}),
+		handled:   make(chan struct{}),
 		closed:    make(chan struct{}),
 	}
 	c.handling, c.endHandling = context.WithCancel(context.Background())
@@ -87,9 +89,10 @@ func register(handlers *handlerRegistry, pattern string, handler Handler) {
 	handlers.register(parsed, handler)
 }
 
-// Close takes no more events and calls, waits for handlers that run and for events that are under way, tells the broker what was
-// settled, and ends the streams; what was not begun goes back to the broker. It waits 30 s at most, or until the context ends. Handlers
-// that run can still publish; they cannot wait for Close.
+// Close takes no more deliveries and no more calls, waits for handlers that run and for events that are under way, tells the broker what
+// was settled, and ends the streams; what was not begun goes back to the broker. It waits 30 s at most, or until the context ends.
+// Handlers that run can still publish; they cannot wait for Close. Whose a call is cannot be told, so all are taken until handlers have
+// ended, and none where none runs.
 //
 // It returns TIMED_OUT if a handler still ran then. Calling it again waits for the first call, and returns the same.
 func (c *Client) Close(ctx context.Context) error {
@@ -112,6 +115,7 @@ func (c *Client) drain(ctx context.Context) error {
 		err = newError(codes.DeadlineExceeded, ReasonTimedOut,
 			"handlers still ran when the time to finish was over; their events are delivered again")
 	}
+	close(c.handled)
 	var ending sync.WaitGroup
 	ending.Go(func() { c.publisher.close(drained) })
 	ending.Go(func() {
@@ -126,9 +130,15 @@ func (c *Client) drain(ctx context.Context) error {
 	return err
 }
 
-func (c *Client) isClosed() bool {
+// isClosing says whether deliveries are taken no more.
+func (c *Client) isClosing() bool { return isOver(c.closing) }
+
+// isClosed says whether calls are taken no more.
+func (c *Client) isClosed() bool { return isOver(c.handled) }
+
+func isOver(ended <-chan struct{}) bool {
 	select {
-	case <-c.closing:
+	case <-ended:
 		return true
 	default:
 		return false

@@ -26,27 +26,31 @@ type consumer struct {
 	started map[string]bool
 	stopped bool
 	running sync.WaitGroup
-	runs    int        // how many calls of Run there are
-	failed  chan error // to Run
+	runs    int              // how many calls of Run there are
+	gone    map[string]error // the subscriptions whose stream has ended for good, and why
+	failed  chan struct{}    // closed, and made anew, when there is one more
 	ctx     context.Context
 	cancel  context.CancelFunc
 }
 
 func newConsumer(client *Client) *consumer {
-	c := &consumer{client: client, known: map[string]*subscription{}, started: map[string]bool{}, failed: make(chan error, 1)}
+	c := &consumer{
+		client: client, known: map[string]*subscription{}, started: map[string]bool{}, gone: map[string]error{}, failed: make(chan struct{}),
+	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
 }
 
-// ensured takes in a subscription as the broker has stored it.
-func (c *consumer) ensured(stored *certesv1.Subscription) {
+// ensured takes in a subscription that the broker has stored.
+func (c *consumer) ensured(name string, ackDeadline time.Duration) {
 	c.mu.Lock()
-	sub := c.known[stored.GetName()]
+	sub := c.known[name]
 	if sub == nil {
-		sub = &subscription{name: stored.GetName()}
-		c.known[sub.name] = sub
+		sub = &subscription{name: name}
+		c.known[name] = sub
 	}
-	sub.ackDeadline.Store(int64(stored.GetAckDeadline().AsDuration()))
+	sub.ackDeadline.Store(int64(ackDeadline))
+	delete(c.gone, sub.name)
 	c.mu.Unlock()
 	c.start()
 }
@@ -74,7 +78,7 @@ func (c *consumer) start() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.stopped {
+	if c.stopped || c.client.isClosing() {
 		return
 	}
 	for name, sub := range c.known {
@@ -90,7 +94,7 @@ func (c *consumer) keep(sub *subscription) {
 	lost := false
 	for try := 0; ; {
 		progressed, err := c.client.runStream(c.ctx, sub)
-		if c.ctx.Err() != nil || c.client.isClosed() {
+		if c.ctx.Err() != nil || c.client.isClosing() {
 			return
 		}
 		if progressed {
@@ -102,12 +106,15 @@ func (c *consumer) keep(sub *subscription) {
 		}
 		wait, final := c.judge(sub, err, try)
 		if final != nil {
-			c.forget(sub)
-			c.report(final, "the stream of a subscription has ended for good")
+			c.end(sub, final)
 			return
 		}
 		try++
-		if c.client.sleep(c.ctx, wait) != nil {
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-c.client.closing:
+			timer.Stop()
 			return
 		}
 	}
@@ -132,7 +139,7 @@ func (c *consumer) judge(sub *subscription, err error, try int) (time.Duration, 
 		}
 		return againAfter(try, refusal.RetryAfter), nil
 	}
-	c.report(refusal, "the broker refuses to open the stream of a subscription; it is tried again every 30 s")
+	c.client.warn("the broker refuses to open the stream of a subscription; it is tried again every 30 s", refusal, "subscription", sub.name)
 	return refusedAgain, nil
 }
 
@@ -153,33 +160,37 @@ func isBroken(e *Error) bool {
 	return false
 }
 
-func (c *consumer) forget(sub *subscription) {
+// end forgets a subscription whose stream has ended for good, and tells Run why, or the log where nobody runs.
+func (c *consumer) end(sub *subscription, final error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.known, sub.name)
 	delete(c.started, sub.name)
+	c.gone[sub.name] = final
+	close(c.failed)
+	c.failed = make(chan struct{})
+	if c.runs == 0 {
+		c.client.warn("the stream of a subscription has ended for good", final, "subscription", sub.name)
+	}
 }
 
-// report tells Run of an error, or the log where nobody runs.
-func (c *consumer) report(err error, message string) {
+// failure returns why a stream has ended for good, if one has, or what is closed when one does.
+func (c *consumer) failure() (<-chan struct{}, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.runs > 0 {
-		select {
-		case c.failed <- err:
-			return
-		default:
-		}
+	for _, final := range c.gone {
+		return nil, final
 	}
-	c.client.warn(message, err)
+	return c.failed, nil
 }
 
 // Run handles events that come by stream until the context ends, and then closes the client as [Client.Close] does and returns nil, or
 // what Close says. Subscriptions must have been ensured; without Run their streams run too, and their failures go to the log.
 //
-// It returns an error if a subscription is deleted, or if the broker refuses its stream. Retryable failures are tried again for ever.
+// It returns an error only where the stream of a subscription has ended for good: SUBSCRIPTION_DELETED or SUBSCRIPTION_NOT_FOUND, also where
+// that was before Run. All else goes to the log, and is tried again for ever.
 func (c *Client) Run(ctx context.Context) error {
-	if c.isClosed() {
+	if c.isClosing() {
 		return clientClosed()
 	}
 	if c.settings.callbackURL != "" {
@@ -188,13 +199,18 @@ func (c *Client) Run(ctx context.Context) error {
 	c.consumer.enterRun(1)
 	defer c.consumer.enterRun(-1)
 	c.consumer.start()
-	select {
-	case <-ctx.Done():
-		return c.Close(context.WithoutCancel(ctx))
-	case err := <-c.consumer.failed:
-		return err
-	case <-c.closing:
-		return nil
+	for {
+		failed, final := c.consumer.failure()
+		if final != nil {
+			return final
+		}
+		select {
+		case <-ctx.Done():
+			return c.Close(context.WithoutCancel(ctx))
+		case <-c.closing:
+			return nil
+		case <-failed:
+		}
 	}
 }
 

@@ -20,11 +20,12 @@ var standard struct {
 // Init makes the default client, which the functions of this package work on, of the gateway at uri, events://host[:port]. It does no
 // I/O. Environment variables say what the options leave out, so that the URI alone is enough: CERTES_APP, CERTES_TOKEN and others.
 //
-// The error, which it logs too, is MALFORMED_URI, FIELD_INVALID, or ALREADY_INITIALIZED where it was called before.
+// The error, which it logs too, is MALFORMED_URI, FIELD_INVALID, or ALREADY_INITIALIZED where there is a default client that is not closed.
+// After Close it makes another one, which has the handlers of the first.
 func Init(uri string, options ...Option) error {
 	standard.mu.Lock()
 	defer standard.mu.Unlock()
-	if standard.client != nil {
+	if standard.client != nil && !isOver(standard.client.closed) {
 		return logged(standard.client, "Init", newError(codes.FailedPrecondition, ReasonAlreadyInitialized,
 			"Init was called before, and there is one default client").
 			hinting("Use NewClient for another one."))

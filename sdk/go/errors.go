@@ -1,6 +1,7 @@
 package certes
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -169,7 +170,7 @@ func errorOfStatus(s *status.Status) *Error {
 	for _, detail := range s.Details() {
 		switch detail := detail.(type) {
 		case *errdetails.ErrorInfo:
-			e.Reason = detail.GetReason()
+			e.Reason = cmp.Or(detail.GetReason(), e.Reason)
 			e.takeMetadata(detail.GetMetadata())
 		case *errdetails.BadRequest:
 			for _, v := range detail.GetFieldViolations() {
@@ -184,7 +185,11 @@ func errorOfStatus(s *status.Status) *Error {
 
 // errorOfProblem reads the refusal of one request of a stream.
 func errorOfProblem(p *certesv1.Problem) *Error {
-	e := newError(codes.Code(p.GetCode()), p.GetReason(), "%s", p.GetMessage())
+	code := codes.Code(p.GetCode())
+	if code == codes.OK {
+		code = codes.Internal // an answer that says neither one nor the other
+	}
+	e := newError(code, cmp.Or(p.GetReason(), codeName(code)), "%s", cmp.Or(p.GetMessage(), "the broker does not say why"))
 	e.takeMetadata(p.GetMetadata())
 	for _, v := range p.GetFieldViolations() {
 		e.Violations = append(e.Violations, Violation{v.GetField(), v.GetDescription()})

@@ -90,10 +90,8 @@ func (k *keyring) refresh(ctx context.Context) error {
 	if recent {
 		return failure
 	}
-	fetched, err := k.fetch(ctx)
-	if ctx.Err() != nil && err != nil {
-		return err // the sender went away; that says nothing of the broker
-	}
+	// Also where the sender goes away meanwhile: a stranger who does that could make it ask at will.
+	fetched, err := k.fetch(context.WithoutCancel(ctx))
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.tried, k.failure = now, err

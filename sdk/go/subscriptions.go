@@ -17,6 +17,7 @@ const (
 	// ensurePatience is how long refusals that are retryable are tried again.
 	ensurePatience     = 30 * time.Second
 	defaultAckDeadline = 30 * time.Second
+	leastAckDeadline   = time.Second // no extension can be shorter
 )
 
 // Subscriptions says which events the application wants.
@@ -99,11 +100,11 @@ func (c *Client) ensure(ctx context.Context, request *certesv1.UpdateSubscriptio
 	if err != nil {
 		return err
 	}
-	c.consumer.ensured(answer.GetSubscription())
+	c.consumer.ensured(request.GetSubscription().GetName(), answer.GetSubscription().GetAckDeadline().AsDuration())
 	return nil
 }
 
-// sleep waits, and returns an error where the context ends or the client is closed meanwhile.
+// sleep has a call wait, and returns an error where its context ends or the client is closed meanwhile.
 func (c *Client) sleep(ctx context.Context, wait time.Duration) error {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -112,7 +113,7 @@ func (c *Client) sleep(ctx context.Context, wait time.Duration) error {
 		return nil
 	case <-ctx.Done():
 		return asError(ctx.Err())
-	case <-c.closing:
+	case <-c.handled:
 		return clientClosed()
 	}
 }
@@ -128,7 +129,7 @@ type subscription struct {
 
 // deadline returns how long a delivery may stay unsettled.
 func (s *subscription) deadline() time.Duration {
-	if known := time.Duration(s.ackDeadline.Load()); known > 0 {
+	if known := time.Duration(s.ackDeadline.Load()); known >= leastAckDeadline {
 		return known
 	}
 	return defaultAckDeadline

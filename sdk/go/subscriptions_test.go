@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	certesv1 "github.com/hookactions/certes-sdk/go/gen/certes/v1"
 )
@@ -164,23 +165,66 @@ func TestRunReturnsWhenItsContextEndsAndHasDrained(t *testing.T) {
 	})
 }
 
-func TestRunReturnsWhatEndsAStream(t *testing.T) {
-	for reason, err := range map[string]error{
-		"SUBSCRIPTION_NOT_FOUND": refusal(t, codes.NotFound, "SUBSCRIPTION_NOT_FOUND", nil),
-		"PERMISSION_DENIED":      refusal(t, codes.PermissionDenied, "PERMISSION_DENIED", nil),
-	} {
+func TestRunFailsOnlyWhereAStreamHasEndedForGood(t *testing.T) {
+	for name, late := range map[string]bool{"while it runs": false, "before it ran": true} {
 		synctest.Test(t, func(t *testing.T) {
-			broker, _ := openings(func(int, certesv1.EventService_SubscribeServer) error {
+			broker, at := openings(func(n int, _ certesv1.EventService_SubscribeServer) error {
 				time.Sleep(time.Second)
-				return err
+				if n < 3 {
+					return refusal(t, codes.PermissionDenied, "PERMISSION_DENIED", nil)
+				}
+				return refusal(t, codes.NotFound, "SUBSCRIPTION_NOT_FOUND", nil)
 			})
 			client := newTestClient(t, broker)
 			consuming(t, client, nothing)
-			if got := client.Run(t.Context()); ReasonOf(got) != reason {
-				t.Errorf("Run returns %v; wanted %s", got, reason)
+			warnings := 2 // of what was tried again
+			if late {
+				pass(10 * time.Minute)
+				warnings++
 			}
-			if client.log.String() != "" {
-				t.Errorf("the log says %s", client.log)
+			if got := client.Run(t.Context()); ReasonOf(got) != "SUBSCRIPTION_NOT_FOUND" || len(at()) != 3 {
+				t.Errorf("%s: Run returns %v after streams were opened at %v", name, got, at())
+			}
+			if client.log.count("level=WARN") != warnings || client.log.count("PERMISSION_DENIED") != 2 {
+				t.Errorf("%s: the log says %s", name, client.log)
+			}
+		})
+	}
+}
+
+func TestRunGoesOnOnceTheSubscriptionIsEnsuredAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker, _ := openings(func(n int, call certesv1.EventService_SubscribeServer) error {
+			if n == 1 {
+				return refusal(t, codes.NotFound, "SUBSCRIPTION_NOT_FOUND", nil)
+			}
+			return serve(opened("s"), batchOf(1, deliveryOf(t, "a")))(nil, call)
+		})
+		client := newTestClient(t, broker)
+		consuming(t, client, nothing)
+		pass(time.Second)
+		client.ensure(t)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := client.Run(ctx); err != nil || !slices.Equal(broker.acked(), []int64{1}) {
+			t.Errorf("Run returns %v, and acknowledged is %v", err, broker.acked())
+		}
+	})
+}
+
+func TestAnAnswerThatSaysNothingOfTheSubscriptionIsTakenAsItsDefaults(t *testing.T) {
+	for name, told := range map[string]*certesv1.Subscription{"nothing": nil, "no time": {AckDeadline: durationpb.New(1)}, "less": {AckDeadline: durationpb.New(-5)}} {
+		synctest.Test(t, func(t *testing.T) {
+			broker := &fakeBroker{subscribe: serve(opened("s"), batchOf(1, deliveryOf(t, "a")))}
+			broker.update = func(*certesv1.UpdateSubscriptionRequest) (*certesv1.Subscription, error) { return told, nil }
+			client := newTestClient(t, broker)
+			consuming(t, client, func(context.Context, *RawEvent) error {
+				time.Sleep(15 * time.Second)
+				return nil
+			})
+			pass(20 * time.Second)
+			if !slices.Equal(broker.acked(), []int64{1}) || len(broker.acknowledged()) != 2 {
+				t.Errorf("%s: acknowledged is %v by %v", name, broker.acked(), broker.acknowledged())
 			}
 		})
 	}

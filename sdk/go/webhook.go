@@ -27,7 +27,7 @@ func (c *Client) serveWebhook(w http.ResponseWriter, r *http.Request) {
 		answerError(w, http.StatusMethodNotAllowed, newError(codes.InvalidArgument, "METHOD_NOT_ALLOWED", "webhooks are POSTed"))
 		return
 	}
-	if c.isClosed() {
+	if c.isClosing() {
 		answerError(w, http.StatusServiceUnavailable, clientClosed())
 		return
 	}
