@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
+from threading import get_ident
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -71,6 +72,8 @@ class Client:
         self._clock: Clock = SystemClock()
         self._finder: Finder | None = None
         self._sessions: dict[asyncio.AbstractEventLoop, Session] = {}
+        self._latest: tuple[int, Session | None] = (0, None)
+        """The session that was used last, and the thread in which its loop runs."""
         self.is_closed = False
         """Whether it takes nothing more."""
 
@@ -233,6 +236,10 @@ class Client:
 
     def session(self) -> Session:
         """Returns the client in the running loop; for the handlers of servers. Raises `CLIENT_CLOSED`."""
+        thread, latest = self._latest
+        # To ask for the running loop is a system call in Python 3.11. A thread runs one loop at a time, so this is it.
+        if latest is not None and thread == get_ident() and latest.loop.is_running():
+            return latest
         loop = asyncio.get_running_loop()
         session = self._sessions.get(loop)
         if session is None:
@@ -241,6 +248,7 @@ class Client:
             # What was begun in a loop ended with it.
             self._sessions = {other: kept for other, kept in self._sessions.items() if not other.is_closed()}
             session = self._sessions[loop] = Session(self.settings, self._handlers, self._clock, self._finder)
+        self._latest = (get_ident(), session)
         return session
 
     def _with(

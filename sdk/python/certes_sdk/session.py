@@ -40,6 +40,7 @@ class Session:
     """One client in one event loop. It asks nobody for anything until it is used."""
 
     def __init__(self, settings: Settings, handlers: Handlers, clock: Clock, finder: Finder | None = None) -> None:
+        self.loop: Final = asyncio.get_running_loop()
         self._settings = settings
         self._handlers = handlers
         self._clock = clock
