@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -208,6 +209,27 @@ func TestTheGatewayIsUnreachableWhereItDoesNotAnswerAsItShould(t *testing.T) {
 		if _, err := connected(t, uri).connector.connect(t.Context()); ReasonOf(err) != ReasonGatewayUnreachable || !asError(err).Retryable || asError(err).Hint == "" {
 			t.Errorf("%s: it fails with %v", why, err)
 		}
+	}
+}
+
+func TestAGatewayIsFoundWhereResolveSays(t *testing.T) {
+	gateway := newGateway(t, nil)
+	client := connected(t, "events://events.meetly.com", WithResolve("other.example=127.0.0.1:1,events.meetly.com="+gateway.http.Listener.Addr().String()))
+	if err := client.SendOutgoingEvent(t.Context(), "org_1", done(t, "x")); err != nil || len(gateway.broker.requests()) != 1 {
+		t.Errorf("it fails with %v", err)
+	}
+}
+
+func TestAClientAsksNobodyBeforeItHasTo(t *testing.T) {
+	client := offline(t)
+	client.connector.find = func(context.Context, *settings) (*gatewayFound, error) {
+		t.Error("the gateway is asked")
+		return nil, errors.New("no")
+	}
+	client.On(doneType, nothing)
+	_ = client.Handler()
+	if err := client.Close(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -97,6 +97,33 @@ func TestInitTwiceIsRefused(t *testing.T) {
 	}
 }
 
+func TestInitAfterCloseMakesAnotherClientWithTheSameHandlers(t *testing.T) {
+	useDefault(t, nil)
+	if err := Init("events://127.0.0.1:1", WithWebhookKeys(firstSecret), WithLogger(discard)); err != nil {
+		t.Fatal(err)
+	}
+	handled := 0
+	standard.handlers = handlerRegistry{}
+	t.Cleanup(func() { standard.handlers = handlerRegistry{} })
+	On(doneType, func(*RawEvent) error { handled++; return nil })
+	handler := HttpHandler()
+	if err := Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if status, body := post(handler, signed(t, firstSecret, doneEvent)); status != http.StatusServiceUnavailable || !strings.Contains(body, ReasonClientClosed) {
+		t.Errorf("after Close it is answered %d %s", status, body)
+	}
+	if err := Init("events://127.0.0.1:1", WithWebhookKeys(firstSecret), WithLogger(discard)); err != nil {
+		t.Fatal(err)
+	}
+	if status, body := post(handler, signed(t, firstSecret, doneEvent)); status != http.StatusNoContent || handled != 1 {
+		t.Errorf("after Init it is answered %d %s", status, body)
+	}
+	if err := Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAMalformedPatternOfOnPanics(t *testing.T) {
 	for _, register := range []func(){
 		func() { On("d/**/x", func(*RawEvent) error { return nil }) },

@@ -457,6 +457,13 @@ func TestEventsForNobodyAreRefused(t *testing.T) {
 		if err := client.SendOutgoingEvent(t.Context(), "a", &certesv1.Problem{}); ReasonOf(err) != ReasonNotAnEventType {
 			t.Errorf("a message that is no event fails with %v", err)
 		}
+		nameless := offline(t, WithApp(""))
+		if err := nameless.SendOutgoingEvent(t.Context(), "a", done(t, "x")); ReasonOf(err) != ReasonAppMissing {
+			t.Errorf("without an application it fails with %v", err)
+		}
+		if _, err := nameless.PublishAll(t.Context(), many(t, 1)); ReasonOf(err) != ReasonAppMissing {
+			t.Errorf("without an application it fails with %v", err)
+		}
 		large := Outgoing{Message: done(t, strings.Repeat("x", 4<<20)), Everyone: true}
 		if _, err := client.Publish(t.Context(), large); ReasonOf(err) != ReasonEventTooLarge {
 			t.Errorf("a large event fails with %v", err)

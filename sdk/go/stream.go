@@ -153,6 +153,9 @@ func (s *stream) takeBatch(wire []byte) error {
 		case batchFirstOrdinal:
 			first = int64(varint)
 		case batchDeliveries:
+			if value == nil {
+				return errMalformedDelivery // a number is none
+			}
 			deliveries = append(deliveries, delivery{stream: s, wire: value})
 		}
 		return nil

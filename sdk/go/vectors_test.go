@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"maps"
 	"os"
 	"slices"
@@ -176,6 +177,22 @@ func TestTheHandlersThatRunAreThoseOfTheVectors(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+func TestTheFirstHandlerThatFailsEndsTheEventsHandling(t *testing.T) {
+	var registry handlerRegistry
+	ran := []int{}
+	for i := range 4 {
+		register(&registry, doneType, func(context.Context, *RawEvent) error {
+			if ran = append(ran, i); i == 2 {
+				return errors.New("no")
+			}
+			return nil
+		})
+	}
+	if failure := registry.handle(t.Context(), &RawEvent{Type: doneType}); !slices.Equal(ran, []int{0, 1, 2}) || failure == nil || failure.told() != "no" {
+		t.Errorf("run %v, %v", ran, failure)
 	}
 }
 

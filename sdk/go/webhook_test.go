@@ -10,10 +10,12 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -224,6 +226,97 @@ func TestSecretsAreKeptForFiveMinutesAndStrangersCannotMakeItAsk(t *testing.T) {
 		}
 		if reason != step.reason || fetches != step.fetches {
 			t.Errorf("%s: %q after %d fetches; wanted %q after %d", step.why, reason, fetches, step.reason, step.fetches)
+		}
+	}
+}
+
+func TestAHundredBadSignaturesASecondHaveTheBrokerAskedOnceInTenSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked record[time.Time]
+		broker := &fakeBroker{secrets: func(*certesv1.GetSigningSecretsRequest) ([]*certesv1.SigningSecret, error) {
+			asked.add(time.Now())
+			time.Sleep(time.Second) // longer than many a stranger waits
+			return []*certesv1.SigningSecret{{Secret: firstSecret}}, nil
+		}}
+		client := newTestClient(t, broker, WithCallbackURL("https://app.example.com/"))
+		client.On(doneType, nothing)
+		for i := range 30 * 100 {
+			request := signed(t, secondSecret, doneEvent)
+			ctx, cancel := context.WithCancel(t.Context())
+			if i%2 == 0 {
+				time.AfterFunc(5*time.Millisecond, cancel)
+			}
+			go func() {
+				defer cancel()
+				if status, body := post(client.Handler(), request.WithContext(ctx)); status == http.StatusNoContent {
+					t.Errorf("it is answered %d %s", status, body)
+				}
+			}()
+			time.Sleep(10 * time.Millisecond)
+		}
+		pass(time.Second)
+		times := asked.get()
+		for i := range times[1:] {
+			if between := times[i+1].Sub(times[i]); between < 10*time.Second {
+				t.Errorf("it was asked again after %v", between)
+			}
+		}
+		if len(times) != 3 {
+			t.Errorf("it was asked at %v", times)
+		}
+		if status, body := post(client.Handler(), signed(t, firstSecret, doneEvent)); status != http.StatusNoContent {
+			t.Errorf("the broker's own is answered %d %s", status, body)
+		}
+	})
+}
+
+func TestAWebhookOfSixteenMebibytesIsReadAndAByteMoreIsNot(t *testing.T) {
+	client := webhookClient(t)
+	handled := 0
+	client.On(doneType, func(context.Context, *RawEvent) error {
+		handled++
+		return nil
+	})
+	for _, v := range []struct{ size, status int }{{maximumWebhookBytes, http.StatusNoContent}, {maximumWebhookBytes + 1, http.StatusBadRequest}} {
+		body := doneEvent + strings.Repeat(" ", v.size-len(doneEvent))
+		if status, answer := post(client.Handler(), signed(t, firstSecret, body)); status != v.status {
+			t.Errorf("%d bytes are answered %d %s", v.size, status, answer)
+		}
+	}
+	if maximumWebhookBytes != 16<<20 || handled != 1 {
+		t.Errorf("%d were handled", handled)
+	}
+}
+
+func TestAWebhookWhoseSecretsCannotBeFetchedIsToBeSentAgain(t *testing.T) {
+	client := connected(t, "events://127.0.0.1:1", WithCallbackURL("http://127.0.0.1:1/"))
+	client.On(doneType, nothing)
+	status, body := post(client.Handler(), signed(t, firstSecret, doneEvent))
+	if status != http.StatusServiceUnavailable || !strings.Contains(body, `"reason":"SECRETS_UNAVAILABLE"`) {
+		t.Errorf("it is answered %d %s", status, body)
+	}
+}
+
+func TestWhatIsNoPOSTIsNotAllowed(t *testing.T) {
+	client := webhookClient(t)
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodOptions} {
+		answer := httptest.NewRecorder()
+		client.Handler().ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), method, "/", strings.NewReader(doneEvent)))
+		if answer.Code != http.StatusMethodNotAllowed || answer.Header().Get("Allow") != http.MethodPost || !strings.Contains(answer.Body.String(), `"reason":`) {
+			t.Errorf("%s is answered %d %s", method, answer.Code, answer.Body)
+		}
+	}
+}
+
+func TestAHandlerOfAWebhookThatEndsItsGoroutineHasFailed(t *testing.T) {
+	client := webhookClient(t, WithConcurrency(1))
+	client.On(doneType, func(context.Context, *RawEvent) error {
+		runtime.Goexit()
+		return nil
+	})
+	for range 3 {
+		if status, body := post(client.Handler(), signed(t, firstSecret, doneEvent)); status != http.StatusInternalServerError || !strings.Contains(body, ReasonHandlerFailed) {
+			t.Errorf("it is answered %d %s", status, body)
 		}
 	}
 }
