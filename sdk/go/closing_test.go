@@ -59,7 +59,12 @@ func TestCloseDoesNotWaitForAGatewayThatHangs(t *testing.T) {
 
 func TestWhileHandlersRunThatCloseWaitsForTheyCanCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		broker := &fakeBroker{subscribe: serve(opened("s"), batchOf(1, deliveryOf(t, "a"), deliveryOf(t, "b")))}
+		broker := &fakeBroker{}
+		var streams record[string]
+		broker.subscribe = func(request *certesv1.SubscribeRequest, call certesv1.EventService_SubscribeServer) error {
+			streams.add(request.GetSubscription())
+			return serve(opened("s"), batchOf(1, deliveryOf(t, "a"), deliveryOf(t, "b")))(request, call)
+		}
 		client := newTestClient(t, broker, WithConcurrency(1))
 		wanted := Subscriptions{Events: []Selector{Event(brokerDomain+"/**", nil)}, Name: "more"}
 		consuming(t, client, func(context.Context, *RawEvent) error {
@@ -74,6 +79,7 @@ func TestWhileHandlersRunThatCloseWaitsForTheyCanCall(t *testing.T) {
 			if err := client.EnsureSubscriptions(ctx, wanted); err != nil {
 				t.Errorf("ensuring fails with %v", err)
 			}
+			time.Sleep(time.Second)
 			return nil
 		})
 		pass(time.Second)
@@ -83,6 +89,9 @@ func TestWhileHandlersRunThatCloseWaitsForTheyCanCall(t *testing.T) {
 		if !slices.Equal(broker.acked(), []int64{1}) || len(broker.requests()) != 1 || len(broker.asked()) != 1 || len(broker.updates) != 2 {
 			t.Errorf("acknowledged is %v, published %v and %v, ensured %v", broker.acked(), broker.requests(), broker.asked(), broker.updates)
 		}
+		if streams.len() != 1 {
+			t.Errorf("streams were opened of %v; a client that closes takes no more deliveries", streams.get())
+		}
 		if err := client.EnsureSubscriptions(t.Context(), wanted); ReasonOf(err) != ReasonClientClosed {
 			t.Errorf("after that ensuring fails with %v", err)
 		}
@@ -91,6 +100,57 @@ func TestWhileHandlersRunThatCloseWaitsForTheyCanCall(t *testing.T) {
 		}
 		if err := client.Run(t.Context()); ReasonOf(err) != ReasonClientClosed {
 			t.Errorf("after that Run returns %v", err)
+		}
+	})
+}
+
+func TestAStreamThatIsLostWhileAClientClosesIsNotOpenedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker, at := openings(func(n int, call certesv1.EventService_SubscribeServer) error {
+			if n == 1 {
+				_ = call.Send(opened("s"))
+				_ = call.Send(batchOf(1, deliveryOf(t, "a")))
+				time.Sleep(time.Second)
+			}
+			return status.Error(codes.Unavailable, "gone")
+		})
+		client := newTestClient(t, broker)
+		consuming(t, client, func(context.Context, *RawEvent) error {
+			time.Sleep(40 * time.Second)
+			return nil
+		})
+		pass(20 * time.Second)
+		before := len(at())
+		if err := client.Close(t.Context()); err != nil || len(at()) != before {
+			t.Errorf("Close returns %v; streams were opened at %v", err, at()[before:])
+		}
+	})
+}
+
+func TestACallThatWaitsForTheGatewayEndsWhenTheClientIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := newTestClient(t, &fakeBroker{})
+		client.connector.find = func(context.Context, *settings) (*gatewayFound, error) {
+			return nil, newError(codes.Unavailable, ReasonGatewayUnreachable, "not yet")
+		}
+		began := time.Now()
+		outcomes := make(chan error, 2)
+		go func() {
+			// The broker's domain has to be asked for.
+			_, err := client.Publish(context.Background(), Outgoing{Message: &certesv1.VersionUpdate{}, Everyone: true})
+			outcomes <- err
+		}()
+		go func() {
+			outcomes <- client.EnsureSubscriptions(context.Background(), Subscriptions{Events: []Selector{Event("d/a/1/x", nil)}})
+		}()
+		pass(10 * time.Second)
+		if err := client.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		for range 2 {
+			if err := <-outcomes; ReasonOf(err) != ReasonClientClosed || time.Since(began) != 10*time.Second {
+				t.Errorf("it fails with %v after %v", err, time.Since(began))
+			}
 		}
 	})
 }

@@ -255,26 +255,35 @@ func TestCloseWaitsForPublishAllAndTakesNoMore(t *testing.T) {
 }
 
 func TestCloseGivesUpAPublishAllThatIsNotAnswered(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		hanging := make(chan struct{})
-		broker := &fakeBroker{whole: func(request *certesv1.PublishRequest) (*certesv1.PublishResponse, error) {
-			<-hanging
-			return stored(request), nil
-		}}
-		client := newTestClient(t, broker)
-		outcome := make(chan error, 1)
-		go func() {
-			_, err := client.PublishAll(context.Background(), many(t, 2))
-			outcome <- err
-		}()
-		synctest.Wait()
-		began := time.Now()
-		if err := client.Close(t.Context()); err != nil || time.Since(began) != 30*time.Second {
-			t.Errorf("Close returns %v after %v", err, time.Since(began))
-		}
-		if err := <-outcome; ReasonOf(err) != ReasonTimedOut || !strings.Contains(err.Error(), "closed") {
-			t.Errorf("the call fails with %v", err)
-		}
-		close(hanging)
-	})
+	for name, refused := range map[string]bool{"as the broker hangs": false, "as it waits to be tried again": true} {
+		synctest.Test(t, func(t *testing.T) {
+			hanging := make(chan struct{})
+			broker := &fakeBroker{whole: func(request *certesv1.PublishRequest) (*certesv1.PublishResponse, error) {
+				if !refused {
+					<-hanging
+					return stored(request), nil
+				}
+				full, err := status.New(codes.ResourceExhausted, "full").WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Hour)})
+				return nil, errors.Join(full.Err(), err)
+			}}
+			client := newTestClient(t, broker)
+			began := time.Now()
+			outcome := make(chan error, 1)
+			go func() {
+				_, err := client.PublishAll(context.Background(), many(t, 2))
+				if time.Since(began) != 30*time.Second {
+					t.Errorf("%s, the call ends after %v", name, time.Since(began))
+				}
+				outcome <- err
+			}()
+			synctest.Wait()
+			if err := client.Close(t.Context()); err != nil || time.Since(began) != 30*time.Second {
+				t.Errorf("%s, Close returns %v after %v", name, err, time.Since(began))
+			}
+			if err := <-outcome; ReasonOf(err) != ReasonTimedOut || !strings.Contains(err.Error(), "closed") {
+				t.Errorf("%s, the call fails with %v", name, err)
+			}
+			close(hanging)
+		})
+	}
 }

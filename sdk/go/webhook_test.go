@@ -252,6 +252,11 @@ func TestAHundredBadSignaturesASecondHaveTheBrokerAskedOnceInTenSeconds(t *testi
 					t.Errorf("it is answered %d %s", status, body)
 				}
 			}()
+			if i == 200 {
+				if status, body := post(client.Handler(), signed(t, firstSecret, doneEvent)); status != http.StatusNoContent {
+					t.Errorf("amidst them the broker's own is answered %d %s", status, body)
+				}
+			}
 			time.Sleep(10 * time.Millisecond)
 		}
 		pass(time.Second)
@@ -263,9 +268,6 @@ func TestAHundredBadSignaturesASecondHaveTheBrokerAskedOnceInTenSeconds(t *testi
 		}
 		if len(times) != 3 {
 			t.Errorf("it was asked at %v", times)
-		}
-		if status, body := post(client.Handler(), signed(t, firstSecret, doneEvent)); status != http.StatusNoContent {
-			t.Errorf("the broker's own is answered %d %s", status, body)
 		}
 	})
 }

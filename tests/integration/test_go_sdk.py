@@ -40,6 +40,15 @@ def test_its_own_tests_pass() -> None:
     run(go, "test", *race, "-count=1", "-timeout=300s", "./...", cwd=SDK, environ=environ)
 
 
+def test_its_tests_of_a_broker_pass(broker: BrokerProcess) -> None:
+    """Ten replicas at once, a refused release, and events that are stored together or not at all."""
+    environ = READ_ONLY | {"CERTES_TEST_GATEWAY": f"events://{broker.http}"}
+    against = ["-run", "TenReplicas|OlderRelease|StoresAllOrNone|FromTheBroker", "-v"]
+    printed = run(tool("go"), "test", "-count=1", "-timeout=120s", *against, ".", cwd=SDK, environ=environ)
+    assert printed.count("--- PASS") == 4, printed
+    assert "--- SKIP" not in printed, printed
+
+
 @pytest.fixture
 def free_port() -> int:
     """A port of loopback that nobody has. Somebody could take it before it is used; that the system gives it out twice is unlikely."""
