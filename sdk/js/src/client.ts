@@ -3,9 +3,9 @@
 import type { DescMessage, Message, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import { type Clock, systemClock } from "./clock.js";
 import { CertesError, fieldInvalid } from "./errors.js";
-import type { Handler } from "./handlers.js";
+import { type Handler, Handlers } from "./handlers.js";
 import { type ExpressHandler, type FetchHandler, fetchHandlerOf, type NodeHandler, nodeHandlerOf } from "./http_handlers.js";
-import { type EventToPublish, publicationOf, type PublishOptions } from "./outgoing.js";
+import { type CallOptions, type EventToPublish, publicationOf, type PublishOptions } from "./outgoing.js";
 import type { Receipt } from "./publish_calls.js";
 import { register as registerSchemas, type Registrable } from "./registered_schemas.js";
 import { event as makeSelector, type OptionValue, Selector } from "./selectors.js";
@@ -24,6 +24,8 @@ export type SendOptions = Omit<PublishOptions, "subscriber" | "everyone">;
  */
 export class Client {
   readonly #clock: Clock;
+  /** Those that are registered before `init`, and with it from then on. */
+  #handlers = new Handlers();
   #session: Session | undefined;
 
   /** Makes a client; with a URI it is initialised, as by `init`. */
@@ -33,15 +35,16 @@ export class Client {
   }
 
   /**
-   * Sets the client up: `init("events://events.meetly.com")`. Does no I/O: the gateway is asked when it is first needed. A
-   * client that was initialised before begins anew, without its handlers; what it did is ended as by `close`.
+   * Sets the client up: `init("events://events.meetly.com")`. Does no I/O: the gateway is asked when it is first needed.
+   * Handlers that were registered before stay. A client that was closed may be set up again; it begins without handlers.
    *
-   * Raises `MALFORMED_URI`, with the position, or `FIELD_INVALID`, with the setting's name.
+   * Raises `MALFORMED_URI`, with the position, `FIELD_INVALID`, with the setting's name, or `ALREADY_INITIALIZED`.
    */
   init(uri: string, options: Options = {}): void {
+    if (this.#session?.isClosed === false) throw alreadyInitialized();
     const settings = readSettings(uri, options, process.env);
-    void this.#session?.close();
-    this.#session = new Session(settings, this.#clock);
+    if (this.#session !== undefined) this.#handlers = new Handlers();
+    this.#session = new Session(settings, this.#handlers, this.#clock);
   }
 
   /**
@@ -75,13 +78,14 @@ export class Client {
   /**
    * Registers a handler. Of the patterns that match an event's type the most specific decides, and all its handlers run, in
    * the order of their registration. `raw` is the decoded message; an error that a handler raises, or its promise, makes
-   * the event be delivered again.
+   * the event be delivered again. It may be called before `init`.
    *
    * Raises `MALFORMED_PATTERN` or `UNMATCHABLE_PATTERN`.
    */
   on(pattern: string, handler: Handler): void {
     if (typeof handler !== "function") throw fieldInvalid("handler", "is no function");
-    this.#open().on(pattern, handler);
+    if (this.#session === undefined) this.#handlers.add(pattern, handler);
+    else this.#session.on(pattern, handler);
   }
 
   /** Handles deliveries until the client is closed. Aborting the signal closes it. Raises when a subscription is gone. */
@@ -142,17 +146,18 @@ export class Client {
   }
 
   /**
-   * Publishes several events. Resolves when all are durable; raises the first refusal, the others being stored all the
-   * same.
+   * Publishes several events, all of them or none: at most 1,000, and 4 MiB. Resolves when they are durable, to their
+   * receipts in the same order. No order is promised with calls that are under way at the same time.
+   *
+   * Raises what the broker refuses, and `TIMED_OUT` after 60 s or the call's own time.
    */
-  async publishAll(events: readonly EventToPublish[]): Promise<Receipt[]> {
+  async publishAll(events: readonly EventToPublish[], options: CallOptions = {}): Promise<Receipt[]> {
     const session = this.#open();
-    return Promise.all(
-      events.map(async ({ schema, message, ...options }) => {
-        const { schema: known } = schema === undefined ? publicationOf(message, options, undefined) : { schema };
-        return session.publish({ schema: known, message, options });
-      }),
+    if (!Array.isArray(events)) throw fieldInvalid("events", "is no list");
+    const publications = (events as readonly EventToPublish[]).map(({ schema, message, ...others }) =>
+      schema === undefined ? publicationOf(message, others, undefined) : { schema, message, options: others },
     );
+    return session.publishAll(publications, options);
   }
 
   /**
@@ -164,8 +169,9 @@ export class Client {
   }
 
   /**
-   * Takes no more events and calls, waits up to 30 s for handlers that run and events that are under way, tells the broker
-   * what was settled, and ends the streams. Idempotent. The process ends by itself afterwards.
+   * Takes no more deliveries and no more calls, but for what handlers that still run publish; waits up to 30 s for those
+   * handlers and for events that are under way, tells the broker what was settled, and ends the streams. Idempotent. The
+   * process ends by itself afterwards.
    */
   async close(): Promise<void> {
     await this.#session?.close();
@@ -184,6 +190,12 @@ export class Client {
 function notInitialized(): CertesError {
   return new CertesError("FAILED_PRECONDITION", "NOT_INITIALIZED", "The client was not initialised.", {
     hint: 'Call init("events://…") first.',
+  });
+}
+
+function alreadyInitialized(): CertesError {
+  return new CertesError("FAILED_PRECONDITION", "ALREADY_INITIALIZED", "The client was initialised before.", {
+    hint: "Close it before, or make another Client.",
   });
 }
 

@@ -33,3 +33,40 @@ export function pause(clock: Clock, seconds: number, signal?: AbortSignal): Prom
     signal?.addEventListener("abort", end, { once: true });
   });
 }
+
+/** The time that something may take. Its signal is aborted when that is over, or one of other signals is aborted. */
+export class TimeLimit {
+  readonly #stop = new AbortController();
+  readonly #clock: Clock;
+  readonly #others: readonly AbortSignal[];
+  readonly #end: number;
+  readonly #cancel: () => void;
+
+  constructor(clock: Clock, milliseconds: number, ...others: readonly (AbortSignal | undefined)[]) {
+    this.#clock = clock;
+    this.#end = clock.now() + milliseconds;
+    this.#cancel = clock.after(milliseconds, this.#abort);
+    this.#others = others.filter((other) => other !== undefined);
+    for (const other of this.#others) {
+      if (other.aborted) this.#abort();
+      else other.addEventListener("abort", this.#abort);
+    }
+  }
+
+  get signal(): AbortSignal {
+    return this.#stop.signal;
+  }
+
+  /** Milliseconds. */
+  get left(): number {
+    return Math.max(0, this.#end - this.#clock.now());
+  }
+
+  /** Lets go, when it has been done. */
+  release(): void {
+    this.#cancel();
+    for (const other of this.#others) other.removeEventListener("abort", this.#abort);
+  }
+
+  readonly #abort = (): void => this.#stop.abort();
+}

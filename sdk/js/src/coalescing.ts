@@ -3,7 +3,9 @@
  *
  * Rules
  * -----
- * * There is no linger: whatever waits goes out as the next request, up to the limits below.
+ * * There is no linger: whatever waits goes out as the next request, up to the limits below. Only while a few requests are
+ *   unanswered does the next one wait, until it is full or one of them is answered: the stream takes what it is given at
+ *   once, so that writing alone would let nothing queue up, and requests of single events are what costs a broker most.
  * * Of one ordering key at most one request is under way, so that the order of a key is that of the calls, also where one
  *   is tried again. An event whose key is held back is passed over by later ones of other keys; when its key is free it
  *   goes before what came after it.
@@ -23,6 +25,7 @@ export interface Waiting {
 }
 
 export const LIMITS = {
+  fewRequests: 4,
   requestEvents: 64,
   requestBytes: 1024 * 1024,
   underWayEvents: 1024,
@@ -43,6 +46,7 @@ export class PublishQueue<E extends Waiting> {
   #taken = 0;
   readonly #held = new Map<string, Numbered<E>[]>();
   #next = 0;
+  #readyBytes = 0;
   #waitingEvents = 0;
   #waitingBytes = 0;
   #underWayEvents = 0;
@@ -64,13 +68,19 @@ export class PublishQueue<E extends Waiting> {
     return this.#waitingEvents < LIMITS.waitingEvents && this.#waitingBytes + size <= LIMITS.waitingBytes;
   }
 
+  /** Whether the next request is to go while so many are unanswered: where they are few, or it is full. */
+  isDue(unanswered: number): boolean {
+    if (unanswered < LIMITS.fewRequests) return true;
+    return this.#ready.length - this.#taken >= LIMITS.requestEvents || this.#readyBytes >= LIMITS.requestBytes;
+  }
+
   /** Lets an event wait. */
   add(event: E): void {
     const entry = { number: this.#next++, event };
     this.#waitingEvents += 1;
     this.#waitingBytes += event.size;
     const line = event.key === "" ? undefined : this.#held.get(event.key);
-    if (line === undefined) this.#ready.push(entry);
+    if (line === undefined) this.#makeReady(entry);
     else line.push(entry);
   }
 
@@ -87,6 +97,7 @@ export class PublishQueue<E extends Waiting> {
         if (line !== undefined) {
           line.push(entry);
           this.#taken += 1;
+          this.#readyBytes -= event.size;
           continue;
         }
       }
@@ -101,6 +112,7 @@ export class PublishQueue<E extends Waiting> {
     this.#compact();
     this.#waitingEvents -= request.length;
     this.#waitingBytes -= bytes;
+    this.#readyBytes -= bytes;
     this.#underWayEvents += request.length;
     this.#underWayBytes += bytes;
     return request;
@@ -118,11 +130,10 @@ export class PublishQueue<E extends Waiting> {
       if (line.length > 0) (freed ??= []).push(...line);
     }
     if (freed === undefined) return;
-    this.#ready = this.#ready
-      .slice(this.#taken)
-      .concat(freed)
-      .sort((a, b) => a.number - b.number);
+    this.#ready = this.#ready.slice(this.#taken);
     this.#taken = 0;
+    for (const entry of freed) this.#makeReady(entry);
+    this.#ready.sort((a, b) => a.number - b.number);
   }
 
   /** The events that wait, in no order. */
@@ -139,14 +150,22 @@ export class PublishQueue<E extends Waiting> {
       dropped.push(entry.event);
       return false;
     };
-    this.#ready = this.#ready.slice(this.#taken).filter(keep);
+    const ready = this.#ready.slice(this.#taken);
+    this.#ready = [];
     this.#taken = 0;
+    this.#readyBytes = 0;
+    for (const entry of ready) if (keep(entry)) this.#makeReady(entry);
     for (const [key, line] of this.#held) this.#held.set(key, line.filter(keep));
     for (const { size } of dropped) {
       this.#waitingEvents -= 1;
       this.#waitingBytes -= size;
     }
     return dropped;
+  }
+
+  #makeReady(entry: Numbered<E>): void {
+    this.#ready.push(entry);
+    this.#readyBytes += entry.event.size;
   }
 
   /** A larger event than all that may be under way goes alone. */

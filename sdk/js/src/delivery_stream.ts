@@ -222,6 +222,8 @@ class OpenStream {
         logger.warn(`Event ${meta.id} of ${meta.type} was not handled: ${error}`, error);
         this.#acknowledgements?.nack(ordinal, error.reason === "HANDLER_FAILED" ? error.message : String(error));
       },
+      // It goes back to the broker with the end of the stream.
+      leave: () => this.#unsettled.delete(ordinal),
     };
   }
 

@@ -21,6 +21,8 @@ export interface Job {
   isWanted(): boolean;
   /** Takes what came of it: nothing if its handlers have returned. */
   finish(error: CertesError | undefined): void;
+  /** Takes that it will not be begun, since the client closes. */
+  leave(): void;
 }
 
 /** How long events are handled at a stretch, in milliseconds, before others get their turn. */
@@ -51,12 +53,12 @@ export class Dispatcher {
 
   /** Handles an event as soon as there is a place for it. */
   submit(job: Job): void {
-    this.#waiting.push(job);
-    if (!this.#scheduled) this.#pump();
+    this.submitAll([job]);
   }
 
   /** Handles events as soon as there is a place for them. */
   submitAll(jobs: readonly Job[]): void {
+    if (this.#closed) return jobs.forEach((job) => job.leave());
     for (const job of jobs) this.#waiting.push(job);
     if (!this.#scheduled) this.#pump();
   }
@@ -64,7 +66,7 @@ export class Dispatcher {
   /** Begins nothing more, and resolves when what runs has ended. */
   async close(): Promise<void> {
     this.#closed = true;
-    this.#waiting = [];
+    for (const job of this.#waiting.splice(0).slice(this.#taken)) job.leave();
     this.#taken = 0;
     if (this.#running > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }

@@ -54,26 +54,46 @@ export function writeEvent(event: OutgoingEvent): Span {
   return keep(writer);
 }
 
-/** Writes a `certes.v1.PublishStreamRequest` of events that were written before. */
-export function writePublishRequest(requestId: string, events: readonly { readonly span: Span }[], returnResults: boolean): Buffer {
-  let size = 2 + requestId.length + (returnResults ? 2 : 0);
-  for (const { span } of events) size += 1 + lengthOfVarint(span.end - span.start) + span.end - span.start;
-  const request = Buffer.allocUnsafe(size);
+/** Events that were written before. */
+type Written = readonly { readonly span: Span }[];
+
+/** Writes a `certes.v1.PublishStreamRequest`. */
+export function writeStreamRequest(requestId: string, events: Written, returnResults: boolean): Buffer {
+  const request = Buffer.allocUnsafe(2 + requestId.length + sizeOf(events) + (returnResults ? 2 : 0));
   request[0] = 1 * 8 + BYTES;
   request[1] = requestId.length;
   let at = 2 + request.write(requestId, 2, "latin1");
-  for (const { span } of events) {
-    request[at++] = 2 * 8 + BYTES;
-    let rest = span.end - span.start;
-    for (; rest > 0x7f; rest >>>= 7) request[at++] = (rest & 0x7f) | 0x80;
-    request[at++] = rest;
-    at += span.buffer.copy(request, at, span.start, span.end);
-  }
+  at = copyEvents(request, at, 2, events);
   if (returnResults) {
     request[at++] = 3 * 8;
     request[at++] = 1;
   }
   return request;
+}
+
+/** Writes a `certes.v1.PublishRequest`. */
+export function writeJointRequest(events: Written): Buffer {
+  const request = Buffer.allocUnsafe(sizeOf(events));
+  copyEvents(request, 0, 1, events);
+  return request;
+}
+
+function sizeOf(events: Written): number {
+  let size = 0;
+  for (const { span } of events) size += 1 + lengthOfVarint(span.end - span.start) + span.end - span.start;
+  return size;
+}
+
+function copyEvents(request: Buffer, start: number, field: number, events: Written): number {
+  let at = start;
+  for (const { span } of events) {
+    request[at++] = field * 8 + BYTES;
+    let rest = span.end - span.start;
+    for (; rest > 0x7f; rest >>>= 7) request[at++] = (rest & 0x7f) | 0x80;
+    request[at++] = rest;
+    at += span.buffer.copy(request, at, span.start, span.end);
+  }
+  return at;
 }
 
 function lengthOfVarint(value: number): number {

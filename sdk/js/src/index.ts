@@ -36,7 +36,7 @@ export type { EventMeta } from "./event_meta.js";
 export type { Handler } from "./handlers.js";
 export type { ExpressHandler, FetchHandler, NodeHandler } from "./http_handlers.js";
 export type { Logger } from "./logger.js";
-export type { EventToPublish, PublishOptions } from "./outgoing.js";
+export type { CallOptions, EventOptions, EventToPublish, PublishOptions } from "./outgoing.js";
 export type { Receipt } from "./publish_calls.js";
 export type { Registrable } from "./registered_schemas.js";
 export type { CodeName } from "./rpc_status.js";

@@ -2,17 +2,18 @@
 
 import type { DescMessage, Message, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import { bindingOf, eventTypeOf, needsDomain } from "./bindings.js";
+import type { Span } from "./bytes_span.js";
 import type { Clock } from "./clock.js";
 import { writeEncoded } from "./encoding.js";
 import { CertesError, fieldInvalid } from "./errors.js";
 import { writeEvent } from "./event_bytes.js";
 import { newEventId } from "./event_ids.js";
-import { Call } from "./publish_calls.js";
+import { Call, judgeEventSize } from "./publish_calls.js";
 import { isSchema, schemaOf } from "./registered_schemas.js";
 import { currentTrace, hasTracing } from "./tracing.js";
 
-/** How an event is published. One of `subscriber` and `everyone` is required. */
-export interface PublishOptions {
+/** What an event has beside its message. One of `subscriber` and `everyone` is required. */
+export interface EventOptions {
   /** The one subscriber that may see it. */
   subscriber?: string;
   /** True: it is for every subscriber. */
@@ -33,14 +34,21 @@ export interface PublishOptions {
   traceparent?: string;
   /** The trace state that belongs to `traceparent`. */
   tracestate?: string;
-  /** After how many milliseconds the call gives up; 60,000 by default. */
+}
+
+/** When a call gives up. */
+export interface CallOptions {
+  /** After how many milliseconds; 60,000 by default. */
   timeout?: number;
-  /** Lets the call give up when it is aborted. */
+  /** When it is aborted. */
   signal?: AbortSignal;
 }
 
+/** How an event is published. */
+export interface PublishOptions extends EventOptions, CallOptions {}
+
 /** One event of `publishAll`. */
-export interface EventToPublish<Desc extends DescMessage = DescMessage> extends PublishOptions {
+export interface EventToPublish<Desc extends DescMessage = DescMessage> extends EventOptions {
   /** The schema of the message; may be left out where it was registered. */
   schema?: Desc;
   /** The message, or where the schema is given what `create` would make one of. */
@@ -55,6 +63,12 @@ export interface Publication {
 }
 
 const TIMEOUT = 60_000;
+
+/** How long a call is tried, in milliseconds. Raises `FIELD_INVALID`. */
+export function timeoutOf({ timeout = TIMEOUT }: CallOptions): number {
+  if (!(timeout >= 0)) throw fieldInvalid("timeout", "is no number of milliseconds");
+  return timeout;
+}
 
 /** Tells `(schema, message, options)` from `(message, options)`. Raises `NOT_AN_EVENT_TYPE`. */
 export function publicationOf(first: unknown, second: unknown, third: unknown): Publication {
@@ -81,20 +95,33 @@ export function needsBrokerDomain(schema: DescMessage): boolean {
   return !knownTypes.has(schema) && needsDomain(bindingOf(schema));
 }
 
+/** What a client says of its events. */
+export interface Sender {
+  readonly source: string | undefined;
+  readonly brokerDomain: string;
+  readonly clock: Clock;
+}
+
+/** Makes the call of `publish`. Raises what `writePublication` does, and `EVENT_TOO_LARGE`. */
+export function makeCall(publication: Publication, sender: Sender): Call {
+  const { id: given, orderingKey: key = "" } = publication.options;
+  const timeout = timeoutOf(publication.options);
+  const { id, span } = writePublication(publication, sender);
+  judgeEventSize(span.end - span.start);
+  return new Call({ id, span, key, deadline: sender.clock.now() + timeout, wantsResult: given !== undefined });
+}
+
 /** Judges and writes an event. Raises `AUDIENCE_MISSING`, `APP_MISSING`, `NOT_AN_EVENT_TYPE` or `FIELD_INVALID`. */
-export function makeCall(
+export function writePublication(
   { schema, message, options }: Publication,
-  source: string | undefined,
-  brokerDomain: string,
-  clock: Clock,
-): Call {
+  { source, brokerDomain, clock }: Sender,
+): { readonly id: string; readonly span: Span } {
   const { subscriber, everyone = false, orderingKey = "" } = options;
   checkAudience(subscriber, everyone);
   checkTexts(options);
   const from = options.source ?? source;
   if (from === undefined) throw sourceMissing();
-  const now = clock.now();
-  const id = options.id ?? newEventId(now);
+  const id = options.id ?? newEventId(clock.now());
   const trace = options.traceparent === undefined && hasTracing ? currentTrace() : undefined;
   const span = writeEvent({
     id,
@@ -111,8 +138,7 @@ export function makeCall(
     traceparent: options.traceparent ?? trace?.traceparent,
     tracestate: options.traceparent === undefined ? trace?.tracestate : options.tracestate,
   });
-  const deadline = now + (options.timeout ?? TIMEOUT);
-  return new Call({ id, span, key: orderingKey, deadline, wantsResult: options.id !== undefined });
+  return { id, span };
 }
 
 function typeOf(schema: DescMessage, brokerDomain: string): string {
@@ -135,7 +161,7 @@ function checkAudience(subscriber: string | undefined, everyone: boolean): void 
 }
 
 /** One by one: to go through a list of their names would cost as much as to write the event. */
-function checkTexts(options: PublishOptions): void {
+function checkTexts(options: EventOptions): void {
   const { subject, orderingKey, id, source, traceparent, tracestate } = options;
   if (subject !== undefined) checkText("subject", subject);
   if (orderingKey !== undefined) checkText("orderingKey", orderingKey);
@@ -143,10 +169,9 @@ function checkTexts(options: PublishOptions): void {
   if (source !== undefined) checkText("source", source);
   if (traceparent !== undefined) checkText("traceparent", traceparent);
   if (tracestate !== undefined) checkText("tracestate", tracestate);
-  const { time, timeout, attributes } = options;
+  const { time, attributes } = options;
   if (time !== undefined && !(time instanceof Date && !Number.isNaN(time.getTime())))
     throw fieldInvalid("time", "is no valid Date");
-  if (timeout !== undefined && !(timeout >= 0)) throw fieldInvalid("timeout", "is no number of milliseconds");
   if (attributes !== undefined) for (const name in attributes) checkText(`attributes.${name}`, attributes[name]);
 }
 

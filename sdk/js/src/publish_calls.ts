@@ -1,17 +1,20 @@
-/** A call of `publish`, and the requests that carry calls. */
+/** Calls of `publish`, the requests that carry them, and the verdicts that are not the broker's. */
 
 import type { Span } from "./bytes_span.js";
 import type { Waiting } from "./coalescing.js";
-import type { CertesError } from "./errors.js";
+import { CertesError } from "./errors.js";
 
 /** Says what became of an event that is stored. */
 export interface Receipt {
   /** The event's id. */
   readonly id: string;
-  /** Whether it had been stored before, be it by an earlier try of the same call. */
+  /**
+   * Whether it had been stored before, be it by an earlier try of the same call. The broker is asked where the caller gave
+   * the id, and by `publishAll`; false otherwise.
+   */
   readonly duplicate: boolean;
-  /** `events/{opaque position}`. Only where the caller gave the id: the broker is not asked for it otherwise. */
-  readonly name: string | undefined;
+  /** `events/{opaque position}`. The broker is asked for it as for `duplicate`; an empty text otherwise. */
+  readonly name: string;
 }
 
 /** One event on its way. */
@@ -43,7 +46,7 @@ export class Call implements Waiting {
     });
   }
 
-  accept(duplicate: boolean, name: string | undefined): void {
+  accept(duplicate: boolean, name: string): void {
     if (this.isDecided) return;
     this.isDecided = true;
     this.#resolve({ id: this.id, duplicate, name });
@@ -63,4 +66,33 @@ export interface Request {
   attempts: number;
   /** Is called once, when each call has its verdict. */
   readonly settled: () => void;
+}
+
+/** The largest event that a request of 4 MiB can carry. */
+const MOST_EVENT_BYTES = 4 * 1024 * 1024 - 256;
+
+/** Raises `EVENT_TOO_LARGE`. */
+export function judgeEventSize(bytes: number): void {
+  if (bytes <= MOST_EVENT_BYTES) return;
+  throw new CertesError("INVALID_ARGUMENT", "EVENT_TOO_LARGE", `The event has ${bytes} bytes; a request has at most 4 MiB.`);
+}
+
+const AGAIN = "Whether it was stored is not known: publish it again with the same id.";
+
+/** The verdict where the time is over, by what stood in the way last. */
+export function timedOut(cause: CertesError | undefined): CertesError {
+  const trouble = cause === undefined ? "" : ` The last trouble was: ${cause}`;
+  return new CertesError("DEADLINE_EXCEEDED", "TIMED_OUT", `The event was not answered in time.${trouble}`, { hint: AGAIN, cause });
+}
+
+/** The verdict where `close` has waited long enough. */
+export function closedMeanwhile(): CertesError {
+  return new CertesError("DEADLINE_EXCEEDED", "TIMED_OUT", "The client was closed before the event was answered.", { hint: AGAIN });
+}
+
+/** The verdict where the caller's signal is aborted. */
+export function cancelled(signal: AbortSignal): CertesError {
+  return new CertesError("CANCELLED", "CANCELLED", "The call was cancelled; whether the event was stored is not known.", {
+    cause: signal.reason,
+  });
 }

@@ -8,7 +8,7 @@ import {
   PublishStreamResponseSchema,
 } from "../gen/certes/v1/event_service_pb.js";
 import { type CertesError, errorOfProblem, errorOfStatus } from "./errors.js";
-import { writePublishRequest } from "./event_bytes.js";
+import { writeStreamRequest } from "./event_bytes.js";
 import type { Request } from "./publish_calls.js";
 import { errorOf } from "./rpc.js";
 import { plainStatus } from "./rpc_status.js";
@@ -55,7 +55,7 @@ export class PublishStream {
     this.#underWay.push(request);
     this.#isWriting = true;
     const wantsResults = request.calls.some((call) => call.wantsResult);
-    this.#call.write(writePublishRequest(String(id), request.calls, wantsResults), () => {
+    this.#call.write(writeStreamRequest(String(id), request.calls, wantsResults), () => {
       this.#isWriting = false;
       if (!this.#hasEnded) this.#events.drained();
     });
@@ -108,11 +108,11 @@ export class PublishStream {
 
 type KnownOutcome = Exclude<PublishStreamResponse["outcome"], { case: undefined }>;
 
-function accept({ calls }: Request, { count, duplicates, results }: PublishStreamResponse_Accepted): void {
-  const isDuplicate = duplicates > 0 && duplicates === count;
+/** A result concerns whom asked for it: others share the request by chance, and are told what they always are. */
+function accept({ calls }: Request, { results }: PublishStreamResponse_Accepted): void {
   for (let index = 0; index < calls.length; index += 1) {
-    const result = results[index];
-    if (result === undefined) calls[index]!.accept(isDuplicate, undefined);
-    else calls[index]!.accept(result.duplicate, result.name);
+    const call = calls[index]!;
+    const result = call.wantsResult ? results[index] : undefined;
+    call.accept(result?.duplicate ?? false, result?.name ?? "");
   }
 }

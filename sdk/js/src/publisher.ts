@@ -4,8 +4,8 @@
  * Theory of operation
  * -------------------
  * A call puts its event into the queue (`coalescing.ts`), or waits for room in it. When the calls of this turn of the event
- * loop have come, and the last request is written, the next request takes what waits; there is no linger. Answers come in
- * the order of the requests. A request keeps its events, and their keys, until each has its verdict:
+ * loop have come, the last request is written, and the queue says that the next is due, that takes what waits. Answers come
+ * in the order of the requests. A request keeps its events, and their keys, until each has its verdict:
  *
  * * accepted: the calls return;
  * * refused for now (`retryable`), or under way when the stream broke: sent again with the same ids, after a wait;
@@ -20,13 +20,10 @@ import type { Clock } from "./clock.js";
 import { PublishQueue } from "./coalescing.js";
 import { clientClosed, type Connection } from "./connection.js";
 import { isBroken } from "./delivery_stream.js";
-import { asCertesError, CertesError } from "./errors.js";
-import type { Call, Request } from "./publish_calls.js";
+import { asCertesError, type CertesError } from "./errors.js";
+import { type Call, closedMeanwhile, type Request, timedOut } from "./publish_calls.js";
 import { PublishStream } from "./publish_stream.js";
 import { METHODS } from "./rpc.js";
-
-/** The largest event that a request of 4 MiB can carry. */
-const MOST_EVENT_BYTES = 4 * 1024 * 1024 - 256;
 
 /** The publishing side of a client. */
 export class Publisher {
@@ -58,7 +55,6 @@ export class Publisher {
   /** Sends an event. Its `done` has the verdict. */
   submit(call: Call): void {
     if (this.#isClosed) return call.refuse(clientClosed());
-    if (call.size > MOST_EVENT_BYTES) return call.refuse(tooLarge(call.size));
     if (this.#outside.length === 0 && this.#queue.hasRoom(call.size)) this.#queue.add(call);
     else this.#outside.push(call);
     this.#watch(call.deadline);
@@ -109,13 +105,14 @@ export class Publisher {
       return;
     }
     while (stream.isWritable) {
-      const request = this.#again.shift() ?? this.#next();
+      const request = this.#again.shift() ?? this.#next(stream.unanswered.length);
       if (request === undefined) return;
       stream.write(request);
     }
   }
 
-  #next(): Request | undefined {
+  #next(unanswered: number): Request | undefined {
+    if (!this.#queue.isDue(unanswered)) return undefined;
     const calls = this.#queue.take();
     this.#letIn();
     if (calls.length === 0) return undefined;
@@ -288,23 +285,4 @@ export class Publisher {
     });
     this.#cancelWaits.add(cancel);
   }
-}
-
-/** The verdict of a call whose time is over. */
-export function timedOut(cause: CertesError | undefined): CertesError {
-  const trouble = cause === undefined ? "" : ` The last trouble was: ${cause}`;
-  return new CertesError("DEADLINE_EXCEEDED", "TIMED_OUT", `The event was not answered in time.${trouble}`, {
-    hint: "Whether it was stored is not known: publish it again with the same id.",
-    cause,
-  });
-}
-
-function closedMeanwhile(): CertesError {
-  return new CertesError("DEADLINE_EXCEEDED", "TIMED_OUT", "The client was closed before the event was answered.", {
-    hint: "Whether it was stored is not known: publish it again with the same id.",
-  });
-}
-
-function tooLarge(size: number): CertesError {
-  return new CertesError("INVALID_ARGUMENT", "EVENT_TOO_LARGE", `The event has ${size} bytes; a request has at most 4 MiB.`);
 }

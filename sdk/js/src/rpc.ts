@@ -18,6 +18,7 @@ const WINDOW = 4 * 1024 * 1024;
 
 export const METHODS = {
   acknowledge: `${EVENTS}Acknowledge`,
+  publish: `${EVENTS}Publish`,
   publishStream: `${EVENTS}PublishStream`,
   subscribe: `${EVENTS}Subscribe`,
   getSchema: "/certes.v1.SchemaService/GetSchema",

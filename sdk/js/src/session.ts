@@ -2,15 +2,17 @@
 
 import { create, createFileRegistry, type FileRegistry, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { GetSchemaRequestSchema, GetSchemaResponseSchema } from "../gen/certes/v1/schema_service_pb.js";
-import { type Clock, pause } from "./clock.js";
+import { type Clock, pause, TimeLimit } from "./clock.js";
 import { clientClosed, Connection } from "./connection.js";
 import { DeliveryStream } from "./delivery_stream.js";
 import { Dispatcher } from "./dispatcher.js";
 import { asCertesError, CertesError, textOf } from "./errors.js";
-import { type Handler, Handlers } from "./handlers.js";
-import { makeCall, needsBrokerDomain, type Publication } from "./outgoing.js";
-import type { Receipt } from "./publish_calls.js";
+import type { Handler, Handlers } from "./handlers.js";
+import { JointPublisher } from "./joint_publisher.js";
+import { type CallOptions, makeCall, needsBrokerDomain, type Publication, type Sender, timeoutOf, writePublication } from "./outgoing.js";
+import { cancelled, type Receipt, timedOut } from "./publish_calls.js";
 import { Publisher } from "./publisher.js";
+import { untilAnswered } from "./retrying.js";
 import { METHODS } from "./rpc.js";
 import { Schemas } from "./schemas.js";
 import type { Selector } from "./selectors.js";
@@ -29,11 +31,12 @@ export class Session {
   readonly #clock: Clock;
   readonly #closed = new AbortController();
   readonly #connection: Connection;
-  readonly #handlers = new Handlers();
+  readonly #handlers: Handlers;
   readonly #dispatcher: Dispatcher;
   readonly #schemas: Schemas;
   readonly #subscriptions: Subscriptions;
   readonly #publisher: Publisher;
+  readonly #jointPublisher: JointPublisher;
   readonly #keys: WebhookKeys;
   readonly #streams = new Map<string, { stream: DeliveryStream; ended: Promise<void> }>();
   /** Calls that wait until the broker has said its domain; later ones queue up behind them, so that the order is theirs. */
@@ -42,14 +45,16 @@ export class Session {
   #isRunning = false;
   #closing: Promise<void> | undefined;
 
-  constructor(settings: Settings, clock: Clock) {
+  constructor(settings: Settings, handlers: Handlers, clock: Clock) {
     this.#settings = settings;
+    this.#handlers = handlers;
     this.#clock = clock;
     this.#connection = new Connection(settings);
-    this.#dispatcher = new Dispatcher(this.#handlers, settings.concurrency);
+    this.#dispatcher = new Dispatcher(handlers, settings.concurrency);
     this.#schemas = new Schemas((type) => this.#fetchSchema(type), clock);
     this.#subscriptions = new Subscriptions(settings, this.#connection, clock, this.#closed.signal);
     this.#publisher = new Publisher(this.#connection, clock);
+    this.#jointPublisher = new JointPublisher(this.#connection, clock);
     this.#keys = new WebhookKeys(settings.webhookKeys, () => this.#fetchSecrets(), clock);
   }
 
@@ -67,9 +72,20 @@ export class Session {
   }
 
   publish(publication: Publication): Promise<Receipt> {
-    if (this.#closing !== undefined) return Promise.reject(clientClosed());
+    if (!this.#mayPublish) return Promise.reject(clientClosed());
     if (this.#asking !== undefined || needsBrokerDomain(publication.schema)) return this.#publishKnowingDomain(publication);
     return this.#submit(publication);
+  }
+
+  async publishAll(publications: readonly Publication[], options: CallOptions): Promise<Receipt[]> {
+    if (!this.#mayPublish) throw clientClosed();
+    return this.#jointPublisher.publish({
+      write: (brokerDomain) => publications.map((publication) => writePublication(publication, this.#sender(brokerDomain))),
+      count: publications.length,
+      needsDomain: publications.some(({ schema }) => needsBrokerDomain(schema)),
+      timeout: timeoutOf(options),
+      signal: options.signal,
+    });
   }
 
   /**
@@ -103,13 +119,20 @@ export class Session {
     });
   }
 
+  /** Whether it takes no more calls. */
+  get isClosed(): boolean {
+    return this.#closing !== undefined;
+  }
+
   close(): Promise<void> {
     return (this.#closing ??= this.#close());
   }
 
   async #close(): Promise<void> {
     const drained = (async () => {
-      await Promise.all([this.#dispatcher.close(), this.#publisher.close()]);
+      await this.#dispatcher.close();
+      await this.#asking?.catch(() => undefined);
+      await Promise.all([this.#publisher.close(), this.#jointPublisher.close()]);
       await Promise.all([...this.#streams.values()].map(({ stream }) => stream.flush()));
     })();
     const inTime = new AbortController();
@@ -118,7 +141,13 @@ export class Session {
     this.#closed.abort();
     for (const { stream } of this.#streams.values()) stream.close();
     this.#publisher.abort();
+    this.#jointPublisher.abort();
     this.#connection.close();
+  }
+
+  /** While the client closes, handlers that still run may publish: it may be what they are there for. */
+  get #mayPublish(): boolean {
+    return this.#closing === undefined || this.#dispatcher.running > 0;
   }
 
   #checkOpen(): void {
@@ -166,24 +195,33 @@ export class Session {
   }
 
   async #publishKnowingDomain(publication: Publication): Promise<Receipt> {
+    const { signal } = publication.options;
+    const limit = new TimeLimit(this.#clock, timeoutOf(publication.options), signal, this.#closed.signal);
     const before = this.#asking;
     const asking = (async () => {
       await before?.catch(() => undefined);
-      if (needsBrokerDomain(publication.schema)) await this.#connection.rpc();
+      if (!needsBrokerDomain(publication.schema)) return;
+      await untilAnswered(async () => undefined, {
+        connection: this.#connection,
+        clock: this.#clock,
+        signal: limit.signal,
+        ended: (trouble) => (signal?.aborted ? cancelled(signal) : timedOut(trouble)),
+      });
     })();
     this.#asking = asking;
     try {
       await asking;
     } finally {
       if (this.#asking === asking) this.#asking = undefined;
+      limit.release();
     }
-    return this.#submit(publication);
+    return this.#submit({ ...publication, options: { ...publication.options, timeout: limit.left } });
   }
 
   #submit(publication: Publication): Promise<Receipt> {
     const { signal } = publication.options;
     try {
-      const call = makeCall(publication, this.#settings.source, this.#connection.domain ?? "", this.#clock);
+      const call = makeCall(publication, this.#sender(this.#connection.domain ?? ""));
       if (signal === undefined) {
         this.#publisher.submit(call);
         return call.done;
@@ -196,6 +234,10 @@ export class Session {
     } catch (error) {
       return Promise.reject(error);
     }
+  }
+
+  #sender(brokerDomain: string): Sender {
+    return { source: this.#settings.source, brokerDomain, clock: this.#clock };
   }
 
   async #fetchSchema(type: string): Promise<FileRegistry> {
@@ -227,10 +269,4 @@ export class Session {
       trouble: failed && asCertesError(failed.reason),
     };
   }
-}
-
-function cancelled(signal: AbortSignal): CertesError {
-  return new CertesError("CANCELLED", "CANCELLED", "The call was cancelled; whether the event was stored is not known.", {
-    cause: signal.reason,
-  });
 }

@@ -11,10 +11,10 @@ import {
   UpdateSubscriptionRequestSchema,
   UpdateSubscriptionResponseSchema,
 } from "../gen/certes/v1/subscription_service_pb.js";
-import { reconnectWait } from "./backoff.js";
-import { type Clock, pause } from "./clock.js";
+import { type Clock, TimeLimit } from "./clock.js";
 import { type Connection, clientClosed } from "./connection.js";
-import { asCertesError, CertesError, fieldInvalid } from "./errors.js";
+import { CertesError, fieldInvalid } from "./errors.js";
+import { untilAnswered } from "./retrying.js";
 import { METHODS } from "./rpc.js";
 import { distinct, type Selector } from "./selectors.js";
 import { checkId, type Settings, subscriptionName } from "./settings.js";
@@ -135,19 +135,20 @@ export class Subscriptions {
 
   /** Calls, and again for as long as a refusal says that it may help, 30 s at most. */
   async #call(method: string, request: Uint8Array): Promise<Buffer> {
-    const end = this.#clock.now() + TRIED_FOR;
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        const rpc = await this.#connection.rpc();
-        return await rpc.unary(method, request, TIMEOUT, this.#closed);
-      } catch (raised) {
-        const error = asCertesError(raised);
-        if (this.#closed.aborted) throw clientClosed();
-        const wait = error.retryAfter ?? reconnectWait(attempt, this.#clock.chance());
-        if (!error.retryable || this.#clock.now() + wait * 1000 >= end) throw error;
-        this.#connection.lost();
-        await pause(this.#clock, wait, this.#closed);
-      }
+    const limit = new TimeLimit(this.#clock, TRIED_FOR, this.#closed);
+    try {
+      return await untilAnswered((rpc) => rpc.unary(method, request, TIMEOUT, limit.signal), {
+        connection: this.#connection,
+        clock: this.#clock,
+        signal: limit.signal,
+        ended: (trouble) => (this.#closed.aborted ? clientClosed() : (trouble ?? unanswered())),
+      });
+    } finally {
+      limit.release();
     }
   }
+}
+
+function unanswered(): CertesError {
+  return new CertesError("DEADLINE_EXCEEDED", "TIMED_OUT", "The broker did not answer in time.");
 }

@@ -81,7 +81,7 @@ async function handle(event: ReceivedEvent, { schemas, handlers, dispatcher, log
   const { meta } = event;
   if (meta.type.endsWith("/_test") && handlers.for(meta.type).length === 0) return;
   const error = await new Promise<CertesError | undefined>((finish) => {
-    dispatcher.submit({ meta, decode: () => messageOf(event, schemas), isWanted: () => true, finish });
+    dispatcher.submit({ meta, decode: () => messageOf(event, schemas), isWanted: () => true, finish, leave: () => finish(clientClosed()) });
   });
   if (error === undefined) return;
   if (error.reason !== "CLIENT_CLOSED") logger.warn(`Event ${meta.id} of ${meta.type} was not handled: ${error}`, error);

@@ -10,7 +10,7 @@ import { EventSchema } from "../gen/certes/v1/event_pb.js";
 import { PublishStreamRequestSchema, SubscribeResponseSchema } from "../gen/certes/v1/event_service_pb.js";
 import { readFrame } from "../dist/deliveries.js";
 import { writeEncoded } from "../dist/encoding.js";
-import { writeEvent, writePublishRequest } from "../dist/event_bytes.js";
+import { writeEvent, writeStreamRequest } from "../dist/event_bytes.js";
 import { newEventId } from "../dist/event_ids.js";
 import { isSchema } from "../dist/registered_schemas.js";
 import { hasUnknownFields } from "../dist/unknown_fields.js";
@@ -217,7 +217,7 @@ suite("events", () => {
 
   test("make requests that the library reads", () => {
     const spans = [full, { ...full, id: "y".repeat(200) }].map((event) => ({ span: writeEvent(event) }));
-    const request = fromBinary(PublishStreamRequestSchema, writePublishRequest("12", spans, true));
+    const request = fromBinary(PublishStreamRequestSchema, writeStreamRequest("12", spans, true));
     assert.deepEqual(
       [request.requestId, request.returnResults, request.events.map(({ id }) => id)],
       ["12", true, ["0193", "y".repeat(200)]],

@@ -16,6 +16,7 @@ const NAMES = [
   "GetSchema",
   "Acknowledge",
   "Subscribe",
+  "Publish",
   "PublishStream",
 ];
 

@@ -56,7 +56,7 @@ suite("an event", () => {
     assert.deepEqual([event.audience.value, event.attributes.a, event.time.seconds], ["org_123", "1", 1n]);
     assert.match(event.id, /^[0-9a-f-]{36}$/);
     stream.send(accept(request));
-    assert.deepEqual(await sent, { id: event.id, duplicate: false, name: undefined });
+    assert.deepEqual(await sent, { id: event.id, duplicate: false, name: "" });
   });
 
   test("with an id of its own says what became of it", async () => {
