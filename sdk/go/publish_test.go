@@ -502,3 +502,21 @@ func TestTheBrokersDomainIsAskedForAsLongAsACallIsTried(t *testing.T) {
 		})
 	}
 }
+
+func TestTheMinuteOfACallBeginsBeforeTheGatewayIsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker := &fakeBroker{}
+		gate := newGate(broker)
+		client := newTestClient(t, broker)
+		began, find := time.Now(), client.connector.find
+		client.connector.find = func(ctx context.Context, s *settings) (*gatewayFound, error) {
+			time.Sleep(50 * time.Second)
+			return find(ctx, s)
+		}
+		_, err := client.Publish(t.Context(), Outgoing{Message: &certesv1.VersionUpdate{}, Everyone: true})
+		if ReasonOf(err) != ReasonTimedOut || time.Since(began) != time.Minute {
+			t.Errorf("it fails with %v after %v", err, time.Since(began))
+		}
+		gate.accept(1) // or Close would wait for it
+	})
+}
