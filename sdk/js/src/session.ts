@@ -147,7 +147,7 @@ export class Session {
 
   /** While the client closes, handlers that still run may publish: it may be what they are there for. */
   get #mayPublish(): boolean {
-    return this.#closing === undefined || this.#dispatcher.running > 0;
+    return this.#closing === undefined || this.#dispatcher.isAskedByHandler;
   }
 
   #checkOpen(): void {

@@ -140,6 +140,38 @@ suite("calls share requests", () => {
     await Promise.all([...first, ...second]);
   });
 
+  test("while four requests are unanswered, until one is full or answered", async () => {
+    const sent = [];
+    const stream = await (async () => (sent.push(publish("0")), broker.calls.PublishStream.next()))();
+    const underWay = [await stream.requests.next()];
+    for (const id of ["1", "2", "3"]) {
+      sent.push(publish(id));
+      underWay.push(await stream.requests.next());
+    }
+    sent.push(publish("4"), publish("5"));
+    await new Promise(setImmediate);
+    sent.push(publish("6"));
+    stream.send(accept(underWay.shift()));
+    underWay.push(await stream.requests.next());
+    assert.deepEqual(idsOf(underWay.at(-1)), ["4", "5", "6"]);
+    for (let index = 0; index < 64; index += 1) sent.push(publish(`full ${index}`));
+    underWay.push(await stream.requests.next());
+    assert.equal(underWay.at(-1).events.length, 64);
+    for (const request of underWay) stream.send(accept(request));
+    await Promise.all(sent);
+  });
+
+  test("and a result is told to those who asked for it", async () => {
+    const sent = [publish("a"), client.publish(PushEventSchema, {}, EVERYONE)];
+    const stream = await broker.calls.PublishStream.next();
+    const request = await stream.requests.next();
+    const results = request.events.map(({ id }) => ({ id, name: "events/1", duplicate: true }));
+    stream.send(accept(request, { results, duplicates: 2 }));
+    const [asked, other] = await Promise.all(sent);
+    assert.deepEqual([asked.duplicate, asked.name], [true, "events/1"]);
+    assert.deepEqual([other.duplicate, other.name], [false, ""]);
+  });
+
   test("of one key at most one request is under way", async () => {
     const sent = [publish("k1", { orderingKey: "k" })];
     const stream = await broker.calls.PublishStream.next();

@@ -335,6 +335,31 @@ suite("acknowledgements", () => {
     );
   });
 
+  test("go as soon as a quarter of what may be unsettled is waiting", async () => {
+    const other = new Client(broker.uri, { app: "app", maxOutstanding: 8 }, clock);
+    other.on(PUSH, () => {});
+    await other.ensureSubscriptions(other.event(PUSH));
+    const stream = await broker.calls.Subscribe.next();
+    assert.equal(stream.request.maxOutstanding, 8);
+    stream.send(opened);
+    stream.send(batch(1, [push("a"), push("b")]));
+    // The clock stands still, so that it does not wait for more.
+    assert.deepEqual(rangesOf((await broker.calls.Acknowledge.next()).request.acked), [[1, 2]]);
+    await other.close();
+  });
+
+  test("of a stream that has ended are not tried again", async () => {
+    broker.answers.Acknowledge = undefined;
+    const stream = await open();
+    stream.send(batch(1, [push("a")]));
+    (await clock.advanceUntil(broker.calls.Acknowledge.next(), 10)).refuse(14, "BUSY", { retryAfter: 2 });
+    await clock.whenWaiting(2000);
+    stream.end();
+    await clock.advanceUntil(broker.calls.Subscribe.next(), 0);
+    assert.equal(clock.waits.includes(2000), false);
+    assert.equal(broker.calls.Acknowledge.waiting, 0);
+  });
+
   test("have at most 1,000 ranges", () => {
     const settlements = new Settlements(100_000);
     for (let ordinal = 1; ordinal <= 2400; ordinal += 2) settlements.ack(ordinal, "");
@@ -464,6 +489,27 @@ suite("a stream", () => {
   test("that started by itself says that it has ended for good", async () => {
     (await open()).refuse(9, "SUBSCRIPTION_DELETED");
     assert.equal((await warnings.next())[1].reason, "SUBSCRIPTION_DELETED");
+  });
+
+  test("of which a frame has a batch without deliveries, an unknown kind or nothing at all goes on", async () => {
+    const come = new Arrivals();
+    const stream = await open((raw) => come.push(raw.ref));
+    stream.send(batch(1, []));
+    for (const bytes of [[], [0x7a, 0x01, 0x00], [0x98, 0x06, 0x01]]) stream.send(Buffer.from(bytes));
+    stream.send(batch(1, [push("a")]));
+    assert.equal(await come.next(), "a");
+  });
+
+  test("that is refused is said with run, too, which goes on", async () => {
+    client.on(PUSH, () => {});
+    const running = client.run();
+    (await broker.calls.Subscribe.next()).refuse(9, "SUBSCRIPTION_NOT_STREAMABLE");
+    assert.equal((await warnings.next())[1].reason, "SUBSCRIPTION_NOT_STREAMABLE");
+    await clock.whenWaiting(30_000);
+    clock.advance(30_000);
+    await broker.calls.Subscribe.next();
+    await client.close();
+    await running;
   });
 
   test("that is refused is said, and tried again every 30 s", async () => {

@@ -149,6 +149,15 @@ suite("keys", () => {
     assert.deepEqual([await verify(), asked], ["SECRETS_UNAVAILABLE", 1]);
   });
 
+  test("are asked for once in 10 s, however many strangers come", async () => {
+    const verdicts = new Set();
+    for (let count = 0; count < 1000; count += 1) {
+      verdicts.add(await verify(OTHER));
+      clock.advance(10);
+    }
+    assert.deepEqual([[...verdicts], asked], [["SIGNATURE_INVALID"], 1]);
+  });
+
   test("of the settings need nobody", async () => {
     keys = new WebhookKeys([KEY], () => Promise.reject(new Error("asked")), clock);
     assert.equal(await verify(), "ok");
@@ -256,6 +265,24 @@ suite("HTTP servers", () => {
   test("a client that was not initialised answers 503", async () => {
     const url = await listen(new Client().nodeHandler());
     assert.equal((await post(url))[0], 503);
+  });
+
+  test("a request that waits for a place when the client is closed is answered 503", async () => {
+    await client.close();
+    client.init(broker.uri, { app: "app", callbackUrl: "http://127.0.0.1:1/", concurrency: 1, logger: { warn() {} } });
+    let finish;
+    const running = new Promise((resolve) => client.on(PUSH, () => new Promise((settle) => resolve((finish = settle)))));
+    const url = await listen(client.nodeHandler());
+    const first = post(url);
+    await running;
+    const arrived = once(server, "request");
+    const second = post(url, structured({ ref: "other" }));
+    await arrived;
+    const closed = client.close();
+    assert.equal((await second)[0], 503);
+    finish();
+    assert.equal((await first)[0], 204);
+    await closed;
   });
 
   test("a client that hangs up in the middle does no harm", async () => {
