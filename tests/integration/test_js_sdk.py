@@ -43,6 +43,12 @@ def test_its_own_tests_and_types_hold(workspace: Path) -> None:
     run(tool("npm"), "test", cwd=workspace)
 
 
+def test_it_behaves_against_a_real_broker(workspace: Path, broker: BrokerProcess) -> None:
+    """Ten replicas at once, a refused release, events that are stored together or not at all, a paused subscription."""
+    gateway = {"GATEWAY": f"events://{broker.http}"}
+    run(tool("node"), "--test", "test/against_broker.js", cwd=workspace / "js", environ=gateway)
+
+
 def test_the_lock_holds_no_addresses() -> None:
     locked = json.loads((ROOT / "sdk" / "package-lock.json").read_text())["packages"]
     addresses = {name: one["resolved"] for name, one in locked.items() if "resolved" in one and not one.get("link")}

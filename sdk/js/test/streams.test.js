@@ -406,6 +406,29 @@ suite("a handler that runs", () => {
     assert.deepEqual((await nextAcknowledge()).acked, [[1, 1]]);
   });
 
+  test("has its delivery's time extended for an hour at most", async () => {
+    broker.answers.UpdateSubscription = ({ subscription }) => ({
+      subscription: { ...subscription, ackDeadline: durationFromMs(90_000) },
+    });
+    const extended = new Arrivals();
+    broker.answers.Acknowledge = (request) => (request.extended.length > 0 && extended.push(request), {});
+    const handled = new Arrivals();
+    const stream = await open((raw) => (raw.ref === "slow" ? new Promise((finish) => handled.push(finish)) : handled.push(raw)));
+    stream.send(batch(1, [push("slow")]));
+    const finish = await handled.next();
+    for (let round = 1; round <= 125; round += 1) {
+      // An event each time, so that the stream is not taken for dead.
+      stream.send(batch(1 + round, [push("fast")]));
+      await handled.next();
+      clock.advance(30_000);
+      if (round < 120) assert.deepEqual(rangesOf((await extended.next()).extended.map(({ range }) => range)), [[1, 1]]);
+    }
+    finish();
+    while (broker.calls.Acknowledge.waiting > 0) await broker.calls.Acknowledge.next();
+    await clock.advanceUntil(broker.calls.Acknowledge.next(), 10);
+    assert.equal(extended.waiting, 0);
+  });
+
   test("has a place, and others wait for theirs", async () => {
     const begun = new Arrivals();
     const stream = await open((raw) => new Promise((resolve) => begun.push([raw.ref, resolve])));
