@@ -1,5 +1,7 @@
 /** Time and chance, which tests have of their own. */
 
+import { setMaxListeners } from "node:events";
+
 /** Tells the time, makes chance, and wakes. */
 export interface Clock {
   /** Milliseconds since the epoch. */
@@ -20,17 +22,25 @@ export const systemClock: Clock = {
   },
 };
 
+/** Calls back when a signal is aborted; what is returned takes that back. */
+export function onAbort(signal: AbortSignal, act: () => void): () => void {
+  // That any number of calls wait for one signal is no leak: each takes it back.
+  setMaxListeners(0, signal);
+  signal.addEventListener("abort", act, { once: true });
+  return () => signal.removeEventListener("abort", act);
+}
+
 /** Waits, in seconds; ends early where the signal is aborted. */
 export function pause(clock: Clock, seconds: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (seconds <= 0 || signal?.aborted) return resolve();
     const end = (): void => {
       cancel();
-      signal?.removeEventListener("abort", end);
+      takeBack?.();
       resolve();
     };
     const cancel = clock.after(seconds * 1000, end);
-    signal?.addEventListener("abort", end, { once: true });
+    const takeBack = signal && onAbort(signal, end);
   });
 }
 
@@ -38,18 +48,17 @@ export function pause(clock: Clock, seconds: number, signal?: AbortSignal): Prom
 export class TimeLimit {
   readonly #stop = new AbortController();
   readonly #clock: Clock;
-  readonly #others: readonly AbortSignal[];
   readonly #end: number;
-  readonly #cancel: () => void;
+  readonly #takeBack: (() => void)[];
 
   constructor(clock: Clock, milliseconds: number, ...others: readonly (AbortSignal | undefined)[]) {
     this.#clock = clock;
     this.#end = clock.now() + milliseconds;
-    this.#cancel = clock.after(milliseconds, this.#abort);
-    this.#others = others.filter((other) => other !== undefined);
-    for (const other of this.#others) {
-      if (other.aborted) this.#abort();
-      else other.addEventListener("abort", this.#abort);
+    const abort = (): void => this.#stop.abort();
+    this.#takeBack = [clock.after(milliseconds, abort)];
+    for (const other of others) {
+      if (other?.aborted) abort();
+      else if (other !== undefined) this.#takeBack.push(onAbort(other, abort));
     }
   }
 
@@ -64,9 +73,6 @@ export class TimeLimit {
 
   /** Lets go, when it has been done. */
   release(): void {
-    this.#cancel();
-    for (const other of this.#others) other.removeEventListener("abort", this.#abort);
+    for (const takeBack of this.#takeBack) takeBack();
   }
-
-  readonly #abort = (): void => this.#stop.abort();
 }

@@ -1,7 +1,7 @@
 /** Calls of the broker that are tried again for as long as that may help. */
 
 import { reconnectWait } from "./backoff.js";
-import { type Clock, pause } from "./clock.js";
+import { type Clock, onAbort, pause } from "./clock.js";
 import type { Connection } from "./connection.js";
 import { asCertesError, type CertesError } from "./errors.js";
 import type { Rpc } from "./rpc.js";
@@ -39,12 +39,11 @@ export async function untilAnswered<Answer>(call: (rpc: Rpc) => Promise<Answer>,
 
 /** What a promise comes to; raises what the signal is aborted with, should that be first. */
 async function unlessAborted<Result>(promise: Promise<Result>, signal: AbortSignal): Promise<Result> {
-  let abort!: () => void;
-  const aborted = new Promise<never>((_, reject) => (abort = () => reject(signal.reason)));
-  signal.addEventListener("abort", abort, { once: true });
+  let takeBack: (() => void) | undefined;
+  const aborted = new Promise<never>((_, reject) => (takeBack = onAbort(signal, () => reject(signal.reason))));
   try {
     return await Promise.race([promise, aborted]);
   } finally {
-    signal.removeEventListener("abort", abort);
+    takeBack?.();
   }
 }

@@ -8,6 +8,7 @@ import {
   Metadata,
   type ServiceError,
 } from "@grpc/grpc-js";
+import { onAbort } from "./clock.js";
 import type { Place } from "./discovery.js";
 import { type CertesError, errorOfStatus } from "./errors.js";
 import { plainStatus, readStatus } from "./rpc_status.js";
@@ -69,14 +70,13 @@ export class Rpc {
         this.#metadata,
         options,
         (error, answer) => {
-          signal?.removeEventListener("abort", abort);
+          takeBack?.();
           if (error) reject(errorOf(error));
           else resolve(answer!);
         },
       );
-      const abort = (): void => call.cancel();
-      if (signal?.aborted) abort();
-      else signal?.addEventListener("abort", abort, { once: true });
+      if (signal?.aborted) call.cancel();
+      const takeBack = signal && onAbort(signal, () => call.cancel());
     });
   }
 

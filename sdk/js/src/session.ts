@@ -2,7 +2,7 @@
 
 import { create, createFileRegistry, type FileRegistry, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { GetSchemaRequestSchema, GetSchemaResponseSchema } from "../gen/certes/v1/schema_service_pb.js";
-import { type Clock, pause, TimeLimit } from "./clock.js";
+import { type Clock, onAbort, pause, TimeLimit } from "./clock.js";
 import { clientClosed, Connection } from "./connection.js";
 import { DeliveryStream } from "./delivery_stream.js";
 import { Dispatcher } from "./dispatcher.js";
@@ -227,10 +227,9 @@ export class Session {
         return call.done;
       }
       if (signal.aborted) throw cancelled(signal);
-      const giveUp = (): void => this.#publisher.giveUp(call, cancelled(signal));
-      signal.addEventListener("abort", giveUp, { once: true });
+      const takeBack = onAbort(signal, () => this.#publisher.giveUp(call, cancelled(signal)));
       this.#publisher.submit(call);
-      return call.done.finally(() => signal.removeEventListener("abort", giveUp));
+      return call.done.finally(takeBack);
     } catch (error) {
       return Promise.reject(error);
     }

@@ -153,6 +153,22 @@ suite("publishAll", () => {
     assert.equal((await lost).reason, "TIMED_OUT");
   });
 
+  test("can be under way many times, also with one signal, and nobody takes that for a leak", async (t) => {
+    const said = [];
+    const note = (warning) => said.push(warning.name);
+    process.on("warning", note);
+    t.after(() => process.off("warning", note));
+    const { signal } = new AbortController();
+    const sent = Array.from({ length: 20 }, (_, index) => client.publishAll([push(String(index))], { signal }));
+    for (let count = 0; count < 20; count += 1) {
+      const call = await broker.calls.Publish.next();
+      call.answer(resultsOf(call));
+    }
+    await Promise.all(sent);
+    await new Promise(setImmediate);
+    assert.deepEqual(said, []);
+  });
+
   const large = "x".repeat(1 << 20);
   for (const [why, reason, call] of [
     ["of more than 1,000 events", "TOO_MANY_EVENTS", () => client.publishAll(Array.from({ length: 1001 }, () => push("a")))],
