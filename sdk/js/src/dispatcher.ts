@@ -31,7 +31,7 @@ const STRETCH = 20;
 const LOOK_AT_CLOCK = 16;
 const MOST_TAKEN = 1024;
 
-/** Who handles what is going on. To ask costs half a microsecond an event; there is no other way to tell whose a call is. */
+/** Whose handlers are what is going on. There is no other way to tell whose a call is. */
 const handling = new AsyncLocalStorage<Dispatcher>();
 
 /** The one place where an application's events are handled, be they of streams or of webhooks. */
@@ -76,6 +76,11 @@ export class Dispatcher {
   }
 
   #pump(): void {
+    // Once for all that are begun, for it costs as much as to begin one.
+    handling.run(this, () => this.#beginAll());
+  }
+
+  #beginAll(): void {
     // Whoever submits from within a handler finds that there is somebody who handles already.
     this.#scheduled = true;
     const start = performance.now();
@@ -102,7 +107,7 @@ export class Dispatcher {
   #begin(job: Job): void {
     let outcome: Promise<void> | undefined;
     try {
-      outcome = handling.run(this, () => this.#handle(job));
+      outcome = this.#handle(job);
     } catch (error) {
       return job.finish(asCertesError(error));
     }
