@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-from tests.sdk_fakes.fake_broker import FakeBroker
-from tests.sdk_fakes.manual_clock import ManualClock
 
 from certes_sdk import Client
+from tests.fakes.sdk_broker import FakeBroker
+from tests.fakes.sdk_clock import ManualClock
 
 # A shared machine's pauses are no failures of the code.
 settings.register_profile("certes", deadline=None, print_blob=True)

@@ -12,7 +12,6 @@ import textwrap
 import threading
 
 import pytest
-from tests.sdk_fakes.fake_broker import PUSH, FakeBroker
 
 import certes_sdk as certes
 from certes.community.github.v1.push_event_pb2 import PushEvent
@@ -22,6 +21,7 @@ from certes_sdk.default_client import DefaultClient
 from certes_sdk.errors import invalid_field
 from certes_sdk.loop_thread import LOOP_THREAD
 from certes_sdk.signals import stopped_by_signals
+from tests.fakes.sdk_broker import PUSH, FakeBroker
 
 
 def test_what_is_called_before_init_says_so():

@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from grpc import aio
-from tests.sdk_fakes.fake_broker import FakeBroker
 
 from certes.community.github.v1.push_event_pb2 import PushEvent
 from certes.v1 import event_service_pb2_grpc as events_rpc
@@ -27,6 +26,7 @@ from certes_sdk.connection import Connection
 from certes_sdk.discovery import Found, discover
 from certes_sdk.errors import unavailable
 from certes_sdk.uris import Gateway
+from tests.fakes.sdk_broker import FakeBroker
 
 DOCUMENT = {"grpc": {"address": "127.0.0.1:1", "tls": False}, "protocolVersions": ["certes.v1"], "domain": "D.example"}
 

@@ -10,8 +10,6 @@ import pytest
 from grpc import aio
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sdk_fakes.fake_broker import PUSH
-from tests.sdk_fakes.waiting import until
 
 from certes.community.github.v1.push_event_pb2 import PushEvent
 from certes.v1.delivery_pb2 import Delivery
@@ -27,6 +25,8 @@ from certes_sdk.outgoing import Outgoing, encode, head_of, publish_request
 from certes_sdk.raw_event import RawEvent
 from certes_sdk.signatures import read_key, verify
 from certes_sdk.uris import parse_event_type, parse_gateway, parse_pattern
+from tests.fakes.sdk_broker import PUSH
+from tests.fakes.sdk_waiting import until
 
 TYPES = KnownMessages(lambda: "d.example")
 KEYS = [key for text in ("whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",) if (key := read_key(text))]

@@ -6,11 +6,11 @@ import asyncio
 from datetime import UTC, datetime
 
 import pytest
-from tests.sdk_fakes.fake_broker import PUSH, Refusal, accept, reject
 
 from certes.community.github.v1.push_event_pb2 import PushEvent
 from certes.v1 import event_service_pb2 as pb
 from certes_sdk import CertesError, outgoing
+from tests.fakes.sdk_broker import PUSH, Refusal, accept, reject
 
 
 def push(ref: str) -> PushEvent:

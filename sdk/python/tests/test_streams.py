@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 
 import pytest
-from tests.sdk_fakes.fake_broker import PUSH, Refusal, ordinals_of
-from tests.sdk_fakes.waiting import until
 
 from certes.community.github.v1.issues_event_pb2 import IssuesEvent
 from certes.community.github.v1.push_event_pb2 import PushEvent
 from certes.v1 import event_service_pb2 as pb
 from certes.v1.event_pb2 import Event
 from certes_sdk import CertesError
+from tests.fakes.sdk_broker import PUSH, Refusal, ordinals_of
+from tests.fakes.sdk_waiting import until
 
 NAME = "subscribers/default/subscriptions/billing"
 

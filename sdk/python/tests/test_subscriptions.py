@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.sdk_fakes.fake_broker import PUSH, Refusal
 
 from certes_sdk import CertesError, event
+from tests.fakes.sdk_broker import PUSH, Refusal
 
 ISSUES = "community.certes.dev/github/1/issues"
 

@@ -9,10 +9,10 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from tests.sdk_fakes.fake_broker import PUSH
 
 from certes.community.github.v1.push_event_pb2 import PushEvent
 from certes.v1.event_pb2 import Event
+from tests.fakes.sdk_broker import PUSH
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE}-b7ad6b7169203331-01"

@@ -8,7 +8,6 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.rpc.status_pb2 import Status
-from tests.sdk_fakes.vectors import body_of, vectors
 
 from certes.v1 import options_pb2
 from certes.v1.problem_pb2 import Problem
@@ -22,6 +21,7 @@ from certes_sdk.reconnecting import wait_before
 from certes_sdk.settings import Arguments, read_settings
 from certes_sdk.signatures import read_key, verify
 from certes_sdk.uris import parse_event_type, parse_gateway, parse_pattern
+from tests.fakes.sdk_vectors import body_of, vectors
 
 URIS, PATTERNS, SIGNATURES = vectors("uris"), vectors("patterns"), vectors("signatures")
 SETTINGS, DISCOVERY, ERRORS = vectors("settings"), vectors("discovery"), vectors("errors")

@@ -15,17 +15,17 @@ from fastapi import FastAPI
 from flask import Flask
 from starlette.applications import Starlette
 from starlette.routing import Route
-from tests.sdk_fakes.fake_broker import PUSH, Refusal
-from tests.sdk_fakes.manual_clock import ManualClock
-from tests.sdk_fakes.vectors import body_of, vectors
-from tests.sdk_fakes.waiting import until
-from tests.sdk_fakes.webhook_signer import SECRET, signed
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from certes.community.github.v1.push_event_pb2 import PushEvent
 from certes_sdk import Client
 from certes_sdk.loop_thread import LOOP_THREAD
 from certes_sdk.webhooks import MAXIMUM_BODY_BYTES
+from tests.fakes.sdk_broker import PUSH, Refusal
+from tests.fakes.sdk_clock import ManualClock
+from tests.fakes.sdk_vectors import body_of, vectors
+from tests.fakes.sdk_waiting import until
+from tests.fakes.sdk_webhook_signer import SECRET, signed
 
 VECTORS = vectors("webhooks")
 EVENT = json.dumps(

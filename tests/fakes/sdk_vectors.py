@@ -7,7 +7,7 @@ from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).resolve().parents[4] / "tests" / "vectors"
+FOLDER = Path(__file__).resolve().parents[1] / "vectors"
 
 
 def vectors(name: str) -> dict[str, Any]:
