@@ -24,8 +24,7 @@ export type SendOptions = Omit<PublishOptions, "subscriber" | "everyone">;
  */
 export class Client {
   readonly #clock: Clock;
-  /** Those that are registered before `init`, and with it from then on. */
-  #handlers = new Handlers();
+  readonly #handlers = new Handlers();
   #session: Session | undefined;
 
   /** Makes a client; with a URI it is initialised, as by `init`. */
@@ -36,14 +35,13 @@ export class Client {
 
   /**
    * Sets the client up: `init("events://events.meetly.com")`. Does no I/O: the gateway is asked when it is first needed.
-   * Handlers that were registered before stay. A client that was closed may be set up again; it begins without handlers.
+   * Handlers that were registered before stay, also where a client that was closed is set up again.
    *
    * Raises `MALFORMED_URI`, with the position, `FIELD_INVALID`, with the setting's name, or `ALREADY_INITIALIZED`.
    */
   init(uri: string, options: Options = {}): void {
     if (this.#session?.isClosed === false) throw alreadyInitialized();
     const settings = readSettings(uri, options, process.env);
-    if (this.#session !== undefined) this.#handlers = new Handlers();
     this.#session = new Session(settings, this.#handlers, this.#clock);
   }
 
