@@ -16,9 +16,9 @@ class Program:
     """A running program and the lines that it has printed so far, to standard output and to standard error."""
 
     process: asyncio.subprocess.Process
+    changed: asyncio.Condition
     lines: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
-    _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def until(self, holds: Callable[[Program], bool], timeout: float = 60) -> None:
         """Waits until something is true of what it has printed.
@@ -26,8 +26,8 @@ class Program:
         Raises `AssertionError`, with the end of what it has printed, if it ends before that, or is too slow.
         """
         try:
-            async with asyncio.timeout(timeout), self._changed:
-                await self._changed.wait_for(lambda: holds(self) or self._has_ended)
+            async with asyncio.timeout(timeout), self.changed:
+                await self.changed.wait_for(lambda: holds(self) or self._has_ended)
         except TimeoutError:
             raise AssertionError(f"The program has not come so far.\n{self.printed}") from None
         assert holds(self), f"The program has ended with {self.process.returncode}.\n{self.printed}"
@@ -56,21 +56,25 @@ class Program:
     async def read(self, end: asyncio.StreamReader, into: list[str]) -> None:
         """Reads one of its ends until it is closed."""
         async for line in end:
-            async with self._changed:
+            async with self.changed:
                 into.append(line.decode(errors="replace").rstrip("\n"))
-                self._changed.notify_all()
-        async with self._changed:
+                self.changed.notify_all()
+        async with self.changed:
             self._open_ends -= 1
-            self._changed.notify_all()
+            self.changed.notify_all()
 
 
 @asynccontextmanager
 async def running(
-    command: Sequence[str | Path], environ: Mapping[str, str], cwd: Path | None = None
+    command: Sequence[str | Path],
+    environ: Mapping[str, str],
+    cwd: Path | None = None,
+    changed: asyncio.Condition | None = None,
 ) -> AsyncIterator[Program]:
     """Runs a program, which does not outlive the block.
 
     Variables of the surroundings that begin with `CERTES_` are kept from it; `environ` is what it gets beside the rest.
+    Programs that share `changed` can be waited for together.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("CERTES_")}
     process = await asyncio.create_subprocess_exec(
@@ -82,7 +86,7 @@ async def running(
         cwd=cwd,
         limit=1 << 24,  # `%#v` of an event is one long line
     )
-    program = Program(process)
+    program = Program(process, changed or asyncio.Condition())
     assert process.stdout is not None
     assert process.stderr is not None
     async with asyncio.TaskGroup() as readers:

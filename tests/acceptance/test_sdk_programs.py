@@ -9,7 +9,7 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +60,17 @@ def told(program: Program, what: str) -> list[dict[str, Any]]:
     return [line for line in map(json.loads, program.lines) if what in line]
 
 
-def probe(command: Command, broker: BrokerProcess, **settings: Any) -> Any:
+def probe(
+    command: Command, broker: BrokerProcess, *, changed: asyncio.Condition | None = None, **settings: Any
+) -> AbstractAsyncContextManager[Program]:
     """Runs a probe against a broker."""
     document = json.dumps({"gateway": f"events://{broker.http}", "pattern": PING, "subscriber": "default", **settings})
-    return running([*command, document], {})
+    return running([*command, document], {}, changed=changed)
+
+
+def has_handled(events: float) -> Callable[[Program], bool]:
+    """Says whether a probe has handled so many events."""
+    return lambda one: len({line["got"] for line in told(one, "got")}) >= events
 
 
 def free_port() -> int:
@@ -106,8 +113,7 @@ async def test_nothing_is_lost_and_every_key_keeps_its_order_while_the_broker_is
             probe(command, broker, app="producer", mode="publish", keys=KEYS, events=events, window=16)
         )
         for share in (0.2, 0.5):
-            enough = share * len(everything)
-            await consumer.until(lambda one, enough=enough: len({line["got"] for line in told(one, "got")}) >= enough)
+            await consumer.until(has_handled(share * len(everything)))
             broker.kill9()
             await asyncio.to_thread(broker.start)
         assert await producer.ended() == 0, producer.printed
@@ -174,3 +180,35 @@ async def test_what_one_language_publishes_every_language_reads(
             await consumer.until(lambda one: len(told(one, "got")) >= expected.total())
             assert Counter(line["got"] for line in told(consumer, "got")) == expected
             assert all(line["zen"] == f"zen of {line['got']}" for line in told(consumer, "got"))
+
+
+@pytest.mark.timeout(BUILDING)
+async def test_replicas_of_every_language_that_start_at_once_share_one_subscription(
+    broker: BrokerProcess, probe_of: Callable[[str], Command]
+) -> None:
+    events, changed = 20, asyncio.Condition()
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(connected(broker))
+        replicas = [
+            await stack.enter_async_context(
+                probe(probe_of(language), broker, app="shared", mode="stream", changed=changed)
+            )
+            for language in (*LANGUAGES, *LANGUAGES, *LANGUAGES, LANGUAGES[0])
+        ]
+        for replica in replicas:
+            await replica.until(lambda one: bool(told(one, "ready")))
+        listed = await client.subscriptions.ListSubscriptions(
+            subscriptions_pb.ListSubscriptionsRequest(parent="subscribers/default")
+        )
+        assert [one.name for one in listed.subscriptions] == [subscription_name("shared")]
+        assert [selector.pattern for selector in listed.subscriptions[0].selectors] == [PING]
+        producer = await stack.enter_async_context(
+            probe(probe_of("Go"), broker, app="producer", mode="publish", keys=KEYS, events=events, window=4)
+        )
+        assert await producer.ended() == 0, producer.printed
+        expected = Counter(f"{key}:{number}" for key in KEYS for number in range(1, events + 1))
+        handled = lambda: Counter(line["got"] for one in replicas for line in told(one, "got"))  # noqa: E731
+        await replicas[0].until(lambda _: handled().total() >= expected.total())
+        for replica in replicas:
+            assert await replica.terminate() == 0, replica.printed
+        assert handled() == expected, "each event goes to one of them"
