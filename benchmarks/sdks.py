@@ -72,7 +72,9 @@ def _command(language: str) -> tuple[str, ...]:
             return (str(program),)
         case _:
             node = _tool("node")
-            _run(_tool("npm"), "ci", "--no-audit", "--no-fund", "--loglevel=error", cwd=ROOT / "sdk")
+            if not (ROOT / "sdk" / "js" / "dist").exists():
+                _run(_tool("npm"), "ci", "--no-audit", "--no-fund", "--loglevel=error", cwd=ROOT / "sdk")
+            _run(_tool("npm"), "run", "build", cwd=ROOT / "sdk")
             return (node, str(PROGRAMS / "js" / "client.mjs"))
 
 

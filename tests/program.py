@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass
@@ -19,6 +21,17 @@ class Program:
     changed: asyncio.Condition
     lines: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    _documents: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    _read: int = 0
+
+    def told(self, what: str) -> list[dict[str, Any]]:
+        """Returns the lines that are JSON documents with a member of this name. Each line is read once."""
+        for line in self.lines[self._read :]:
+            document = json.loads(line)
+            for member in document:
+                self._documents.setdefault(member, []).append(document)
+        self._read = len(self.lines)
+        return self._documents.get(what, [])
 
     async def until(self, holds: Callable[[Program], bool], timeout: float = 60) -> None:
         """Waits until something is true of what it has printed.

@@ -55,11 +55,6 @@ def probe_of(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRe
     return command
 
 
-def told(program: Program, what: str) -> list[dict[str, Any]]:
-    """The lines of a probe that tell of a thing."""
-    return [line for line in map(json.loads, program.lines) if what in line]
-
-
 def probe(
     command: Command, broker: BrokerProcess, *, changed: asyncio.Condition | None = None, **settings: Any
 ) -> AbstractAsyncContextManager[Program]:
@@ -68,9 +63,9 @@ def probe(
     return running([*command, document], {}, changed=changed)
 
 
-def has_handled(events: float) -> Callable[[Program], bool]:
-    """Says whether a probe has handled so many events."""
-    return lambda one: len({line["got"] for line in told(one, "got")}) >= events
+def has_told(what: str, times: float) -> Callable[[Program], bool]:
+    """Says whether a probe has told of a thing so many times."""
+    return lambda one: len(one.told(what)) >= times
 
 
 def free_port() -> int:
@@ -104,26 +99,27 @@ def in_order(ids: list[str]) -> dict[str, list[int]]:
 async def test_nothing_is_lost_and_every_key_keeps_its_order_while_the_broker_is_killed(
     broker: BrokerProcess, probe_of: Callable[[str], Command], language: str
 ) -> None:
-    command, events = probe_of(language), 150
+    command, events = probe_of(language), 400
     everything = {f"{key}:{number}" for key in KEYS for number in range(1, events + 1)}
     async with AsyncExitStack() as stack:
         consumer = await stack.enter_async_context(probe(command, broker, app="consumer", mode="stream"))
-        await consumer.until(lambda one: bool(told(one, "ready")))
+        await consumer.until(lambda one: bool(one.told("ready")))
         producer = await stack.enter_async_context(
             probe(command, broker, app="producer", mode="publish", keys=KEYS, events=events, window=16)
         )
         for share in (0.2, 0.5):
-            await consumer.until(has_handled(share * len(everything)))
+            await producer.until(has_told("accepted", share * len(everything)))
             broker.kill9()
+            assert not producer.told("done"), "it was killed in the midst of publishing"
             await asyncio.to_thread(broker.start)
         assert await producer.ended() == 0, producer.printed
-        await consumer.until(lambda one: {line["got"] for line in told(one, "got")} == everything)
-        assert {line["accepted"] for line in told(producer, "accepted")} == everything
+        await consumer.until(lambda one: {line["got"] for line in one.told("got")} == everything)
+        assert {line["accepted"] for line in producer.told("accepted")} == everything
         assert await consumer.terminate() == 0, consumer.printed
-    assert told(consumer, "closed")
+    assert consumer.told("closed")
     whole = list(range(1, events + 1))
-    assert in_order([line["got"] for line in told(consumer, "got")]) == dict.fromkeys(KEYS, whole)
-    assert all(line["zen"] == f"zen of {line['got']}" for line in told(consumer, "got"))
+    assert in_order([line["got"] for line in consumer.told("got")]) == dict.fromkeys(KEYS, whole)
+    assert all(line["zen"] == f"zen of {line['got']}" for line in consumer.told("got"))
 
 
 @pytest.mark.timeout(BUILDING)
@@ -142,15 +138,15 @@ async def test_what_fails_twice_comes_a_third_time(
         consumer = await stack.enter_async_context(
             probe(command, broker, app="consumer", mode=mode, fail_first=2, port=port)
         )
-        await consumer.until(lambda one: bool(told(one, "ready")))
+        await consumer.until(lambda one: bool(one.told("ready")))
         producer = await stack.enter_async_context(
             probe(command, broker, app="producer", mode="publish", keys=KEYS, events=events, window=16)
         )
         assert await producer.ended() == 0, producer.printed
         done = len(KEYS) * events
-        await consumer.until(lambda one: sum(not line["failed"] for line in told(one, "got")) == done)
+        await consumer.until(lambda one: sum(not line["failed"] for line in one.told("got")) == done)
         assert await consumer.terminate() == 0, consumer.printed
-    came = told(consumer, "got")
+    came = consumer.told("got")
     assert set(Counter(line["got"] for line in came).values()) == {3}
     if mode == "stream":
         assert {(line["attempt"], line["failed"]) for line in came} == {(1, True), (2, True), (3, False)}
@@ -169,7 +165,7 @@ async def test_what_one_language_publishes_every_language_reads(
             for language in LANGUAGES
         ]
         for consumer in consumers:
-            await consumer.until(lambda one: bool(told(one, "ready")))
+            await consumer.until(lambda one: bool(one.told("ready")))
         for language in LANGUAGES:
             producer = await stack.enter_async_context(
                 probe(probe_of(language), broker, app=language, mode="publish", keys=KEYS, events=events, window=4)
@@ -177,9 +173,9 @@ async def test_what_one_language_publishes_every_language_reads(
             assert await producer.ended() == 0, producer.printed
         expected = Counter({f"{key}:{n}": len(LANGUAGES) for key in KEYS for n in range(1, events + 1)})
         for consumer in consumers:
-            await consumer.until(lambda one: len(told(one, "got")) >= expected.total())
-            assert Counter(line["got"] for line in told(consumer, "got")) == expected
-            assert all(line["zen"] == f"zen of {line['got']}" for line in told(consumer, "got"))
+            await consumer.until(lambda one: len(one.told("got")) >= expected.total())
+            assert Counter(line["got"] for line in consumer.told("got")) == expected
+            assert all(line["zen"] == f"zen of {line['got']}" for line in consumer.told("got"))
 
 
 @pytest.mark.timeout(BUILDING)
@@ -196,7 +192,7 @@ async def test_replicas_of_every_language_that_start_at_once_share_one_subscript
             for language in (*LANGUAGES, *LANGUAGES, *LANGUAGES, LANGUAGES[0])
         ]
         for replica in replicas:
-            await replica.until(lambda one: bool(told(one, "ready")))
+            await replica.until(lambda one: bool(one.told("ready")))
         listed = await client.subscriptions.ListSubscriptions(
             subscriptions_pb.ListSubscriptionsRequest(parent="subscribers/default")
         )
@@ -207,7 +203,7 @@ async def test_replicas_of_every_language_that_start_at_once_share_one_subscript
         )
         assert await producer.ended() == 0, producer.printed
         expected = Counter(f"{key}:{number}" for key in KEYS for number in range(1, events + 1))
-        handled = lambda: Counter(line["got"] for one in replicas for line in told(one, "got"))  # noqa: E731
+        handled = lambda: Counter(line["got"] for one in replicas for line in one.told("got"))  # noqa: E731
         await replicas[0].until(lambda _: handled().total() >= expected.total())
         for replica in replicas:
             assert await replica.terminate() == 0, replica.printed

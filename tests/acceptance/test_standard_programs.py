@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -146,6 +147,13 @@ async def _listens() -> bool:
     return True
 
 
+@pytest.fixture(autouse=True)
+def free_port() -> None:
+    """Fails where somebody else listens on the port that the README names."""
+    with socket.create_server(("127.0.0.1", PORT)):
+        pass
+
+
 CLIENTS = pytest.mark.parametrize("client_command", ["Go", "JavaScript", "TypeScript", "Python"], indirect=True)
 
 
@@ -168,6 +176,7 @@ async def test_the_client_gets_what_it_subscribed_to_once_and_reports_what_it_do
         await asyncio.to_thread(broker.start)
         await post(broker, "push-meetly-meetly-branch")
         await program.until(lambda one: len(pushes(one)) > len(SELECTED_BY_ALL))
+        await client.pause(SUBSCRIPTION)
         assert len(pushes(program)) == len(SELECTED_BY_ALL) + 1, "overlapping patterns deliver an event once"
 
 
