@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from certes_broker.domain.errors import CertesError
 from certes_broker.domain.events import BEGINNING, AcceptedEvent, Entry, Micros, Original, Position
+from certes_broker.engines.blocks import Header, cut, decode, decode_header, encode, entry_at
 from certes_broker.engines.feed import Feed, Feeds
 from certes_broker.engines.kept import event_size, tail_weight
-from certes_broker.engines.sqlite.blocks import Header, cut, decode, decode_header, encode, read_one
 from certes_broker.engines.sqlite.connection import PAGE_SIZE, Readers
 from certes_broker.engines.sqlite.ids import Ids
 from certes_broker.engines.sqlite.queries import named_queries, write_rows
@@ -192,7 +192,11 @@ def _get(db: sqlite3.Connection, position: Position) -> Entry | None:
     if row is None or row[1] < position:
         return None
     first, _, _, text = row
-    return read_one(db, first, decode_header(text), position - first)
+    header, index = decode_header(text), position - first
+    with db.blobopen("blocks", "body", first, readonly=True) as blob:  # Without the bytes of the others.
+        begin = header.begin(index)
+        blob.seek(begin)
+        return entry_at(first, header, index, blob.read(header.ends[index] - begin))
 
 
 def _original(db: sqlite3.Connection, position: Position) -> Original | None:
