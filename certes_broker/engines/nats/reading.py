@@ -1,0 +1,174 @@
+"""Reading messages: one by one from a stream's leader, which knows the newest, or many at once from any replica.
+
+A replica may lag behind. So whoever reads many says through which sequence, which the leader has told; what a replica does
+not have of these, the leader is asked for.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from nats import errors
+
+from certes_broker.engines.nats.connection import ANSWER, NO_MESSAGE, Connection, Refusal
+
+PAGE: Final = 256
+PAGE_BYTES: Final = 8 << 20
+SCANNED: Final = 1000
+"""Messages that one request for headers asks for."""
+
+
+class Kept(NamedTuple):
+    """A message of a stream."""
+
+    sequence: int
+    subject: str
+    headers: Mapping[str, str]
+    payload: bytes
+
+
+class StreamState(NamedTuple):
+    """What a stream holds: the sequences of its first and last message, and bytes. Without messages first is last + 1."""
+
+    first: int
+    last: int
+    bytes: int
+
+
+class Reader:
+    """Reads one stream."""
+
+    def __init__(self, connection: Connection, stream: str) -> None:
+        self._connection = connection
+        self._stream = stream
+
+    async def state(self) -> StreamState:
+        """Returns what the leader knows of the stream."""
+        state = (await self._connection.api(f"STREAM.INFO.{self._stream}"))["state"]
+        last = state["last_seq"]
+        return StreamState(state["first_seq"] if state["messages"] else last + 1, last, state["bytes"])
+
+    async def subjects(self, pattern: str) -> Sequence[str]:
+        """Returns the subjects that the stream has messages of, as the leader knows them."""
+        found: list[str] = []
+        while True:
+            body = {"subjects_filter": pattern, "offset": len(found)}
+            answer = await self._connection.api(f"STREAM.INFO.{self._stream}", body)
+            page = answer["state"].get("subjects") or {}
+            found += page
+            if not page or len(found) >= answer.get("total", 0):
+                return found
+
+    async def at(self, sequence: int, subject: str | None = None) -> Kept | None:
+        """Returns the message of a sequence, or, with a subject, the first of that from there on; from the leader."""
+        query: dict[str, Any] = {"seq": sequence}
+        if subject is not None:
+            query["next_by_subj"] = subject
+        return await self._get(query)
+
+    async def last(self, subject: str) -> Kept | None:
+        """Returns the newest message of a subject, from the leader."""
+        return await self._get({"last_by_subj": subject})
+
+    async def between(
+        self, subject: str, after: int, through: int, *, page: int = PAGE, page_bytes: int = PAGE_BYTES
+    ) -> AsyncIterator[Kept]:
+        """Yields the messages of a subject above one sequence and up to another, which the leader has, in order."""
+        following = after + 1
+        while following <= through:
+            found: Sequence[Kept] = await self._page(subject, following, page, page_bytes)
+            if not found:
+                kept = await self.at(following, subject)
+                found = [] if kept is None else [kept]
+            for kept in found:
+                if kept.sequence > through:
+                    return
+                yield kept
+                following = kept.sequence + 1
+            if not found:
+                return
+
+    async def headers(self, first: int, through: int) -> AsyncIterator[Kept]:
+        """Yields all messages from one sequence to another, without their payloads."""
+        if first > through:
+            return
+        name = self._connection.client.new_inbox().rpartition(".")[2]
+        await self._connection.api(
+            f"CONSUMER.CREATE.{self._stream}.{name}",
+            {
+                "stream_name": self._stream,
+                "config": {
+                    "name": name,
+                    "deliver_policy": "by_start_sequence",
+                    "opt_start_seq": first,
+                    "ack_policy": "none",
+                    "headers_only": True,
+                    "mem_storage": True,
+                    "num_replicas": 1,
+                    "inactive_threshold": 60_000_000_000,
+                },
+            },
+        )
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{name}"
+        done = first - 1
+        while done < through:
+            begun = done
+            for message in await self._answers(subject, {"batch": SCANNED, "expires": 1_000_000_000}, SCANNED):
+                done = message.metadata.sequence.stream
+                if done <= through:
+                    yield Kept(done, message.subject, message.headers or {}, b"")
+                if done >= through:
+                    break
+            if done == begun and await self.at(done + 1) is not None:
+                raise self._connection.unavailable(f"reading {self._stream} stands still at {done}")
+        await self._connection.api(f"CONSUMER.DELETE.{self._stream}.{name}")
+
+    async def _get(self, query: dict[str, Any]) -> Kept | None:
+        try:
+            answer = await self._connection.api(f"STREAM.MSG.GET.{self._stream}", query)
+        except Refusal as refusal:
+            if refusal.error_code == NO_MESSAGE:
+                return None
+            raise self._connection.unavailable(refusal) from refusal
+        message = answer["message"]
+        headers = _parse(base64.b64decode(message["hdrs"])) if "hdrs" in message else {}
+        return Kept(message["seq"], message["subject"], headers, base64.b64decode(message.get("data", "")))
+
+    async def _page(self, subject: str, first: int, limit: int, size: int) -> Sequence[Kept]:
+        query = {"seq": first, "next_by_subj": subject, "batch": limit, "max_bytes": size}
+        found: list[Kept] = []
+        for message in await self._answers(f"$JS.API.DIRECT.GET.{self._stream}", query, limit + 1):
+            headers = message.headers or {}
+            found.append(Kept(int(headers["Nats-Sequence"]), headers["Nats-Subject"], headers, message.data))
+        return found
+
+    async def _answers(self, subject: str, query: Mapping[str, Any], limit: int) -> Sequence[Any]:
+        """Asks for many messages, and returns those that have come when the last has, or when nothing comes any more."""
+        client = self._connection.client
+        found: list[Any] = []
+        if not client.is_connected:
+            return found
+        inbox = client.new_inbox()
+        try:
+            answers = await client.subscribe(inbox, pending_bytes_limit=-1, pending_msgs_limit=-1)
+            try:
+                await client.publish(subject, json.dumps(query).encode(), reply=inbox)
+                while len(found) < limit:
+                    message = await answers.next_msg(ANSWER)
+                    if (message.headers or {}).get("Status"):
+                        break
+                    found.append(message)
+            finally:
+                await answers.unsubscribe()
+        except errors.Error:
+            return found
+        return found
+
+
+def _parse(headers: bytes) -> Mapping[str, str]:
+    lines = headers.decode("utf-8", "replace").split("\r\n")[1:]
+    pairs = (line.partition(":") for line in lines if line)
+    return {name.strip(): value.strip() for name, _, value in pairs}
