@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from certes_broker.engines.nats import Access, Limits, NatsEngine, Place
+from certes_broker.engines.nats.connection import connected
+from certes_broker.engines.nats.subjects import Names
 from tests.contracts.engine_contract import EngineContract
 from tests.contracts.engine_harness import WINDOW
 from tests.fakes.manual_clock import ManualClock
@@ -24,6 +26,12 @@ class NatsHarness:
         self.clock = ManualClock()
         self.place = Place(Access(cluster.urls), prefix=f"test{next(_numbers)}")
 
+    async def clear(self) -> None:
+        """Takes the streams of the prefix away: a cluster bears only so many."""
+        async with connected(self.place.access) as connection:
+            for stream in streams_of(self):
+                await connection.api(f"STREAM.DELETE.{stream}")
+
     @asynccontextmanager
     async def open(
         self, *, tail_entries: int = 10_000, watch_changes: int = 1_000, append_calls: int = 10_000
@@ -31,6 +39,11 @@ class NatsHarness:
         limits = Limits(tail_entries=tail_entries, watch_changes=watch_changes, append_calls=append_calls)
         async with NatsEngine.open(self.place, self.clock, dedupe_window=WINDOW, limits=limits) as engine:
             yield engine
+
+
+def streams_of(harness: NatsHarness) -> tuple[str, ...]:
+    names = Names(harness.place.prefix)
+    return (names.journal, names.lanes, names.attempts, names.rejected, names.settings)
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +60,20 @@ def three_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsClus
 
 class TestNatsEngineOnOneServer(EngineContract):
     @pytest.fixture
-    def harness(self, one_server: NatsCluster) -> NatsHarness:
-        return NatsHarness(one_server)
+    async def harness(self, one_server: NatsCluster) -> AsyncIterator[NatsHarness]:
+        harness = NatsHarness(one_server)
+        yield harness
+        await harness.clear()
 
 
 class TestNatsEngineOnACluster(EngineContract):
     @pytest.fixture
-    def harness(self, three_servers: NatsCluster) -> NatsHarness:
-        return NatsHarness(three_servers)
+    async def harness(self, three_servers: NatsCluster) -> AsyncIterator[NatsHarness]:
+        harness = NatsHarness(three_servers)
+        yield harness
+        await harness.clear()
+
+    async def test_every_stream_has_three_replicas(self, harness: NatsHarness) -> None:
+        async with harness.open(), connected(harness.place.access) as connection:
+            for stream in streams_of(harness):
+                assert (await connection.api(f"STREAM.INFO.{stream}"))["config"]["num_replicas"] == 3

@@ -2,6 +2,9 @@
 
 from certes_broker.engines.nats.checks import Finding, Needs, Weakness
 from certes_broker.engines.nats.connection import Access
-from certes_broker.engines.nats.engine import Limits, NatsEngine, Place
+from certes_broker.engines.nats.engine import Limits, NatsEngine
+from certes_broker.engines.nats.examination import Examined, examine
+from certes_broker.engines.nats.place import Place
+from certes_broker.engines.nats.tenancy import Hold
 
-__all__ = ["Access", "Finding", "Limits", "NatsEngine", "Needs", "Place", "Weakness"]
+__all__ = ["Access", "Examined", "Finding", "Hold", "Limits", "NatsEngine", "Needs", "Place", "Weakness", "examine"]

@@ -16,8 +16,8 @@ from http.client import HTTPConnection, HTTPException
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from certes_broker.domain.errors import FailedPrecondition, Reason
-from certes_broker.engines.nats.connection import Connection
+from certes_broker.domain.errors import FailedPrecondition, Reason, Unavailable
+from certes_broker.engines.nats.connection import Connection, Refusal
 
 OLDEST: Final = (2, 12)
 """The oldest version that stores batches of messages atomically."""
@@ -63,6 +63,18 @@ def check_version(connection: Connection) -> str:
             metadata={"version": version},
         )
     return version
+
+
+async def check_jetstream(connection: Connection) -> None:
+    """Raises `FailedPrecondition` (STORAGE_UNAVAILABLE) where JetStream is off, or off for this account."""
+    try:
+        await connection.api("INFO")
+    except (Refusal, Unavailable) as error:
+        raise FailedPrecondition(
+            Reason.STORAGE_UNAVAILABLE,
+            f"JetStream cannot be used on the NATS servers ({connection.servers}): {error}",
+            hint="Add a jetstream section to their configuration, and let the account use JetStream.",
+        ) from error
 
 
 async def look(connection: Connection, replicas: int, needs: Needs) -> Sequence[Finding]:

@@ -176,7 +176,8 @@ async def connected(access: Access) -> AsyncIterator[Connection]:
         log.info("nats_error", error=str(error) or repr(error))
 
     async def disconnected() -> None:
-        log.warning("nats_disconnected", servers=access.text)
+        if not client.is_closed:
+            log.warning("nats_disconnected", servers=access.text)
 
     async def reconnected() -> None:
         log.info("nats_reconnected", servers=access.text)

@@ -28,26 +28,27 @@ from certes_broker.domain.events import Entry
 from certes_broker.engines.feed import Feeds
 from certes_broker.engines.nats.appends import Appends, Call
 from certes_broker.engines.nats.attempts import AttemptLog, NatsAttempts
-from certes_broker.engines.nats.checks import Finding, Needs, check_version, look
-from certes_broker.engines.nats.connection import HEADERS, Access, Connection, connected
+from certes_broker.engines.nats.checks import Finding, check_jetstream, check_version, look
+from certes_broker.engines.nats.connection import HEADERS, Connection, connected
 from certes_broker.engines.nats.cursors import NatsCursors, NatsLeases
 from certes_broker.engines.nats.groups import Bound, Groups
 from certes_broker.engines.nats.ids import KEY_BYTES, Ids
 from certes_broker.engines.nats.journal import NatsJournal
 from certes_broker.engines.nats.lanes import Lanes, Request
+from certes_broker.engines.nats.place import Place
 from certes_broker.engines.nats.publishing import Publisher
 from certes_broker.engines.nats.reading import Reader
 from certes_broker.engines.nats.rejections import NatsRejections
 from certes_broker.engines.nats.settings import NatsSettings
 from certes_broker.engines.nats.streams import Streams
 from certes_broker.engines.nats.subjects import Names
-from certes_broker.engines.nats.tenancy import Tenancy
+from certes_broker.engines.nats.tenancy import Hold, Tenancy
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Appended, Attempt, DocumentChange
 
-NO_NEEDS: Final = Needs()
 MICROS_PER_SECOND: Final = 1_000_000
 MEBIBYTE: Final = 1 << 20
+DEFAULT_HOLD: Final = Hold()
 BLOCK_BYTES: Final = MEBIBYTE
 BLOCK_HEADERS: Final = 32 << 10
 
@@ -60,7 +61,7 @@ class Limits:
 
     `tail_entries` (an entry counts once more for every 4 KiB) may wait for the journal's tail, and `watch_changes` for
     each watch of the settings, before writes of that kind are held back. `append_bytes` and `append_calls` may wait to be
-    stored; more is refused.
+    stored; more is refused. `hold` says how the prefix is held.
     """
 
     tail_entries: int = 16_384
@@ -69,16 +70,7 @@ class Limits:
     append_calls: int = 10_000
     other_bytes: int = 16 * MEBIBYTE
     other_calls: int = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the engine keeps things: servers, prefix, replicas (0: three in a cluster, else one), and what is asked of them."""
-
-    access: Access
-    prefix: str = "certes"
-    replicas: int = 0
-    needs: Needs = NO_NEEDS
+    hold: Hold = DEFAULT_HOLD
 
 
 DEFAULT_LIMITS: Final = Limits()
@@ -103,7 +95,7 @@ class NatsEngine:
         self._changes: Groups[Request, object] = Groups(self._lanes.write, others)
         log_of_attempts = AttemptLog(connection, publisher, names)
         self._recording: Groups[Sequence[Attempt], None] = Groups(log_of_attempts.write, others)
-        self._tenancy = Tenancy(publisher, lanes_reader, names)
+        self._tenancy = Tenancy(publisher, lanes_reader, names, limits.hold)
         self._journal = NatsJournal(connection, journal_reader, names.journal, ids, tail, appends, self._appends)
         self._cursors = NatsCursors(self._lanes, lanes_reader, names, self._changes)
         self._leases = NatsLeases(self._changes)
@@ -155,6 +147,7 @@ class NatsEngine:
         async with AsyncExitStack() as stack:
             connection = await stack.enter_async_context(connected(place.access))
             version = check_version(connection)
+            await check_jetstream(connection)
             names = Names(place.prefix)
             replicas, secret = await Streams(connection, names, place.replicas).ensure(secrets.token_hex(KEY_BYTES))
             ids = Ids(clock, round(dedupe_window * MICROS_PER_SECOND), bytes.fromhex(secret))

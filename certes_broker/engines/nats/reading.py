@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from nats import errors
+from nats.aio.msg import Msg
 
 from certes_broker.engines.nats.connection import ANSWER, NO_MESSAGE, Connection, Refusal
 
@@ -116,12 +117,13 @@ class Reader:
         done = first - 1
         while done < through:
             begun = done
-            for message in await self._answers(subject, {"batch": SCANNED, "expires": 1_000_000_000}, SCANNED):
+            query = {"batch": SCANNED, "expires": 1_000_000_000}
+            for message in await self._answers(
+                subject, query, SCANNED, lambda message: bool(message.metadata.sequence.stream >= through)
+            ):
                 done = message.metadata.sequence.stream
                 if done <= through:
                     yield Kept(done, message.subject, message.headers or {}, b"")
-                if done >= through:
-                    break
             if done == begun and await self.at(done + 1) is not None:
                 raise self._connection.unavailable(f"reading {self._stream} stands still at {done}")
         await self._connection.api(f"CONSUMER.DELETE.{self._stream}.{name}")
@@ -145,10 +147,12 @@ class Reader:
             found.append(Kept(int(headers["Nats-Sequence"]), headers["Nats-Subject"], headers, message.data))
         return found
 
-    async def _answers(self, subject: str, query: Mapping[str, Any], limit: int) -> Sequence[Any]:
+    async def _answers(
+        self, subject: str, query: Mapping[str, Any], limit: int, is_last: Callable[[Msg], bool] = lambda _: False
+    ) -> Sequence[Msg]:
         """Asks for many messages, and returns those that have come when the last has, or when nothing comes any more."""
         client = self._connection.client
-        found: list[Any] = []
+        found: list[Msg] = []
         if not client.is_connected:
             return found
         inbox = client.new_inbox()
@@ -161,6 +165,8 @@ class Reader:
                     if (message.headers or {}).get("Status"):
                         break
                     found.append(message)
+                    if is_last(message):
+                        break
             finally:
                 await answers.unsubscribe()
         except errors.Error:

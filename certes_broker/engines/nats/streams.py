@@ -58,6 +58,23 @@ class Streams:
         journal = present[self._names.journal]
         return journal["num_replicas"], journal.get("metadata", {}).get(KEPT, secret)
 
+    async def possible_replicas(self, name: str) -> int:
+        """Returns how many replicas the journal has, or a new stream would get; tries that with one of this name.
+
+        Raises `FailedPrecondition` (STORAGE_UNAVAILABLE) where the servers refuse.
+        """
+        stream = f"{self._names.prefix}-doctor-{name}"
+        config = _stream(stream, f"{self._names.prefix}.doctor.{name}", "made and taken away by certes doctor")
+        try:
+            journal = await self._find(self._names.journal)
+            if journal is not None and self._replicas in {0, journal["num_replicas"]}:
+                return int(journal["num_replicas"])
+            made = await self._create(config)
+            await self._connection.api(f"STREAM.DELETE.{stream}")
+        except Refusal as refusal:
+            raise _refused(stream, refusal) from refusal
+        return int(made["num_replicas"])
+
     async def _ensure(self, config: dict[str, Any]) -> Mapping[str, Any]:
         name = config["name"]
         found = await self._find(name)

@@ -11,6 +11,7 @@ import asyncio
 import os
 import secrets
 import socket
+from dataclasses import dataclass
 from typing import Final
 
 import orjson
@@ -22,22 +23,28 @@ from certes_broker.engines.nats.publishing import EXPECTED, ROLLUP, Message, Pub
 from certes_broker.engines.nats.reading import Reader
 from certes_broker.engines.nats.subjects import Names
 
-RENEWING: Final = 1.0
-"""Seconds between renewals."""
-ABANDONED: Final = 6.0
-"""Seconds without a renewal after which a prefix is taken for abandoned."""
-LOOKING: Final = 0.5
+LOOKS: Final = 12
+"""How often a broker looks at a prefix that is held before it takes it for abandoned."""
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """How a prefix is held, in seconds: the time between renewals, and after how long without one it is abandoned."""
+
+    renewal: float = 1.0
+    abandoned: float = 6.0
 
 
 class Tenancy:
     """Holds the prefix for one broker."""
 
-    def __init__(self, publisher: Publisher, reader: Reader, names: Names) -> None:
+    def __init__(self, publisher: Publisher, reader: Reader, names: Names, hold: Hold) -> None:
         self._publisher = publisher
         self._reader = reader
         self._names = names
+        self._hold = hold
         self._holder = f"{socket.gethostname()} {os.getpid()} {secrets.token_hex(4)}"
         self._sequence = 0
         self.epoch = 0
@@ -48,11 +55,9 @@ class Tenancy:
         subject = self._names.tenant
         kept = await self._reader.last(subject)
         if kept is not None and (holder := orjson.loads(kept.payload)["holder"]):
-            log.info("prefix_held", prefix=self._names.prefix, holder=holder, waiting_seconds=ABANDONED)
-            loop = asyncio.get_running_loop()
-            end = loop.time() + ABANDONED
-            while loop.time() < end:
-                await asyncio.sleep(LOOKING)
+            log.info("prefix_held", prefix=self._names.prefix, holder=holder, waiting_seconds=self._hold.abandoned)
+            for _ in range(LOOKS):
+                await asyncio.sleep(self._hold.abandoned / LOOKS)
                 newer = await self._reader.last(subject)
                 if newer is not None and newer.sequence != kept.sequence:
                     if not orjson.loads(newer.payload)["holder"]:
@@ -65,7 +70,7 @@ class Tenancy:
     async def run(self) -> None:
         """Renews for ever. Raises `FailedPrecondition` (DATA_DIR_LOCKED) when another broker has taken the prefix."""
         while True:
-            await asyncio.sleep(RENEWING)
+            await asyncio.sleep(self._hold.renewal)
             try:
                 await self._write(self._sequence, self._holder)
             except Unavailable as error:
