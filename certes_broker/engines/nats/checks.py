@@ -68,7 +68,7 @@ def check_version(connection: Connection) -> str:
 async def check_jetstream(connection: Connection) -> None:
     """Raises `FailedPrecondition` (STORAGE_UNAVAILABLE) where JetStream is off, or off for this account."""
     try:
-        await connection.api("INFO")
+        await connection.try_api("INFO")
     except (Refusal, Unavailable) as error:
         raise FailedPrecondition(
             Reason.STORAGE_UNAVAILABLE,

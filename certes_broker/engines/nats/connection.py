@@ -137,9 +137,16 @@ class Connection:
                 raise self.unavailable(error.get("description"))
             await asyncio.sleep(AGAIN)
 
-    async def api(self, subject: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Calls JetStream's API: `$JS.API.` and a subject."""
+    async def try_api(self, subject: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Calls JetStream's API: `$JS.API.` and a subject. Raises `Refusal` too."""
         return await self.ask(f"$JS.API.{subject}", b"" if body is None else json.dumps(body).encode())
+
+    async def api(self, subject: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Calls JetStream's API where no refusal is foreseen: one is `Unavailable`, too."""
+        try:
+            return await self.try_api(subject, body)
+        except Refusal as refusal:
+            raise self.unavailable(refusal) from refusal
 
     def check_size(self, payload: bytes, headers: Mapping[str, str] | None) -> None:
         """Refuses a message that the server would end the connection for."""

@@ -213,10 +213,7 @@ class Lanes:
         names = self._names
         patterns = (names.dead_letter(subscription, "*"), names.gap(subscription, "*", "*"), names.lane(subscription))
         for pattern in patterns:
-            try:
-                await self._connection.api(f"STREAM.PURGE.{names.lanes}", {"filter": pattern})
-            except Refusal as refusal:
-                raise self._connection.unavailable(refusal) from refusal
+            await self._connection.api(f"STREAM.PURGE.{names.lanes}", {"filter": pattern})
 
     # Writing.
 

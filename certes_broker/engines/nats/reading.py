@@ -130,7 +130,7 @@ class Reader:
 
     async def _get(self, query: dict[str, Any]) -> Kept | None:
         try:
-            answer = await self._connection.api(f"STREAM.MSG.GET.{self._stream}", query)
+            answer = await self._connection.try_api(f"STREAM.MSG.GET.{self._stream}", query)
         except Refusal as refusal:
             if refusal.error_code == NO_MESSAGE:
                 return None

@@ -116,7 +116,9 @@ class NatsRejections:
 
     async def _delete(self, number: int) -> None:
         try:
-            await self._connection.api(f"STREAM.MSG.DELETE.{self._names.rejected}", {"seq": number, "no_erase": True})
+            await self._connection.try_api(
+                f"STREAM.MSG.DELETE.{self._names.rejected}", {"seq": number, "no_erase": True}
+            )
         except Refusal as refusal:
             # It is gone already, if an earlier answer was lost.
             if refusal.error_code != NO_MESSAGE and await self._reader.at(number) is not None:
@@ -124,10 +126,7 @@ class NatsRejections:
         self._rows.pop(number, None)
 
     async def _purge(self, what: dict[str, object]) -> None:
-        try:
-            await self._connection.api(f"STREAM.PURGE.{self._names.rejected}", what)
-        except Refusal as refusal:
-            raise self._connection.unavailable(refusal) from refusal
+        await self._connection.api(f"STREAM.PURGE.{self._names.rejected}", what)
 
     def _ordered(self) -> Sequence[_Row]:
         return [self._rows[number] for number in sorted(self._rows)]

@@ -70,7 +70,7 @@ class Streams:
             if journal is not None and self._replicas in {0, journal["num_replicas"]}:
                 return int(journal["num_replicas"])
             made = await self._create(config)
-            await self._connection.api(f"STREAM.DELETE.{stream}")
+            await self._connection.try_api(f"STREAM.DELETE.{stream}")
         except Refusal as refusal:
             raise _refused(stream, refusal) from refusal
         return int(made["num_replicas"])
@@ -83,13 +83,13 @@ class Streams:
         config["num_replicas"] = self._replicas or found["num_replicas"]
         config["metadata"] = found.get("metadata", {})
         if any(found.get(key, False) != value for key, value in config.items() if key != "metadata"):
-            answer = await self._connection.api(f"STREAM.UPDATE.{name}", found | config)
+            answer = await self._connection.try_api(f"STREAM.UPDATE.{name}", found | config)
             return dict(answer["config"])
         return found
 
     async def _find(self, name: str) -> dict[str, Any] | None:
         try:
-            return dict((await self._connection.api(f"STREAM.INFO.{name}"))["config"])
+            return dict((await self._connection.try_api(f"STREAM.INFO.{name}"))["config"])
         except Refusal as refusal:
             if refusal.error_code == STREAM_NOT_FOUND:
                 return None
@@ -99,11 +99,11 @@ class Streams:
         subject = f"STREAM.CREATE.{config['name']}"
         config["num_replicas"] = self._replicas or REPLICAS_IN_A_CLUSTER
         try:
-            return dict((await self._connection.api(subject, config))["config"])
+            return dict((await self._connection.try_api(subject, config))["config"])
         except Refusal as refusal:
             if self._replicas or refusal.error_code != NOT_CLUSTERED:
                 raise
-        return dict((await self._connection.api(subject, config | {"num_replicas": 1}))["config"])
+        return dict((await self._connection.try_api(subject, config | {"num_replicas": 1}))["config"])
 
 
 def _stream(name: str, subject: str, description: str) -> dict[str, Any]:
