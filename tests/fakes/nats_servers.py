@@ -44,6 +44,7 @@ class NatsServer:
         self.settings = settings
         self.sync = "always"
         self.max_payload = "8MB"
+        self.has_jetstream = True
         self.routes: Sequence[NatsServer] = ()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -129,12 +130,14 @@ class NatsServer:
             if self.routes
             else ""
         )
+        store = self.directory / "store"
+        jetstream = f'jetstream {{ store_dir: "{store}", sync_interval: {self.sync} }}' if self.has_jetstream else ""
         return f"""
             server_name: {self.name}
             listen: "127.0.0.1:{self.port}"
             http: "127.0.0.1:{self.monitoring_port}"
             max_payload: {self.max_payload}
-            jetstream {{ store_dir: "{self.directory / "store"}", sync_interval: {self.sync} }}
+            {jetstream}
             {cluster}
             {self.settings}
         """

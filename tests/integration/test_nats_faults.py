@@ -38,9 +38,11 @@ def three(tmp_path: Path) -> Iterator[NatsCluster]:
 
 
 @asynccontextmanager
-async def opened(*servers: NatsServer, hold: Hold = DEFAULT_HOLD) -> AsyncIterator[NatsEngine]:
+async def opened(
+    *servers: NatsServer, hold: Hold = DEFAULT_HOLD, clock: ManualClock | None = None
+) -> AsyncIterator[NatsEngine]:
     place = Place(Access(tuple(server.url for server in servers)))
-    async with NatsEngine.open(place, ManualClock(), limits=Limits(hold=hold)) as engine:
+    async with NatsEngine.open(place, clock or ManualClock(), limits=Limits(hold=hold)) as engine:
         yield engine
 
 
@@ -301,6 +303,27 @@ async def test_a_prefix_is_one_engine_s_at_a_time(one: NatsServer) -> None:
         assert "nats.prefix" in refusal.value.hint
     async with opened(one):
         pass
+
+
+async def test_an_id_outlives_its_trimmed_event_over_a_restart_and_not_its_window(one: NatsServer) -> None:
+    clock = ManualClock()
+    first = []
+    async with opened(one, clock=clock) as engine:
+        for index in range(20):
+            first += await engine.journal.append([event(f"{index}-{n}") for n in range(3)])
+        assert (await engine.journal.trim(first[-1].position)).trimmed > first[50].position
+    clock.advance(86_400)
+    async with opened(one, clock=clock) as engine:
+        again = await engine.journal.append([event("0-0"), event("7-2"), event("new")])
+        assert again[:2] == [first[0]._replace(duplicate=True), first[23]._replace(duplicate=True)]
+        with pytest.raises(AlreadyExists):
+            await engine.journal.append([event("0-1", body=b"other")])
+        clock.advance(86_400)
+        await engine.journal.forget_ids(Micros(clock.now() - 86_400_000_000))
+        assert not (await engine.journal.append([event("0-0")]))[0].duplicate
+    async with opened(one, clock=clock) as engine:
+        assert not (await engine.journal.append([event("0-1")]))[0].duplicate
+        assert (await engine.journal.append([event("new")]))[0].duplicate
 
 
 async def test_a_call_that_is_too_large_for_a_message_is_refused_alone(one: NatsServer) -> None:

@@ -37,6 +37,8 @@ from certes_broker.ports.engine import Appended
 
 EVENT_BYTES: Final = 256
 """What an event needs in a block beside its body, roughly."""
+RESERVE: Final = 32 << 10
+"""By so many bytes a block is smaller than what the servers take: an event that becomes a dead letter is stored with more."""
 TRIES: Final = 5
 """How often an append that other writers came before is judged again."""
 
@@ -120,7 +122,7 @@ class Appends:
         payload = payload_of(events)
         subject = self._names.block(types.pop() if len(types) == 1 else None)
         try:
-            stored = await self._publisher.store(Message(subject, payload, headers))
+            stored = await self._publisher.store(Message(subject, payload, headers), RESERVE)
         except Refusal as refusal:
             self._is_certain = False
             if refusal.error_code == WRONG_LAST_SEQUENCE:

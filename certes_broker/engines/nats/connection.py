@@ -148,15 +148,15 @@ class Connection:
         except Refusal as refusal:
             raise self.unavailable(refusal) from refusal
 
-    def check_size(self, payload: bytes, headers: Mapping[str, str] | None) -> None:
-        """Refuses a message that the server would end the connection for."""
+    def check_size(self, payload: bytes, headers: Mapping[str, str] | None, reserve: int = 0) -> None:
+        """Refuses a message that the server would end the connection for, or, with a reserve, one nearly so large."""
         size = len(payload)
         if headers:
             size += HEADERS + sum(len(name) + len(value) for name, value in headers.items())
-        if size > self.max_payload:
+        if size > self.max_payload - reserve:
             raise Invalid(
                 Reason.REQUEST_TOO_LARGE,
-                f"What is to be stored has {size} bytes, and the NATS server takes {self.max_payload}.",
+                f"What is to be stored has {size} bytes, and the NATS server takes {self.max_payload - reserve}.",
                 hint="Send less at once, or raise max_payload in the configuration of the NATS servers.",
                 metadata={"limit": str(self.max_payload), "setting": "max_payload"},
             )
@@ -172,18 +172,19 @@ class Connection:
 
 
 @asynccontextmanager
-async def connected(access: Access) -> AsyncIterator[Connection]:
-    """Connects. Raises `FailedPrecondition` (STORAGE_UNAVAILABLE) where that is not possible, with the reason."""
+async def connected(access: Access, *, logged: bool = True) -> AsyncIterator[Connection]:
+    """Connects, and tells the log how the connection fares. Raises `FailedPrecondition` (STORAGE_UNAVAILABLE) where that is not possible, with the reason."""
     client = Client()
     said: list[Exception] = []
 
     async def note(error: Exception) -> None:
         said.append(error)
         del said[:-1]
-        log.info("nats_error", error=str(error) or repr(error))
+        if logged:
+            log.info("nats_error", error=str(error) or repr(error))
 
     async def disconnected() -> None:
-        if not client.is_closed:
+        if logged and not client.is_closed:
             log.warning("nats_disconnected", servers=access.text)
 
     async def reconnected() -> None:

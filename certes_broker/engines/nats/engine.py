@@ -26,10 +26,11 @@ import structlog
 
 from certes_broker.domain.events import Entry
 from certes_broker.engines.feed import Feeds
-from certes_broker.engines.nats.appends import Appends, Call
+from certes_broker.engines.nats.appends import RESERVE, Appends, Call
 from certes_broker.engines.nats.attempts import AttemptLog, NatsAttempts
+from certes_broker.engines.nats.carried_ids import CarriedIds
 from certes_broker.engines.nats.checks import Finding, check_jetstream, check_version, look
-from certes_broker.engines.nats.connection import HEADERS, Connection, connected
+from certes_broker.engines.nats.connection import Connection, connected
 from certes_broker.engines.nats.cursors import NatsCursors, NatsLeases
 from certes_broker.engines.nats.groups import Bound, Groups
 from certes_broker.engines.nats.ids import KEY_BYTES, Ids
@@ -86,7 +87,7 @@ class NatsEngine:
         self._watch: Feeds[DocumentChange] = Feeds(limits.watch_changes)
         journal_reader, lanes_reader = Reader(connection, names.journal), Reader(connection, names.lanes)
         appends = Appends(publisher, journal_reader, names, ids, tail, clock)
-        appends.block_bytes = min(BLOCK_BYTES, connection.max_payload - BLOCK_HEADERS - HEADERS)
+        appends.block_bytes = min(BLOCK_BYTES, connection.max_payload - BLOCK_HEADERS - RESERVE)
         others = Bound(limits.other_bytes, limits.other_calls, refuses=False)
         self._appends: Groups[Call, Sequence[Appended]] = Groups(
             appends.write, Bound(limits.append_bytes, limits.append_calls, refuses=True), lambda: tail.has_room
@@ -96,7 +97,10 @@ class NatsEngine:
         log_of_attempts = AttemptLog(connection, publisher, names)
         self._recording: Groups[Sequence[Attempt], None] = Groups(log_of_attempts.write, others)
         self._tenancy = Tenancy(publisher, lanes_reader, names, limits.hold)
-        self._journal = NatsJournal(connection, journal_reader, names.journal, ids, tail, appends, self._appends)
+        carried = CarriedIds(connection, publisher, lanes_reader, names)
+        self._journal = NatsJournal(
+            connection, journal_reader, names.journal, ids, carried, tail, appends, self._appends
+        )
         self._cursors = NatsCursors(self._lanes, lanes_reader, names, self._changes)
         self._leases = NatsLeases(self._changes)
         attempts_reader = Reader(connection, names.attempts)

@@ -28,7 +28,7 @@ async def examine(place: Place) -> Examined:
 
     Raises `FailedPrecondition` (STORAGE_UNAVAILABLE) for what a broker would not start with, and `Unavailable`.
     """
-    async with connected(place.access) as connection:
+    async with connected(place.access, logged=False) as connection:
         version = check_version(connection)
         await check_jetstream(connection)
         streams = Streams(connection, Names(place.prefix), place.replicas)

@@ -63,7 +63,13 @@ class Ids:
 
     def earliest(self, newest: Micros) -> Micros:
         """Returns since when ids are to be known, if the newest block was stored at a time; the clock may have gone back."""
-        self._period = max(self._period, self._clock.now() // self._window, newest // self._window)
+        self._period = max(self._period, newest // self._window)
+        return self.horizon
+
+    @property
+    def horizon(self) -> Micros:
+        """Since when ids are known."""
+        self._enter()
         return Micros((self._period - 1) * self._window)
 
     def admit(self, calls: Sequence[Sequence[AcceptedEvent]], start: Position) -> Admission:

@@ -7,7 +7,7 @@ the journal has come to can always be read from it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from certes_broker.domain.errors import Invalid, Reason
@@ -21,6 +21,7 @@ from certes_broker.engines.nats.block_messages import (
     last_below,
     sequence_of,
 )
+from certes_broker.engines.nats.carried_ids import CarriedIds
 from certes_broker.engines.nats.connection import Connection
 from certes_broker.engines.nats.groups import Groups
 from certes_broker.engines.nats.ids import Ids
@@ -41,6 +42,7 @@ class NatsJournal:
         reader: Reader,
         stream: str,
         ids: Ids,
+        carried: CarriedIds,
         tail: Feeds[Sequence[Entry]],
         appends: Appends,
         queue: Groups[Call, Sequence[Appended]],
@@ -49,6 +51,7 @@ class NatsJournal:
         self._reader = reader
         self._stream = stream
         self._ids = ids
+        self._carried = carried
         self._tail = tail
         self._appends = appends
         self._queue = queue
@@ -62,14 +65,14 @@ class NatsJournal:
         self._first = state.first
         if state.last == 0:
             return
+        await self._carried.load(self._ids)
         newest = await self._reader.at(state.last)
         if newest is None:
             raise self._connection.unavailable(f"{self._stream} has lost its newest message, {state.last}")
         self._appends.begin(StoredBlock(newest))
         earliest = self._ids.earliest(StoredBlock(newest).stored)
         first = await self._search(state.first, state.last, earliest, by_acceptance=False)
-        async for kept in self._reader.headers(first, state.last):
-            block = StoredBlock(kept)
+        async for block in self._headers(first, state.last):
             self._ids.remember(block.fingerprints, block.first, block.stored)
 
     async def append(self, events: Sequence[AcceptedEvent]) -> Sequence[Appended]:
@@ -136,6 +139,8 @@ class NatsJournal:
     async def trim(self, through: Position) -> Bounds:
         first = min(sequence_of(Position(through + 1)), self._appends.last_sequence)
         if first > self._first:
+            begin = await self._search(self._first, first - 1, self._ids.horizon, by_acceptance=False)
+            await self._carried.carry(self._headers(begin, first - 1))
             await self._connection.api(f"STREAM.PURGE.{self._stream}", {"seq": first})
         return await self.bounds()
 
@@ -152,6 +157,11 @@ class NatsJournal:
 
     async def forget_ids(self, before: Micros) -> None:
         self._ids.forget(before)
+        await self._carried.forget(self._ids.horizon)
+
+    async def _headers(self, first: int, last: int) -> AsyncIterator[StoredBlock]:
+        async for kept in self._reader.headers(first, last):
+            yield StoredBlock(kept)
 
     def _forget_before(self, state: StreamState) -> None:
         self._first = max(self._first, state.first)

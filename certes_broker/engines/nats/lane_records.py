@@ -84,9 +84,6 @@ class Rows:
         return left | dict(self.put)
 
 
-NO_ROWS: Final = Rows()
-
-
 @dataclass(frozen=True, slots=True)
 class Written:
     """A record, ready to be stored."""
@@ -95,22 +92,17 @@ class Written:
     is_whole: bool
 
 
-def write(record: LaneRecord, rows: Rows = NO_ROWS) -> Written:
-    """Writes a record; `rows` is how those it has have changed since the last message."""
-    is_whole = len(record.owed) <= FEW_ROWS or record.changes >= CHANGES or not record.sequence
-    document: dict[str, Any] = {
-        "v": FORMAT,
-        "lease": (record.lease.holder, record.lease.until, record.lease.epoch),
-        "state": None if record.state is None else _plain_state(record.state),
-    }
-    if is_whole:
-        document["owed"] = _plain_rows(record.owed)
-    else:
-        document |= {"reset": rows.reset, "drop": sorted(rows.drop), "put": _plain_rows(rows.put)}
-    payload = orjson.dumps(document)
-    if len(payload) >= COMPRESSED_BYTES:
-        payload = zlib.compress(payload, 1)
-    return Written(payload, is_whole)
+def write(record: LaneRecord, rows: Rows, limit: int) -> Written:
+    """Writes a record; `rows` is how those it has have changed since the last message.
+
+    As a change, rather than whole, where it is longer than `limit` bytes.
+    """
+    if len(record.owed) <= FEW_ROWS or record.changes >= CHANGES or not record.sequence:
+        whole = Written(_payload(record, {"owed": _plain_rows(record.owed)}), is_whole=True)
+        if len(whole.payload) <= limit or not record.sequence:
+            return whole
+    change = {"reset": rows.reset, "drop": sorted(rows.drop), "put": _plain_rows(rows.put)}
+    return Written(_payload(record, change), is_whole=False)
 
 
 def read(record: LaneRecord, sequence: int, payload: bytes) -> LaneRecord:
@@ -136,6 +128,16 @@ def stored(record: LaneRecord, sequence: int, *, is_whole: bool) -> LaneRecord:
     if lease.holder is not None and not lease.epoch:
         lease = replace(lease, epoch=sequence)
     return replace(record, sequence=sequence, changes=0 if is_whole else record.changes + 1, lease=lease)
+
+
+def _payload(record: LaneRecord, rows: Mapping[str, Any]) -> bytes:
+    document = {
+        "v": FORMAT,
+        "lease": (record.lease.holder, record.lease.until, record.lease.epoch),
+        "state": None if record.state is None else _plain_state(record.state),
+    }
+    payload = orjson.dumps(document | dict(rows))
+    return zlib.compress(payload, 1) if len(payload) >= COMPRESSED_BYTES else payload
 
 
 def _plain_state(state: CursorState) -> Sequence[Any]:

@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, TypeVar
 
-from certes_broker.domain.errors import Aborted, CertesError, Reason
+from certes_broker.domain.errors import Aborted, CertesError, Invalid, Reason
 from certes_broker.domain.events import BEGINNING, Micros, Position
 from certes_broker.engines.nats import lane_records
-from certes_broker.engines.nats.connection import WRONG_LAST_SEQUENCE, Connection, Refusal
+from certes_broker.engines.nats.connection import HEADERS, WRONG_LAST_SEQUENCE, Connection, Refusal
 from certes_broker.engines.nats.keepsakes import keepsakes
 from certes_broker.engines.nats.lane_records import WHOLE, LaneRecord, Lease, Rows, Written
 from certes_broker.engines.nats.publishing import BATCH, EXPECTED, ROLLUP, Message, Publisher, Stored
@@ -235,7 +235,8 @@ class Lanes:
 
     async def _store(self, plans: Mapping[str, _Plan]) -> list[str]:
         """Stores records, and returns the names of those that have changed meanwhile."""
-        written = {name: lane_records.write(plan.after, plan.rows) for name, plan in plans.items()}
+        limit = self._connection.max_payload - HEADERS
+        written = {name: lane_records.write(plan.after, plan.rows, limit) for name, plan in plans.items()}
         plain = [name for name, plan in plans.items() if not any(one.dead or one.gaps for one in plan.changes)]
         messages = [self._message(name, plans[name].after, written[name]) for name in plain]
         changed: list[str] = []
@@ -245,9 +246,12 @@ class Lanes:
             for name in plans.keys() - set(plain):
                 outcome = await self._store_with_keepsakes(name, plans[name], written[name])
                 self._note(name, plans[name].after, written[name], outcome, changed)
-        except BaseException:
+        except BaseException as error:
             for name in plans:
                 self._records.pop(name, None)
+            if isinstance(error, Invalid):
+                # Nobody asked for it to be so large; and with servers that take more, it can be stored.
+                raise self._connection.unavailable(error) from error
             raise
         return changed
 

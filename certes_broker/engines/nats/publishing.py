@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Final, NamedTuple
 
-from certes_broker.domain.errors import Unavailable
+from certes_broker.domain.errors import CertesError, Unavailable
 from certes_broker.engines.nats.connection import Connection, Refusal
 
 FEW: Final = 12
@@ -56,21 +56,24 @@ class Publisher:
             return message
         return message._replace(headers={**message.headers, "Nats-Msg-Id": f"{self._writer}-{next(self._numbers)}"})
 
-    async def store(self, message: Message) -> Stored:
-        """Stores a message durably. Raises `Refusal`, `Unavailable` (it may be stored or not), and `Invalid` for one too large."""
+    async def store(self, message: Message, reserve: int = 0) -> Stored:
+        """Stores a message durably.
+
+        Raises `Refusal`, `Unavailable` (it may be stored or not), and `Invalid` (it is not) for one that is not smaller by
+        `reserve` than what the servers take.
+        """
         subject, payload, headers = self.identified(message)
+        self._connection.check_size(payload, headers, reserve)
         answer = await self._connection.ask(subject, payload, headers)
         return Stored(answer["seq"], answer.get("duplicate", False))
 
     async def store_all(self, messages: Sequence[Message]) -> Sequence[Stored | Refusal]:
         """Stores messages of one stream and of different subjects, and returns what became of each, in order.
 
-        Raises `Unavailable` when of one it is not known, and `Invalid` for one too large, before any is stored.
+        Raises `Unavailable` when of one it is not known, and `Invalid` for one too large; others may be stored then.
         """
         outcomes: list[Stored | Refusal] = []
         for part in _parts([self.identified(message) for message in messages]):
-            for message in part:
-                self._connection.check_size(message.payload, message.headers)
             stored = await self.store_together(part) if len(part) > FEW else None
             outcomes += await self._each(part) if stored is None else stored
         return outcomes
@@ -80,6 +83,8 @@ class Publisher:
 
         They have ids, so that storing them again one by one stores none twice.
         """
+        for message in messages:
+            self._connection.check_size(message.payload, message.headers)
         client = self._connection.client
         batch = f"{self._writer}-b{next(self._numbers)}"
         try:
@@ -101,7 +106,7 @@ class Publisher:
         try:
             async with asyncio.TaskGroup() as tasks:
                 under_way = [tasks.create_task(self._outcome(message)) for message in messages]
-        except* Unavailable as group:
+        except* CertesError as group:
             raise group.exceptions[0] from None
         return [task.result() for task in under_way]
 

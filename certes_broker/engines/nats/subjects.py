@@ -17,6 +17,7 @@ Rules
 | `<prefix>.lanes.dead.<subscription…>.<position>` | a dead letter |
 | `<prefix>.lanes.gap.<subscription…>.<first>.<last>` | a gap |
 | `<prefix>.lanes.watermark`, `<prefix>.lanes.tenant` | the watermark, and which broker holds the prefix |
+| `<prefix>.lanes.ids.<sequence>` | ids of the dedupe window whose blocks, from this one on, were trimmed |
 | `<prefix>.attempts.<subscription…>` | attempts at a webhook |
 | `<prefix>.rejected.<source>` | a payload that a source did not take |
 | `$KV.<prefix>-settings.<key…>` | a settings document |
@@ -116,6 +117,10 @@ class Names:
     def gap(self, subscription: str, first: int | str, last: int | str) -> str:
         """Returns the subject of a gap; `*` for both ends is all of a subscription."""
         return f"{self.prefix}.lanes.gap.{escape_path(subscription)}.{first}.{last}"
+
+    def carried_ids(self, first: int | str) -> str:
+        """Returns the subject of ids that outlive their blocks; `*` for the sequence is all."""
+        return f"{self.prefix}.lanes.ids.{first}"
 
     def attempts_of(self, subscription: str) -> str:
         """Returns the subject of attempts."""
