@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -17,10 +18,14 @@ from cryptography.x509.oid import NameOID
 
 from certes_broker.cli.main import main
 from certes_broker.domain.errors import FailedPrecondition, Reason
+from certes_broker.domain.events import BEGINNING
 from certes_broker.engines.nats import Access, NatsEngine, Needs, Place, Weakness, examine
-from tests.contracts.engine_harness import event
+from certes_broker.ports.engine import CursorChange
+from tests.contracts.engine_harness import event, state
 from tests.fakes.manual_clock import ManualClock
 from tests.fakes.nats_servers import NatsServer, skip_where_there_is_no_server
+
+GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "guide" / "nats.md").read_text()
 
 
 @pytest.fixture
@@ -104,6 +109,24 @@ async def test_a_token_lets_in_and_a_wrong_one_does_not(server: NatsServer) -> N
     with pytest.raises(FailedPrecondition, match=r"(?i)authorization") as refusal:
         await open_once(place(server, access=Access((server.url,), token="wr0ng")))
     assert "wr0ng" not in str(refusal.value)
+
+
+async def test_the_permissions_that_the_guide_names_are_enough(server: NatsServer) -> None:
+    rights = re.findall(r"^(?:publish|subscribe): \[.*\]$", GUIDE, re.MULTILINE)
+    assert len(rights) == 2
+    server.settings = f"""
+        accounts {{ A {{ jetstream: enabled, users: [
+            {{ user: certes, password: pw, permissions: {{ {", ".join(rights)} }} }}
+        ] }} }}
+    """
+    server.restart()
+    at = place(server, access=Access((server.url.replace("nats://", "nats://certes:pw@"),)))
+    await open_once(at)
+    async with NatsEngine.open(at, ManualClock()) as engine:
+        await engine.settings.put("key", b"")
+        await engine.cursors.settle([CursorChange("s", 0, state(1))])
+        assert (await engine.journal.append([event("a")]))[0].duplicate
+        assert len((await engine.journal.read(BEGINNING, 10, 1000)).entries) == 1
 
 
 async def test_the_connection_may_be_encrypted_and_the_client_have_a_certificate(

@@ -8,7 +8,8 @@ How it works
   secret: nobody can make an id that collides with another's.
 * Ids are kept by period. A period is one dedupe window long; the present one and the one before it are looked at. So an id
   is known for at least one window and less than two.
-* An id takes some 150 bytes of memory.
+* What is known of an id is one number, the position and the hash of the digest: with its fingerprint and the table that is
+  some 140 bytes of memory for each id of the window.
 
 With several writers the block's expected sequence would make this exact, too: a writer that has not read all blocks is
 refused, reads them, and judges again.
@@ -29,18 +30,13 @@ from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Appended
 
 KEY_BYTES: Final = 16
+DIGEST_BITS: Final = 64
+DIGEST_MASK: Final = (1 << DIGEST_BITS) - 1
 _PAIR: Final = struct.Struct(">QQ")
 _NONE: Final = (0, 0)
 
 Fingerprint = tuple[int, int]
 """Of an id, and of the digest; zeros for an event that is not deduplicated."""
-
-
-class First(NamedTuple):
-    """The event that an id was first used for."""
-
-    position: Position
-    digest: int
 
 
 class Admission(NamedTuple):
@@ -59,7 +55,7 @@ class Ids:
         self._window = window
         self._key = key
         self._period = 0
-        self._known: dict[int, dict[int, First]] = {}
+        self._known: dict[int, dict[int, int]] = {}
 
     def earliest(self, newest: Micros) -> Micros:
         """Returns since when ids are to be known, if the newest block was stored at a time; the clock may have gone back."""
@@ -78,7 +74,7 @@ class Ids:
         fresh: list[AcceptedEvent] = []
         fingerprints: list[Fingerprint] = []
         outcomes: list[Sequence[Appended] | AlreadyExists] = []
-        added: dict[int, First] = {}
+        added: dict[int, int] = {}
         for call in calls:
             verdict = self._judge(call, added, start + len(fresh))
             outcomes.append(verdict.outcome)
@@ -92,13 +88,13 @@ class Ids:
         known = self._known.setdefault(stored // self._window, {})
         for position, (key, digest) in enumerate(fingerprints, first):
             if key:
-                known.setdefault(key, First(Position(position), digest))
+                known.setdefault(key, position << DIGEST_BITS | digest)
 
     def find(self, source: str, event_id: str) -> Position | None:
         """Returns where the event with an id is."""
         self._enter()
         first = self._first(self._fingerprint(source, event_id))
-        return None if first is None else first.position
+        return None if first is None else Position(first >> DIGEST_BITS)
 
     def forget(self, before: Micros) -> None:
         """Drops the periods that ended before a time."""
@@ -113,7 +109,7 @@ class Ids:
             for past in [known for known in self._known if known < period - 1]:
                 del self._known[past]
 
-    def _first(self, key: int) -> First | None:
+    def _first(self, key: int) -> int | None:
         for period in (self._period, self._period - 1):
             first = self._known.get(period, {}).get(key)
             if first is not None:
@@ -124,7 +120,7 @@ class Ids:
         text = f"{len(source)} {source}{event_id}".encode()
         return int.from_bytes(blake2b(text, digest_size=8, key=self._key).digest()) or 1
 
-    def _judge(self, call: Sequence[AcceptedEvent], before: dict[int, First], start: int) -> _Verdict:
+    def _judge(self, call: Sequence[AcceptedEvent], before: dict[int, int], start: int) -> _Verdict:
         verdict = _Verdict([], [], [], {})
         for index, event in enumerate(call):
             position = Position(start + len(verdict.fresh))
@@ -134,11 +130,11 @@ class Ids:
                 digest = int.from_bytes(blake2b(event.digest, digest_size=8, key=self._key).digest())
                 first = verdict.added.get(key) or before.get(key) or self._first(key)
                 if first is not None:
-                    if first.digest != digest:
+                    if first & DIGEST_MASK != digest:
                         return _Verdict(id_reused(event, index), [], [], {})
-                    verdict.appended.append(Appended(first.position, duplicate=True))
+                    verdict.appended.append(Appended(Position(first >> DIGEST_BITS), duplicate=True))
                     continue
-                verdict.added[key] = First(position, digest)
+                verdict.added[key] = position << DIGEST_BITS | digest
                 fingerprint = (key, digest)
             verdict.appended.append(Appended(position, duplicate=False))
             verdict.fresh.append(event)
@@ -150,7 +146,7 @@ class _Verdict(NamedTuple):
     outcome: list[Appended] | AlreadyExists
     fresh: list[AcceptedEvent]
     fingerprints: list[Fingerprint]
-    added: dict[int, First]
+    added: dict[int, int]
 
     @property
     def appended(self) -> list[Appended]:
