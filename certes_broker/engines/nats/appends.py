@@ -22,6 +22,7 @@ from certes_broker.engines.feed import Feeds
 from certes_broker.engines.kept import event_size, tail_weight
 from certes_broker.engines.nats.block_messages import (
     MAXIMUM_EVENTS,
+    About,
     StoredBlock,
     first_position,
     headers_of,
@@ -37,6 +38,8 @@ from certes_broker.ports.engine import Appended
 
 EVENT_BYTES: Final = 256
 """What an event needs in a block beside its body, roughly."""
+ID_BYTES: Final = 24
+"""What an id needs in the headers, roughly."""
 RESERVE: Final = 32 << 10
 """By so many bytes a block is smaller than what the servers take: an event that becomes a dead letter is stored with more."""
 TRIES: Final = 5
@@ -66,6 +69,8 @@ class Appends:
         self.last = BEGINNING
         """The position of the newest event."""
         self._latest = Micros(0)
+        self.total = 0
+        """Bytes of all blocks ever stored."""
         self._is_certain = True
 
     def begin(self, newest: StoredBlock) -> None:
@@ -73,6 +78,7 @@ class Appends:
         self.last_sequence = newest.sequence
         self.last = newest.last
         self._latest = newest.latest
+        self.total = newest.total
 
     def doubt(self) -> None:
         """Lets the next call, be it empty, find what came without this writer."""
@@ -100,7 +106,8 @@ class Appends:
         async for kept in self._reader.between(">", self.last_sequence, state.last):
             block = StoredBlock(kept)
             self._ids.remember(block.fingerprints, block.first, block.stored)
-            self._committed(block.sequence, block.latest, block.entries(0, block.count), block.size)
+            about = About(block.count, block.stored, block.latest, block.total)
+            self._committed(block.sequence, about, block.entries(0, block.count))
         self._is_certain = True
 
     async def _append(self, calls: Sequence[Call]) -> Sequence[Outcome]:
@@ -117,9 +124,10 @@ class Appends:
         """Stores a block; says whether it was. If not, there is something to catch up with."""
         types = {event.type for event in events}
         now, latest = self._clock.now(), max(self._latest, *(event.accept_time for event in events))
-        headers = headers_of(events, fingerprints, now, Micros(latest))
-        headers["Nats-Expected-Last-Sequence"] = str(sequence - 1)
         payload = payload_of(events)
+        about = About(len(events), now, Micros(latest), self.total + len(payload) + ID_BYTES * len(events))
+        headers = headers_of(about, fingerprints)
+        headers["Nats-Expected-Last-Sequence"] = str(sequence - 1)
         subject = self._names.block(types.pop() if len(types) == 1 else None)
         try:
             stored = await self._publisher.store(Message(subject, payload, headers), RESERVE)
@@ -142,13 +150,14 @@ class Appends:
         if any(event.original is not None for event in events):
             events = [event._replace(original=None) if event.original else event for event in events]
         entries = list(map(Entry, map(Position, range(first, first + len(events))), events))
-        self._committed(sequence, Micros(latest), entries, len(payload))
+        self._committed(sequence, about, entries)
         return True
 
-    def _committed(self, sequence: int, latest: Micros, entries: Sequence[Entry], size: int) -> None:
+    def _committed(self, sequence: int, about: About, entries: Sequence[Entry]) -> None:
+        size = about.total - self.total
         self.last_sequence = sequence
         self.last = entries[-1].position
-        self._latest = latest
+        self._latest, self.total = about.latest, about.total
         self._tail.publish(entries, tail_weight(len(entries), size))
 
     def _blocks(self, calls: Sequence[Call]) -> Iterator[Sequence[Call]]:

@@ -14,7 +14,7 @@ import json
 import struct
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 from certes_broker.domain.errors import Reason, Unavailable
 from certes_broker.domain.events import AcceptedEvent, Entry, Micros, Original, Position
@@ -30,6 +30,7 @@ MAXIMUM_EVENTS: Final = 1 << INDEX_BITS
 COUNT: Final = "Certes-Count"
 TIME: Final = "Certes-Time"
 LATEST: Final = "Certes-Latest"
+TOTAL: Final = "Certes-Total"
 IDS: Final = "Certes-Ids"
 
 _LENGTHS: Final = struct.Struct(">III")
@@ -63,14 +64,27 @@ def payload_of(events: Sequence[AcceptedEvent]) -> bytes:
     return b"".join((_LENGTHS.pack(*map(len, parts)), *parts, *(one.body for _, one in originals)))
 
 
-def headers_of(
-    events: Sequence[AcceptedEvent], fingerprints: Sequence[Fingerprint], stored: Micros, latest: Micros
-) -> dict[str, str]:
-    """Says of a block what must be known without reading it.
+class About(NamedTuple):
+    """What must be known of a block without reading it.
 
-    `stored` is when it is stored; `latest` the highest time at which an event up to and including this block was accepted.
+    `stored` is when it was stored; `latest` the highest time at which an event up to and including this block was accepted;
+    `total` the bytes of all blocks ever stored, up to and including this one.
     """
-    headers = {COUNT: str(len(events)), TIME: str(stored), LATEST: str(latest)}
+
+    events: int
+    stored: Micros
+    latest: Micros
+    total: int
+
+
+def headers_of(about: About, fingerprints: Sequence[Fingerprint]) -> dict[str, str]:
+    """Writes what must be known of a block as headers."""
+    headers = {
+        COUNT: str(about.events),
+        TIME: str(about.stored),
+        LATEST: str(about.latest),
+        TOTAL: str(about.total),
+    }
     if any(key for key, _ in fingerprints):
         headers[IDS] = ids.encode(fingerprints)
     return headers
@@ -87,6 +101,7 @@ class StoredBlock:
             self.count = int(kept.headers[COUNT])
             self.stored = Micros(int(kept.headers[TIME]))
             self.latest = Micros(int(kept.headers[LATEST]))
+            self.total = int(kept.headers[TOTAL])
         except (KeyError, ValueError) as error:
             raise _unreadable(kept.sequence) from error
 

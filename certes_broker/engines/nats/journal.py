@@ -7,7 +7,7 @@ the journal has come to can always be read from it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
 from certes_broker.domain.errors import Invalid, Reason
@@ -71,7 +71,7 @@ class NatsJournal:
             raise self._connection.unavailable(f"{self._stream} has lost its newest message, {state.last}")
         self._appends.begin(StoredBlock(newest))
         earliest = self._ids.earliest(StoredBlock(newest).stored)
-        first = await self._search(state.first, state.last, earliest, by_acceptance=False)
+        first = await self._search(state.first, state.last, lambda block: block.stored >= earliest)
         async for block in self._headers(first, state.last):
             self._ids.remember(block.fingerprints, block.first, block.stored)
 
@@ -125,7 +125,7 @@ class NatsJournal:
 
     async def position_at(self, time: Micros) -> Position:
         known = self._appends.last_sequence
-        sequence = await self._search(self._first, known, time, by_acceptance=True)
+        sequence = await self._search(self._first, known, lambda block: block.latest >= time)
         while sequence <= known:
             # All is in the first block, unless what made its time was an event that has been trimmed since.
             block = await self._block(sequence)
@@ -136,10 +136,20 @@ class NatsJournal:
             sequence += 1
         return self._appends.last
 
+    async def surplus(self, size: int) -> Position:
+        bounds = await self.bounds()
+        if bounds.bytes <= size:
+            return bounds.trimmed
+        total = self._appends.total
+        last = self._appends.last_sequence
+        sequence = await self._search(self._first, last, lambda block: total - block.total <= size)
+        return last_below(sequence + 1)
+
     async def trim(self, through: Position) -> Bounds:
         first = min(sequence_of(Position(through + 1)), self._appends.last_sequence)
         if first > self._first:
-            begin = await self._search(self._first, first - 1, self._ids.horizon, by_acceptance=False)
+            horizon = self._ids.horizon
+            begin = await self._search(self._first, first - 1, lambda block: block.stored >= horizon)
             await self._carried.carry(self._headers(begin, first - 1))
             await self._connection.api(f"STREAM.PURGE.{self._stream}", {"seq": first})
         return await self.bounds()
@@ -168,12 +178,12 @@ class NatsJournal:
         for sequence in [one for one in self._remembered if one < self._first]:
             self._remembered_bytes -= self._remembered.pop(sequence).size
 
-    async def _search(self, first: int, last: int, time: Micros, *, by_acceptance: bool) -> int:
-        """Returns the first sequence whose block is of a time or later; `last + 1` if none is."""
+    async def _search(self, first: int, last: int, is_beyond: Callable[[StoredBlock], bool]) -> int:
+        """Returns the first sequence whose block is beyond something, as all after it are; `last + 1` if none is."""
         while first <= last:
             middle = (first + last) // 2
             block = await self._block(middle)
-            if block is None or (block.latest if by_acceptance else block.stored) < time:
+            if block is None or not is_beyond(block):
                 first = middle + 1
             else:
                 last = middle - 1

@@ -147,6 +147,9 @@ class SqliteJournal:
     async def position_at(self, time: Micros) -> Position:
         return await self._readers.run(partial(_position_at, time=time))
 
+    async def surplus(self, size: int) -> Position:
+        return await self._readers.run(partial(_surplus, size=size))
+
     async def trim(self, through: Position) -> Bounds:
         slice_through = partial(_trim_slice, through=through)
         while await self._trims.submit(slice_through, TRIM_BYTES // 256):
@@ -239,6 +242,14 @@ def _bounds(db: sqlite3.Connection) -> Bounds:
         return Bounds(BEGINNING, BEGINNING, 0)
     first, trimmed_bytes = db.execute(QUERIES["oldest"]).fetchone()
     return Bounds(Position(first - 1), newest[0], newest[2] - trimmed_bytes)
+
+
+def _surplus(db: sqlite3.Connection, size: int) -> Position:
+    bounds = _bounds(db)
+    if bounds.bytes <= size:
+        return bounds.trimmed
+    total = db.execute(QUERIES["newest"]).fetchone()[2]
+    return Position(db.execute(QUERIES["surplus"], (total - size,)).fetchone()[0])
 
 
 def _trim_slice(db: sqlite3.Connection, through: Position) -> bool:

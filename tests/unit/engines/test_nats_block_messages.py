@@ -11,6 +11,7 @@ from certes_broker.domain.events import Entry, Micros, Original, Position
 from certes_broker.engines.nats import ids
 from certes_broker.engines.nats.block_messages import (
     MAXIMUM_EVENTS,
+    About,
     StoredBlock,
     first_position,
     headers_of,
@@ -35,17 +36,17 @@ events = st.builds(
 
 @given(st.lists(events, min_size=1, max_size=9), st.integers(1, 2**53))
 def test_a_block_is_read_back(made, sequence: int) -> None:
-    headers = headers_of(made, [(0, 0)] * len(made), Micros(5), Micros(7))
+    headers = headers_of(About(len(made), Micros(5), Micros(7), 9), [(0, 0)] * len(made))
     block = StoredBlock(Kept(sequence, "s", headers, payload_of(made)))
     first = first_position(sequence)
     assert block.entries(0, block.count) == [Entry(Position(first + at), as_read(one)) for at, one in enumerate(made)]
     assert [block.original(at) for at in range(block.count)] == [one.original for one in made]
-    assert (block.stored, block.latest, block.last) == (5, 7, first + len(made) - 1)
+    assert (block.stored, block.latest, block.total, block.last) == (5, 7, 9, first + len(made) - 1)
 
 
 @given(st.lists(pairs, min_size=1, max_size=20))
 def test_fingerprints_are_read_back(made) -> None:
-    headers = headers_of([event()] * len(made), made, Micros(0), Micros(0))
+    headers = headers_of(About(len(made), Micros(0), Micros(0), 0), made)
     block = StoredBlock(Kept(1, "s", headers, b""))
     assert list(block.fingerprints) == (made if any(key for key, _ in made) else [])
 
@@ -63,7 +64,9 @@ def test_a_position_says_where_its_event_is(sequence: int, index: int) -> None:
     assert position < 2**63
 
 
-@pytest.mark.parametrize("headers", [{}, {"Certes-Count": "many", "Certes-Time": "1", "Certes-Latest": "1"}])
+@pytest.mark.parametrize(
+    "headers", [{}, {"Certes-Count": "many", "Certes-Time": "1", "Certes-Latest": "1", "Certes-Total": "1"}]
+)
 def test_a_message_that_is_no_block_is_said_to_be_none(headers) -> None:
     with pytest.raises(Unavailable, match="Message 9"):
         StoredBlock(Kept(9, "s", headers, b""))
