@@ -27,6 +27,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from certes_broker.domain.errors import FailedPrecondition, Invalid, Reason, Unavailable
+from certes_broker.engines.nats.mailbox import Mailbox
 
 PATIENCE: Final = 5.0
 """Seconds for which a request is repeated."""
@@ -85,8 +86,9 @@ class Access:
 class Connection:
     """A connection that is up, or coming back. Made by `connected`."""
 
-    def __init__(self, client: Client, access: Access) -> None:
+    def __init__(self, client: Client, mailbox: Mailbox, access: Access) -> None:
         self.client = client
+        self.mailbox = mailbox
         self.servers = access.text
 
     @property
@@ -109,8 +111,10 @@ class Connection:
         while (left := end - loop.time()) > 0:
             if self.client.is_connected:
                 try:
-                    return await self.client.request(subject, payload, min(left, ANSWER), headers=headers)
-                except (errors.TimeoutError, errors.NoRespondersError, errors.OutboundBufferLimitError) as error:
+                    return await self.mailbox.ask(subject, payload, headers, min(left, ANSWER))
+                except TimeoutError:
+                    failure = "it does not answer"
+                except (errors.NoRespondersError, errors.OutboundBufferLimitError) as error:
                     failure = error
                 except errors.Error as error:
                     raise self.unavailable(error) from error
@@ -216,6 +220,6 @@ async def connected(access: Access, *, logged: bool = True) -> AsyncIterator[Con
             hint="See that they run there, and that credentials and TLS are right: engine and [nats] are the settings.",
         ) from error
     try:
-        yield Connection(client, access)
+        yield Connection(client, await Mailbox.open(client), access)
     finally:
         await client.close()

@@ -119,7 +119,9 @@ class Reader:
             begun = done
             query = {"batch": SCANNED, "expires": 1_000_000_000}
             for message in await self._answers(
-                subject, query, SCANNED, lambda message: bool(message.metadata.sequence.stream >= through)
+                subject,
+                query,
+                lambda found: len(found) == SCANNED or bool(found[-1].metadata.sequence.stream >= through),
             ):
                 done = message.metadata.sequence.stream
                 if done <= through:
@@ -142,36 +144,21 @@ class Reader:
     async def _page(self, subject: str, first: int, limit: int, size: int) -> Sequence[Kept]:
         query = {"seq": first, "next_by_subj": subject, "batch": limit, "max_bytes": size}
         found: list[Kept] = []
-        for message in await self._answers(f"$JS.API.DIRECT.GET.{self._stream}", query, limit + 1):
+        for message in await self._answers(f"$JS.API.DIRECT.GET.{self._stream}", query, lambda _: False):
             headers = message.headers or {}
             found.append(Kept(int(headers["Nats-Sequence"]), headers["Nats-Subject"], headers, message.data))
         return found
 
     async def _answers(
-        self, subject: str, query: Mapping[str, Any], limit: int, is_last: Callable[[Msg], bool] = lambda _: False
+        self, subject: str, query: Mapping[str, Any], is_last: Callable[[Sequence[Msg]], bool]
     ) -> Sequence[Msg]:
         """Asks for many messages, and returns those that have come when the last has, or when nothing comes any more."""
-        client = self._connection.client
-        found: list[Msg] = []
-        if not client.is_connected:
-            return found
-        inbox = client.new_inbox()
+        if not self._connection.client.is_connected:
+            return ()
         try:
-            answers = await client.subscribe(inbox, pending_bytes_limit=-1, pending_msgs_limit=-1)
-            try:
-                await client.publish(subject, json.dumps(query).encode(), reply=inbox)
-                while len(found) < limit:
-                    message = await answers.next_msg(ANSWER)
-                    if (message.headers or {}).get("Status"):
-                        break
-                    found.append(message)
-                    if is_last(message):
-                        break
-            finally:
-                await answers.unsubscribe()
+            return await self._connection.mailbox.ask_many(subject, json.dumps(query).encode(), ANSWER, is_last)
         except errors.Error:
-            return found
-        return found
+            return ()
 
 
 def _parse(headers: bytes) -> Mapping[str, str]:
