@@ -9,11 +9,13 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from nats import errors
 from nats.aio.msg import Msg
 
+from certes_broker.domain.errors import CertesError
 from certes_broker.engines.nats.connection import ANSWER, NO_MESSAGE, Connection, Refusal
 
 PAGE: Final = 256
@@ -128,7 +130,8 @@ class Reader:
                     yield Kept(done, message.subject, message.headers or {}, b"")
             if done == begun and await self.at(done + 1) is not None:
                 raise self._connection.unavailable(f"reading {self._stream} stands still at {done}")
-        await self._connection.api(f"CONSUMER.DELETE.{self._stream}.{name}")
+        with suppress(CertesError):  # It goes by itself after a while.
+            await self._connection.api(f"CONSUMER.DELETE.{self._stream}.{name}")
 
     async def _get(self, query: dict[str, Any]) -> Kept | None:
         try:

@@ -96,6 +96,7 @@ class Streams:
             raise
 
     async def _create(self, config: dict[str, Any]) -> Mapping[str, Any]:
+        """Makes a stream. It may be there by now, where an earlier answer was lost: then it is as it was made."""
         subject = f"STREAM.CREATE.{config['name']}"
         config["num_replicas"] = self._replicas or REPLICAS_IN_A_CLUSTER
         try:
