@@ -33,6 +33,8 @@ PATIENCE: Final = 5.0
 """Seconds for which a request is repeated."""
 ANSWER: Final = 1.5
 """Seconds after which one that was not answered is sent again."""
+STARTING: Final = 30.0
+"""Seconds for which what a start needs is asked for: a cluster that has just begun elects leaders of everything."""
 AGAIN: Final = 0.05
 CONNECTING: Final = 10.0
 """Seconds that a first connection may take."""
@@ -111,7 +113,7 @@ class Connection:
         while (left := end - loop.time()) > 0:
             if self.client.is_connected:
                 try:
-                    return await self.mailbox.ask(subject, payload, headers, min(left, ANSWER))
+                    return await self.mailbox.ask(subject, payload, headers, min(left, max(ANSWER, within / 4)))
                 except TimeoutError:
                     failure = "it does not answer"
                 except (errors.NoRespondersError, errors.OutboundBufferLimitError) as error:
@@ -125,10 +127,12 @@ class Connection:
             await asyncio.sleep(AGAIN)
         raise self.unavailable(failure)
 
-    async def ask(self, subject: str, payload: bytes = b"", headers: dict[str, str] | None = None) -> dict[str, Any]:
+    async def ask(
+        self, subject: str, payload: bytes = b"", headers: dict[str, str] | None = None, within: float = PATIENCE
+    ) -> dict[str, Any]:
         """Sends a request to JetStream and returns what its answer says. Raises `Refusal` too."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + PATIENCE
+        end = loop.time() + within
         while True:
             message = await self.request(subject, payload, headers, max(end - loop.time(), AGAIN))
             answer: dict[str, Any] = json.loads(message.data)
@@ -141,9 +145,12 @@ class Connection:
                 raise self.unavailable(error.get("description"))
             await asyncio.sleep(AGAIN)
 
-    async def try_api(self, subject: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    async def try_api(
+        self, subject: str, body: Mapping[str, Any] | None = None, within: float = PATIENCE
+    ) -> dict[str, Any]:
         """Calls JetStream's API: `$JS.API.` and a subject. Raises `Refusal` too."""
-        return await self.ask(f"$JS.API.{subject}", b"" if body is None else json.dumps(body).encode())
+        payload = b"" if body is None else json.dumps(body).encode()
+        return await self.ask(f"$JS.API.{subject}", payload, within=within)
 
     async def api(self, subject: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Calls JetStream's API where no refusal is foreseen: one is `Unavailable`, too."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from certes_broker.domain.errors import FailedPrecondition, Reason
-from certes_broker.engines.nats.connection import STREAM_NOT_FOUND, Connection, Refusal
+from certes_broker.engines.nats.connection import STARTING, STREAM_NOT_FOUND, Connection, Refusal
 from certes_broker.engines.nats.subjects import Names
 
 REPLICAS_IN_A_CLUSTER: Final = 3
@@ -83,13 +83,13 @@ class Streams:
         config["num_replicas"] = self._replicas or found["num_replicas"]
         config["metadata"] = found.get("metadata", {})
         if any(found.get(key, False) != value for key, value in config.items() if key != "metadata"):
-            answer = await self._connection.try_api(f"STREAM.UPDATE.{name}", found | config)
+            answer = await self._connection.try_api(f"STREAM.UPDATE.{name}", found | config, STARTING)
             return dict(answer["config"])
         return found
 
     async def _find(self, name: str) -> dict[str, Any] | None:
         try:
-            return dict((await self._connection.try_api(f"STREAM.INFO.{name}"))["config"])
+            return dict((await self._connection.try_api(f"STREAM.INFO.{name}", within=STARTING))["config"])
         except Refusal as refusal:
             if refusal.error_code == STREAM_NOT_FOUND:
                 return None
@@ -100,11 +100,11 @@ class Streams:
         subject = f"STREAM.CREATE.{config['name']}"
         config["num_replicas"] = self._replicas or REPLICAS_IN_A_CLUSTER
         try:
-            return dict((await self._connection.try_api(subject, config))["config"])
+            return dict((await self._connection.try_api(subject, config, STARTING))["config"])
         except Refusal as refusal:
             if self._replicas or refusal.error_code != NOT_CLUSTERED:
                 raise
-        return dict((await self._connection.try_api(subject, config | {"num_replicas": 1}))["config"])
+        return dict((await self._connection.try_api(subject, config | {"num_replicas": 1}, STARTING))["config"])
 
 
 def _stream(name: str, subject: str, description: str) -> dict[str, Any]:
