@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -14,6 +15,9 @@ DUPLICATES_SECONDS: Final = 120
 """How long a stream knows a message that is sent again. No request is repeated for nearly so long."""
 NOT_CLUSTERED: Final = 10074
 NO_PEERS: Final = 10005
+LOOKS: Final = 20
+LOOKING: Final = 0.5
+"""Seconds between looks for enough servers."""
 KEPT: Final = "certes"
 """The key of streams' metadata under which the journal's secret is."""
 
@@ -99,11 +103,16 @@ class Streams:
         """Makes a stream. It may be there by now, where an earlier answer was lost: then it is as it was made."""
         subject = f"STREAM.CREATE.{config['name']}"
         config["num_replicas"] = self._replicas or REPLICAS_IN_A_CLUSTER
-        try:
-            return dict((await self._connection.try_api(subject, config, STARTING))["config"])
-        except Refusal as refusal:
-            if self._replicas or refusal.error_code != NOT_CLUSTERED:
-                raise
+        for left in reversed(range(LOOKS)):
+            try:
+                return dict((await self._connection.try_api(subject, config, STARTING))["config"])
+            except Refusal as refusal:
+                if not self._replicas and refusal.error_code == NOT_CLUSTERED:
+                    break
+                # To each other, servers that have just begun may seem to be away still.
+                if not left or refusal.error_code != NO_PEERS:
+                    raise
+                await asyncio.sleep(LOOKING)
         return dict((await self._connection.try_api(subject, config | {"num_replicas": 1}, STARTING))["config"])
 
 
