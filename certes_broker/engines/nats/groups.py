@@ -127,6 +127,11 @@ class Groups(Generic[R, T]):
             outcomes = [_copy(error) for _ in group]
         except Exception as error:  # noqa: BLE001 - a fault of the engine's own fails its group, not the broker
             outcomes = [Internal(Reason.INTERNAL, f"The engine failed to write: {error!r}.") for _ in group]
+        except BaseException:
+            # The engine ends; nobody is to wait for what may be written or not.
+            for waiting in group:
+                _answer(waiting.done, _closed())
+            raise
         for waiting, outcome in zip(group, outcomes, strict=True):
             _answer(waiting.done, outcome)
 
