@@ -189,8 +189,9 @@ async def connected(access: Access, *, logged: bool = True) -> AsyncIterator[Con
     said: list[Exception] = []
 
     async def note(error: Exception) -> None:
-        said.append(error)
-        del said[:-1]
+        # A server that let nobody in says so once, and then ends the connection in one way or another.
+        if not any("authorization" in str(one).lower() for one in said):
+            said[:] = [error]
         if logged:
             log.info("nats_error", error=str(error) or repr(error))
 
