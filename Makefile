@@ -11,6 +11,8 @@ PACKAGES := ./generated ./sdk/python ./sdk/python-contrib .
 # Tests in the order of their price: what fails fast fails first, the real process comes last.
 TESTS ?= tests/unit tests/contracts sdk/python/tests tests/integration tests/architecture tests/acceptance
 
+JOBS ?= auto
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -32,8 +34,8 @@ run: $(VENV)/.ready ## starts a broker for development: HTTP on 9600, gRPC on 96
 demo: $(VENV)/.ready ## shows the main job on real payloads, in under a minute, and proves it
 	@$(RUN)/python scripts/demo.py
 
-test: $(VENV)/.ready ## runs every test; TESTS=tests/unit/domain runs some
-	$(RUN)/python -m pytest $(TESTS)
+test: $(VENV)/.ready ## runs every test, on all cores; TESTS=tests/unit/domain runs some, JOBS=0 in one process
+	$(RUN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS)
 
 check: $(VENV)/.ready .venv-proto/.ready ## judges style, types, layers, protos, and that the generated code is fresh
 	$(RUN)/ruff check

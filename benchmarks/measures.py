@@ -9,14 +9,19 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One figure of a scenario and its aim. `unit` is `/s`, of which more is better, or `ms`, `s` or `MB`, of which less is."""
+    """One figure of a scenario and its aim. `unit` is `/s`, of which more is better, or `ms`, `s` or `MB`, of which less is.
+
+    Without an aim it is measured to be compared.
+    """
 
     label: str
     unit: str
-    aim: float
+    aim: float | None = None
 
     def meets(self, value: float) -> bool:
         """Whether a value meets the aim."""
+        if self.aim is None:
+            return True
         return value >= self.aim if self.unit == "/s" else value <= self.aim
 
     def show(self, value: float) -> str:

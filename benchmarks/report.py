@@ -39,8 +39,8 @@ def _rows(scenario: Scenario, outcome: Outcome) -> Iterator[Sequence[str]]:
             f"{scenario.title}{f', {measure.label}' if measure.label else ''}",
             measure.show(median),
             f"{measure.show(least)} – {measure.show(most)}",
-            measure.show(measure.aim),
-            f"{median / measure.aim:.2f}",
+            "" if measure.aim is None else measure.show(measure.aim),
+            "" if measure.aim is None else f"{median / measure.aim:.2f}",
             _verdict(measure, median),
             f"{broker:.1f} µs" if first else "",
             f"{clients} µs" if first else "",
@@ -49,6 +49,8 @@ def _rows(scenario: Scenario, outcome: Outcome) -> Iterator[Sequence[str]]:
 
 
 def _verdict(measure: Measure, value: float) -> str:
+    if measure.aim is None:
+        return ""
     return "met" if measure.meets(value) else "missed"
 
 

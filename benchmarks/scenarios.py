@@ -17,7 +17,7 @@ from benchmarks.conversation import Program
 from benchmarks.measures import Measure, Round, percentile
 from benchmarks.nginx import Nginx, nginx
 from benchmarks.schema_start import of_many_versions, of_one_version
-from benchmarks.stage import Meter, Stage
+from benchmarks.stage import Stage
 
 BATCH: Final = 64
 STREAM_WINDOW: Final = 1024
@@ -41,6 +41,8 @@ class Scenario:
     title: str
     measures: tuple[Measure, ...]
     run: Callable[[Stage], Awaitable[Round]]
+    nats_servers: int = 0
+    """How many NATS servers the broker's engine has; 0 for the embedded one."""
 
 
 async def _batches(stage: Stage) -> Round:
@@ -61,7 +63,7 @@ async def _streamed(stage: Stage, streams: int, publishing: Program) -> Round:
     async with publishing as publisher, stage.consumer(names, max_outstanding=OUTSTANDING) as consumer:
         await publisher.ask(events=WARM_UP)
         before = await consumer.ask(until=WARM_UP)
-        meter = Meter(stage.broker, publisher=publisher, consumer=consumer)
+        meter = stage.meter(publisher=publisher, consumer=consumer)
         published = await publisher.ask(seconds=stage.seconds)
         count = published["published"]
         done = await consumer.ask(until=WARM_UP + count)
@@ -81,7 +83,7 @@ async def _streamed(stage: Stage, streams: int, publishing: Program) -> Round:
 async def _unary(stage: Stage) -> Round:
     async with stage.publisher(unary=True, window=UNARY_WINDOW) as publisher:
         await publisher.ask(events=512)
-        meter = Meter(stage.broker, publisher=publisher)
+        meter = stage.meter(publisher=publisher)
         published = await publisher.ask(seconds=stage.seconds)
         count = published["published"]
         return Round((count / (published["ended"] - published["began"]) * 1e9,), meter.read(count))
@@ -96,7 +98,7 @@ async def _paced(stage: Stage) -> Round:
         warm = await publisher.ask(seconds=1.0, rate=PACED_RATE)
         await consumer.ask(until=warm["published"])
         consumer.tell(note_latencies=True)
-        meter = Meter(stage.broker, publisher=publisher, consumer=consumer)
+        meter = stage.meter(publisher=publisher, consumer=consumer)
         published = await publisher.ask(seconds=stage.seconds, rate=PACED_RATE)
         done = await consumer.ask(until=warm["published"] + published["published"])
         use = meter.read(published["published"])
@@ -126,7 +128,7 @@ async def _posted(stage: Stage, receiver: Nginx) -> Round:
         publisher.tell(allowed=WEBHOOKS_AHEAD)
         await publisher.ask(events=WEBHOOKS_AHEAD)
         await receiver.until(WEBHOOKS_AHEAD, _WAIT)
-        meter = Meter(stage.broker, publisher=publisher, nginx=receiver.pid)
+        meter = stage.meter(publisher=publisher, nginx=receiver.pid)
         publisher.tell(seconds=stage.seconds)
         published = await _while_allowing(publisher, receiver)
         count = published["published"]
@@ -159,7 +161,7 @@ async def _while_allowing(publisher: Program, receiver: Nginx) -> Mapping[str, A
 async def _ingress(stage: Stage) -> Round:
     async with stage.ingress_load(CONNECTIONS) as load:
         await load.ask(events=512)
-        meter = Meter(stage.broker, load=load)
+        meter = stage.meter(load=load)
         published = await load.ask(seconds=stage.seconds)
         count = published["published"]
         return Round((count / (published["ended"] - published["began"]) * 1e9,), meter.read(count))
@@ -213,6 +215,21 @@ SCENARIOS: Final = (
         )
         for language in sdks.LANGUAGES
         for window in sdks.WINDOWS
+    ),
+    *(
+        Scenario(f"nats-{servers}-{name}", f"{title}; engine on {kind}", measures, run, servers)
+        for servers, kind in ((1, "one NATS server"), (3, "a NATS cluster of three"))
+        for name, title, measures, run in (
+            ("stream", "`PublishStream` in batches of 64 → stream → acknowledged", (Measure("", "/s"),), _batches),
+            ("coalesced", "one-event calls, window 256 → stream → acknowledged", (Measure("", "/s"),), _coalesced),
+            ("unary", "unary `Publish`, 64 in flight", (Measure("", "/s"),), _unary),
+            (
+                "latency",
+                "publish → handler at 1,000/s",
+                (Measure("p50", "ms"), Measure("p99", "ms"), Measure("p99.9", "ms")),
+                _paced,
+            ),
+        )
     ),
     Scenario("ingress", "GitHub ingress of a push of 9 KB", (Measure("", "/s", 3_500),), _ingress),
 )

@@ -20,6 +20,7 @@ from benchmarks.measures import Use
 from benchmarks.wire import EVENT_TYPE
 from certes.v1 import subscription_pb2, subscription_service_pb2, subscription_service_pb2_grpc
 from scripts.broker_process import ROOT, BrokerProcess
+from scripts.nats_process import NatsCluster
 
 SUBSCRIBER: Final = "subscribers/default"
 SECRET: Final = "benchmark-secret-0123456789abcdef"
@@ -36,11 +37,18 @@ secrets = [{json.dumps(SECRET)}]
 class Stage:
     """A running broker, and its administration."""
 
-    def __init__(self, broker: BrokerProcess, directory: Path, seconds: float) -> None:
+    def __init__(self, broker: BrokerProcess, directory: Path, seconds: float, nats: Sequence[int] = ()) -> None:
         self.broker = broker
+        self.nats = nats
+        """The process ids of the engine's servers."""
         self.directory = directory
         self.seconds = seconds
         """How long a round measures."""
+
+    def meter(self, **others: Program | int) -> Meter:
+        """A meter of the broker, of its engine's servers and of others, from now on."""
+        servers = {f"nats {number}": pid for number, pid in enumerate(self.nats, 1)}
+        return Meter(self.broker, **servers, **others)
 
     def publisher(self, **settings: Any) -> Program:
         """A publisher, to be started."""
@@ -90,16 +98,20 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(directory: Path, seconds: float) -> AsyncIterator[Stage]:
-    """Starts a broker in a fresh directory below `directory`; both are gone afterwards."""
+async def stage(directory: Path, seconds: float, nats_servers: int = 0) -> AsyncIterator[Stage]:
+    """Starts a broker in a fresh directory below `directory`, with so many NATS servers for its engine; all are gone afterwards."""
     scratch = Path(tempfile.mkdtemp(prefix="round-", dir=directory))
+    cluster = NatsCluster(scratch / "nats", nats_servers)
     try:
+        cluster.start()
+        engine = f'engine = "nats://{",".join(cluster.addresses)}"\n' if nats_servers else ""
         config = scratch / "certes.toml"
-        config.write_text(_SOURCES, encoding="utf-8")
+        config.write_text(engine + _SOURCES, encoding="utf-8")
         with BrokerProcess(scratch / "data", config=config) as broker:
             broker.start()
-            yield Stage(broker, scratch, seconds)
+            yield Stage(broker, scratch, seconds, [server.pid for server in cluster.servers])
     finally:
+        cluster.stop()
         shutil.rmtree(scratch, ignore_errors=True)
 
 

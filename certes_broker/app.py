@@ -25,8 +25,10 @@ from certes_broker.broker.janitor import Retention
 from certes_broker.broker.rejected_payloads import RejectedBounds
 from certes_broker.broker.system_clock import SystemClock
 from certes_broker.config import Address, Config
+from certes_broker.config.nats_place import nats_place
 from certes_broker.domain.errors import CertesError
 from certes_broker.domain.open_namespaces import OpenNamespaces
+from certes_broker.engines.nats import NatsEngine
 from certes_broker.engines.sqlite.engine import SqliteEngine
 from certes_broker.gateway.convert.sources import SourceRules
 from certes_broker.gateway.event_service import event_methods
@@ -38,6 +40,7 @@ from certes_broker.gateway.ingestion import Ingestion
 from certes_broker.gateway.schema_service import schema_methods
 from certes_broker.gateway.source_service import source_methods
 from certes_broker.gateway.subscription_service import subscription_methods
+from certes_broker.ports.engine import Engine
 from certes_broker.schemas.catalogue import community_versions
 from certes_broker.schemas.providers import shipped_providers
 from certes_broker.schemas.registry import Registry
@@ -104,7 +107,7 @@ async def _serve(config: Config, registry: Registry) -> int:
     sender = CurlSender(policy, max_in_flight=config.webhooks.max_in_flight)
     try:
         async with (
-            SqliteEngine.open(config.data_dir, clock, dedupe_window=config.dedupe.window) as engine,
+            _engine(config, clock) as engine,
             serving(config, registry, Ports(engine, sender, clock)) as served,
         ):
             with _signals(stop, lambda: _reload(config, served)):
@@ -121,6 +124,17 @@ async def _serve(config: Config, registry: Registry) -> int:
     return code
 
 
+@asynccontextmanager
+async def _engine(config: Config, clock: SystemClock) -> AsyncIterator[Engine]:
+    """Opens the engine that the settings name."""
+    if config.engine.is_embedded:
+        async with SqliteEngine.open(config.data_dir, clock, dedupe_window=config.dedupe.window) as embedded:
+            yield embedded
+    else:
+        async with NatsEngine.open(nats_place(config), clock, dedupe_window=config.dedupe.window) as engine:
+            yield engine
+
+
 async def _drain(broker: Broker, grpc_server: GrpcServer, http_server: HttpServer, grace: float) -> None:
     """Lets what is under way end; what has not ended by then is cut off, and delivered again after the next start."""
     try:
@@ -135,12 +149,13 @@ async def _drain(broker: Broker, grpc_server: GrpcServer, http_server: HttpServe
 
 def _announce(config: Config, served: Serving) -> None:
     """Says on standard output where the broker is."""
-    where = {"http": served.http, "grpc": served.grpc, "data_dir": str(config.data_dir)}
+    kept = str(config.data_dir if config.engine.is_embedded else config.engine)
+    where = {"http": served.http, "grpc": served.grpc, "data_dir" if config.engine.is_embedded else "engine": kept}
     log.info("serving", **where, subscriptions=len(served.broker.lanes), sources=len(config.sources))
     if config.ready_json:
         sys.stdout.write(json.dumps({"ready": True, **where}) + "\n")
     else:
-        sys.stdout.write(f"Certes is ready: http://{served.http} and gRPC {served.grpc}; data in {config.data_dir}\n")
+        sys.stdout.write(f"Certes is ready: http://{served.http} and gRPC {served.grpc}; data in {kept}\n")
     sys.stdout.flush()
 
 

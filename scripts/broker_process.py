@@ -110,6 +110,10 @@ class BrokerProcess:
         self._running().send_signal(signal.SIGTERM)
         return self._reap(timeout)
 
+    def wait(self, timeout: float = STOP_TIMEOUT) -> int:
+        """Waits until it has ended by itself, and returns its exit code. Raises `BrokerFailed` if it does not."""
+        return self._reap(timeout)
+
     def hang_up(self) -> None:
         """Asks it to read its sources again."""
         self._running().send_signal(signal.SIGHUP)

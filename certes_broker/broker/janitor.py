@@ -15,9 +15,9 @@ import structlog
 
 from certes_broker.broker.rejected_payloads import DEFAULT_BOUNDS, RejectedBounds, RejectedPayloads
 from certes_broker.domain.errors import CertesError
-from certes_broker.domain.events import Micros, Position
+from certes_broker.domain.events import Micros
 from certes_broker.ports.clock import Clock
-from certes_broker.ports.engine import Bounds, Engine
+from certes_broker.ports.engine import Engine
 
 INTERVAL: Final = 30.0
 
@@ -68,7 +68,7 @@ class Janitor:
         now, journal = self._clock.now(), self._engine.journal
         oldest = _before(now, self._retention.age)
         bounds = await journal.bounds()
-        through = max(await journal.position_at(oldest), surplus(bounds, self._retention.size))
+        through = max(await journal.position_at(oldest), await journal.surplus(self._retention.size))
         if through > bounds.trimmed:
             trimmed = await journal.trim(through)
             if trimmed.trimmed > bounds.trimmed:
@@ -77,17 +77,6 @@ class Janitor:
         await self._engine.attempts.trim(oldest)
         await self._rejected.trim()
         await self._purge(now)
-
-
-def surplus(bounds: Bounds, size: int) -> Position:
-    """Returns the position through which events must go for at most `size` bytes to be left.
-
-    Events are taken to be of about one size; where they are not, the next round trims what is left over.
-    """
-    if bounds.bytes <= size:
-        return bounds.trimmed
-    share = (bounds.bytes - size) / bounds.bytes
-    return Position(bounds.trimmed + int((bounds.last - bounds.trimmed) * share) + 1)
 
 
 def _before(now: Micros, seconds: float) -> Micros:

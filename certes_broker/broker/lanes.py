@@ -29,7 +29,8 @@ from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Engine
 
 UNTIL_RELEASED: Final = Micros(2**62)
-"""The embedded engine's lock makes every lane this broker's; so leases need no end and no renewing."""
+"""The hold on the data directory, or on the prefix of the NATS servers, makes every lane this broker's; so leases need no
+end and no renewing."""
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 

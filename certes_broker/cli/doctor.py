@@ -12,6 +12,7 @@ import click
 from certes_broker.cli import checks
 from certes_broker.cli.checks import Finding, Verdict
 from certes_broker.cli.failures import ExitCode
+from certes_broker.cli.nats_checks import nats_servers
 from certes_broker.cli.options import config_option, existing_config, json_option, settings_environment
 from certes_broker.cli.output import print_json
 from certes_broker.config import Config
@@ -22,15 +23,21 @@ _COLOURS: Final = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "r
 
 @click.command()
 @config_option
+@click.option(
+    "--engine", metavar="ENGINE", help="Look at this engine instead of the configured one: sqlite or nats://HOST,HOST."
+)
 @click.option("--data-dir", metavar="DIR", help="Look at this data directory instead of the configured one.")
 @json_option
 @click.pass_context
-def doctor(ctx: click.Context, *, config_file: Path | None, data_dir: str | None, as_json: bool) -> None:
+def doctor(
+    ctx: click.Context, *, config_file: Path | None, engine: str | None, data_dir: str | None, as_json: bool
+) -> None:
     """Check that a broker can work here, and say what to do where it cannot.
 
     Ends with 0 unless a check fails; warnings are no failures.
     """
-    overrides: dict[str, object] = {} if data_dir is None else {"data_dir": data_dir}
+    given = {"engine": engine, "data_dir": data_dir}
+    overrides: dict[str, object] = {key: value for key, value in given.items() if value is not None}
     findings = []
     for finding in _findings(config_file, overrides):
         findings.append(finding)
@@ -58,6 +65,12 @@ def _findings(config_file: Path | None, overrides: dict[str, object]) -> Iterato
         yield Finding("configuration", Verdict.FAIL, str(error), "Mend it, then run this again.")
         return
     yield Finding("configuration", Verdict.OK, f"{file or 'no file, all defaults'}; {len(config.sources)} sources")
+    yield from _directory(config) if config.engine.is_embedded else nats_servers(config)
+    yield checks.http_port(config.http.listen)
+    yield checks.grpc_port(config.grpc.listen)
+
+
+def _directory(config: Config) -> Iterator[Finding]:
     writable = checks.data_dir(config.data_dir)
     yield writable
     if writable.verdict is Verdict.OK:
@@ -65,8 +78,6 @@ def _findings(config_file: Path | None, overrides: dict[str, object]) -> Iterato
         yield checks.free_space(place, config.retention.bytes)
         yield checks.fsync(place)
         yield checks.clock(place, time.time())
-    yield checks.http_port(config.http.listen)
-    yield checks.grpc_port(config.grpc.listen)
 
 
 def _print_finding(finding: Finding) -> None:

@@ -13,6 +13,11 @@ from certes_broker.config import Config
 
 @click.command()
 @config_option
+@click.option(
+    "--engine",
+    metavar="ENGINE",
+    help="What keeps events: sqlite, or NATS servers as nats://HOST,HOST.  [default: sqlite]",
+)
 @click.option("--data-dir", metavar="DIR", help="Where events are kept.  [default: ./certes-data]")
 @click.option("--http", metavar="HOST:PORT", help="Where HTTP is served.  [default: 127.0.0.1:9600]")
 @click.option("--grpc", metavar="HOST:PORT", help="Where gRPC is served.  [default: 127.0.0.1:9601]")
@@ -23,6 +28,7 @@ def serve(
     ctx: click.Context,
     *,
     config_file: Path | None,
+    engine: str | None,
     data_dir: str | None,
     http: str | None,
     grpc: str | None,
@@ -34,7 +40,7 @@ def serve(
     Settings come from these options, else from CERTES_… environment variables, else from the configuration file.
     SIGHUP makes a running broker read its sources again.
     """
-    given: dict[str, object] = {"data_dir": data_dir, "http.listen": http, "grpc.listen": grpc}
+    given: dict[str, object] = {"engine": engine, "data_dir": data_dir, "http.listen": http, "grpc.listen": grpc}
     overrides = {key: value for key, value in given.items() if value is not None}
     if dev:
         overrides["dev"] = True

@@ -203,3 +203,12 @@ def _contradictions(config: Config, origins: Mapping[tuple[str, ...], str]) -> I
         if getattr(limits, smaller) > getattr(limits, larger):
             where = origins.get(("limits", larger)) or origins["limits", smaller]
             yield Problem(where, f"limits.{larger}", f"is smaller than limits.{smaller}, so that one could never pass")
+    nats = config.nats
+    if (nats.certificate is None) != (nats.key is None):
+        given = "certificate" if nats.key is None else "key"
+        lacking = "key" if nats.key is None else "certificate"
+        yield Problem(origins["nats", given], f"nats.{given}", f"is of no use without nats.{lacking}")
+    if nats.credentials is not None and nats.token.text:
+        yield Problem(
+            origins["nats", "token"], "nats.token", "and nats.credentials are both set: a client has one of them"
+        )

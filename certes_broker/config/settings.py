@@ -32,6 +32,7 @@ from certes_broker.config.kinds import (
     Network,
     choice,
 )
+from certes_broker.config.nats_kinds import ENGINE, FILE, MONITORING, PREFIX, SECRET, EngineAddress, Secret
 from certes_broker.domain.sources import Source
 
 T = TypeVar("T")
@@ -148,6 +149,38 @@ class Dedupe:
 
 
 @dataclass(frozen=True, slots=True)
+class Nats:
+    """The NATS servers, where `engine` names some. [The guide](../guide/nats.md) says what to run."""
+
+    prefix: str = _key(
+        PREFIX,
+        "certes",
+        "What all streams and subjects begin with, so that a cluster can be shared. One broker at a time.",
+    )
+    replicas: int = _key(
+        WHOLE_NUMBER,
+        0,
+        "How many servers keep each stream. 0: three in a cluster, else one, and those that are there as they are.",
+        minimum=0,
+        maximum=5,
+    )
+    credentials: Path | None = _key(FILE, None, "A file of credentials (`.creds`), with a user's JWT and seed.")
+    token: Secret = _key(SECRET, Secret(), "A token. Better given as the environment variable.")
+    ca: Path | None = _key(
+        FILE,
+        None,
+        "The authorities that the servers' certificates are judged by (PEM), instead of the system's. Means TLS.",
+    )
+    certificate: Path | None = _key(FILE, None, "The client's own certificate (PEM). Means TLS.")
+    key: Path | None = _key(FILE, None, "The key of that certificate (PEM).")
+    monitoring: tuple[str, ...] = _key(
+        MONITORING,
+        (),
+        "The servers' monitoring addresses (`http:` in their configuration), where the broker sees whether they sync what they acknowledge.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Webhooks:
     """Webhooks that the broker sends."""
 
@@ -203,7 +236,14 @@ class Origin:
 class Config:
     """All settings of one broker, valid as a whole. Made by `Config.load`."""
 
-    data_dir: Path = _key(PATH, Path("certes-data"), "Where events and settings are kept. Created if it is missing.")
+    engine: EngineAddress = _key(
+        ENGINE,
+        EngineAddress(),
+        "What keeps events and settings: `sqlite`, which is embedded, or NATS servers as `nats://host,host` or `tls://host,host`.",
+    )
+    data_dir: Path = _key(
+        PATH, Path("certes-data"), "Where the embedded engine keeps events and settings. Created if it is missing."
+    )
     domain: str = _key(DOMAIN, "localhost", "The broker's own domain: that of event types which name none.")
     allowed_hosts: tuple[str, ...] = _key(
         HOSTS,
@@ -220,6 +260,7 @@ class Config:
     retention: Retention = field(default_factory=Retention)
     rejected: Rejected = field(default_factory=Rejected)
     dedupe: Dedupe = field(default_factory=Dedupe)
+    nats: Nats = field(default_factory=Nats)
     webhooks: Webhooks = field(default_factory=Webhooks)
     schemas: Schemas = field(default_factory=Schemas)
     log: Log = field(default_factory=Log)

@@ -189,6 +189,16 @@ class MemoryJournal:
         later = (entry.position for entry in self._entries if entry.event.accept_time >= time)
         return Position(next(later, self._last + 1) - 1)
 
+    async def surplus(self, size: int) -> Position:
+        through, left = self._trimmed, self._bytes
+        for entry in self._entries:
+            if left <= size:
+                break
+            original = self._originals.get(entry.position)
+            left -= event_size(entry.event) + (0 if original is None else len(original.body))
+            through = entry.position
+        return through
+
     async def trim(self, through: Position) -> Bounds:
         count = self._index_above(through)
         for entry in self._entries[:count]:

@@ -127,6 +127,12 @@ class Journal(Protocol):
     async def position_at(self, time: Micros) -> Position:
         """Returns the highest position such that every event accepted at `time` or later is above it."""
 
+    async def surplus(self, size: int) -> Position:
+        """Returns the position through which events must go for at most `size` bytes to be left, or a little fewer must.
+
+        That is the end of what was trimmed, or 0, where there is no more than that.
+        """
+
     async def trim(self, through: Position) -> Bounds:
         """Forgets the events at or below `through`, or a little fewer: an engine may keep whole pages. Idempotent."""
 

@@ -120,7 +120,13 @@ class Consumer:
         drawn = self.chance.sample(session.unsettled, self.chance.randint(1, len(session.unsettled)))
         settled = {ordinal for ordinal, _ in drawn}
         session.unsettled = [one for one in session.unsettled if one[0] not in settled]
-        await self.client.acknowledge(session.stream, *(ordinals(ordinal, ordinal) for ordinal in settled))
+        try:
+            await self.client.acknowledge(session.stream, *(ordinals(ordinal, ordinal) for ordinal in settled))
+        except grpc.aio.AioRpcError as error:
+            if refusal(error)[1] != "STORAGE_UNAVAILABLE":
+                raise
+            # It is settled, and the broker goes on trying to make that durable; but there is no promise.
+            return
         for _, one in drawn:
             self.acknowledged.add(one)
             self.count("acknowledged")

@@ -74,6 +74,8 @@ class Publisher:
     """The ids of events that the broker has answered for."""
     duplicates: int = 0
     """How many of the events sent again had been stored although their answer was lost."""
+    most_unanswered: int = REQUESTS_UNANSWERED
+    """How many requests may be under way. Where storage may fail only one keeps the order of keys: another could overtake it."""
     stopping: bool = False
     _numbers: Counter[str] = field(default_factory=Counter)
     _unanswered: deque[pb.PublishStreamRequest] = field(default_factory=deque)
@@ -106,7 +108,7 @@ class Publisher:
         while True:
             if not self._unanswered and not self.stopping:
                 await self.backlog.room()
-            while len(self._unanswered) < REQUESTS_UNANSWERED and not self.stopping and self.backlog.has_room:
+            while len(self._unanswered) < self.most_unanswered and not self.stopping and self.backlog.has_room:
                 request = self._next_request()
                 self._unanswered.append(request)
                 await call.write(request)
@@ -117,8 +119,9 @@ class Publisher:
             assert isinstance(answer, pb.PublishStreamResponse)
             request = self._unanswered[0]
             assert answer.request_id == request.request_id
-            if answer.rejected.reason == "DRAINING":
-                # None of the later ones was accepted either; all of them go again, in order.
+            if answer.rejected.reason in {"DRAINING", "STORAGE_UNAVAILABLE"}:
+                # After the first none of the later ones was accepted either, after the second that is not known; all of
+                # them go again, in order.
                 return
             self._unanswered.popleft()
             assert answer.WhichOneof("outcome") == "accepted", answer

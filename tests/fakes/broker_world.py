@@ -38,6 +38,7 @@ from certes_broker.domain.subscriptions import (
 )
 from certes_broker.domain.uris import parse_pattern
 from certes_broker.engines.memory import MemoryEngine
+from certes_broker.engines.nats import Access, NatsEngine, Place
 from certes_broker.engines.sqlite.engine import SqliteEngine
 from certes_broker.ports.engine import Attempt, DeadLetter, Engine, Gap, StoredCursor
 from certes_broker.schemas.catalogue import community_versions
@@ -87,6 +88,15 @@ def sqlite_engine(directory: Path) -> OpenEngine:
 
     def opened(clock: ManualClock) -> AbstractAsyncContextManager[Engine]:
         return SqliteEngine.open(directory, clock)
+
+    return opened
+
+
+def nats_engine(access: Access, prefix: str) -> OpenEngine:
+    """Returns an opener of an engine on one prefix of NATS servers."""
+
+    def opened(clock: ManualClock) -> AbstractAsyncContextManager[Engine]:
+        return NatsEngine.open(Place(access, prefix), clock)
 
     return opened
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,18 @@ import pytest
 from certes_broker.domain.errors import CertesError
 from certes_broker.domain.settlement import Nack, NackAction
 from certes_broker.domain.subscriptions import StreamDelivery
-from tests.fakes.broker_world import URL, OpenEngine, Reader, World, one_memory_engine, ping, sqlite_engine
+from certes_broker.engines.nats import Access
+from tests.fakes.broker_world import (
+    URL,
+    OpenEngine,
+    Reader,
+    World,
+    nats_engine,
+    one_memory_engine,
+    ping,
+    sqlite_engine,
+)
+from tests.fakes.nats_servers import NatsCluster, running
 from tests.fakes.scripted_sender import Answers
 
 STEPS = 40
@@ -154,3 +166,14 @@ async def test_nothing_accepted_is_lost_and_nothing_settled_comes_again_in_memor
 @pytest.mark.parametrize("seed", range(8))
 async def test_nothing_accepted_is_lost_and_nothing_settled_comes_again_in_sqlite(seed: int, tmp_path: Path) -> None:
     await play(sqlite_engine(tmp_path / "data"), seed)
+
+
+@pytest.fixture(scope="module")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsCluster]:
+    with running(tmp_path_factory.mktemp("nats")) as cluster:
+        yield cluster
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_nothing_accepted_is_lost_and_nothing_settled_comes_again_in_nats(seed: int, nats: NatsCluster) -> None:
+    await play(nats_engine(Access(nats.urls), f"seed{seed}"), seed)

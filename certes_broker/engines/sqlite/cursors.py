@@ -17,8 +17,8 @@ from operator import sub
 from typing import Any, Final, NamedTuple
 
 from certes_broker.domain.events import BEGINNING, Position
+from certes_broker.engines.blocks import decode_one, encode
 from certes_broker.engines.kept import raised
-from certes_broker.engines.sqlite.blocks import decode_one, encode
 from certes_broker.engines.sqlite.connection import Readers
 from certes_broker.engines.sqlite.leases import Leases
 from certes_broker.engines.sqlite.queries import named_queries, write_rows

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from certes_broker.domain.errors import CertesError
 from certes_broker.domain.events import BEGINNING, AcceptedEvent, Entry, Micros, Original, Position
+from certes_broker.engines.blocks import Header, cut, decode, decode_header, encode, entry_at
 from certes_broker.engines.feed import Feed, Feeds
 from certes_broker.engines.kept import event_size, tail_weight
-from certes_broker.engines.sqlite.blocks import Header, cut, decode, decode_header, encode, read_one
 from certes_broker.engines.sqlite.connection import PAGE_SIZE, Readers
 from certes_broker.engines.sqlite.ids import Ids
 from certes_broker.engines.sqlite.queries import named_queries, write_rows
@@ -147,6 +147,9 @@ class SqliteJournal:
     async def position_at(self, time: Micros) -> Position:
         return await self._readers.run(partial(_position_at, time=time))
 
+    async def surplus(self, size: int) -> Position:
+        return await self._readers.run(partial(_surplus, size=size))
+
     async def trim(self, through: Position) -> Bounds:
         slice_through = partial(_trim_slice, through=through)
         while await self._trims.submit(slice_through, TRIM_BYTES // 256):
@@ -192,7 +195,11 @@ def _get(db: sqlite3.Connection, position: Position) -> Entry | None:
     if row is None or row[1] < position:
         return None
     first, _, _, text = row
-    return read_one(db, first, decode_header(text), position - first)
+    header, index = decode_header(text), position - first
+    with db.blobopen("blocks", "body", first, readonly=True) as blob:  # Without the bytes of the others.
+        begin = header.begin(index)
+        blob.seek(begin)
+        return entry_at(first, header, index, blob.read(header.ends[index] - begin))
 
 
 def _original(db: sqlite3.Connection, position: Position) -> Original | None:
@@ -235,6 +242,14 @@ def _bounds(db: sqlite3.Connection) -> Bounds:
         return Bounds(BEGINNING, BEGINNING, 0)
     first, trimmed_bytes = db.execute(QUERIES["oldest"]).fetchone()
     return Bounds(Position(first - 1), newest[0], newest[2] - trimmed_bytes)
+
+
+def _surplus(db: sqlite3.Connection, size: int) -> Position:
+    bounds = _bounds(db)
+    if bounds.bytes <= size:
+        return bounds.trimmed
+    total = db.execute(QUERIES["newest"]).fetchone()[2]
+    return Position(db.execute(QUERIES["surplus"], (total - size,)).fetchone()[0])
 
 
 def _trim_slice(db: sqlite3.Connection, through: Position) -> bool:

@@ -7,13 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from certes_broker.broker.janitor import INTERVAL, Retention, surplus
+from certes_broker.broker.janitor import INTERVAL, Retention
 from certes_broker.broker.lane import READY_LIMIT
 from certes_broker.domain.errors import NotFound
 from certes_broker.domain.events import Position
 from certes_broker.domain.settlement import Nack, NackAction
 from certes_broker.domain.subscriptions import StreamDelivery, Subscription
-from certes_broker.ports.engine import Bounds
 from tests.fakes.broker_world import DAY, PUSH, SETTINGS, World, ids, ping, pings
 
 PATIENT = StreamDelivery(ack_deadline=30 * DAY)
@@ -54,19 +53,6 @@ async def test_the_oldest_events_are_trimmed_when_there_are_more_bytes_than_the_
     assert bounds.bytes <= 20_000
     assert bounds.bytes > 10_000
     assert (await kept(world))[-1] == "p1000"
-
-
-@pytest.mark.parametrize(
-    ("bounds", "through"),
-    [
-        (Bounds(Position(0), Position(100), 1000), 0),
-        (Bounds(Position(0), Position(100), 1001), 1),
-        (Bounds(Position(0), Position(100), 2000), 51),
-        (Bounds(Position(50), Position(150), 4000), 126),
-    ],
-)
-def test_as_many_events_go_as_are_needed_to_come_below_the_size(bounds: Bounds, through: int) -> None:
-    assert surplus(bounds, 1000) == through
 
 
 async def test_a_sleeping_subscription_finds_one_gap_where_retention_trimmed_what_it_had_not_read(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from certes_broker.domain.errors import Unavailable
 from certes_broker.domain.events import AcceptedEvent, Entry, Micros, Original, Position
-from certes_broker.engines.sqlite.blocks import MAXIMUM_BYTES, MAXIMUM_EVENTS, cut, decode, decode_header, encode
+from certes_broker.engines.blocks import MAXIMUM_BYTES, MAXIMUM_EVENTS, cut, decode, decode_header, encode
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 

@@ -23,6 +23,9 @@ SELECT first, header FROM blocks WHERE first >= ? ORDER BY first;
 -- name: original
 SELECT content_type, headers, body FROM originals WHERE position = ?;
 
+-- name: surplus
+SELECT last FROM blocks WHERE total >= ? ORDER BY first LIMIT 1;
+
 -- name: trimmable
 SELECT last, size FROM blocks WHERE last <= ? AND first < (SELECT max(first) FROM blocks) ORDER BY first LIMIT 64;
 

@@ -1,4 +1,4 @@
-"""The form of a journal block: many events in one row.
+"""The form of a journal block: many events in one row of a table, or one message of a stream.
 
 A block's body is its events' bytes, one after the other. Its header is what routing must know of them: a JSON list of
 the format's number, the count of events, and one list for each column. A column in which all values are alike is written
@@ -8,7 +8,6 @@ as a list of one.
 from __future__ import annotations
 
 import json
-import sqlite3
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -74,7 +73,7 @@ def decode_header(text: str) -> Header:
         columns = [column * count if len(column) == 1 else column for column in stored]
         lengths, types, ids, sources, subscribers, keys, options, times = columns
     except (ValueError, TypeError) as error:
-        raise _unreadable("its header is damaged: restore the data directory from a backup") from error
+        raise _unreadable("its header is damaged: restore it from a backup") from error
     routing = (types, ids, sources, subscribers, keys, list(map(_options, options)))
     return Header(list(accumulate(lengths)), routing, times)
 
@@ -85,12 +84,9 @@ def decode(first: Position, header: Header, body: bytes, start: int, stop: int) 
     return _entries(first, header, [body[begin:end] for begin, end in bounds], start)
 
 
-def read_one(db: sqlite3.Connection, first: Position, header: Header, index: int) -> Entry:
-    """Reads one event of a stored block, without the bytes of the others."""
-    with db.blobopen("blocks", "body", first, readonly=True) as blob:
-        begin = header.begin(index)
-        blob.seek(begin)
-        return _entries(first, header, [blob.read(header.ends[index] - begin)], index)[0]
+def entry_at(first: Position, header: Header, index: int, body: bytes) -> Entry:
+    """Makes one entry of a block whose first position is `first`, of its bytes alone."""
+    return _entries(first, header, [body], index)[0]
 
 
 def decode_one(position: Position, header: str, body: bytes) -> AcceptedEvent:

@@ -1,0 +1,10 @@
+"""The engine for a cluster: everything on NATS JetStream."""
+
+from certes_broker.engines.nats.checks import Finding, Needs, Weakness
+from certes_broker.engines.nats.connection import Access
+from certes_broker.engines.nats.engine import Limits, NatsEngine
+from certes_broker.engines.nats.examination import Examined, examine
+from certes_broker.engines.nats.place import Place
+from certes_broker.engines.nats.tenancy import Hold
+
+__all__ = ["Access", "Examined", "Finding", "Hold", "Limits", "NatsEngine", "Needs", "Place", "Weakness", "examine"]

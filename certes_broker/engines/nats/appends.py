@@ -1,0 +1,181 @@
+"""Appending to the journal: whatever waits becomes one block, which is one message.
+
+Rules
+-----
+* A call is in one block, whole: one message is stored or not.
+* A block says which sequence it expects to follow. So a block is stored only by a writer that has seen all before it, and
+  has judged by all their ids; and what is sent again because an answer was lost is not stored twice.
+* A writer that is refused, or does not know what became of its block, reads what it has not seen before it writes more. What
+  it finds is committed, whoever wrote it: its ids are remembered, and it goes to the tail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import structlog
+
+from certes_broker.domain.errors import CertesError, Invalid, Reason, Unavailable
+from certes_broker.domain.events import BEGINNING, AcceptedEvent, Entry, Micros, Position
+from certes_broker.engines.feed import Feeds
+from certes_broker.engines.kept import event_size, tail_weight
+from certes_broker.engines.nats.block_messages import (
+    MAXIMUM_EVENTS,
+    About,
+    StoredBlock,
+    first_position,
+    headers_of,
+    payload_of,
+)
+from certes_broker.engines.nats.connection import WRONG_LAST_SEQUENCE, Refusal
+from certes_broker.engines.nats.ids import Fingerprint, Ids
+from certes_broker.engines.nats.publishing import Message, Publisher
+from certes_broker.engines.nats.reading import Reader
+from certes_broker.engines.nats.subjects import Names
+from certes_broker.ports.clock import Clock
+from certes_broker.ports.engine import Appended
+
+EVENT_BYTES: Final = 256
+"""What an event needs in a block beside its body, roughly."""
+ID_BYTES: Final = 24
+"""What an id needs in the headers, roughly."""
+RESERVE: Final = 32 << 10
+"""By so many bytes a block is smaller than what the servers take: an event that becomes a dead letter is stored with more."""
+TRIES: Final = 5
+"""How often an append that other writers came before is judged again."""
+
+Call = Sequence[AcceptedEvent]
+Outcome = Sequence[Appended] | CertesError
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
+
+
+class Appends:
+    """Writes blocks, one after the other. `block_bytes` is where a block of several calls ends."""
+
+    def __init__(
+        self, publisher: Publisher, reader: Reader, names: Names, ids: Ids, tail: Feeds[Sequence[Entry]], clock: Clock
+    ) -> None:
+        self._publisher = publisher
+        self._reader = reader
+        self._names = names
+        self._ids = ids
+        self._tail = tail
+        self._clock = clock
+        self.block_bytes = 1 << 20
+        self.last_sequence = 0
+        """Of the newest block that is known."""
+        self.last = BEGINNING
+        """The position of the newest event."""
+        self._latest = Micros(0)
+        self.total = 0
+        """Bytes of all blocks ever stored."""
+        self._is_certain = True
+
+    def begin(self, newest: StoredBlock) -> None:
+        """Stands after the newest block that there was."""
+        self.last_sequence = newest.sequence
+        self.last = newest.last
+        self._latest = newest.latest
+        self.total = newest.total
+
+    def doubt(self) -> None:
+        """Lets the next call, be it empty, find what came without this writer."""
+        self._is_certain = False
+
+    async def write(self, calls: Sequence[Call]) -> Sequence[Outcome]:
+        """Appends calls, and says what became of each."""
+        outcomes: list[Outcome] = []
+        for block in self._blocks(calls):
+            try:
+                outcomes += await self._append(block)
+            except CertesError as error:
+                outcomes += [error] * len(block)
+        return outcomes
+
+    async def catch_up(self) -> None:
+        """Reads the blocks that came without this writer, or whose answers were lost."""
+        state = await self._reader.state()
+        if state.last < self.last_sequence:
+            raise Unavailable(
+                Reason.STORAGE_UNAVAILABLE,
+                f"The journal's stream ends at {state.last}, and {self.last_sequence} had been stored.",
+                hint="The servers have lost what they had acknowledged: restore the stream, or see what is missing.",
+            )
+        async for kept in self._reader.between(">", self.last_sequence, state.last):
+            block = StoredBlock(kept)
+            self._ids.remember(block.fingerprints, block.first, block.stored)
+            about = About(block.count, block.stored, block.latest, block.total)
+            self._committed(block.sequence, about, block.entries(0, block.count))
+        self._is_certain = True
+
+    async def _append(self, calls: Sequence[Call]) -> Sequence[Outcome]:
+        for _ in range(TRIES):
+            if not self._is_certain:
+                await self.catch_up()
+            sequence = self.last_sequence + 1
+            admission = self._ids.admit(calls, first_position(sequence))
+            if not admission.fresh or await self._store(sequence, admission.fresh, admission.fingerprints):
+                return admission.outcomes
+        raise Unavailable(Reason.STORAGE_UNAVAILABLE, "Others write to the journal all the time.", retry_after=1.0)
+
+    async def _store(self, sequence: int, events: Call, fingerprints: Sequence[Fingerprint]) -> bool:
+        """Stores a block; says whether it was. If not, there is something to catch up with."""
+        types = {event.type for event in events}
+        now, latest = self._clock.now(), max(self._latest, *(event.accept_time for event in events))
+        payload = payload_of(events)
+        about = About(len(events), now, Micros(latest), self.total + len(payload) + ID_BYTES * len(events))
+        headers = headers_of(about, fingerprints)
+        headers["Nats-Expected-Last-Sequence"] = str(sequence - 1)
+        subject = self._names.block(types.pop() if len(types) == 1 else None)
+        try:
+            stored = await self._publisher.store(Message(subject, payload, headers), RESERVE)
+        except Refusal as refusal:
+            self._is_certain = False
+            if refusal.error_code == WRONG_LAST_SEQUENCE:
+                log.info("journal_written_by_others", expected=sequence - 1)
+                return False
+            raise _refused(refusal) from refusal
+        except Invalid:
+            raise  # Too large: it was not sent.
+        except BaseException:
+            self._is_certain = False
+            raise
+        if stored.sequence != sequence:
+            self._is_certain = False
+            return False
+        first = first_position(sequence)
+        self._ids.remember(fingerprints, first, now)
+        if any(event.original is not None for event in events):
+            events = [event._replace(original=None) if event.original else event for event in events]
+        entries = list(map(Entry, map(Position, range(first, first + len(events))), events))
+        self._committed(sequence, about, entries)
+        return True
+
+    def _committed(self, sequence: int, about: About, entries: Sequence[Entry]) -> None:
+        size = about.total - self.total
+        self.last_sequence = sequence
+        self.last = entries[-1].position
+        self._latest, self.total = about.latest, about.total
+        self._tail.publish(entries, tail_weight(len(entries), size))
+
+    def _blocks(self, calls: Sequence[Call]) -> Iterator[Sequence[Call]]:
+        block: list[Call] = []
+        count = size = 0
+        for call in calls:
+            more = sum(map(event_size, call)) + EVENT_BYTES * len(call)
+            if block and (count + len(call) > MAXIMUM_EVENTS or size + more > self.block_bytes):
+                yield block
+                block, count, size = [], 0, 0
+            block.append(call)
+            count += len(call)
+            size += more
+        if block:
+            yield block
+
+
+def _refused(refusal: Refusal) -> Unavailable:
+    return Unavailable(
+        Reason.STORAGE_UNAVAILABLE, f"The journal's stream refuses to store: {refusal}.", retry_after=1.0
+    )

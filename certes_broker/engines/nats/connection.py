@@ -1,0 +1,233 @@
+"""The connection to the NATS servers: requests, and what their failures mean.
+
+Rules
+-----
+* The client reconnects for ever, to any of the servers. Meanwhile whoever asks waits a little (`PATIENCE`), since a server
+  that restarts or a stream that elects a leader is back soon, and is then told `Unavailable`.
+* A request that got no answer is sent again until that time is up. So a request must be harmless when it is made twice:
+  reads are, and messages carry an id by which the stream knows them (`publishing`).
+* What JetStream refuses for the moment is asked again like what was not answered. Any other refusal is a `Refusal`, for
+  the caller to make sense of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+from nats import errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from certes_broker.domain.errors import FailedPrecondition, Invalid, Reason, Unavailable
+from certes_broker.engines.nats.mailbox import Mailbox
+
+PATIENCE: Final = 5.0
+"""Seconds for which a request is repeated."""
+ANSWER: Final = 1.5
+"""Seconds after which one that was not answered is sent again."""
+STARTING: Final = 30.0
+"""Seconds for which what a start needs is asked for: a cluster that has just begun elects leaders of everything."""
+AGAIN: Final = 0.05
+CONNECTING: Final = 10.0
+"""Seconds that a first connection may take."""
+HEADERS: Final = 256
+"""What a message's headers are taken to need, roughly, beside their names and values."""
+
+NO_MESSAGE: Final = 10037
+WRONG_LAST_SEQUENCE: Final = 10071
+STREAM_NOT_FOUND: Final = 10059
+PASSING: Final = frozenset({10008, 10009, 10158, 10164, 10077, 10118, 10210})
+"""Refusals that pass: no leader or not here, a message of this id or subject under way, a store that is being closed."""
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
+
+
+class Refusal(Exception):
+    """JetStream's refusal of a request."""
+
+    def __init__(self, error: Mapping[str, Any]) -> None:
+        super().__init__(str(error.get("description", "")))
+        self.code: int = error.get("code", 0)
+        self.error_code: int = error.get("err_code", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where the servers are, and how this client proves who it is. None of the secrets is shown."""
+
+    urls: tuple[str, ...]
+    credentials: Path | None = None
+    token: str | None = field(default=None, repr=False)
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = field(default=None, repr=False)
+
+    @property
+    def text(self) -> str:
+        """The servers, for a person; without what an address may say of a user."""
+        return ", ".join(url.rpartition("@")[2].removeprefix("nats://").removeprefix("tls://") for url in self.urls)
+
+    def tls(self) -> ssl.SSLContext | None:
+        """Returns the TLS settings; None where neither addresses nor settings ask for TLS."""
+        if not (self.ca or self.certificate or any(url.startswith("tls://") for url in self.urls)):
+            return None
+        context = ssl.create_default_context(cafile=self.ca)
+        if self.certificate is not None:
+            context.load_cert_chain(self.certificate, self.key)
+        return context
+
+
+class Connection:
+    """A connection that is up, or coming back. Made by `connected`."""
+
+    def __init__(self, client: Client, mailbox: Mailbox, access: Access) -> None:
+        self.client = client
+        self.mailbox = mailbox
+        self.servers = access.text
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes of the largest message that the server takes, headers included."""
+        return self.client.max_payload
+
+    async def request(
+        self, subject: str, payload: bytes = b"", headers: dict[str, str] | None = None, within: float = PATIENCE
+    ) -> Msg:
+        """Sends a request, again where it gets no answer, and returns the answer.
+
+        Raises `Unavailable` (STORAGE_UNAVAILABLE) when none has come `within` so many seconds, and `Invalid`
+        (REQUEST_TOO_LARGE) for what is larger than the server takes.
+        """
+        self.check_size(payload, headers)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + within
+        failure: object = "it does not answer"
+        while (left := end - loop.time()) > 0:
+            if self.client.is_connected:
+                try:
+                    return await self.mailbox.ask(subject, payload, headers, min(left, max(ANSWER, within / 4)))
+                except TimeoutError:
+                    failure = "it does not answer"
+                except (errors.NoRespondersError, errors.OutboundBufferLimitError) as error:
+                    failure = error
+                except errors.Error as error:
+                    raise self.unavailable(error) from error
+            elif self.client.is_closed:
+                break
+            else:
+                failure = "it is not connected"
+            await asyncio.sleep(AGAIN)
+        raise self.unavailable(failure)
+
+    async def ask(
+        self, subject: str, payload: bytes = b"", headers: dict[str, str] | None = None, within: float = PATIENCE
+    ) -> dict[str, Any]:
+        """Sends a request to JetStream and returns what its answer says. Raises `Refusal` too."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + within
+        while True:
+            message = await self.request(subject, payload, headers, max(end - loop.time(), AGAIN))
+            answer: dict[str, Any] = json.loads(message.data)
+            error = answer.get("error")
+            if error is None:
+                return answer
+            if error.get("err_code") not in PASSING:
+                raise Refusal(error)
+            if loop.time() >= end:
+                raise self.unavailable(error.get("description"))
+            await asyncio.sleep(AGAIN)
+
+    async def try_api(
+        self, subject: str, body: Mapping[str, Any] | None = None, within: float = PATIENCE
+    ) -> dict[str, Any]:
+        """Calls JetStream's API: `$JS.API.` and a subject. Raises `Refusal` too."""
+        payload = b"" if body is None else json.dumps(body).encode()
+        return await self.ask(f"$JS.API.{subject}", payload, within=within)
+
+    async def api(self, subject: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Calls JetStream's API where no refusal is foreseen: one is `Unavailable`, too."""
+        try:
+            return await self.try_api(subject, body)
+        except Refusal as refusal:
+            raise self.unavailable(refusal) from refusal
+
+    def check_size(self, payload: bytes, headers: Mapping[str, str] | None, reserve: int = 0) -> None:
+        """Refuses a message that the server would end the connection for, or, with a reserve, one nearly so large."""
+        size = len(payload)
+        if headers:
+            size += HEADERS + sum(len(name) + len(value) for name, value in headers.items())
+        if size > self.max_payload - reserve:
+            raise Invalid(
+                Reason.REQUEST_TOO_LARGE,
+                f"What is to be stored has {size} bytes, and the NATS server takes {self.max_payload - reserve}.",
+                hint="Send less at once, or raise max_payload in the configuration of the NATS servers.",
+                metadata={"limit": str(self.max_payload), "setting": "max_payload"},
+            )
+
+    def unavailable(self, failure: object) -> Unavailable:
+        """Returns what callers are told when the servers do not do what they should."""
+        return Unavailable(
+            Reason.STORAGE_UNAVAILABLE,
+            f"The NATS servers ({self.servers}) cannot be used now: {failure}.",
+            hint="Try again; the broker reconnects by itself.",
+            retry_after=1.0,
+        )
+
+
+@asynccontextmanager
+async def connected(access: Access, *, logged: bool = True) -> AsyncIterator[Connection]:
+    """Connects, and tells the log how the connection fares. Raises `FailedPrecondition` (STORAGE_UNAVAILABLE) where that is not possible, with the reason."""
+    client = Client()
+    said: list[Exception] = []
+
+    async def note(error: Exception) -> None:
+        # A server that let nobody in says so once, and then ends the connection in one way or another.
+        if not any("authorization" in str(one).lower() for one in said):
+            said[:] = [error]
+        if logged:
+            log.info("nats_error", error=str(error) or repr(error))
+
+    async def disconnected() -> None:
+        if logged and not client.is_closed:
+            log.warning("nats_disconnected", servers=access.text)
+
+    async def reconnected() -> None:
+        log.info("nats_reconnected", servers=access.text)
+
+    try:
+        async with asyncio.timeout(CONNECTING):
+            await client.connect(
+                list(access.urls),
+                name="certes",
+                error_cb=note,
+                disconnected_cb=disconnected,
+                reconnected_cb=reconnected,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=0.2,  # type: ignore[arg-type]  # it is slept, so a fraction is as good
+                connect_timeout=2,
+                ping_interval=10,
+                max_outstanding_pings=2,
+                tls=access.tls(),
+                token=access.token,
+                user_credentials=None if access.credentials is None else str(access.credentials),
+            )
+    except (TimeoutError, OSError, ValueError, errors.Error) as error:
+        reason = said[-1] if said else error
+        await client.close()
+        raise FailedPrecondition(
+            Reason.STORAGE_UNAVAILABLE,
+            f"No connection to the NATS servers ({access.text}): {str(reason) or repr(reason)}.",
+            hint="See that they run there, and that credentials and TLS are right: engine and [nats] are the settings.",
+        ) from error
+    try:
+        yield Connection(client, await Mailbox.open(client), access)
+    finally:
+        await client.close()

@@ -1,0 +1,75 @@
+"""The subscriptions' durable positions, and the leases of who may move them: two faces of the lanes' stream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, cast
+
+from certes_broker.domain.events import Micros, Position
+from certes_broker.engines.kept import raised
+from certes_broker.engines.nats.groups import Groups
+from certes_broker.engines.nats.keepsakes import read_dead_letters, read_gaps
+from certes_broker.engines.nats.lanes import Forget, Lanes, LeaseRequest, Request, Settle
+from certes_broker.engines.nats.reading import Reader
+from certes_broker.engines.nats.subjects import Names
+from certes_broker.ports.engine import CursorChange, DeadLetter, Gap, StoredCursor
+
+CURSOR_BYTES: Final = 256
+ROW_BYTES: Final = 128
+"""What a cursor and a row of one need in a message, roughly."""
+
+
+class NatsCursors:
+    """The cursors: writes go through the queue."""
+
+    def __init__(self, lanes: Lanes, reader: Reader, names: Names, queue: Groups[Request, object]) -> None:
+        self._lanes = lanes
+        self._reader = reader
+        self._names = names
+        self._queue = queue
+
+    async def load(self, subscriptions: Sequence[str]) -> Sequence[StoredCursor | None]:
+        records = await self._lanes.records(subscriptions)
+        found: list[StoredCursor | None] = []
+        for name in subscriptions:
+            record = records[name]
+            if record.state is None:
+                found.append(None)
+            else:
+                owed = tuple(record.owed[position] for position in sorted(record.owed))
+                found.append(StoredCursor(raised(record.state, self._lanes.watermark), owed))
+        return found
+
+    async def settle(self, changes: Sequence[CursorChange], watermark: Position | None = None) -> Sequence[str]:
+        size = sum(CURSOR_BYTES + ROW_BYTES * len(change.put) for change in changes)
+        size += sum(len(dead.event.body) for change in changes for dead in change.dead)
+        return cast(Sequence[str], await self._queue.submit(Settle(changes, watermark), size))
+
+    async def watermark(self) -> Position:
+        return self._lanes.watermark
+
+    async def dead_letters(self, subscription: str, after: Position, limit: int) -> Sequence[DeadLetter]:
+        return await read_dead_letters(self._reader, self._names, subscription, after, limit)
+
+    async def gaps(self, subscription: str) -> Sequence[Gap]:
+        return await read_gaps(self._reader, self._names, subscription)
+
+    async def forget(self, subscription: str) -> None:
+        await self._queue.submit(Forget(subscription), CURSOR_BYTES)
+
+
+class NatsLeases:
+    """The leases: every call goes through the queue."""
+
+    def __init__(self, queue: Groups[Request, object]) -> None:
+        self._queue = queue
+
+    async def lease(
+        self, subscriptions: Sequence[str], holder: str, until: Micros, now: Micros
+    ) -> Sequence[int | None]:
+        request = LeaseRequest(subscriptions, holder, until, now)
+        return cast(Sequence[int | None], await self._queue.submit(request, CURSOR_BYTES * len(subscriptions)))
+
+    async def release(self, subscriptions: Sequence[str], holder: str) -> None:
+        request = LeaseRequest(subscriptions, holder, None, Micros(0))
+        await self._queue.submit(request, CURSOR_BYTES * len(subscriptions))
