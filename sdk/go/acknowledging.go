@@ -187,9 +187,12 @@ func (s *stream) tell(ctx context.Context, events certesv1.EventServiceClient, n
 		if refusal.Reason == reasonStreamEnded {
 			return // its deliveries come again
 		}
-		if !refusal.Retryable {
+		if !mayPass(refusal) {
 			s.client.warn("the broker refuses to be told what was settled; it delivers that again", refusal, "subscription", s.sub.name)
 			return
+		}
+		if try == 2 && !refusal.Retryable {
+			s.client.warn("the broker cannot be told what was settled; it is tried again", refusal, "subscription", s.sub.name)
 		}
 		wait := max(refusal.RetryAfter, reconnecting.Wait(try, rand.Float64()))
 		try++

@@ -100,7 +100,7 @@ func (c *consumer) keep(sub *subscription) {
 		if progressed {
 			try, lost = 0, false
 		}
-		if try > 0 && !lost && asError(err).Retryable {
+		if try > 0 && !lost && isLost(err) {
 			lost = true
 			c.client.warn("the stream of a subscription is lost; it is opened again as soon as the broker answers", err, "subscription", sub.name)
 		}
@@ -120,6 +120,12 @@ func (c *consumer) keep(sub *subscription) {
 	}
 }
 
+// isLost says whether a stream ended without a word of the broker.
+func isLost(err error) bool {
+	_, closed := errors.AsType[*closingError](err)
+	return !closed && mayPass(asError(err))
+}
+
 // judge says how long to wait before a stream is opened again, or why it is not. try counts how often in a row that was done already.
 func (c *consumer) judge(sub *subscription, err error, try int) (time.Duration, error) {
 	if closing, ok := errors.AsType[*closingError](err); ok {
@@ -133,7 +139,7 @@ func (c *consumer) judge(sub *subscription, err error, try int) (time.Duration, 
 	switch {
 	case refusal.Reason == reasonSubscriptionNotFound || refusal.Reason == reasonSubscriptionDeleted:
 		return 0, refusal
-	case refusal.Retryable || isBroken(refusal):
+	case mayPass(refusal):
 		if try > 0 {
 			c.client.connector.doubt()
 		}
@@ -153,12 +159,18 @@ func againAfter(try int, asked time.Duration) time.Duration {
 
 // isBroken says whether an error is that of a connection or a broker that broke, rather than a refusal.
 func isBroken(e *Error) bool {
+	if e.nonsense {
+		return false
+	}
 	switch e.Code {
 	case codes.Internal, codes.Unknown, codes.Canceled, codes.DataLoss, codes.OK:
 		return true
 	}
 	return false
 }
+
+// mayPass says whether a call may succeed when it is made again, where its own context is not what ended it.
+func mayPass(e *Error) bool { return e.Retryable || isBroken(e) }
 
 // end forgets a subscription whose stream has ended for good, and tells Run why, or the log where nobody runs.
 func (c *consumer) end(sub *subscription, final error) {

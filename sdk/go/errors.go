@@ -75,6 +75,8 @@ type Error struct {
 	RetryAfter time.Duration
 
 	cause error
+	// nonsense says that the SDK does not understand an answer, as it would not the next one.
+	nonsense bool
 }
 
 // Violation is one field at fault.

@@ -86,7 +86,7 @@ func (p *publisher) publishAll(ctx context.Context, all []Outgoing) (receipts []
 			return receipts, nil, nil
 		}
 		refusal := asError(err)
-		if ctx.Err() != nil || !refusal.Retryable {
+		if ctx.Err() != nil || !mayPass(refusal) {
 			return nil, last, refusal
 		}
 		last = refusal
@@ -117,7 +117,9 @@ func (p *publisher) callPublish(ctx context.Context, wire []byte, receipts []Rec
 	}
 	results := answer.GetResults()
 	if len(results) != len(receipts) {
-		return newError(codes.Internal, codeName(codes.Internal), "the broker says what became of %d events, of %d", len(results), len(receipts))
+		refusal := newError(codes.Internal, codeName(codes.Internal), "the broker says what became of %d events, of %d", len(results), len(receipts))
+		refusal.nonsense = true
+		return refusal
 	}
 	for i := range receipts {
 		receipts[i].Duplicate, receipts[i].Name = results[i].GetDuplicate(), results[i].GetName()

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// ensurePatience is how long refusals that are retryable are tried again.
+	// ensurePatience is how long refusals that are retryable, and connections that break, are tried again.
 	ensurePatience     = 30 * time.Second
 	defaultAckDeadline = 30 * time.Second
 	leastAckDeadline   = time.Second // no extension can be shorter
@@ -34,7 +34,7 @@ type Subscriptions struct {
 // stored it. It creates the subscription if there is none, and leaves everything else of it as operators have set it. Any number of
 // replicas can do it at once.
 //
-// Refusals that are retryable are tried again for 30 s. Errors: APP_MISSING, MALFORMED_PATTERN, UNKNOWN_OPTION, STALE_GENERATION and
+// Refusals that are retryable, and connections that break, are tried again for 30 s. Errors: APP_MISSING, MALFORMED_PATTERN, UNKNOWN_OPTION, STALE_GENERATION and
 // others of UpdateSubscription.
 func (c *Client) EnsureSubscriptions(ctx context.Context, wanted Subscriptions) error {
 	request, err := c.ensureRequest(wanted)
@@ -54,7 +54,7 @@ func (c *Client) EnsureSubscriptions(ctx context.Context, wanted Subscriptions) 
 		}
 		refusal := asError(err)
 		wait := max(refusal.RetryAfter, reconnecting.Wait(try, rand.Float64()))
-		if !refusal.Retryable || time.Since(began)+wait > ensurePatience {
+		if !mayPass(refusal) || time.Since(began)+wait > ensurePatience {
 			return refusal
 		}
 		c.connector.doubt()
