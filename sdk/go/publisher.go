@@ -94,6 +94,7 @@ type publisher struct {
 	mu       sync.Mutex
 	queue    coalescing.Queue[*event]
 	overflow []*event // what found no room, in its order
+	given    int      // events that were given up since the last purge
 	idle     bool     // whether the writer waits for wake
 	closed   bool
 	started  bool
@@ -230,6 +231,11 @@ func (p *publisher) abandon(ctx context.Context, e *event) (Receipt, error) {
 		return e.outcome()
 	}
 	e.gone = true
+	// Forgotten also while the stream is open and nothing is answered on it, when the writer has no turn; but not for each one all over again.
+	waiting, _ := p.queue.Waiting()
+	if p.given++; p.given > (waiting+len(p.overflow))/2 {
+		p.purge()
+	}
 	p.rouse()
 	return Receipt{ID: e.result.ID}, gaveUp(ctx, p.lastErr)
 }

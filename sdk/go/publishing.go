@@ -38,7 +38,7 @@ func (p *publisher) write() {
 		try++
 		refusal := asError(err)
 		p.broke(refusal)
-		if !refusal.Retryable && !isBroken(refusal) {
+		if !mayPass(refusal) {
 			p.refuseAll(refusal)
 		}
 		if try > 1 {
@@ -234,9 +234,11 @@ func (p *publisher) leaveGoneAgain() {
 // purge forgets what waits and nobody waits for. The caller has the lock.
 func (p *publisher) purge() {
 	p.queue.Purge(func(e *event) bool { return e.gone })
+	p.overflow = slices.DeleteFunc(p.overflow, func(e *event) bool { return e.gone })
 	p.leaveGoneAgain()
 	p.admit()
 	p.checkEmpty()
+	p.given = 0
 }
 
 // answered takes the answer to one request.
