@@ -144,9 +144,15 @@ func (c *Client) typeOf(ctx context.Context, message proto.Message) (*binding, s
 	return bound, typ, err
 }
 
-// brokerDomain returns the broker's own domain. It asks the gateway, for as long as a call is tried, if it was not asked yet.
+// brokerDomain returns the broker's own domain. It asks the gateway, for as long as a call is tried, if that has never answered yet. A
+// gateway that is gone is asked again by the writer alone: callers would stand in line before it, each for as long as the gateway is silent.
 func (c *Client) brokerDomain(ctx context.Context) (string, error) {
+	if known := c.connector.domain(); known != "" {
+		return known, nil
+	}
 	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, publishPatience)
+	defer cancel()
 	for try := 1; ; try++ {
 		connection, err := c.connector.connect(ctx)
 		if err == nil {
