@@ -6,6 +6,7 @@
  * * One `Acknowledge` is under way at a time; the next takes all that was settled meanwhile, as few ranges as possible.
  * * It waits up to 10 ms for more; but not where a quarter of what may be unsettled is waiting, nor for a delivery with an
  *   ordering key, whose next waits for it, nor for a failed one.
+ * * Of one `Acknowledge` an ordinal is in one place: what was settled is not extended.
  * * A refusal that names one ordinal lets go of that one; the rest is told again.
  */
 
@@ -71,6 +72,7 @@ export class Settlements {
 
   /** Takes what the next `Acknowledge` says. */
   take(): Settling {
+    this.#extended = this.#unsettled(this.#extended);
     const acked = cutRanges(this.#acked, MOST_RANGES);
     let left = MOST_RANGES - acked.now.length;
     const nacked = this.#nacked.splice(0, left);
@@ -86,10 +88,15 @@ export class Settlements {
   putBack(settling: Settling, without?: number): void {
     this.#acked = [...ordinalsOf(settling.acked, without), ...this.#acked];
     this.#nacked = [...settling.nacked.filter(({ ordinal }) => ordinal !== without), ...this.#nacked];
-    // An ordinal that was settled meanwhile needs no longer time.
-    const settled = new Set([...this.#acked, ...this.#nacked.map(({ ordinal }) => ordinal)]);
-    this.#extended = [...ordinalsOf(settling.extended, without), ...this.#extended].filter((ordinal) => !settled.has(ordinal));
+    this.#extended = this.#unsettled([...ordinalsOf(settling.extended, without), ...this.#extended]);
     this.#isUrgent = true;
+  }
+
+  /** Those of some ordinals that were not settled: the others need no longer time, and the broker refuses one said twice. */
+  #unsettled(ordinals: number[]): number[] {
+    if (ordinals.length === 0) return ordinals;
+    const settled = new Set([...this.#acked, ...this.#nacked.map(({ ordinal }) => ordinal)]);
+    return ordinals.filter((ordinal) => !settled.has(ordinal));
   }
 }
 

@@ -370,6 +370,16 @@ suite("acknowledgements", () => {
     assert.deepEqual([second.acked.length, second.nacked.length, settlements.isEmpty], [200, 1, true]);
   });
 
+  test("do not extend what was settled before they went", () => {
+    const settlements = new Settlements(100);
+    settlements.extend([1, 2, 3]);
+    settlements.ack(1, "");
+    settlements.nack(2, "no");
+    const { acked, nacked, extended } = settlements.take();
+    assert.deepEqual([acked, nacked.map(({ ordinal }) => ordinal), extended], [[[1, 1]], [2], [[3, 3]]]);
+    assert.ok(settlements.isEmpty);
+  });
+
   test("cut a text at the end of a character", () => {
     for (const [text, bytes] of [
       ["abc", 2],
