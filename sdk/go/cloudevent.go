@@ -104,6 +104,9 @@ func attributeText(name string, value json.RawMessage) (text string, present boo
 }
 
 func readBinary(header http.Header, contentType string, body []byte) (*RawEvent, error) {
+	if isStructured(body) {
+		return nil, fmt.Errorf("it has ce- headers, and its body is an event of its own")
+	}
 	attributes := map[string]string{}
 	for name, values := range header {
 		attribute, ok := strings.CutPrefix(strings.ToLower(name), "ce-")
@@ -124,6 +127,17 @@ func readBinary(header http.Header, contentType string, body []byte) (*RawEvent,
 		return nil, fmt.Errorf("its body is no JSON")
 	}
 	return raw, readAttributes(raw, attributes)
+}
+
+// isStructured says whether a body is a whole event. The signature does not cover headers: whoever has caught an event could else send it
+// again with its body as the data of another.
+func isStructured(body []byte) bool {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(body, &members) != nil {
+		return false
+	}
+	version := bytes.TrimSpace(members["specversion"])
+	return len(version) > 0 && version[0] == '"'
 }
 
 // readAttributes puts attributes where they belong. Those that have no place are the event's own.

@@ -2,9 +2,11 @@ package certes
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 
 	"google.golang.org/grpc/codes"
 )
@@ -47,6 +49,8 @@ func (c *Client) serveWebhook(w http.ResponseWriter, r *http.Request) {
 		if refusal.Reason == ReasonSecretsUnavailable {
 			status = http.StatusServiceUnavailable
 			c.warn("a webhook cannot be verified", refusal)
+			// Anybody may have sent it, and where the broker is and why it does not answer is nothing for strangers.
+			refusal = newError(refusal.Code, refusal.Reason, "the webhook cannot be verified now")
 		}
 		answerError(w, status, refusal)
 		return
@@ -64,10 +68,10 @@ func (c *Client) handleWebhook(w http.ResponseWriter, r *http.Request, raw *RawE
 	raw.brokerDomain = c.connector.domain
 	one := &webhookWork{client: c, raw: raw, request: r, outcome: make(chan *Error, 1)}
 	c.workers.add(one)
-	switch failure := <-one.outcome; {
+	switch failure := one.wait(); {
 	case failure == nil:
 		w.WriteHeader(http.StatusNoContent)
-	case failure.Reason == ReasonClientClosed:
+	case failure.Reason == ReasonClientClosed || errors.Is(failure, errSenderGone):
 		answerError(w, http.StatusServiceUnavailable, failure)
 	case failure.Reason == ReasonNoHandler && strings.HasSuffix(raw.Type, "/_test"):
 		w.WriteHeader(http.StatusNoContent) // a test of the subscription
@@ -77,15 +81,35 @@ func (c *Client) handleWebhook(w http.ResponseWriter, r *http.Request, raw *RawE
 	}
 }
 
+var errSenderGone = errors.New("its sender has gone")
+
 // webhookWork is an event that came by webhook. Its sender waits.
 type webhookWork struct {
 	client  *Client
 	raw     *RawEvent
 	request *http.Request
 	outcome chan *Error
+	taken   atomic.Bool // by a worker, or by its sender, who has gone before one had time
+}
+
+// wait returns the outcome. What was not begun when its sender goes is not begun any more: it is sent again.
+func (w *webhookWork) wait() *Error {
+	select {
+	case failure := <-w.outcome:
+		return failure
+	case <-w.request.Context().Done():
+	}
+	if w.taken.CompareAndSwap(false, true) {
+		w.raw = nil // what waits in line is no more than a place
+		return newError(codes.Canceled, codeName(codes.Canceled), "%v", errSenderGone).because(errSenderGone)
+	}
+	return <-w.outcome
 }
 
 func (w *webhookWork) run() {
+	if !w.taken.CompareAndSwap(false, true) {
+		return
+	}
 	failure := goroutineEnded() // unless it returns
 	defer func() { w.outcome <- failure }()
 	failure = w.client.handlers.handle(w.request.Context(), w.raw)

@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -341,5 +342,99 @@ func TestAHandlerMountedInAServerAnswersOverHTTP(t *testing.T) {
 	_ = answer.Body.Close()
 	if answer.StatusCode != http.StatusNoContent {
 		t.Errorf("it is answered %s", answer.Status)
+	}
+}
+
+func TestAWebhookWhoseSenderHasGoneIsNotBegunAnyMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := webhookClient(t, WithConcurrency(1))
+		var begun atomic.Int32
+		goOn := make(chan struct{})
+		client.On(doneType, func(context.Context, *RawEvent) error {
+			begun.Add(1)
+			<-goOn
+			return nil
+		})
+		answered := make(chan int, 3)
+		send := func(ctx context.Context) {
+			request := signed(t, firstSecret, doneEvent).WithContext(ctx)
+			go func() {
+				status, _ := post(client.Handler(), request)
+				answered <- status
+			}()
+			synctest.Wait()
+		}
+		send(t.Context())
+		gone, cancel := context.WithCancel(t.Context())
+		send(gone)
+		send(t.Context())
+		cancel()
+		synctest.Wait()
+		if len(answered) != 1 || <-answered == http.StatusNoContent {
+			t.Error("the request of the sender who has gone is still there")
+		}
+		close(goOn)
+		synctest.Wait()
+		if begun.Load() != 2 || <-answered != http.StatusNoContent || <-answered != http.StatusNoContent {
+			t.Errorf("%d events were begun", begun.Load())
+		}
+	})
+}
+
+func TestAWebhookWhoseSenderGoesWhileItIsHandledIsHandledToItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := webhookClient(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := false
+		client.On(doneType, func(context.Context, *RawEvent) error {
+			cancel()
+			time.Sleep(time.Second)
+			ended = true
+			return nil
+		})
+		if status, body := post(client.Handler(), signed(t, firstSecret, doneEvent).WithContext(ctx)); status != http.StatusNoContent || !ended {
+			t.Errorf("it is answered %d %s", status, body)
+		}
+	})
+}
+
+func TestWhyTheSecretsCannotBeFetchedIsForTheLogAndNotForStrangers(t *testing.T) {
+	log := &testLog{}
+	client := connected(t, "events://127.0.0.1:1", WithCallbackURL("http://127.0.0.1:1/"), WithLogger(slog.New(slog.NewTextHandler(log, nil))))
+	status, body := post(client.Handler(), signed(t, firstSecret, doneEvent))
+	if status != http.StatusServiceUnavailable || strings.Contains(body, "127.0.0.1") || strings.Contains(body, "GATEWAY") {
+		t.Errorf("it is answered %d %s", status, body)
+	}
+	if log.count("127.0.0.1:1") == 0 {
+		t.Errorf("the log says %s", log)
+	}
+}
+
+func TestAnEventIsNotTheDataOfAnotherThatHeadersMakeUp(t *testing.T) {
+	client := webhookClient(t)
+	handled := 0
+	client.On(brokerDomain+"/**", func(context.Context, *RawEvent) error {
+		handled++
+		return nil
+	})
+	forged := func(body, contentType string) (int, string) {
+		request := signed(t, firstSecret, body)
+		request.Header.Set("Content-Type", contentType)
+		for name, value := range map[string]string{"Specversion": "1.0", "Id": "forged", "Source": "s", "Type": brokerDomain + "/bank/1/paid", "Everyone": "true"} {
+			request.Header.Set("Ce-"+name, value)
+		}
+		return post(client.Handler(), request)
+	}
+	for _, contentType := range []string{"application/json", "text/plain", ""} {
+		status, body := forged(" "+doneEvent, contentType)
+		if status != http.StatusBadRequest || !strings.Contains(body, ReasonPayloadMalformed) || handled != 0 {
+			t.Errorf("as %q it is answered %d %s, and handled %d times", contentType, status, body, handled)
+		}
+	}
+	for _, data := range []string{`{"specversion":1}`, `{"data":{"specversion":"1.0"}}`, `["specversion"]`, `{}`} {
+		handled = 0
+		if status, body := forged(data, "application/json"); status != http.StatusNoContent || handled != 1 {
+			t.Errorf("%s is answered %d %s", data, status, body)
+		}
 	}
 }
