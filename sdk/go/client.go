@@ -24,6 +24,7 @@ type Client struct {
 	handlers  *handlerRegistry
 	workers   *workers
 	consumer  *consumer
+	wishes    wishes
 	publisher *publisher
 	keyring   *keyring
 

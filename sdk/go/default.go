@@ -69,32 +69,14 @@ func logged(client *Client, function string, err error) error {
 // EnsureSubscriptions has the default client ensure the application's subscription: see [Client.EnsureSubscriptions]. It logs the error
 // that it returns.
 //
-// If the broker cannot be reached for 30 s, as when both are started at once, it returns the error and goes on trying in the background.
+// If the broker cannot be reached for 30 s, as when both are started at once, it returns the error and goes on trying in the background,
+// until the same subscription is ensured anew.
 func EnsureSubscriptions(events ...Selector) error {
 	client, err := defaultClient()
 	if err != nil {
 		return logged(nil, "EnsureSubscriptions", err)
 	}
-	wanted := Subscriptions{Events: events}
-	err = client.EnsureSubscriptions(context.Background(), wanted)
-	if err != nil && asError(err).Retryable {
-		go client.ensureLater(wanted)
-	}
-	return logged(client, "EnsureSubscriptions", err)
-}
-
-// ensureLater goes on where EnsureSubscriptions has given up, until it is done, refused for good, or the client is closed.
-func (c *Client) ensureLater(wanted Subscriptions) {
-	for {
-		err := c.EnsureSubscriptions(c.consumer.ctx, wanted)
-		if err == nil || c.isClosed() {
-			return
-		}
-		if !asError(err).Retryable {
-			c.warn("the subscription cannot be ensured", err)
-			return
-		}
-	}
+	return logged(client, "EnsureSubscriptions", client.ensureEventually(context.Background(), Subscriptions{Events: events}))
 }
 
 // EnsureSubscriptionsContext has the default client ensure a subscription: see [Client.EnsureSubscriptions].

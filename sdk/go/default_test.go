@@ -2,6 +2,7 @@ package certes
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -9,7 +10,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	certesv1 "github.com/hookactions/certes-sdk/go/gen/certes/v1"
 )
@@ -163,6 +167,97 @@ func TestTheShortFormGoesOnEnsuringInTheBackground(t *testing.T) {
 		defer broker.mu.Unlock()
 		if len(broker.updates) != 1 || log.count("level=") != 1 {
 			t.Errorf("it was ensured %d times; the log says %s", len(broker.updates), log)
+		}
+	})
+}
+
+func TestTheBackgroundWaitsAsLongAsTheBrokerAsksFor(t *testing.T) {
+	logging(t)
+	synctest.Test(t, func(t *testing.T) {
+		tries := 0
+		broker := &fakeBroker{update: func(*certesv1.UpdateSubscriptionRequest) (*certesv1.Subscription, error) {
+			if tries++; tries > 100 {
+				time.Sleep(time.Minute) // enough is known
+			}
+			full, err := status.New(codes.ResourceExhausted, "full").WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Minute)})
+			return nil, errors.Join(full.Err(), err)
+		}}
+		useDefault(t, newTestClient(t, broker).Client)
+		if err := EnsureSubscriptions(Event("d/a/1/x", nil)); err == nil {
+			t.Error("it succeeds")
+		}
+		pass(5*time.Minute + time.Second)
+		if tries != 6 {
+			t.Errorf("in five minutes it was tried %d times", tries)
+		}
+	})
+}
+
+func TestWhatIsEnsuredAnewIsNotPutBackByTheBackground(t *testing.T) {
+	logging(t)
+	for _, hangs := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			broker := &fakeBroker{}
+			broker.update = func(request *certesv1.UpdateSubscriptionRequest) (*certesv1.Subscription, error) {
+				if old := request.GetSubscription().GetSelectors()[0].GetPattern() == "d/a/1/old"; old && time.Since(began) < time.Minute {
+					if hangs {
+						time.Sleep(20 * time.Second)
+					}
+					return nil, refusal(t, codes.Unavailable, "STORAGE_UNAVAILABLE", nil)
+				}
+				return request.GetSubscription(), nil
+			}
+			client := newTestClient(t, broker)
+			useDefault(t, client.Client)
+			if err := EnsureSubscriptions(Event("d/a/1/old", nil)); err == nil {
+				t.Error("it succeeds")
+			}
+			pass(5 * time.Second)
+			other := Subscriptions{Name: "other", Events: []Selector{Event("d/a/1/other", nil)}}
+			for _, wanted := range []Subscriptions{{Events: []Selector{Event("d/a/1/new", nil)}}, other} {
+				if err := client.EnsureSubscriptions(t.Context(), wanted); err != nil {
+					t.Error(err)
+				}
+			}
+			pass(5 * time.Minute)
+			broker.mu.Lock()
+			defer broker.mu.Unlock()
+			for i, want := range []string{"d/a/1/new", "d/a/1/other"} {
+				if len(broker.updates) != 2 || broker.updates[i].GetSubscription().GetSelectors()[0].GetPattern() != want {
+					t.Errorf("ensured was %v", broker.updates)
+				}
+			}
+		})
+	}
+}
+
+func TestACallThatIsOlderThanAnotherDoesNotGoOnInTheBackground(t *testing.T) {
+	logging(t)
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		broker := &fakeBroker{}
+		broker.update = func(request *certesv1.UpdateSubscriptionRequest) (*certesv1.Subscription, error) {
+			if old := request.GetSubscription().GetSelectors()[0].GetPattern() == "d/a/1/old"; old && time.Since(began) < time.Minute {
+				return nil, refusal(t, codes.Unavailable, "STORAGE_UNAVAILABLE", nil)
+			}
+			return request.GetSubscription(), nil
+		}
+		client := newTestClient(t, broker)
+		useDefault(t, client.Client)
+		time.AfterFunc(10*time.Second, func() {
+			if err := EnsureSubscriptionsContext(context.Background(), Subscriptions{Events: []Selector{Event("d/a/1/new", nil)}}); err != nil {
+				t.Error(err)
+			}
+		})
+		if err := EnsureSubscriptions(Event("d/a/1/old", nil)); err == nil {
+			t.Error("it succeeds")
+		}
+		pass(5 * time.Minute)
+		broker.mu.Lock()
+		defer broker.mu.Unlock()
+		if len(broker.updates) != 1 {
+			t.Errorf("ensured was %v", broker.updates)
 		}
 	})
 }

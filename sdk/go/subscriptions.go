@@ -41,6 +41,14 @@ func (c *Client) EnsureSubscriptions(ctx context.Context, wanted Subscriptions) 
 	if err != nil {
 		return err
 	}
+	if err := c.wishes.add(ctx, newWish(request)); err != nil {
+		return err
+	}
+	return c.ensurePatiently(ctx, request)
+}
+
+// ensurePatiently tries until the broker has stored it, has refused it for good, or ensurePatience is over.
+func (c *Client) ensurePatiently(ctx context.Context, request *certesv1.UpdateSubscriptionRequest) error {
 	began := time.Now()
 	patient, cancel := context.WithTimeout(ctx, ensurePatience)
 	defer cancel()
