@@ -60,12 +60,24 @@ export class Call implements Waiting {
 }
 
 /** Calls that travel together. */
-export interface Request {
+export class Request {
   calls: readonly Call[];
   /** How often it was refused for now. */
-  attempts: number;
-  /** Is called once, when each call has its verdict. */
-  readonly settled: () => void;
+  attempts = 0;
+  #onSettled: (() => void) | undefined;
+
+  /** `onSettled` is called once, however often the request is said to be settled. */
+  constructor(calls: readonly Call[], onSettled: () => void) {
+    this.calls = calls;
+    this.#onSettled = onSettled;
+  }
+
+  /** Each call has its verdict. */
+  settled(): void {
+    const onSettled = this.#onSettled;
+    this.#onSettled = undefined;
+    onSettled?.();
+  }
 }
 
 /** The largest event that a request of 4 MiB can carry. */

@@ -21,7 +21,7 @@ import { PublishQueue } from "./coalescing.js";
 import { clientClosed, type Connection } from "./connection.js";
 import { isBroken } from "./delivery_stream.js";
 import { asCertesError, type CertesError } from "./errors.js";
-import { type Call, closedMeanwhile, type Request, timedOut } from "./publish_calls.js";
+import { type Call, closedMeanwhile, Request, timedOut } from "./publish_calls.js";
 import { PublishStream } from "./publish_stream.js";
 import { METHODS } from "./rpc.js";
 
@@ -36,6 +36,8 @@ export class Publisher {
   #again: Request[] = [];
   /** Requests that wait for their time to be sent again. */
   readonly #resting = new Set<Request>();
+  /** Calls that are to be told again alone, each behind the one of its key that is told. */
+  readonly #lines = new Set<Call[]>();
   #stream: PublishStream | undefined;
   #isOpening = false;
   #isFlushing = false;
@@ -116,7 +118,7 @@ export class Publisher {
     const calls = this.#queue.take();
     this.#letIn();
     if (calls.length === 0) return undefined;
-    return { calls, attempts: 0, settled: () => this.#settle(calls) };
+    return new Request(calls, () => this.#settle(calls));
   }
 
   #settle(calls: readonly Call[]): void {
@@ -178,9 +180,9 @@ export class Publisher {
   }
 
   /** Tells the events of a refused request again, each alone: those of one key one after another, all others at once. */
-  #isolate({ calls, settled }: Request): void {
+  #isolate(request: Request): void {
     const lines = new Map<string | Call, Call[]>();
-    for (const call of calls) {
+    for (const call of request.calls) {
       const line = lines.get(call.key || call);
       if (line === undefined) lines.set(call.key || call, [call]);
       else line.push(call);
@@ -189,10 +191,17 @@ export class Publisher {
     const next = (line: Call[]): void => {
       let call = line.shift();
       while (call?.isDecided) call = line.shift();
-      if (call !== undefined) this.#again.push({ calls: [call], attempts: 0, settled: () => next(line) });
-      else if ((left -= 1) === 0) settled();
+      if (call !== undefined) {
+        this.#again.push(new Request([call], () => next(line)));
+        return;
+      }
+      this.#lines.delete(line);
+      if ((left -= 1) === 0) request.settled();
     };
-    for (const line of lines.values()) next(line);
+    for (const line of lines.values()) {
+      this.#lines.add(line);
+      next(line);
+    }
   }
 
   /** Sends a request again after a wait. */
@@ -201,7 +210,8 @@ export class Publisher {
     this.#lastTrouble = error;
     this.#resting.add(request);
     this.#later(error.retryAfter ?? reconnectWait(request.attempts, this.#clock.chance()), () => {
-      this.#resting.delete(request);
+      // All its calls gave up meanwhile, and it was settled then.
+      if (!this.#resting.delete(request)) return this.#flush();
       if (this.#stillWanted(request)) this.#again.push(request);
       this.#flush();
     });
@@ -216,7 +226,7 @@ export class Publisher {
   /** The stream broke, or there was none to be had. */
   #broke(unanswered: Request[], error: CertesError): void {
     this.#lastTrouble = error;
-    this.#again = [...unanswered, ...this.#again].filter((request) => this.#stillWanted(request));
+    this.#sift([...unanswered, ...this.#again]);
     if (!error.retryable && !isBroken(error)) {
       // Refused, which waiting does not mend: it is the verdict of all who would have used the stream.
       for (const call of this.#undecided()) call.refuse(error);
@@ -242,19 +252,28 @@ export class Publisher {
     return false;
   }
 
+  /** Makes of some requests those to be sent again. One that is wanted no more may have another behind it. */
+  #sift(requests: readonly Request[]): void {
+    this.#again = [];
+    const wanted = requests.filter((request) => this.#stillWanted(request));
+    this.#again = [...wanted, ...this.#again];
+  }
+
   /** Lets go of events that were not sent yet, or are to be sent again, and whose calls have their verdict. */
   #forget(): void {
     this.#queue.drop((call) => call.isDecided);
     this.#outside = this.#outside.filter((call) => !call.isDecided);
-    this.#again = this.#again.filter((request) => this.#stillWanted(request));
+    this.#sift(this.#again);
     for (const request of this.#resting) if (!this.#stillWanted(request)) this.#resting.delete(request);
     this.#letIn();
     if (this.#isIdle) for (const resolve of this.#idle.splice(0)) resolve();
+    // What stood behind an event that was let go of may go now.
+    if (this.#stream !== undefined) this.#scheduleFlush();
   }
 
   #undecided(): Call[] {
     const requests = [...this.#again, ...this.#resting, ...(this.#stream?.unanswered ?? [])];
-    return [...requests.flatMap(({ calls }) => calls), ...this.#queue.waitingEvents(), ...this.#outside].filter(
+    return [...requests.flatMap(({ calls }) => calls), ...[...this.#lines].flat(), ...this.#queue.waitingEvents(), ...this.#outside].filter(
       (call) => !call.isDecided,
     );
   }
