@@ -180,7 +180,8 @@ export class Session {
         maxOutstanding: this.#settings.maxOutstanding,
         ackDeadline: (subscription) => this.#subscriptions.ackDeadline(subscription),
       });
-      started = { stream, ended: stream.run() };
+      // One that has ended is none: its subscription may be ensured again.
+      started = { stream, ended: stream.run().finally(() => this.#streams.delete(name)) };
       this.#streams.set(name, started);
     }
     return started.ended;
