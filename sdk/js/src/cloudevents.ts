@@ -69,8 +69,24 @@ function readBinary(headers: HeaderPairs, contentType: string, body: Uint8Array)
     attributes.set(attribute, decodeHeader(attribute, value));
   }
   const meta = readMeta(attributes);
+  if (isStructuredEvent(body)) throw malformed("it has ce- headers, and an event for its body");
   if (isJson(contentType)) return { meta, content: { json: parseJson(body), contentType } };
   return { meta, content: { bytes: body, contentType } };
+}
+
+/**
+ * Whether a body is a structured event, whatever its content type says. The signature is that of the body alone: under other
+ * headers the signed event of one request would be the signed data of any other.
+ */
+function isStructuredEvent(body: Uint8Array): boolean {
+  let document: JsonValue;
+  try {
+    document = parseJson(body);
+  } catch {
+    return false;
+  }
+  if (typeof document !== "object" || document === null || Array.isArray(document)) return false;
+  return Object.hasOwn(document, "specversion") && typeof document["specversion"] === "string";
 }
 
 function readMeta(attributes: ReadonlyMap<string, string>): EventMeta {

@@ -79,6 +79,31 @@ suite("answers", () => {
     assert.deepEqual(toJson(PushEventSchema, raw, { useProtoFieldName: true }), known);
   }
 
+  const forged = { "ce-specversion": "1.0", "ce-id": "2", "ce-source": "s", "ce-type": PUSH, "ce-everyone": "true" };
+  const answerForged = (body, contentType, come) => {
+    const headers = { ...signed(body, keys[0], now * 1000), ...forged, "content-type": contentType };
+    return answerWebhook({ method: "POST", headers: Object.entries(headers), body: async () => Buffer.from(body) }, partsOf("returns", come));
+  };
+
+  for (const contentType of ["application/json", "application/json; charset=utf-8", "text/plain", ""]) {
+    test(`400: a structured event that was signed comes again with forged ce- headers, as ${contentType || "nothing"}`, async () => {
+      for (const body of [structured(), ` \n${structured()}`, structured().replace("specversion", "\\u0073pecversion"), `\ufeff${structured()}`]) {
+        const come = [];
+        const answer = await answerForged(body, contentType, come);
+        assert.deepEqual([answer.status, JSON.parse(answer.body).reason, come.length], [400, "PAYLOAD_MALFORMED", 0]);
+      }
+    });
+  }
+
+  test("204: a binary event whose data only mentions a specversion", async () => {
+    for (const body of ['{"ref":"specversion"}', '{"repository":{"specversion":"1.0"}}', '{"specversion":1}']) {
+      assert.equal((await answerForged(body, "application/json", [])).status, 204);
+    }
+    for (const body of ['"specversion"', "[]", "null", "specversion", '{"specversion":']) {
+      assert.equal((await answerForged(body, "text/plain", [])).status, 204);
+    }
+  });
+
   test("503: the client is closed", async () => {
     const answer = await answerWebhook(
       { method: "POST", headers: [], body: async () => Buffer.of() },
