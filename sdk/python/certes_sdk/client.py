@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
-from threading import get_ident
+from threading import current_thread
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -73,7 +73,7 @@ class Client:
         self._finder: Finder | None = None
         self._sessions: dict[asyncio.AbstractEventLoop, Session] = {}
         self._latest: tuple[int, Session | None] = (0, None)
-        """The session that was used last, and the thread in which its loop runs."""
+        """The session that was used last, and the thread in which its loop runs: by the system's id, which a forked child's differs from."""
         self.is_closed = False
         """Whether it takes nothing more."""
 
@@ -198,8 +198,7 @@ class Client:
         """Returns at SIGINT or SIGTERM, or when it is cancelled, and closes the client in order then.
 
         Meanwhile the handlers are fed: by streams, or, with a callback URL, by the handler that is mounted in a server.
-        Signals that somebody else has taken, such as a server, are left alone. Raises `CertesError` where every subscription was
-        deleted.
+        Signals that somebody else has taken, such as a server, are left alone. Raises `CertesError` where a subscription was deleted.
         """
         session = self.session()
         try:
@@ -238,7 +237,7 @@ class Client:
         """Returns the client in the running loop; for the handlers of servers. Raises `CLIENT_CLOSED`."""
         thread, latest = self._latest
         # To ask for the running loop is a system call in Python 3.11. A thread runs one loop at a time, so this is it.
-        if latest is not None and thread == get_ident() and latest.loop.is_running():
+        if latest is not None and thread == current_thread().native_id and latest.loop.is_running():
             return latest
         loop = asyncio.get_running_loop()
         session = self._sessions.get(loop)
@@ -248,7 +247,7 @@ class Client:
             # What was begun in a loop ended with it.
             self._sessions = {other: kept for other, kept in self._sessions.items() if not other.is_closed()}
             session = self._sessions[loop] = Session(self.settings, self._handlers, self._clock, self._finder)
-        self._latest = (get_ident(), session)
+        self._latest = (current_thread().native_id or 0, session)
         return session
 
     def _with(

@@ -49,7 +49,11 @@ def read_event(headers: Mapping[str, str], body: bytes, types: MessageTypes) -> 
             attributes.setdefault(name, headers[name])
     event = _event(attributes)
     if _is_json(kind):
-        return RawEvent(Delivery(), event, types, _json(body))
+        data = _json(body)
+        if isinstance(data, dict) and isinstance(data.get("specversion"), str):
+            # The signature is of the body alone: what was signed as a structured event is not taken under other headers.
+            raise _malformed("its body is a structured CloudEvent, and its headers say another one")
+        return RawEvent(Delivery(), event, types, data)
     return _with_bytes(event, media_type, body, types)
 
 

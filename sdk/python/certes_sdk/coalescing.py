@@ -157,6 +157,19 @@ class PublishQueue:
             self.waiting_bytes -= entry.size
             entry.wire = b""
 
+    def purge(self) -> None:
+        """Lets go of what was given up while nothing could be sent."""
+        if len(self._line) + len(self._before) + sum(map(len, self._held.values())) == self.waiting_events:
+            return
+        self._line = deque(entry for entry in self._line if not entry.given_up)
+        self._before = sorted(place for place in self._before if not place[1].given_up)
+        for key, held in list(self._held.items()):
+            kept = sorted(place for place in held if not place[1].given_up)
+            if kept:
+                self._held[key] = kept
+            else:
+                del self._held[key]
+
     def waiting(self) -> Iterable[Entry]:
         """Returns what waits, in no order."""
         held = [entry for entries in self._held.values() for _, entry in entries]

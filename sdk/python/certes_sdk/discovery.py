@@ -12,7 +12,7 @@ import socket
 import ssl
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
@@ -43,15 +43,34 @@ def discover(gateway: Gateway, ca_file: str | None) -> Found:
     Raises `GATEWAY_UNREACHABLE`, `PROTOCOL_UNSUPPORTED`, `GATEWAY_INSECURE`.
     """
     deadline = time.monotonic() + TIMEOUT
-    plain = is_loopback(gateway.host)
-    return check(judge(_fetch(gateway, plain=plain, ca_file=ca_file, deadline=deadline), found_on_loopback=plain))
+    addresses = loopback_addresses(gateway.host)
+    if not addresses:
+        return check(judge(_fetch(gateway, None, ca_file, deadline), found_on_loopback=False))
+    for address in addresses[:-1]:
+        try:
+            return check(judge(_fetch(gateway, address, ca_file, deadline), found_on_loopback=True))
+        except CertesError as error:
+            if not isinstance(error.__cause__, ConnectionRefusedError):
+                raise
+    return check(judge(_fetch(gateway, addresses[-1], ca_file, deadline), found_on_loopback=True))
 
 
 def check(found: Found) -> Found:
-    """Refuses an address without TLS that is not this machine. Looks its name up. Raises `GATEWAY_INSECURE`."""
-    if not found.tls and not is_loopback(parse_authority(found.address).host):
+    """Refuses an address without TLS that is not this machine, and makes of a name the address that was judged.
+
+    A name is looked up once: one that is this machine when it is judged and another when it is connected to would have the token in
+    clear. Raises `GATEWAY_INSECURE`.
+    """
+    if found.tls:
+        return found
+    place = parse_authority(found.address)
+    addresses = loopback_addresses(place.host)
+    if not addresses:
         raise _insecure(found.address)
-    return found
+    # The broker listens on IPv4 unless it is told otherwise.
+    address = next((one for one in addresses if ":" not in one), addresses[0])
+    host = f"[{address}]" if ":" in address else address
+    return replace(found, address=f"{host}:{place.port}")
 
 
 def judge(body: bytes, *, found_on_loopback: bool) -> Found:
@@ -78,16 +97,21 @@ def judge(body: bytes, *, found_on_loopback: bool) -> Found:
     return Found(address, tls, domain.lower() if isinstance(domain, str) else "")
 
 
-def is_loopback(host: str) -> bool:
-    """Says whether a host is this machine: by its name, its address, or all the addresses that its name has."""
+def loopback_addresses(host: str) -> list[str]:
+    """Returns the addresses of this machine that a host stands for; none where it is, or may be, another machine."""
     literal = loopback_literal(host)
-    if literal is not None:
-        return literal
+    if literal is False:
+        return []
     try:
-        addresses = {entry[4][0] for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+        found = list(
+            dict.fromkeys(str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
+        )
     except (OSError, UnicodeError):
-        return False
-    return bool(addresses) and all(loopback_literal(str(address)) for address in addresses)
+        found = []
+    own = [address for address in found if loopback_literal(address)]
+    if literal:
+        return own or ["127.0.0.1"]
+    return own if len(own) == len(found) else []
 
 
 def loopback_literal(host: str) -> bool | None:
@@ -101,9 +125,10 @@ def loopback_literal(host: str) -> bool | None:
     return (mapped or address).is_loopback
 
 
-def _fetch(gateway: Gateway, *, plain: bool, ca_file: str | None, deadline: float) -> bytes:
+def _fetch(gateway: Gateway, loopback: str | None, ca_file: str | None, deadline: float) -> bytes:
+    """Asks over TLS, or at an address of this machine without it."""
     try:
-        with closing(_connection(gateway, plain=plain, ca_file=ca_file)) as connection:
+        with closing(_connection(gateway, loopback, ca_file)) as connection:
             connection.request("GET", PATH, headers={"accept": "application/json", "host": gateway.authority})
             with connection.getresponse() as response:
                 if response.status != http.HTTPStatus.OK:
@@ -133,9 +158,9 @@ def _read(
     raise _unreachable(gateway, f"its answer has more than {MAXIMUM_BYTES} bytes")
 
 
-def _connection(gateway: Gateway, *, plain: bool, ca_file: str | None) -> http.client.HTTPConnection:
-    if plain:
-        return http.client.HTTPConnection(gateway.host, gateway.port, timeout=TIMEOUT)
+def _connection(gateway: Gateway, loopback: str | None, ca_file: str | None) -> http.client.HTTPConnection:
+    if loopback is not None:
+        return http.client.HTTPConnection(loopback, gateway.port, timeout=TIMEOUT)
     context = ssl.create_default_context(cafile=ca_file)
     return http.client.HTTPSConnection(gateway.host, gateway.port, timeout=TIMEOUT, context=context)
 

@@ -18,7 +18,7 @@ import inspect
 import logging
 import traceback
 from collections import deque
-from collections.abc import Awaitable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from typing import Any, Final, Protocol
@@ -190,6 +190,7 @@ class Handling:
             origin.failed(ordinal, _failure(raw, error))
         except asyncio.CancelledError as error:
             if is_cancelled():
+                origin.dropped(ordinal)
                 raise
             origin.failed(ordinal, _failure(raw, error))
         else:
@@ -203,10 +204,26 @@ class Handling:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self._concurrency, "certes")
         loop = asyncio.get_running_loop()
-        outcome = await loop.run_in_executor(self._threads, context.run, handler.call, raw)
+        outcome, error = await loop.run_in_executor(self._threads, context.run, _called, handler.call, raw)
+        if error is not None:
+            raise error if isinstance(error, Exception) and not isinstance(error, StopIteration) else _escaped(error)
         if inspect.iscoroutine(outcome):
             # A function that returns a coroutine, which nobody can tell from one that does not.
             await _Rest(outcome, context, None, begun=False)
+
+
+def _called(call: Callable[[RawEvent], object], raw: RawEvent) -> tuple[object, BaseException | None]:
+    """Calls a plain function, and returns what it returns or raises: not everything that is raised can be told by a future."""
+    try:
+        return call(raw), None
+    except BaseException as error:  # noqa: BLE001 - also what would end the program, which is not this thread's to end
+        return None, error
+
+
+def _escaped(error: BaseException) -> RuntimeError:
+    escaped = RuntimeError("".join(traceback.format_exception_only(error)).strip())
+    escaped.__cause__ = error
+    return escaped
 
 
 def _no_handler(raw: RawEvent) -> CertesError:

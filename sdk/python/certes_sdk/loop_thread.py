@@ -21,6 +21,10 @@ class LoopThread:
 
     def call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Runs a coroutine in the loop and returns what it does. If the caller is interrupted, it is cancelled."""
+        if threading.current_thread().name == _NAME:
+            raise RuntimeError(
+                "A coroutine handler called the blocking form, which would wait for itself. Use certes_sdk in it, or make it a plain function."
+            )
         future = asyncio.run_coroutine_threadsafe(work(), self._running())
         try:
             return future.result()
@@ -37,9 +41,11 @@ class LoopThread:
             if self._loop is None or self._process != os.getpid():
                 self._process = os.getpid()
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="certes", daemon=True).start()
+                threading.Thread(target=self._loop.run_forever, name=_NAME, daemon=True).start()
             return self._loop
 
+
+_NAME: Final = "certes loop"
 
 LOOP_THREAD: Final = LoopThread()
 """That of this process."""

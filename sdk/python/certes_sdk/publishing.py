@@ -283,6 +283,7 @@ class Publisher:
         while True:
             await self._clock.sleep(_SWEEP)
             now = self._clock.now()
+            self._queue.purge()
             under_way = [entry for entries in (*self._under_way, *self._later) for entry in entries]
             for entry in (*self._queue.waiting(), *under_way):
                 if _is_overdue(entry, now) and not entry.answer.done():

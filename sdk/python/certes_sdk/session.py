@@ -89,6 +89,8 @@ class Session:
         # Those who wait here stand in line, so that the order is that of the calls.
         async with self._line:
             head = self._heads.get(type(event.message)) or await self._head(type(event.message))
+        # The client may have been closed meanwhile.
+        self._check_calls()
         entry = encode(head, event)
         if not self._publishing:
             self._publishing = True
@@ -156,7 +158,7 @@ class Session:
     async def run(self) -> None:
         """Returns when the session is closed or stopped. Meanwhile handlers are fed by streams, or by webhooks, whose keys it fetches.
 
-        Raises `CertesError` where no stream is left: where their subscriptions were deleted.
+        Raises `CertesError` where a stream has ended for good: where its subscription was deleted.
         """
         self._check_open()
         self._running = True
@@ -222,6 +224,10 @@ class Session:
     def _open_stream(self, subscription: str) -> None:
         if subscription in self._streams:
             return
+        if self._fate is not None:
+            # It was ensured again.
+            self._fate = None
+            self._stopped.clear()
         stream = self._streams[subscription] = SubscriptionStream(
             subscription, self._settings.max_outstanding, self._connection, self._handling, self._types, self._clock
         )
@@ -232,9 +238,8 @@ class Session:
         if end is None:
             return
         del self._streams[stream.subscription]
-        if not self._streams:
-            self._fate = end
-            self._stopped.set()
+        self._fate = end
+        self._stopped.set()
 
     async def _prepare_webhooks(self) -> None:
         try:

@@ -159,6 +159,14 @@ def test_one_client_serves_several_event_loops_one_after_another():
         asyncio.run(client.close())
 
 
+def test_a_coroutine_that_waits_for_the_blocking_form_is_told_so_instead_of_waiting_for_itself():
+    async def handler():
+        LOOP_THREAD.call(lambda: asyncio.sleep(0))
+
+    with pytest.raises(RuntimeError, match="would wait for itself"):
+        LOOP_THREAD.call(handler)
+
+
 def test_closing_closes_what_works_in_other_loops_too():
     with BrokerThread() as broker:
         client = Client("events://d", app="a")._with(finder=broker.find)

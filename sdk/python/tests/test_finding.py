@@ -146,7 +146,7 @@ def resolving(monkeypatch, host: str) -> None:
         return real("127.0.0.1" if name == host else name, *args, **kwargs)
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    monkeypatch.setattr("certes_sdk.discovery.is_loopback", lambda name: name == "127.0.0.1")
+    monkeypatch.setattr("certes_sdk.discovery.loopback_addresses", lambda name: [name] if name == "127.0.0.1" else [])
 
 
 def test_a_certificate_of_nobody_known_is_refused(authority, monkeypatch):

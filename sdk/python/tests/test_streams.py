@@ -391,6 +391,39 @@ async def test_a_subscription_that_was_deleted_ends_it_for_good(broker, make_cli
     assert len(warnings()) == 1
 
 
+async def test_a_subscription_that_was_deleted_and_ensured_again_gets_events_again(broker, make_client, warnings):
+    client = make_client()
+    client.on(PUSH)(no_op)
+    await client.ensure_subscriptions(PUSH)
+    stream = await opened(broker)
+    closing = pb.SubscribeResponse.Closing(reason=pb.SubscribeResponse.REASON_DELETED, message="it was deleted")
+    stream.send(pb.SubscribeResponse(closing=closing))
+    await until(lambda: client.session()._streams == {})
+    await client.ensure_subscriptions(PUSH)
+    async with running(client) as run:
+        (await opened(broker)).deliver(event("a"))
+        assert ordinals_of(await soon(broker.acknowledged.get())) == [1]
+        assert not run.done()
+
+
+@pytest.mark.parametrize("raised", [StopIteration(), SystemExit(3), KeyboardInterrupt()])
+async def test_whatever_a_plain_function_raises_is_a_failure_and_ends_nothing_else(broker, make_client, raised):
+    client = make_client(concurrency=1)
+
+    @client.on(PUSH)
+    def handle(raw):
+        if raw.id == "bad":
+            raise raised
+
+    async with running(client):
+        stream = await opened(broker)
+        stream.deliver(event("bad"))
+        (nack,) = (await soon(broker.acknowledged.get())).nacked
+        assert type(raised).__name__ in nack.reason
+        stream.deliver(event("good"))
+        assert ordinals_of(await soon(broker.acknowledged.get())) == [2]
+
+
 @pytest.mark.parametrize("reason", ["SUBSCRIPTION_NOT_FOUND", "SUBSCRIPTION_DELETED"])
 async def test_a_subscription_that_is_not_there_ends_it_for_good(broker, make_client, reason):
     client = make_client()

@@ -12,7 +12,7 @@ from google.rpc.status_pb2 import Status
 from certes.v1 import options_pb2
 from certes.v1.problem_pb2 import Problem
 from certes_sdk.coalescing import Entry, PublishQueue
-from certes_sdk.discovery import check, judge, loopback_literal
+from certes_sdk.discovery import Found, check, judge, loopback_literal
 from certes_sdk.errors import CertesError, code_name, from_problem, from_status
 from certes_sdk.event_types import read_binding
 from certes_sdk.handlers import Handlers
@@ -112,7 +112,9 @@ def test_a_subscription_is_named_for_its_application(vector):
 @pytest.mark.parametrize("vector", DISCOVERY["answers"], ids=why)
 def test_what_a_gateway_says_is_judged(vector):
     def find():
-        return check(judge(vector["body"].encode(), found_on_loopback=vector["found_on_loopback"]))
+        found = judge(vector["body"].encode(), found_on_loopback=vector["found_on_loopback"])
+        check(found)
+        return found
 
     if "reason" in vector["expect"]:
         assert refusal(find).reason == vector["expect"]["reason"]
@@ -237,3 +239,28 @@ def test_a_signature_is_accepted_or_refused_with_the_problem(vector):
         assert (error.code, error.reason) == ("UNAUTHENTICATED", "SIGNATURE_INVALID")
         assert error.metadata["problem"] == vector["problem"]
         assert not [secret for secret in vector["secrets"] if len(secret) > 3 and secret in str(error)]
+
+
+def test_what_was_given_up_is_let_go_of_where_nothing_can_be_sent():
+    queue = PublishQueue()
+    entries = [Entry(b"x", 1, key, str(number)) for number, key in enumerate(("", "k", "k", "", "k"))]
+    for entry in entries[:2]:
+        queue.add(entry)
+    queue.answered(queue.take()[:1])
+    for entry in entries[2:]:
+        queue.add(entry)
+    queue.put_back(queue.take())
+    for entry in entries[2:]:
+        queue.give_up(entry)
+    queue.purge()
+    assert list(queue.waiting()) == []
+    assert (list(queue._line), queue._before, queue._held) == ([], [], {})
+
+
+def test_a_name_of_this_machine_is_looked_up_once():
+    """A name that leads elsewhere when it is connected to would have the token in clear."""
+    place = check(Found("localhost:9601", tls=False, domain="d")).address
+    assert loopback_literal(place.rpartition(":")[0].strip("[]"))
+    assert place.endswith(":9601")
+    assert "localhost" not in place
+    assert check(Found("grpc.example.com:443", tls=True, domain="d")).address == "grpc.example.com:443"

@@ -260,3 +260,21 @@ async def test_run_with_a_callback_url_fetches_the_secrets_beforehand(broker, ma
 
 async def no_op(raw):
     pass
+
+
+async def test_whoever_waits_for_a_handler_that_never_ends_is_answered_when_the_client_gives_up(broker, make_client):
+    broker.secrets = [SECRET]
+    client = make_client(callback_url="https://app.example.com/hook")
+    begun = asyncio.Event()
+
+    @client.on(PUSH)
+    async def handle(raw):
+        begun.set()
+        await asyncio.Event().wait()
+
+    request = asyncio.gather(post(client.asgi_handler()))
+    await begun.wait()
+    # As `close` does after its 30 s.
+    await client.session()._background.end()
+    [answer] = await request
+    assert (answer.status_code, answer.json()["reason"]) == (503, "CLIENT_CLOSED")
