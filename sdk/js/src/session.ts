@@ -55,7 +55,7 @@ export class Session {
     this.#subscriptions = new Subscriptions(settings, this.#connection, clock, this.#closed.signal);
     this.#publisher = new Publisher(this.#connection, clock);
     this.#jointPublisher = new JointPublisher(this.#connection, clock);
-    this.#keys = new WebhookKeys(settings.webhookKeys, () => this.#fetchSecrets(), clock);
+    this.#keys = new WebhookKeys(settings.webhookKeys, () => this.#fetchSecrets(), clock, settings.logger);
   }
 
   on(pattern: string, handler: Handler): void {

@@ -2,6 +2,7 @@
 
 import type { Clock } from "./clock.js";
 import { asCertesError, CertesError } from "./errors.js";
+import type { Logger } from "./logger.js";
 import { type HeaderPairs, readKey, verifyWebhook, type WebhookKey } from "./signatures.js";
 
 const KEPT_FOR = 300_000;
@@ -22,16 +23,18 @@ export class WebhookKeys {
   readonly #own: readonly WebhookKey[];
   readonly #fetch: FetchSecrets;
   readonly #clock: Clock;
+  readonly #logger: Logger;
   #fetched: readonly WebhookKey[] = [];
   #fetchedAt = -Infinity;
   #askedAt = -Infinity;
   #trouble: CertesError | undefined;
   #asking: Promise<void> | undefined;
 
-  constructor(own: readonly string[], fetch: FetchSecrets, clock: Clock) {
+  constructor(own: readonly string[], fetch: FetchSecrets, clock: Clock, logger: Logger) {
     this.#own = keysOf(own);
     this.#fetch = fetch;
     this.#clock = clock;
+    this.#logger = logger;
   }
 
   /** Proves that a request was signed with one of the keys. Raises `SIGNATURE_INVALID` or `SECRETS_UNAVAILABLE`. */
@@ -43,9 +46,8 @@ export class WebhookKeys {
     const again = this.#judge(headers, body);
     if (again === undefined) return;
     if (this.#trouble === undefined) throw again;
-    throw new CertesError("UNAVAILABLE", "SECRETS_UNAVAILABLE", `The signing secrets could not be fetched: ${this.#trouble}`, {
-      cause: this.#trouble,
-    });
+    // Whoever asks has proven nothing: why is for the log.
+    throw new CertesError("UNAVAILABLE", "SECRETS_UNAVAILABLE", "The signing secrets could not be fetched for now.");
   }
 
   #judge(headers: HeaderPairs, body: Uint8Array): CertesError | undefined {
@@ -76,6 +78,7 @@ export class WebhookKeys {
       trouble: asCertesError(error),
     }));
     this.#trouble = trouble;
+    if (trouble !== undefined) this.#logger.warn(`The signing secrets could not be fetched: ${trouble}`, trouble);
     if (secrets === undefined) return;
     this.#fetched = keysOf(secrets);
     this.#fetchedAt = this.#clock.now();

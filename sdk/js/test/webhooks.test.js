@@ -23,6 +23,7 @@ import { ManualClock } from "./manual_clock.js";
 import { vectors } from "./vectors.js";
 
 const PUSH = "community.certes.dev/github/1/push";
+const silent = { warn() {} };
 const KEY = `whsec_${Buffer.alloc(32, 7).toString("base64")}`;
 
 suite("answers", () => {
@@ -43,10 +44,10 @@ suite("answers", () => {
     };
     return {
       ...{
-        keys: new WebhookKeys(keys, async () => ({ secrets: [], trouble: undefined }), clock),
+        keys: new WebhookKeys(keys, async () => ({ secrets: [], trouble: undefined }), clock, silent),
         schemas: new Schemas(fetch, clock),
       },
-      ...{ handlers, dispatcher: new Dispatcher(handlers, 64), logger: { warn() {} }, isClosed: () => false },
+      ...{ handlers, dispatcher: new Dispatcher(handlers, 64), logger: silent, isClosed: () => false },
     };
   }
 
@@ -137,12 +138,14 @@ suite("keys", () => {
   let asked;
   let answer;
   let keys;
+  let warned;
 
   beforeEach(() => {
     clock = new ManualClock();
+    warned = [];
     asked = 0;
     answer = async () => ({ secrets: [KEY], trouble: undefined });
-    keys = new WebhookKeys([], () => ((asked += 1), answer()), clock);
+    keys = new WebhookKeys([], () => ((asked += 1), answer()), clock, { warn: (message) => warned.push(message) });
   });
 
   const verify = (key = KEY) =>
@@ -168,9 +171,13 @@ suite("keys", () => {
     assert.deepEqual([await verify(OTHER), asked], ["ok", 2]);
   });
 
-  test("that could not be fetched are no reason to call a signature wrong", async () => {
-    answer = async () => Promise.reject(new CertesError("UNAVAILABLE", "GATEWAY_UNREACHABLE", "no"));
-    assert.equal(await verify(), "SECRETS_UNAVAILABLE");
+  test("that could not be fetched are no reason to call a signature wrong, and why is for the log alone", async () => {
+    answer = async () => Promise.reject(new CertesError("UNAVAILABLE", "GATEWAY_UNREACHABLE", "no way to 10.1.2.3"));
+    await assert.rejects(keys.verify(Object.entries(signed(BODY, KEY, clock.time)), BODY), (error) => {
+      assert.equal(error.reason, "SECRETS_UNAVAILABLE");
+      return !String(error).includes("10.1.2.3");
+    });
+    assert.deepEqual(warned, ["The signing secrets could not be fetched: GATEWAY_UNREACHABLE: no way to 10.1.2.3"]);
     assert.deepEqual([await verify(), asked], ["SECRETS_UNAVAILABLE", 1]);
   });
 
@@ -184,7 +191,7 @@ suite("keys", () => {
   });
 
   test("of the settings need nobody", async () => {
-    keys = new WebhookKeys([KEY], () => Promise.reject(new Error("asked")), clock);
+    keys = new WebhookKeys([KEY], () => Promise.reject(new Error("asked")), clock, silent);
     assert.equal(await verify(), "ok");
   });
 });

@@ -43,7 +43,6 @@ class SigningKeys:
         self._wanted: frozenset[str] = frozenset()
         self._fetched_at: float | None = None
         self._asked_at: float | None = None
-        self._trouble: CertesError | None = None
         self._lock = asyncio.Lock()
 
     async def current(self) -> tuple[SigningKey, ...]:
@@ -52,9 +51,10 @@ class SigningKeys:
             await self._fetch()
         keys = self._all()
         if not keys:
+            # Whoever asks has proven nothing: why is for the log, where `_fetch` says it.
             raise unavailable(
                 "SECRETS_UNAVAILABLE",
-                f"The webhook cannot be verified: {self._trouble or 'the application has no subscription to webhooks'}.",
+                "The webhook cannot be verified: there are no signing secrets for now.",
                 hint="The broker sends it again.",
             )
         return keys
@@ -88,11 +88,10 @@ class SigningKeys:
                 try:
                     fetched[subscription] = await self._secrets_of(subscription)
                 except CertesError as error:
+                    _log.warning("The signing secrets of %s could not be fetched: %s", subscription, error)
                     # What was fetched before is better than nothing.
-                    self._trouble = error
                     if error.retryable and subscription in self._fetched:
                         fetched[subscription] = self._fetched[subscription]
-                        _log.warning("The signing secrets of %s could not be renewed: %s", subscription, error)
                 else:
                     self._fetched_at = now
             self._fetched = fetched

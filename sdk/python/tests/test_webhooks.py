@@ -197,11 +197,15 @@ async def test_secrets_are_fetched_once_and_again_when_none_fits_but_not_within_
     assert broker.secrets_asked == 3
 
 
-async def test_without_secrets_it_asks_the_broker_to_come_again(broker, make_client):
+async def test_without_secrets_it_asks_the_broker_to_come_again_and_tells_strangers_nothing(
+    broker, make_client, warnings
+):
     broker.refusals = [Refusal("UNAVAILABLE", "DRAINING")]
     client = make_client(callback_url="https://app.example.com/hook")
     answer = await post(client.asgi_handler())
     assert (answer.status_code, answer.json()["reason"]) == (503, "SECRETS_UNAVAILABLE")
+    assert "DRAINING" not in answer.text
+    assert ["DRAINING" in warning for warning in warnings()] == [True]
 
 
 async def test_a_closed_client_asks_the_broker_to_come_again(seen):
