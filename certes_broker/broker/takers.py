@@ -13,11 +13,10 @@ from typing import Final
 from certes_broker.broker.items import Item
 from certes_broker.broker.lane import Lane
 from certes_broker.domain.cursor import Tracked
-from certes_broker.domain.subscriptions import State
+from certes_broker.domain.subscriptions import MAXIMUM_IN_FLIGHT, State, WebhookDelivery
 from certes_broker.ports.sender import SendFailure, SendResult
 
-TAKER_LIMIT: Final = 32
-"""How many requests of one subscription may be under way."""
+TAKER_LIMIT: Final = MAXIMUM_IN_FLIGHT
 CROWDED_LIMIT: Final = 4
 """The same, once half of all places are taken. Once three quarters are, it is one."""
 _SIZE: Final = 1 << 62
@@ -83,7 +82,14 @@ class Taker:
 
     @property
     def _may_take(self) -> bool:
-        return not self.stopped and self.in_flight < min(self.limit, self._places.share)
+        return not self.stopped and self.in_flight < min(self.limit, self._wanted, self._places.share)
+
+    @property
+    def _wanted(self) -> int:
+        """How many may be under way as its subscription has it."""
+        delivery = self.lane.subscription.delivery
+        wanted = delivery.max_in_flight if isinstance(delivery, WebhookDelivery) else None
+        return wanted or TAKER_LIMIT
 
     def take(self) -> Tracked[Item] | None:
         """Takes one delivery; None if there is none, or no more may be under way."""
@@ -104,4 +110,4 @@ class Taker:
         if result.failure is None:
             self.limit = min(TAKER_LIMIT, self.limit + 1)
         elif result.failure is not SendFailure.OURS:
-            self.limit = max(1, self.limit // 2)
+            self.limit = max(1, min(self.limit, self._wanted) // 2)

@@ -19,6 +19,8 @@ DEFAULT_ACK_DEADLINE = 30.0
 MAXIMUM_SECRETS = 4
 """How many signing secrets a webhook has at most, of which all that have not expired sign."""
 DEFAULT_WEBHOOK_TIMEOUT = 15.0
+MAXIMUM_IN_FLIGHT = 32
+"""How many requests of one subscription may be under way at once."""
 WEBHOOK_CONNECT_TIMEOUT = 5.0
 RESTORABLE = Micros(24 * 3600 * 1_000_000)
 """How long a deleted subscription can be restored."""
@@ -71,12 +73,16 @@ class StreamDelivery:
 
 @dataclass(frozen=True, slots=True)
 class WebhookDelivery:
-    """The broker POSTs deliveries. `secrets` are newest first; `timeout` is seconds for the whole request."""
+    """The broker POSTs deliveries. `secrets` are newest first; `timeout` is seconds for the whole request.
+
+    At most `max_in_flight` requests are under way at once; None means the broker's own bound, `MAXIMUM_IN_FLIGHT`.
+    """
 
     url: str
     secrets: tuple[StoredSecret, ...]
     format: Format = Format.CLOUDEVENTS_JSON
     timeout: float = DEFAULT_WEBHOOK_TIMEOUT
+    max_in_flight: int | None = None
 
 
 Delivery = StreamDelivery | WebhookDelivery

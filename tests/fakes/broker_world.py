@@ -333,8 +333,9 @@ class World:
         url: str = URL,
         policy: RetryPolicy | None = None,
         form: Format = Format.CLOUDEVENTS_JSON,
+        max_in_flight: int | None = None,
     ) -> Subscription:
-        delivery = WebhookDelivery(url, (StoredSecret(SECRET),), form)
+        delivery = WebhookDelivery(url, (StoredSecret(SECRET),), form, max_in_flight=max_in_flight)
         return await self.create(subscription_id, delivery=delivery, retry_policy=policy)
 
     async def select(self, name: SubscriptionName, *patterns: str) -> Subscription:

@@ -11,6 +11,7 @@ from certes.v1 import subscription_service_pb2 as service_pb
 from certes_broker.domain.signing import SigningSecret
 from certes_broker.domain.subscriptions import (
     DEFAULT_WEBHOOK_TIMEOUT,
+    MAXIMUM_IN_FLIGHT,
     MAXIMUM_SECRETS,
     Format,
     StoredSecret,
@@ -35,12 +36,18 @@ def read_webhook(
         secrets=_read_secrets(faults, f"{path}.secrets", message) or stored_secrets,
         format=_read_format(faults, f"{path}.format", message),
         timeout=timeout,
+        max_in_flight=_read_max_in_flight(faults, f"{path}.max_in_flight", message),
     )
 
 
 def webhook_message(webhook: WebhookDelivery) -> pb.Webhook:
     """Returns the message of a webhook, without its secrets."""
-    return pb.Webhook(url=webhook.url, format=_FORMATS_OUT[webhook.format], timeout=duration(webhook.timeout))
+    return pb.Webhook(
+        url=webhook.url,
+        format=_FORMATS_OUT[webhook.format],
+        timeout=duration(webhook.timeout),
+        max_in_flight=webhook.max_in_flight,
+    )
 
 
 def secret_message(secret: StoredSecret) -> service_pb.SigningSecret:
@@ -69,8 +76,6 @@ _NOT_IN_URL: Final = re.compile(r"[^A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]")
 def _refuse_not_built(faults: Faults, path: str, message: pb.Webhook) -> None:
     if message.headers:
         faults.not_built(f"{path}.headers")
-    if message.HasField("max_in_flight"):
-        faults.not_built(f"{path}.max_in_flight")
     if message.HasField("rate_limit"):
         faults.not_built(f"{path}.rate_limit")
     if message.require_consent:
@@ -110,6 +115,14 @@ def _url_problem(url: str) -> str:
     if "#" in url:
         return "has a fragment, which is never sent"
     return ""
+
+
+def _read_max_in_flight(faults: Faults, field: str, message: pb.Webhook) -> int | None:
+    if not message.HasField("max_in_flight"):
+        return None
+    if not 1 <= message.max_in_flight <= MAXIMUM_IN_FLIGHT:
+        faults.invalid(field, f"{message.max_in_flight} is outside 1 to {MAXIMUM_IN_FLIGHT}")
+    return message.max_in_flight
 
 
 def _read_secrets(faults: Faults, path: str, message: pb.Webhook) -> tuple[StoredSecret, ...]:

@@ -376,7 +376,9 @@ class Webhook(_message.Message):
     format: Global___Webhook.Format.ValueType
     """The form of the body. Defaults to `FORMAT_CLOUDEVENTS_JSON`."""
     max_in_flight: _builtins.int
-    """How many requests may be under way at once. `NOT_BUILT` if set, until it is; the broker's own bound is 32."""
+    """How many requests may be under way at once, 1 to 32; if absent, 32. There are fewer while the receiver does not answer,
+    or while those of many others are under way. `FIELD_INVALID` outside.
+    """
     require_consent: _builtins.bool
     """Whether the receiver must consent by the CloudEvents handshake first. `NOT_BUILT` if true, until it is."""
     @_builtins.property

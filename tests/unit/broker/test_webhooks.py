@@ -204,6 +204,24 @@ async def test_a_receiver_that_does_not_answer_gets_fewer_requests_at_once(world
     await world.sent(before + 20)
 
 
+async def test_no_more_requests_are_under_way_than_the_webhook_allows_and_all_go_out(world: World) -> None:
+    held = Holds()
+    world.sender.script(URL, held)
+    created = await world.create_webhook(max_in_flight=2)
+    await world.publish(*pings(20))
+    await world.quiet()
+    assert len(world.sender.requests) == 2
+    await world.restart()
+    await world.quiet()
+    assert len(world.sender.requests) == 4
+    assert isinstance(created.delivery, WebhookDelivery)
+    await world.update(created.name, delivery=replace(created.delivery, max_in_flight=3))
+    await world.quiet()
+    assert len(world.sender.requests) == 5
+    held.until.set()
+    await world.sent(22)
+
+
 async def test_a_receiver_that_answers_gets_more_at_once_again_up_to_the_limit(world: World) -> None:
     await world.create_webhook()
     world.sender.script(URL, Fails(SendFailure.CONNECT))

@@ -98,7 +98,6 @@ def test_a_secret_that_is_none_is_refused_and_not_repeated(secrets: list[str], f
     ("fields", "field"),
     [
         ({"headers": {"a": "b"}}, "webhook.headers"),
-        ({"max_in_flight": 0}, "webhook.max_in_flight"),
         ({"rate_limit": {}}, "webhook.rate_limit"),
         ({"require_consent": True}, "webhook.require_consent"),
         ({"format": pb.Webhook.FORMAT_CLOUDEVENTS_PROTOBUF}, "webhook.format"),
@@ -110,9 +109,16 @@ def test_what_is_not_built_is_refused(fields: dict[str, Any], field: str) -> Non
     assert [violation.field for violation in raised.value.violations] == [field]
 
 
+@pytest.mark.parametrize("number", [-1, 0, 33])
+def test_how_many_may_be_under_way_is_bounded(number: int) -> None:
+    with pytest.raises(Invalid, match=f"{number} is outside 1 to 32") as raised:
+        read(max_in_flight=number)
+    assert [violation.field for violation in raised.value.violations] == ["webhook.max_in_flight"]
+
+
 @pytest.mark.parametrize("form", Format)
 def test_every_form_goes_out_and_comes_back(form: Format) -> None:
-    webhook = WebhookDelivery(URL, (StoredSecret(SECRET),), form, 2.5)
+    webhook = WebhookDelivery(URL, (StoredSecret(SECRET),), form, 2.5, 3)
     message = webhook_message(webhook)
     assert not message.secrets
     faults = Faults()

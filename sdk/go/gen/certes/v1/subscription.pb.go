@@ -544,7 +544,8 @@ type Webhook struct {
 	Headers map[string]string `protobuf:"bytes,4,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// How long an answer may take, 1 s to 60 s, 15 s by default.
 	Timeout *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	// How many requests may be under way at once. `NOT_BUILT` if set, until it is; the broker's own bound is 32.
+	// How many requests may be under way at once, 1 to 32; if absent, 32. There are fewer while the receiver does not answer,
+	// or while those of many others are under way. `FIELD_INVALID` outside.
 	MaxInFlight *int32 `protobuf:"varint,6,opt,name=max_in_flight,json=maxInFlight,proto3,oneof" json:"max_in_flight,omitempty"`
 	// How many requests may begin in a time. `NOT_BUILT` if set, until it is.
 	RateLimit *RateLimit `protobuf:"bytes,7,opt,name=rate_limit,json=rateLimit,proto3" json:"rate_limit,omitempty"`

@@ -333,7 +333,8 @@ export declare type Webhook = Message<"certes.v1.Webhook"> & {
   timeout?: Duration | undefined;
 
   /**
-   * How many requests may be under way at once. `NOT_BUILT` if set, until it is; the broker's own bound is 32.
+   * How many requests may be under way at once, 1 to 32; if absent, 32. There are fewer while the receiver does not answer,
+   * or while those of many others are under way. `FIELD_INVALID` outside.
    *
    * @generated from field: optional int32 max_in_flight = 6;
    */
