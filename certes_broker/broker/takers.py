@@ -16,9 +16,9 @@ from certes_broker.domain.cursor import Tracked
 from certes_broker.domain.subscriptions import MAXIMUM_IN_FLIGHT, State, WebhookDelivery
 from certes_broker.ports.sender import SendFailure, SendResult
 
-TAKER_LIMIT: Final = MAXIMUM_IN_FLIGHT
 CROWDED_LIMIT: Final = 4
-"""The same, once half of all places are taken. Once three quarters are, it is one."""
+"""How many requests of one subscription may be under way once half of all places are taken. Once three quarters are, it is
+one."""
 _SIZE: Final = 1 << 62
 
 
@@ -35,7 +35,7 @@ class Places:
     def share(self) -> int:
         """How many of them one subscription may hold now."""
         if self.taken * 2 < self.size:
-            return TAKER_LIMIT
+            return MAXIMUM_IN_FLIGHT
         return CROWDED_LIMIT if self.taken * 4 < self.size * 3 else 1
 
     def __enter__(self) -> None:
@@ -58,7 +58,7 @@ class Taker:
     def __init__(self, lane: Lane, queue: asyncio.Queue[Taker], places: Places) -> None:
         self.lane = lane
         self.in_flight = 0
-        self.limit = TAKER_LIMIT
+        self.limit = MAXIMUM_IN_FLIGHT
         self.stopped = False
         self._queue = queue
         self._places = places
@@ -89,7 +89,7 @@ class Taker:
         """How many may be under way as its subscription has it."""
         delivery = self.lane.subscription.delivery
         wanted = delivery.max_in_flight if isinstance(delivery, WebhookDelivery) else None
-        return wanted or TAKER_LIMIT
+        return wanted or MAXIMUM_IN_FLIGHT
 
     def take(self) -> Tracked[Item] | None:
         """Takes one delivery; None if there is none, or no more may be under way."""
@@ -108,6 +108,6 @@ class Taker:
     def answered(self, result: SendResult) -> None:
         """Lets the limit follow whether the receiver answers."""
         if result.failure is None:
-            self.limit = min(TAKER_LIMIT, self.limit + 1)
+            self.limit = min(MAXIMUM_IN_FLIGHT, self.limit + 1)
         elif result.failure is not SendFailure.OURS:
             self.limit = max(1, min(self.limit, self._wanted) // 2)

@@ -10,10 +10,9 @@ from datetime import UTC, datetime
 import pytest
 from standardwebhooks import Webhook
 
-from certes_broker.broker.takers import TAKER_LIMIT
 from certes_broker.domain.errors import FailedPrecondition
 from certes_broker.domain.events import Original
-from certes_broker.domain.subscriptions import Format, State, StoredSecret, WebhookDelivery
+from certes_broker.domain.subscriptions import MAXIMUM_IN_FLIGHT, Format, State, StoredSecret, WebhookDelivery
 from certes_broker.ports.sender import SendFailure, SendRequest
 from tests.fakes.broker_world import SECRET, SETTINGS, URL, World, ping, pings, push
 from tests.fakes.scripted_sender import Answers, Fails, Holds
@@ -228,14 +227,14 @@ async def test_a_receiver_that_answers_gets_more_at_once_again_up_to_the_limit(w
     await world.publish(*pings(6))
     await world.attempted(world.name("hook"), 6)
     world.sender.script(URL, Answers())
-    await world.publish(*pings(TAKER_LIMIT + 10, first=100))
-    await world.attempted(world.name("hook"), TAKER_LIMIT + 16)
+    await world.publish(*pings(MAXIMUM_IN_FLIGHT + 10, first=100))
+    await world.attempted(world.name("hook"), MAXIMUM_IN_FLIGHT + 16)
     held = Holds()
     world.sender.script(URL, held)
     before = len(world.sender.requests)
     await world.publish(*pings(100, first=1000))
     await world.quiet()
-    assert len(world.sender.requests) - before == TAKER_LIMIT
+    assert len(world.sender.requests) - before == MAXIMUM_IN_FLIGHT
     held.until.set()
 
 
@@ -247,7 +246,7 @@ async def test_dozens_of_hanging_receivers_leave_a_place_for_another(world: Worl
         await world.create_webhook(f"hanging{number}", url)
     await world.publish(*pings(100))
     await world.quiet()
-    assert TAKER_LIMIT * hanging > SETTINGS.webhooks_in_flight > len(world.sender.requests)
+    assert MAXIMUM_IN_FLIGHT * hanging > SETTINGS.webhooks_in_flight > len(world.sender.requests)
     await world.create_webhook("other", OTHER)
     await world.publish(*pings(100, first=1000))
     await world.attempted(world.name("other"), 100)
@@ -259,7 +258,7 @@ async def test_a_slow_receiver_does_not_delay_another(world: World) -> None:
     await world.create_webhook("other", OTHER)
     await world.publish(*pings(200))
     await world.attempted(world.name("other"), 200)
-    assert sum(request.url == URL for request in world.sender.requests) == TAKER_LIMIT
+    assert sum(request.url == URL for request in world.sender.requests) == MAXIMUM_IN_FLIGHT
 
 
 async def test_the_message_id_is_the_same_over_all_attempts_and_restarts(either_world: World) -> None:
