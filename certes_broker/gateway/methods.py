@@ -17,10 +17,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import dataclass
 from typing import TypeVar
 
-from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from certes.v1 import access_pb2
+from certes_broker.domain.access import Needs
 from certes_broker.domain.errors import CertesError
 from certes_broker.gateway.requests import decode
 
@@ -67,13 +69,14 @@ Call = Unary | ServerStream | BidiStream
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One rpc of the contract. `service` is its full name, such as `certes.v1.EventService`."""
+    """One rpc of the contract. `service` is its full name, such as `certes.v1.EventService`; `needs`, who may call it."""
 
     service: str
     name: str
     call: Call
     request: type[Message]
     response: type[Message]
+    needs: Needs
 
     @property
     def path(self) -> str:
@@ -94,7 +97,8 @@ def unary(request: type[Request], handle: Callable[[Request], Awaitable[Message]
 def methods_of(service: ServiceDescriptor, calls: Mapping[str, Call]) -> tuple[Method, ...]:
     """Returns the methods of a service, each with its call.
 
-    Raises `ValueError` if an rpc has no call, or a call no rpc: the contract is served as a whole.
+    Raises `ValueError` if an rpc has no call, or a call no rpc: the contract is served as a whole; and if an rpc does not say
+    who may call it.
     """
     differing = sorted(set(calls) ^ {rpc.name for rpc in service.methods})
     if differing:
@@ -106,6 +110,19 @@ def methods_of(service: ServiceDescriptor, calls: Mapping[str, Call]) -> tuple[M
             calls[rpc.name],
             GetMessageClass(rpc.input_type),
             GetMessageClass(rpc.output_type),
+            needs_of(rpc),
         )
         for rpc in service.methods
     )
+
+
+def needs_of(rpc: MethodDescriptor) -> Needs:
+    """Returns who may call an rpc, as its option `certes.v1.access` says. Raises `ValueError` if it does not."""
+    declared = rpc.GetOptions().Extensions[access_pb2.access]
+    try:
+        return Needs.declared(declared.role, unbound=declared.unbound)
+    except ValueError:
+        raise ValueError(
+            f"{rpc.full_name} needs the role {declared.role!r}, which is none: "
+            "give it `option (certes.v1.access)` with one of those that access.proto lists"
+        ) from None

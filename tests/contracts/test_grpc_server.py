@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 from structlog.testing import capture_logs
 
 from certes.v1 import event_service_pb2, schema_service_pb2, source_service_pb2, subscription_service_pb2
+from certes_broker.domain.access import Needs
 from certes_broker.domain.errors import Exhausted, Reason, Unavailable
 from certes_broker.gateway.grpc.server import GrpcServer
 from certes_broker.gateway.methods import BidiStream, Call, Method, Send, ServerStream, Unary
@@ -72,7 +73,7 @@ def test_a_request_far_over_the_limit_is_refused_before_it_is_read(caller: Calle
 @asynccontextmanager
 async def serving(name: str, call: Call) -> AsyncIterator[tuple[GrpcServer, Any]]:
     publish = event_service_pb2.PublishRequest, event_service_pb2.PublishResponse
-    server = GrpcServer([Method("certes.v1.EventService", name, call, *publish)], "127.0.0.1:0")
+    server = GrpcServer([Method("certes.v1.EventService", name, call, *publish, Needs(None))], "127.0.0.1:0")
     await server.start()
     async with aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         yield server, channel

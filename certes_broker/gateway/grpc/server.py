@@ -3,6 +3,8 @@
 Rules
 -----
 * Methods are functions over wire bytes, so nothing is (de)serialized here.
+* An rpc is served for a caller whom the `Door` has let in, or not at all. Health and reflection are open to all who connect:
+  the one says that the broker is there, the other what its published protos say.
 * Whatever ends an rpc, its server stream is closed, and so gives back what it holds.
 * Draining: health says `NOT_SERVING`, and what is under way has the grace to end. `PublishStream` is told; `Subscribe`
   streams end by the broker's own draining, which runs meanwhile, and by which what still comes is refused as `DRAINING`.
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, Final, NoReturn, assert_never
 
 import grpc
@@ -23,6 +25,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
+from certes_broker.gateway.callers import OPEN, Credentials, Door, acting_as
 from certes_broker.gateway.errors import refusal, rich_status
 from certes_broker.gateway.limits import MAXIMUM_REQUEST_BYTES
 from certes_broker.gateway.methods import BidiStream, Method, Send, ServerStream, Unary
@@ -60,9 +63,10 @@ LAST_WORDS: Final = 0.5
 class GrpcServer:
     """A gRPC server around methods."""
 
-    def __init__(self, methods: Sequence[Method], address: str) -> None:
-        """`address` is `host:port`, with port 0 for any free one, or `unix:path`. TLS comes with authentication."""
+    def __init__(self, methods: Sequence[Method], address: str, door: Door = OPEN) -> None:
+        """`address` is `host:port`, with port 0 for any free one, or `unix:path`."""
         self._methods = tuple(methods)
+        self._door = door
         self._address = address
         self._draining = asyncio.Event()
         self._rpcs = _Rpcs()
@@ -85,7 +89,7 @@ class GrpcServer:
         server = aio.server(options=OPTIONS)
         for service in self.services:
             handlers = {
-                method.name: _handler(method, self._rpcs, self._draining)
+                method.name: _handler(_Entrance(method, self._door, self._rpcs), self._draining)
                 for method in self._methods
                 if method.service == service
             }
@@ -148,54 +152,74 @@ class _Rpcs:
 _HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
-def _handler(method: Method, rpcs: _Rpcs, draining: asyncio.Event) -> grpc.RpcMethodHandler[bytes, bytes]:
-    match method.call:
-        case Unary(call):
-            return grpc.unary_unary_rpc_method_handler(_serve_unary(method.path, call, rpcs))
-        case ServerStream(stream):
-            return grpc.unary_stream_rpc_method_handler(_serve_stream(method.path, stream, rpcs))
-        case BidiStream(exchange):
-            return grpc.stream_stream_rpc_method_handler(_serve_bidi(method.path, exchange, rpcs, draining))
-        case _:
-            assert_never(method.call)
+class _Entrance:
+    """Where the rpcs of one method come in."""
 
+    def __init__(self, method: Method, door: Door, rpcs: _Rpcs) -> None:
+        self.call = method.call
+        self._needs = method.needs
+        self._name = method.name
+        self._path = method.path
+        self._door = door
+        self._rpcs = rpcs
 
-def _serve_unary(path: str, call: Callable[[bytes], Awaitable[bytes]], rpcs: _Rpcs) -> Any:
-    async def serve(request: bytes, context: Context) -> bytes:
-        with rpcs:
+    @asynccontextmanager
+    async def entered(self, context: Context) -> AsyncIterator[None]:
+        """Serves an rpc within, for whoever calls; whatever it raises, the caller gets a status."""
+        with self._rpcs:
             try:
-                return await call(request)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
-                await _abort(context, error, path)
+                credentials = _credentials(context) if self._door.asks else _NONE
+                with acting_as(await self._door.admit(credentials, self._needs, self._name)):
+                    yield
+            except Exception as error:  # noqa: BLE001 - whatever it is
+                await _abort(context, error, self._path)
+
+
+_NONE: Final = Credentials()
+
+
+def _credentials(context: Context) -> Credentials:
+    metadata = context.invocation_metadata() or ()
+    return Credentials(tuple(str(value) for key, value in metadata if key == "authorization"))
+
+
+def _handler(entrance: _Entrance, draining: asyncio.Event) -> grpc.RpcMethodHandler[bytes, bytes]:
+    match entrance.call:
+        case Unary(call):
+            return grpc.unary_unary_rpc_method_handler(_serve_unary(entrance, call))
+        case ServerStream(stream):
+            return grpc.unary_stream_rpc_method_handler(_serve_stream(entrance, stream))
+        case BidiStream(exchange):
+            return grpc.stream_stream_rpc_method_handler(_serve_bidi(entrance, exchange, draining))
+        case _:
+            assert_never(entrance.call)
+
+
+def _serve_unary(entrance: _Entrance, call: Callable[[bytes], Awaitable[bytes]]) -> Any:
+    async def serve(request: bytes, context: Context) -> bytes:
+        async with entrance.entered(context):
+            return await call(request)
 
     return serve
 
 
-def _serve_stream(path: str, call: Callable[[bytes], AsyncGenerator[bytes, None]], rpcs: _Rpcs) -> Any:
+def _serve_stream(entrance: _Entrance, call: Callable[[bytes], AsyncGenerator[bytes, None]]) -> Any:
     async def serve(request: bytes, context: Context) -> None:
-        with rpcs:
-            try:
-                async with aclosing(call(request)) as answers:
-                    async for answer in answers:
-                        await context.write(answer)
-            except Exception as error:  # noqa: BLE001 - the same
-                await _abort(context, error, path)
+        async with entrance.entered(context), aclosing(call(request)) as answers:
+            async for answer in answers:
+                await context.write(answer)
 
     return serve
 
 
 def _serve_bidi(
-    path: str,
+    entrance: _Entrance,
     call: Callable[[AsyncIterator[bytes], Send, asyncio.Event], Awaitable[None]],
-    rpcs: _Rpcs,
     draining: asyncio.Event,
 ) -> Any:
     async def serve(requests: AsyncIterator[bytes], context: Context) -> None:
-        with rpcs:
-            try:
-                await call(requests, context.write, draining)
-            except Exception as error:  # noqa: BLE001 - the same
-                await _abort(context, error, path)
+        async with entrance.entered(context):
+            await call(requests, context.write, draining)
 
     return serve
 

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from certes_broker.broker.broker import Broker
+from certes_broker.domain.access import Needs, Role
 from certes_broker.domain.errors import NotFound, Reason, Unimplemented
+from certes_broker.gateway.callers import OPEN, Credentials, Door, acting_as
 from certes_broker.gateway.errors import http_status, refusal
 from certes_broker.gateway.http import connect
 from certes_broker.gateway.http.about import about
@@ -36,10 +38,13 @@ EVENTS: Final = "/events"
 API: Final = "/api"
 
 
-def build_app(broker: Broker, ingestion: Ingestion, methods: Sequence[Method], settings: HttpSettings) -> App:
-    """Builds the application. `ingestion` takes in what comes to the sources."""
+def build_app(
+    broker: Broker, ingestion: Ingestion, methods: Sequence[Method], settings: HttpSettings, door: Door = OPEN
+) -> App:
+    """Builds the application. `ingestion` takes in what comes to the sources, `door` lets in all else that carries events."""
     return HttpGateway(
         Guard(settings.allowed_hosts),
+        door,
         Ingress(broker, ingestion, settings.max_payload_bytes),
         CloudEvents(broker, settings.max_request_bytes),
         ConnectApi(methods, broker.conversion, API, settings.max_request_bytes),
@@ -51,9 +56,16 @@ class HttpGateway:
     """Serves HTTP requests. Whatever is refused before an answer has begun is answered as a refusal, in one form a path."""
 
     def __init__(
-        self, guard: Guard, ingress: Ingress, cloud_events: CloudEvents, api: ConnectApi, about: Mapping[str, App]
+        self,
+        guard: Guard,
+        door: Door,
+        ingress: Ingress,
+        cloud_events: CloudEvents,
+        api: ConnectApi,
+        about: Mapping[str, App],
     ) -> None:
         self._guard = guard
+        self._door = door
         self._ingress = ingress
         self._cloud_events = cloud_events
         self._api = api
@@ -65,29 +77,43 @@ class HttpGateway:
             raise NotImplementedError(scope["type"])
         try:
             self._guard.check(scope["headers"])
-            serve = self._handler(scope)
+            serve = await self._handler(scope)
         except Exception as error:  # noqa: BLE001 — whatever it is, the client is owed an answer
             await _refuse(scope, send, error)
             return
         await serve(scope, receive, send)
 
-    def _handler(self, scope: Scope) -> App:
-        """Says who serves a request."""
+    async def _handler(self, scope: Scope) -> App:
+        """Says who serves a request, once whoever calls was let in, where that is asked for."""
         path: str = scope["path"]
         if path.startswith(_SOURCE_PREFIX):
             _allow(scope, "POST")
             return self._take_webhook
         if path == EVENTS:
             _allow(scope, "POST")
-            return self._take_cloud_events
+            return await self._admitted(scope, _PUBLISHING, "Publishing", self._take_cloud_events)
         if path.startswith(_API_PREFIX):
             _allow(scope, "POST")
+            method = self._api.method_at(path)
             # Connect answers for itself from here on, refusals included.
-            return self._api.app_for(path, headers_of(scope))
+            serve = self._api.app_for(method, headers_of(scope))
+            return await self._admitted(scope, method.needs, method.name, serve)
         if path not in self._about:
             raise NotFound(Reason.METHOD_NOT_FOUND, f"there is nothing at {path[:200]!r}.")
         _allow(scope, "GET", "HEAD")
         return self._about[path]
+
+    async def _admitted(self, scope: Scope, needs: Needs, doing: str, serve: App) -> App:
+        """Returns what serves a request for the caller whom the door let in."""
+        values = [value for name, value in scope["headers"] if name == b"authorization"]
+        credentials = Credentials(tuple(value.decode("latin-1") for value in values))
+        caller = await self._door.admit(credentials, needs, doing)
+
+        async def serve_caller(scope: Scope, receive: Receive, send: Send) -> None:
+            with acting_as(caller):
+                await serve(scope, receive, send)
+
+        return serve_caller
 
     async def _take_webhook(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -106,6 +132,7 @@ class HttpGateway:
             await _refuse(scope, send, error)
 
 
+_PUBLISHING: Final = Needs(Role.EVENTS_WRITE)
 _SOURCE_PREFIX: Final = f"{EVENTS}/"
 _API_PREFIX: Final = f"{API}/"
 

@@ -44,16 +44,20 @@ class ConnectApi:
         self._root = root
         self._max_bytes = max_bytes
 
-    def app_for(self, path: str, headers: Headers) -> App:
-        """Returns what serves a POST to `path`, which begins with the root.
-
-        Raises, before anything is read, `Unimplemented` (METHOD_NOT_FOUND, as by gRPC; NOT_BUILT for a stream of
-        requests), and `Invalid` (CONTENT_TYPE_UNSUPPORTED, REQUEST_TOO_LARGE where the length is declared; where it is not,
-        connectrpc refuses what turns out too large as `resource_exhausted`).
-        """
+    def method_at(self, path: str) -> Method:
+        """Returns the method that a path names, which begins with the root. Raises `Unimplemented` (METHOD_NOT_FOUND, as by gRPC)."""
         method = self._methods.get(path.removeprefix(self._root))
         if method is None:
             raise Unimplemented(Reason.METHOD_NOT_FOUND, f"there is no method {path[:200]!r} here.")
+        return method
+
+    def app_for(self, method: Method, headers: Headers) -> App:
+        """Returns what serves a POST to a method.
+
+        Raises, before anything is read, `Unimplemented` (NOT_BUILT for a stream of requests), and `Invalid`
+        (CONTENT_TYPE_UNSUPPORTED, REQUEST_TOO_LARGE where the length is declared; where it is not, connectrpc refuses what
+        turns out too large as `resource_exhausted`).
+        """
         if isinstance(method.call, BidiStream):
             raise Unimplemented(
                 Reason.NOT_BUILT,

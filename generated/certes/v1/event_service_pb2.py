@@ -22,6 +22,7 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from certes.v1 import access_pb2 as certes_dot_v1_dot_access__pb2
 from certes.v1 import delivery_pb2 as certes_dot_v1_dot_delivery__pb2
 from certes.v1 import event_pb2 as certes_dot_v1_dot_event__pb2
 from certes.v1 import problem_pb2 as certes_dot_v1_dot_problem__pb2
@@ -30,67 +31,79 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63\x65rtes/v1/event_service.proto\x12\tcertes.v1\x1a\x18\x63\x65rtes/v1/delivery.proto\x1a\x15\x63\x65rtes/v1/event.proto\x1a\x17\x63\x65rtes/v1/problem.proto\x1a\x1c\x63\x65rtes/v1/subscription.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"2\n\x0ePublishRequest\x12 \n\x06\x65vents\x18\x01 \x03(\x0b\x32\x10.certes.v1.Event\"<\n\x0fPublishResponse\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.certes.v1.PublishResult\"<\n\rPublishResult\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x11\n\tduplicate\x18\x03 \x01(\x08\"d\n\x14PublishStreamRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12 \n\x06\x65vents\x18\x02 \x03(\x0b\x32\x10.certes.v1.Event\x12\x16\n\x0ereturn_results\x18\x03 \x01(\x08\"\xf7\x01\n\x15PublishStreamResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12=\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32).certes.v1.PublishStreamResponse.AcceptedH\x00\x12&\n\x08rejected\x18\x03 \x01(\x0b\x32\x12.certes.v1.ProblemH\x00\x1aX\n\x08\x41\x63\x63\x65pted\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12\x12\n\nduplicates\x18\x02 \x01(\x05\x12)\n\x07results\x18\x03 \x03(\x0b\x32\x18.certes.v1.PublishResultB\t\n\x07outcome\"\xdb\x01\n\x10SubscribeRequest\x12\x16\n\x0csubscription\x18\x01 \x01(\tH\x00\x12\x35\n\tephemeral\x18\x02 \x01(\x0b\x32 .certes.v1.EphemeralSubscriptionH\x00\x12\x1c\n\x0fmax_outstanding\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\"\n\x15max_outstanding_bytes\x18\x04 \x01(\x03H\x02\x88\x01\x01\x42\x08\n\x06targetB\x12\n\x10_max_outstandingB\x18\n\x16_max_outstanding_bytes\"\x85\x01\n\x15\x45phemeralSubscription\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12&\n\tselectors\x18\x02 \x03(\x0b\x32\x13.certes.v1.Selector\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\x12$\n\x05start\x18\x04 \x01(\x0b\x32\x15.certes.v1.SeekTarget\"v\n\nSeekTarget\x12\x13\n\tbeginning\x18\x01 \x01(\x08H\x00\x12\r\n\x03\x65nd\x18\x02 \x01(\x08H\x00\x12*\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x0f\n\x05\x65vent\x18\x04 \x01(\tH\x00\x42\x07\n\x05point\"\xee\x04\n\x11SubscribeResponse\x12\x35\n\x06opened\x18\x01 \x01(\x0b\x32#.certes.v1.SubscribeResponse.OpenedH\x00\x12\x33\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\".certes.v1.SubscribeResponse.BatchH\x00\x12;\n\theartbeat\x18\x03 \x01(\x0b\x32&.certes.v1.SubscribeResponse.HeartbeatH\x00\x12\x37\n\x07\x63losing\x18\x04 \x01(\x0b\x32$.certes.v1.SubscribeResponse.ClosingH\x00\x1a\x18\n\x06Opened\x12\x0e\n\x06stream\x18\x01 \x01(\t\x1aG\n\x05\x42\x61tch\x12\x15\n\rfirst_ordinal\x18\x01 \x01(\x03\x12\'\n\ndeliveries\x18\x02 \x03(\x0b\x32\x13.certes.v1.Delivery\x1a\x33\n\tHeartbeat\x12&\n\x03lag\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x1aO\n\x07\x43losing\x12\x33\n\x06reason\x18\x01 \x01(\x0e\x32#.certes.v1.SubscribeResponse.Reason\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x84\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n\x0fREASON_DRAINING\x10\x01\x12\x12\n\x0eREASON_DELETED\x10\x02\x12\x11\n\rREASON_PAUSED\x10\x03\x12\x11\n\rREASON_SOUGHT\x10\x04\x12\x13\n\x0fREASON_INTERNAL\x10\x05\x42\x07\n\x05\x66rame\"\x9b\x04\n\x12\x41\x63knowledgeRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12&\n\x05\x61\x63ked\x18\x02 \x03(\x0b\x32\x17.certes.v1.OrdinalRange\x12\x32\n\x06nacked\x18\x03 \x03(\x0b\x32\".certes.v1.AcknowledgeRequest.Nack\x12\x39\n\x08\x65xtended\x18\x04 \x03(\x0b\x32\'.certes.v1.AcknowledgeRequest.Extension\x1a\x9e\x01\n\x04Nack\x12&\n\x05range\x18\x01 \x01(\x0b\x32\x17.certes.v1.OrdinalRange\x12\x34\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32$.certes.v1.AcknowledgeRequest.Action\x12(\n\x05\x64\x65lay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x04 \x01(\t\x1a`\n\tExtension\x12&\n\x05range\x18\x01 \x01(\x0b\x32\x17.certes.v1.OrdinalRange\x12+\n\x08\x64\x65\x61\x64line\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"[\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x41\x43TION_RETRY\x10\x01\x12\x16\n\x12\x41\x43TION_DEAD_LETTER\x10\x02\x12\x0f\n\x0b\x41\x43TION_DROP\x10\x03\"+\n\x0cOrdinalRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x03\x12\x0c\n\x04last\x18\x02 \x01(\x03\"\x15\n\x13\x41\x63knowledgeResponse\"\x94\x01\n\x0fGetEventRequest\x12\x0e\n\x04name\x18\x01 \x01(\tH\x00\x12?\n\rsource_and_id\x18\x02 \x01(\x0b\x32&.certes.v1.GetEventRequest.SourceAndIdH\x00\x1a)\n\x0bSourceAndId\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\tB\x05\n\x03key\"^\n\x10GetEventResponse\x12#\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x14.certes.v1.KeptEvent\x12%\n\x08original\x18\x02 \x01(\x0b\x32\x13.certes.v1.Original\"k\n\tKeptEvent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x0b\x61\x63\x63\x65pt_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x10.certes.v1.Event\"\x9e\x01\n\x11ListEventsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x16\n\tpage_size\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0f\n\x07pattern\x18\x04 \x01(\t\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0c\n\n_page_size\"S\n\x12ListEventsResponse\x12$\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x14.certes.v1.KeptEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xd0\x03\n\x0c\x45ventService\x12@\n\x07Publish\x12\x19.certes.v1.PublishRequest\x1a\x1a.certes.v1.PublishResponse\x12V\n\rPublishStream\x12\x1f.certes.v1.PublishStreamRequest\x1a .certes.v1.PublishStreamResponse(\x01\x30\x01\x12H\n\tSubscribe\x12\x1b.certes.v1.SubscribeRequest\x1a\x1c.certes.v1.SubscribeResponse0\x01\x12L\n\x0b\x41\x63knowledge\x12\x1d.certes.v1.AcknowledgeRequest\x1a\x1e.certes.v1.AcknowledgeResponse\x12\x43\n\x08GetEvent\x12\x1a.certes.v1.GetEventRequest\x1a\x1b.certes.v1.GetEventResponse\x12I\n\nListEvents\x12\x1c.certes.v1.ListEventsRequest\x1a\x1d.certes.v1.ListEventsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63\x65rtes/v1/event_service.proto\x12\tcertes.v1\x1a\x16\x63\x65rtes/v1/access.proto\x1a\x18\x63\x65rtes/v1/delivery.proto\x1a\x15\x63\x65rtes/v1/event.proto\x1a\x17\x63\x65rtes/v1/problem.proto\x1a\x1c\x63\x65rtes/v1/subscription.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"2\n\x0ePublishRequest\x12 \n\x06\x65vents\x18\x01 \x03(\x0b\x32\x10.certes.v1.Event\"<\n\x0fPublishResponse\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.certes.v1.PublishResult\"<\n\rPublishResult\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x11\n\tduplicate\x18\x03 \x01(\x08\"d\n\x14PublishStreamRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12 \n\x06\x65vents\x18\x02 \x03(\x0b\x32\x10.certes.v1.Event\x12\x16\n\x0ereturn_results\x18\x03 \x01(\x08\"\xf7\x01\n\x15PublishStreamResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12=\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32).certes.v1.PublishStreamResponse.AcceptedH\x00\x12&\n\x08rejected\x18\x03 \x01(\x0b\x32\x12.certes.v1.ProblemH\x00\x1aX\n\x08\x41\x63\x63\x65pted\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12\x12\n\nduplicates\x18\x02 \x01(\x05\x12)\n\x07results\x18\x03 \x03(\x0b\x32\x18.certes.v1.PublishResultB\t\n\x07outcome\"\xdb\x01\n\x10SubscribeRequest\x12\x16\n\x0csubscription\x18\x01 \x01(\tH\x00\x12\x35\n\tephemeral\x18\x02 \x01(\x0b\x32 .certes.v1.EphemeralSubscriptionH\x00\x12\x1c\n\x0fmax_outstanding\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\"\n\x15max_outstanding_bytes\x18\x04 \x01(\x03H\x02\x88\x01\x01\x42\x08\n\x06targetB\x12\n\x10_max_outstandingB\x18\n\x16_max_outstanding_bytes\"\x85\x01\n\x15\x45phemeralSubscription\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12&\n\tselectors\x18\x02 \x03(\x0b\x32\x13.certes.v1.Selector\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\x12$\n\x05start\x18\x04 \x01(\x0b\x32\x15.certes.v1.SeekTarget\"v\n\nSeekTarget\x12\x13\n\tbeginning\x18\x01 \x01(\x08H\x00\x12\r\n\x03\x65nd\x18\x02 \x01(\x08H\x00\x12*\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x0f\n\x05\x65vent\x18\x04 \x01(\tH\x00\x42\x07\n\x05point\"\xee\x04\n\x11SubscribeResponse\x12\x35\n\x06opened\x18\x01 \x01(\x0b\x32#.certes.v1.SubscribeResponse.OpenedH\x00\x12\x33\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\".certes.v1.SubscribeResponse.BatchH\x00\x12;\n\theartbeat\x18\x03 \x01(\x0b\x32&.certes.v1.SubscribeResponse.HeartbeatH\x00\x12\x37\n\x07\x63losing\x18\x04 \x01(\x0b\x32$.certes.v1.SubscribeResponse.ClosingH\x00\x1a\x18\n\x06Opened\x12\x0e\n\x06stream\x18\x01 \x01(\t\x1aG\n\x05\x42\x61tch\x12\x15\n\rfirst_ordinal\x18\x01 \x01(\x03\x12\'\n\ndeliveries\x18\x02 \x03(\x0b\x32\x13.certes.v1.Delivery\x1a\x33\n\tHeartbeat\x12&\n\x03lag\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x1aO\n\x07\x43losing\x12\x33\n\x06reason\x18\x01 \x01(\x0e\x32#.certes.v1.SubscribeResponse.Reason\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x84\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n\x0fREASON_DRAINING\x10\x01\x12\x12\n\x0eREASON_DELETED\x10\x02\x12\x11\n\rREASON_PAUSED\x10\x03\x12\x11\n\rREASON_SOUGHT\x10\x04\x12\x13\n\x0fREASON_INTERNAL\x10\x05\x42\x07\n\x05\x66rame\"\x9b\x04\n\x12\x41\x63knowledgeRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12&\n\x05\x61\x63ked\x18\x02 \x03(\x0b\x32\x17.certes.v1.OrdinalRange\x12\x32\n\x06nacked\x18\x03 \x03(\x0b\x32\".certes.v1.AcknowledgeRequest.Nack\x12\x39\n\x08\x65xtended\x18\x04 \x03(\x0b\x32\'.certes.v1.AcknowledgeRequest.Extension\x1a\x9e\x01\n\x04Nack\x12&\n\x05range\x18\x01 \x01(\x0b\x32\x17.certes.v1.OrdinalRange\x12\x34\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32$.certes.v1.AcknowledgeRequest.Action\x12(\n\x05\x64\x65lay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x04 \x01(\t\x1a`\n\tExtension\x12&\n\x05range\x18\x01 \x01(\x0b\x32\x17.certes.v1.OrdinalRange\x12+\n\x08\x64\x65\x61\x64line\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"[\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x41\x43TION_RETRY\x10\x01\x12\x16\n\x12\x41\x43TION_DEAD_LETTER\x10\x02\x12\x0f\n\x0b\x41\x43TION_DROP\x10\x03\"+\n\x0cOrdinalRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x03\x12\x0c\n\x04last\x18\x02 \x01(\x03\"\x15\n\x13\x41\x63knowledgeResponse\"\x94\x01\n\x0fGetEventRequest\x12\x0e\n\x04name\x18\x01 \x01(\tH\x00\x12?\n\rsource_and_id\x18\x02 \x01(\x0b\x32&.certes.v1.GetEventRequest.SourceAndIdH\x00\x1a)\n\x0bSourceAndId\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\tB\x05\n\x03key\"^\n\x10GetEventResponse\x12#\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x14.certes.v1.KeptEvent\x12%\n\x08original\x18\x02 \x01(\x0b\x32\x13.certes.v1.Original\"k\n\tKeptEvent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x0b\x61\x63\x63\x65pt_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x10.certes.v1.Event\"\x9e\x01\n\x11ListEventsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x16\n\tpage_size\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0f\n\x07pattern\x18\x04 \x01(\t\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0c\n\n_page_size\"S\n\x12ListEventsResponse\x12$\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x14.certes.v1.KeptEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xc4\x04\n\x0c\x45ventService\x12T\n\x07Publish\x12\x19.certes.v1.PublishRequest\x1a\x1a.certes.v1.PublishResponse\"\x12\x82\x8d\x1d\x0e\n\x0c\x65vents:write\x12j\n\rPublishStream\x12\x1f.certes.v1.PublishStreamRequest\x1a .certes.v1.PublishStreamResponse\"\x12\x82\x8d\x1d\x0e\n\x0c\x65vents:write(\x01\x30\x01\x12[\n\tSubscribe\x12\x1b.certes.v1.SubscribeRequest\x1a\x1c.certes.v1.SubscribeResponse\"\x11\x82\x8d\x1d\r\n\x0b\x65vents:read0\x01\x12_\n\x0b\x41\x63knowledge\x12\x1d.certes.v1.AcknowledgeRequest\x1a\x1e.certes.v1.AcknowledgeResponse\"\x11\x82\x8d\x1d\r\n\x0b\x65vents:read\x12V\n\x08GetEvent\x12\x1a.certes.v1.GetEventRequest\x1a\x1b.certes.v1.GetEventResponse\"\x11\x82\x8d\x1d\r\n\x0b\x65vents:read\x12\\\n\nListEvents\x12\x1c.certes.v1.ListEventsRequest\x1a\x1d.certes.v1.ListEventsResponse\"\x11\x82\x8d\x1d\r\n\x0b\x65vents:readb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'certes.v1.event_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PUBLISHREQUEST']._serialized_start=213
-  _globals['_PUBLISHREQUEST']._serialized_end=263
-  _globals['_PUBLISHRESPONSE']._serialized_start=265
-  _globals['_PUBLISHRESPONSE']._serialized_end=325
-  _globals['_PUBLISHRESULT']._serialized_start=327
-  _globals['_PUBLISHRESULT']._serialized_end=387
-  _globals['_PUBLISHSTREAMREQUEST']._serialized_start=389
-  _globals['_PUBLISHSTREAMREQUEST']._serialized_end=489
-  _globals['_PUBLISHSTREAMRESPONSE']._serialized_start=492
-  _globals['_PUBLISHSTREAMRESPONSE']._serialized_end=739
-  _globals['_PUBLISHSTREAMRESPONSE_ACCEPTED']._serialized_start=640
-  _globals['_PUBLISHSTREAMRESPONSE_ACCEPTED']._serialized_end=728
-  _globals['_SUBSCRIBEREQUEST']._serialized_start=742
-  _globals['_SUBSCRIBEREQUEST']._serialized_end=961
-  _globals['_EPHEMERALSUBSCRIPTION']._serialized_start=964
-  _globals['_EPHEMERALSUBSCRIPTION']._serialized_end=1097
-  _globals['_SEEKTARGET']._serialized_start=1099
-  _globals['_SEEKTARGET']._serialized_end=1217
-  _globals['_SUBSCRIBERESPONSE']._serialized_start=1220
-  _globals['_SUBSCRIBERESPONSE']._serialized_end=1842
-  _globals['_SUBSCRIBERESPONSE_OPENED']._serialized_start=1467
-  _globals['_SUBSCRIBERESPONSE_OPENED']._serialized_end=1491
-  _globals['_SUBSCRIBERESPONSE_BATCH']._serialized_start=1493
-  _globals['_SUBSCRIBERESPONSE_BATCH']._serialized_end=1564
-  _globals['_SUBSCRIBERESPONSE_HEARTBEAT']._serialized_start=1566
-  _globals['_SUBSCRIBERESPONSE_HEARTBEAT']._serialized_end=1617
-  _globals['_SUBSCRIBERESPONSE_CLOSING']._serialized_start=1619
-  _globals['_SUBSCRIBERESPONSE_CLOSING']._serialized_end=1698
-  _globals['_SUBSCRIBERESPONSE_REASON']._serialized_start=1701
-  _globals['_SUBSCRIBERESPONSE_REASON']._serialized_end=1833
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=1845
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=2384
-  _globals['_ACKNOWLEDGEREQUEST_NACK']._serialized_start=2035
-  _globals['_ACKNOWLEDGEREQUEST_NACK']._serialized_end=2193
-  _globals['_ACKNOWLEDGEREQUEST_EXTENSION']._serialized_start=2195
-  _globals['_ACKNOWLEDGEREQUEST_EXTENSION']._serialized_end=2291
-  _globals['_ACKNOWLEDGEREQUEST_ACTION']._serialized_start=2293
-  _globals['_ACKNOWLEDGEREQUEST_ACTION']._serialized_end=2384
-  _globals['_ORDINALRANGE']._serialized_start=2386
-  _globals['_ORDINALRANGE']._serialized_end=2429
-  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=2431
-  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=2452
-  _globals['_GETEVENTREQUEST']._serialized_start=2455
-  _globals['_GETEVENTREQUEST']._serialized_end=2603
-  _globals['_GETEVENTREQUEST_SOURCEANDID']._serialized_start=2555
-  _globals['_GETEVENTREQUEST_SOURCEANDID']._serialized_end=2596
-  _globals['_GETEVENTRESPONSE']._serialized_start=2605
-  _globals['_GETEVENTRESPONSE']._serialized_end=2699
-  _globals['_KEPTEVENT']._serialized_start=2701
-  _globals['_KEPTEVENT']._serialized_end=2808
-  _globals['_LISTEVENTSREQUEST']._serialized_start=2811
-  _globals['_LISTEVENTSREQUEST']._serialized_end=2969
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=2971
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=3054
-  _globals['_EVENTSERVICE']._serialized_start=3057
-  _globals['_EVENTSERVICE']._serialized_end=3521
+  _globals['_EVENTSERVICE'].methods_by_name['Publish']._loaded_options = None
+  _globals['_EVENTSERVICE'].methods_by_name['Publish']._serialized_options = b'\202\215\035\016\n\014events:write'
+  _globals['_EVENTSERVICE'].methods_by_name['PublishStream']._loaded_options = None
+  _globals['_EVENTSERVICE'].methods_by_name['PublishStream']._serialized_options = b'\202\215\035\016\n\014events:write'
+  _globals['_EVENTSERVICE'].methods_by_name['Subscribe']._loaded_options = None
+  _globals['_EVENTSERVICE'].methods_by_name['Subscribe']._serialized_options = b'\202\215\035\r\n\013events:read'
+  _globals['_EVENTSERVICE'].methods_by_name['Acknowledge']._loaded_options = None
+  _globals['_EVENTSERVICE'].methods_by_name['Acknowledge']._serialized_options = b'\202\215\035\r\n\013events:read'
+  _globals['_EVENTSERVICE'].methods_by_name['GetEvent']._loaded_options = None
+  _globals['_EVENTSERVICE'].methods_by_name['GetEvent']._serialized_options = b'\202\215\035\r\n\013events:read'
+  _globals['_EVENTSERVICE'].methods_by_name['ListEvents']._loaded_options = None
+  _globals['_EVENTSERVICE'].methods_by_name['ListEvents']._serialized_options = b'\202\215\035\r\n\013events:read'
+  _globals['_PUBLISHREQUEST']._serialized_start=237
+  _globals['_PUBLISHREQUEST']._serialized_end=287
+  _globals['_PUBLISHRESPONSE']._serialized_start=289
+  _globals['_PUBLISHRESPONSE']._serialized_end=349
+  _globals['_PUBLISHRESULT']._serialized_start=351
+  _globals['_PUBLISHRESULT']._serialized_end=411
+  _globals['_PUBLISHSTREAMREQUEST']._serialized_start=413
+  _globals['_PUBLISHSTREAMREQUEST']._serialized_end=513
+  _globals['_PUBLISHSTREAMRESPONSE']._serialized_start=516
+  _globals['_PUBLISHSTREAMRESPONSE']._serialized_end=763
+  _globals['_PUBLISHSTREAMRESPONSE_ACCEPTED']._serialized_start=664
+  _globals['_PUBLISHSTREAMRESPONSE_ACCEPTED']._serialized_end=752
+  _globals['_SUBSCRIBEREQUEST']._serialized_start=766
+  _globals['_SUBSCRIBEREQUEST']._serialized_end=985
+  _globals['_EPHEMERALSUBSCRIPTION']._serialized_start=988
+  _globals['_EPHEMERALSUBSCRIPTION']._serialized_end=1121
+  _globals['_SEEKTARGET']._serialized_start=1123
+  _globals['_SEEKTARGET']._serialized_end=1241
+  _globals['_SUBSCRIBERESPONSE']._serialized_start=1244
+  _globals['_SUBSCRIBERESPONSE']._serialized_end=1866
+  _globals['_SUBSCRIBERESPONSE_OPENED']._serialized_start=1491
+  _globals['_SUBSCRIBERESPONSE_OPENED']._serialized_end=1515
+  _globals['_SUBSCRIBERESPONSE_BATCH']._serialized_start=1517
+  _globals['_SUBSCRIBERESPONSE_BATCH']._serialized_end=1588
+  _globals['_SUBSCRIBERESPONSE_HEARTBEAT']._serialized_start=1590
+  _globals['_SUBSCRIBERESPONSE_HEARTBEAT']._serialized_end=1641
+  _globals['_SUBSCRIBERESPONSE_CLOSING']._serialized_start=1643
+  _globals['_SUBSCRIBERESPONSE_CLOSING']._serialized_end=1722
+  _globals['_SUBSCRIBERESPONSE_REASON']._serialized_start=1725
+  _globals['_SUBSCRIBERESPONSE_REASON']._serialized_end=1857
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=1869
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=2408
+  _globals['_ACKNOWLEDGEREQUEST_NACK']._serialized_start=2059
+  _globals['_ACKNOWLEDGEREQUEST_NACK']._serialized_end=2217
+  _globals['_ACKNOWLEDGEREQUEST_EXTENSION']._serialized_start=2219
+  _globals['_ACKNOWLEDGEREQUEST_EXTENSION']._serialized_end=2315
+  _globals['_ACKNOWLEDGEREQUEST_ACTION']._serialized_start=2317
+  _globals['_ACKNOWLEDGEREQUEST_ACTION']._serialized_end=2408
+  _globals['_ORDINALRANGE']._serialized_start=2410
+  _globals['_ORDINALRANGE']._serialized_end=2453
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=2455
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=2476
+  _globals['_GETEVENTREQUEST']._serialized_start=2479
+  _globals['_GETEVENTREQUEST']._serialized_end=2627
+  _globals['_GETEVENTREQUEST_SOURCEANDID']._serialized_start=2579
+  _globals['_GETEVENTREQUEST_SOURCEANDID']._serialized_end=2620
+  _globals['_GETEVENTRESPONSE']._serialized_start=2629
+  _globals['_GETEVENTRESPONSE']._serialized_end=2723
+  _globals['_KEPTEVENT']._serialized_start=2725
+  _globals['_KEPTEVENT']._serialized_end=2832
+  _globals['_LISTEVENTSREQUEST']._serialized_start=2835
+  _globals['_LISTEVENTSREQUEST']._serialized_end=2993
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=2995
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=3078
+  _globals['_EVENTSERVICE']._serialized_start=3081
+  _globals['_EVENTSERVICE']._serialized_end=3661
 # @@protoc_insertion_point(module_scope)

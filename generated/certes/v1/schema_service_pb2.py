@@ -22,6 +22,7 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from certes.v1 import access_pb2 as certes_dot_v1_dot_access__pb2
 from certes.v1 import event_pb2 as certes_dot_v1_dot_event__pb2
 from certes.v1 import problem_pb2 as certes_dot_v1_dot_problem__pb2
 from certes.v1 import schema_pb2 as certes_dot_v1_dot_schema__pb2
@@ -29,41 +30,53 @@ from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63\x65rtes/v1/schema_service.proto\x12\tcertes.v1\x1a\x15\x63\x65rtes/v1/event.proto\x1a\x17\x63\x65rtes/v1/problem.proto\x1a\x16\x63\x65rtes/v1/schema.proto\x1a google/protobuf/descriptor.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"3\n\x0bSourceFiles\x12$\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x15.certes.v1.SourceFile\"\x9b\x01\n\x16RegisterSchemasRequest\x12\'\n\x05\x66iles\x18\x01 \x01(\x0b\x32\x16.certes.v1.SourceFilesH\x00\x12<\n\x0e\x64\x65scriptor_set\x18\x02 \x01(\x0b\x32\".google.protobuf.FileDescriptorSetH\x00\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x42\t\n\x07schemas\"\xb6\x01\n\x17RegisterSchemasResponse\x12\"\n\x07schemas\x18\x01 \x03(\x0b\x32\x11.certes.v1.Schema\x12*\n\x08versions\x18\x02 \x03(\x0b\x32\x18.certes.v1.SchemaVersion\x12\x31\n\x0b\x63omparisons\x18\x03 \x03(\x0b\x32\x1c.certes.v1.VersionComparison\x12\x18\n\x10schemas_left_out\x18\x04 \x01(\x05\" \n\x10GetSchemaRequest\x12\x0c\n\x04type\x18\x01 \x01(\t\"\xad\x01\n\x11GetSchemaResponse\x12!\n\x06schema\x18\x01 \x01(\x0b\x32\x11.certes.v1.Schema\x12)\n\x07version\x18\x02 \x01(\x0b\x32\x18.certes.v1.SchemaVersion\x12/\n\x08messages\x18\x03 \x03(\x0b\x32\x1d.certes.v1.MessageDescription\x12\x19\n\x11messages_left_out\x18\x04 \x01(\x05\"\xa7\x01\n\x12ListSchemasRequest\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0f\n\x07pattern\x18\x03 \x01(\t\x12\x16\n\tpage_size\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x05 \x01(\t\x12#\n\x04view\x18\x06 \x01(\x0e\x32\x15.certes.v1.SchemaViewB\x0c\n\n_page_size\"~\n\x13ListSchemasResponse\x12\"\n\x07schemas\x18\x01 \x03(\x0b\x32\x11.certes.v1.Schema\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12*\n\x08versions\x18\x03 \x03(\x0b\x32\x18.certes.v1.SchemaVersion\"\x8d\x01\n\x19\x43heckCompatibilityRequest\x12\'\n\x05\x66iles\x18\x01 \x01(\x0b\x32\x16.certes.v1.SourceFilesH\x00\x12<\n\x0e\x64\x65scriptor_set\x18\x02 \x01(\x0b\x32\".google.protobuf.FileDescriptorSetH\x00\x42\t\n\x07schemas\"c\n\x1a\x43heckCompatibilityResponse\x12\x12\n\ncompatible\x18\x01 \x01(\x08\x12\x31\n\x0b\x63omparisons\x18\x02 \x03(\x0b\x32\x1c.certes.v1.VersionComparison\"7\n\x14ValidateEventRequest\x12\x1f\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x10.certes.v1.Event\"w\n\x15ValidateEventResponse\x12#\n\x07problem\x18\x01 \x01(\x0b\x32\x12.certes.v1.Problem\x12!\n\x06schema\x18\x02 \x01(\x0b\x32\x11.certes.v1.Schema\x12\x16\n\x0eunknown_fields\x18\x03 \x03(\t\"\x95\x01\n\x16\x44iscoverSchemasRequest\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0f\n\x07refresh\x18\x02 \x01(\x08\x12\x16\n\tpage_size\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x04 \x01(\t\x12#\n\x04view\x18\x05 \x01(\x0e\x32\x15.certes.v1.SchemaViewB\x0c\n\n_page_size\"\xe3\x01\n\x17\x44iscoverSchemasResponse\x12\"\n\x07schemas\x18\x01 \x03(\x0b\x32\x11.certes.v1.Schema\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12*\n\x08versions\x18\x03 \x03(\x0b\x32\x18.certes.v1.SchemaVersion\x12.\n\nfetch_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*V\n\nSchemaView\x12\x1b\n\x17SCHEMA_VIEW_UNSPECIFIED\x10\x00\x12\x15\n\x11SCHEMA_VIEW_BASIC\x10\x01\x12\x14\n\x10SCHEMA_VIEW_FULL\x10\x02\x32\x90\x04\n\rSchemaService\x12X\n\x0fRegisterSchemas\x12!.certes.v1.RegisterSchemasRequest\x1a\".certes.v1.RegisterSchemasResponse\x12\x46\n\tGetSchema\x12\x1b.certes.v1.GetSchemaRequest\x1a\x1c.certes.v1.GetSchemaResponse\x12L\n\x0bListSchemas\x12\x1d.certes.v1.ListSchemasRequest\x1a\x1e.certes.v1.ListSchemasResponse\x12\x61\n\x12\x43heckCompatibility\x12$.certes.v1.CheckCompatibilityRequest\x1a%.certes.v1.CheckCompatibilityResponse\x12R\n\rValidateEvent\x12\x1f.certes.v1.ValidateEventRequest\x1a .certes.v1.ValidateEventResponse\x12X\n\x0f\x44iscoverSchemas\x12!.certes.v1.DiscoverSchemasRequest\x1a\".certes.v1.DiscoverSchemasResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63\x65rtes/v1/schema_service.proto\x12\tcertes.v1\x1a\x16\x63\x65rtes/v1/access.proto\x1a\x15\x63\x65rtes/v1/event.proto\x1a\x17\x63\x65rtes/v1/problem.proto\x1a\x16\x63\x65rtes/v1/schema.proto\x1a google/protobuf/descriptor.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"3\n\x0bSourceFiles\x12$\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x15.certes.v1.SourceFile\"\x9b\x01\n\x16RegisterSchemasRequest\x12\'\n\x05\x66iles\x18\x01 \x01(\x0b\x32\x16.certes.v1.SourceFilesH\x00\x12<\n\x0e\x64\x65scriptor_set\x18\x02 \x01(\x0b\x32\".google.protobuf.FileDescriptorSetH\x00\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x42\t\n\x07schemas\"\xb6\x01\n\x17RegisterSchemasResponse\x12\"\n\x07schemas\x18\x01 \x03(\x0b\x32\x11.certes.v1.Schema\x12*\n\x08versions\x18\x02 \x03(\x0b\x32\x18.certes.v1.SchemaVersion\x12\x31\n\x0b\x63omparisons\x18\x03 \x03(\x0b\x32\x1c.certes.v1.VersionComparison\x12\x18\n\x10schemas_left_out\x18\x04 \x01(\x05\" \n\x10GetSchemaRequest\x12\x0c\n\x04type\x18\x01 \x01(\t\"\xad\x01\n\x11GetSchemaResponse\x12!\n\x06schema\x18\x01 \x01(\x0b\x32\x11.certes.v1.Schema\x12)\n\x07version\x18\x02 \x01(\x0b\x32\x18.certes.v1.SchemaVersion\x12/\n\x08messages\x18\x03 \x03(\x0b\x32\x1d.certes.v1.MessageDescription\x12\x19\n\x11messages_left_out\x18\x04 \x01(\x05\"\xa7\x01\n\x12ListSchemasRequest\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0f\n\x07pattern\x18\x03 \x01(\t\x12\x16\n\tpage_size\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x05 \x01(\t\x12#\n\x04view\x18\x06 \x01(\x0e\x32\x15.certes.v1.SchemaViewB\x0c\n\n_page_size\"~\n\x13ListSchemasResponse\x12\"\n\x07schemas\x18\x01 \x03(\x0b\x32\x11.certes.v1.Schema\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12*\n\x08versions\x18\x03 \x03(\x0b\x32\x18.certes.v1.SchemaVersion\"\x8d\x01\n\x19\x43heckCompatibilityRequest\x12\'\n\x05\x66iles\x18\x01 \x01(\x0b\x32\x16.certes.v1.SourceFilesH\x00\x12<\n\x0e\x64\x65scriptor_set\x18\x02 \x01(\x0b\x32\".google.protobuf.FileDescriptorSetH\x00\x42\t\n\x07schemas\"c\n\x1a\x43heckCompatibilityResponse\x12\x12\n\ncompatible\x18\x01 \x01(\x08\x12\x31\n\x0b\x63omparisons\x18\x02 \x03(\x0b\x32\x1c.certes.v1.VersionComparison\"7\n\x14ValidateEventRequest\x12\x1f\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x10.certes.v1.Event\"w\n\x15ValidateEventResponse\x12#\n\x07problem\x18\x01 \x01(\x0b\x32\x12.certes.v1.Problem\x12!\n\x06schema\x18\x02 \x01(\x0b\x32\x11.certes.v1.Schema\x12\x16\n\x0eunknown_fields\x18\x03 \x03(\t\"\x95\x01\n\x16\x44iscoverSchemasRequest\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0f\n\x07refresh\x18\x02 \x01(\x08\x12\x16\n\tpage_size\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x04 \x01(\t\x12#\n\x04view\x18\x05 \x01(\x0e\x32\x15.certes.v1.SchemaViewB\x0c\n\n_page_size\"\xe3\x01\n\x17\x44iscoverSchemasResponse\x12\"\n\x07schemas\x18\x01 \x03(\x0b\x32\x11.certes.v1.Schema\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12*\n\x08versions\x18\x03 \x03(\x0b\x32\x18.certes.v1.SchemaVersion\x12.\n\nfetch_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*V\n\nSchemaView\x12\x1b\n\x17SCHEMA_VIEW_UNSPECIFIED\x10\x00\x12\x15\n\x11SCHEMA_VIEW_BASIC\x10\x01\x12\x14\n\x10SCHEMA_VIEW_FULL\x10\x02\x32\x89\x05\n\rSchemaService\x12m\n\x0fRegisterSchemas\x12!.certes.v1.RegisterSchemasRequest\x1a\".certes.v1.RegisterSchemasResponse\"\x13\x82\x8d\x1d\x0f\n\rschemas:write\x12Z\n\tGetSchema\x12\x1b.certes.v1.GetSchemaRequest\x1a\x1c.certes.v1.GetSchemaResponse\"\x12\x82\x8d\x1d\x0e\n\x0cschemas:read\x12`\n\x0bListSchemas\x12\x1d.certes.v1.ListSchemasRequest\x1a\x1e.certes.v1.ListSchemasResponse\"\x12\x82\x8d\x1d\x0e\n\x0cschemas:read\x12u\n\x12\x43heckCompatibility\x12$.certes.v1.CheckCompatibilityRequest\x1a%.certes.v1.CheckCompatibilityResponse\"\x12\x82\x8d\x1d\x0e\n\x0cschemas:read\x12\x66\n\rValidateEvent\x12\x1f.certes.v1.ValidateEventRequest\x1a .certes.v1.ValidateEventResponse\"\x12\x82\x8d\x1d\x0e\n\x0cschemas:read\x12l\n\x0f\x44iscoverSchemas\x12!.certes.v1.DiscoverSchemasRequest\x1a\".certes.v1.DiscoverSchemasResponse\"\x12\x82\x8d\x1d\x0e\n\x0cschemas:readb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'certes.v1.schema_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SCHEMAVIEW']._serialized_start=1893
-  _globals['_SCHEMAVIEW']._serialized_end=1979
-  _globals['_SOURCEFILES']._serialized_start=184
-  _globals['_SOURCEFILES']._serialized_end=235
-  _globals['_REGISTERSCHEMASREQUEST']._serialized_start=238
-  _globals['_REGISTERSCHEMASREQUEST']._serialized_end=393
-  _globals['_REGISTERSCHEMASRESPONSE']._serialized_start=396
-  _globals['_REGISTERSCHEMASRESPONSE']._serialized_end=578
-  _globals['_GETSCHEMAREQUEST']._serialized_start=580
-  _globals['_GETSCHEMAREQUEST']._serialized_end=612
-  _globals['_GETSCHEMARESPONSE']._serialized_start=615
-  _globals['_GETSCHEMARESPONSE']._serialized_end=788
-  _globals['_LISTSCHEMASREQUEST']._serialized_start=791
-  _globals['_LISTSCHEMASREQUEST']._serialized_end=958
-  _globals['_LISTSCHEMASRESPONSE']._serialized_start=960
-  _globals['_LISTSCHEMASRESPONSE']._serialized_end=1086
-  _globals['_CHECKCOMPATIBILITYREQUEST']._serialized_start=1089
-  _globals['_CHECKCOMPATIBILITYREQUEST']._serialized_end=1230
-  _globals['_CHECKCOMPATIBILITYRESPONSE']._serialized_start=1232
-  _globals['_CHECKCOMPATIBILITYRESPONSE']._serialized_end=1331
-  _globals['_VALIDATEEVENTREQUEST']._serialized_start=1333
-  _globals['_VALIDATEEVENTREQUEST']._serialized_end=1388
-  _globals['_VALIDATEEVENTRESPONSE']._serialized_start=1390
-  _globals['_VALIDATEEVENTRESPONSE']._serialized_end=1509
-  _globals['_DISCOVERSCHEMASREQUEST']._serialized_start=1512
-  _globals['_DISCOVERSCHEMASREQUEST']._serialized_end=1661
-  _globals['_DISCOVERSCHEMASRESPONSE']._serialized_start=1664
-  _globals['_DISCOVERSCHEMASRESPONSE']._serialized_end=1891
-  _globals['_SCHEMASERVICE']._serialized_start=1982
-  _globals['_SCHEMASERVICE']._serialized_end=2510
+  _globals['_SCHEMASERVICE'].methods_by_name['RegisterSchemas']._loaded_options = None
+  _globals['_SCHEMASERVICE'].methods_by_name['RegisterSchemas']._serialized_options = b'\202\215\035\017\n\rschemas:write'
+  _globals['_SCHEMASERVICE'].methods_by_name['GetSchema']._loaded_options = None
+  _globals['_SCHEMASERVICE'].methods_by_name['GetSchema']._serialized_options = b'\202\215\035\016\n\014schemas:read'
+  _globals['_SCHEMASERVICE'].methods_by_name['ListSchemas']._loaded_options = None
+  _globals['_SCHEMASERVICE'].methods_by_name['ListSchemas']._serialized_options = b'\202\215\035\016\n\014schemas:read'
+  _globals['_SCHEMASERVICE'].methods_by_name['CheckCompatibility']._loaded_options = None
+  _globals['_SCHEMASERVICE'].methods_by_name['CheckCompatibility']._serialized_options = b'\202\215\035\016\n\014schemas:read'
+  _globals['_SCHEMASERVICE'].methods_by_name['ValidateEvent']._loaded_options = None
+  _globals['_SCHEMASERVICE'].methods_by_name['ValidateEvent']._serialized_options = b'\202\215\035\016\n\014schemas:read'
+  _globals['_SCHEMASERVICE'].methods_by_name['DiscoverSchemas']._loaded_options = None
+  _globals['_SCHEMASERVICE'].methods_by_name['DiscoverSchemas']._serialized_options = b'\202\215\035\016\n\014schemas:read'
+  _globals['_SCHEMAVIEW']._serialized_start=1917
+  _globals['_SCHEMAVIEW']._serialized_end=2003
+  _globals['_SOURCEFILES']._serialized_start=208
+  _globals['_SOURCEFILES']._serialized_end=259
+  _globals['_REGISTERSCHEMASREQUEST']._serialized_start=262
+  _globals['_REGISTERSCHEMASREQUEST']._serialized_end=417
+  _globals['_REGISTERSCHEMASRESPONSE']._serialized_start=420
+  _globals['_REGISTERSCHEMASRESPONSE']._serialized_end=602
+  _globals['_GETSCHEMAREQUEST']._serialized_start=604
+  _globals['_GETSCHEMAREQUEST']._serialized_end=636
+  _globals['_GETSCHEMARESPONSE']._serialized_start=639
+  _globals['_GETSCHEMARESPONSE']._serialized_end=812
+  _globals['_LISTSCHEMASREQUEST']._serialized_start=815
+  _globals['_LISTSCHEMASREQUEST']._serialized_end=982
+  _globals['_LISTSCHEMASRESPONSE']._serialized_start=984
+  _globals['_LISTSCHEMASRESPONSE']._serialized_end=1110
+  _globals['_CHECKCOMPATIBILITYREQUEST']._serialized_start=1113
+  _globals['_CHECKCOMPATIBILITYREQUEST']._serialized_end=1254
+  _globals['_CHECKCOMPATIBILITYRESPONSE']._serialized_start=1256
+  _globals['_CHECKCOMPATIBILITYRESPONSE']._serialized_end=1355
+  _globals['_VALIDATEEVENTREQUEST']._serialized_start=1357
+  _globals['_VALIDATEEVENTREQUEST']._serialized_end=1412
+  _globals['_VALIDATEEVENTRESPONSE']._serialized_start=1414
+  _globals['_VALIDATEEVENTRESPONSE']._serialized_end=1533
+  _globals['_DISCOVERSCHEMASREQUEST']._serialized_start=1536
+  _globals['_DISCOVERSCHEMASREQUEST']._serialized_end=1685
+  _globals['_DISCOVERSCHEMASRESPONSE']._serialized_start=1688
+  _globals['_DISCOVERSCHEMASRESPONSE']._serialized_end=1915
+  _globals['_SCHEMASERVICE']._serialized_start=2006
+  _globals['_SCHEMASERVICE']._serialized_end=2655
 # @@protoc_insertion_point(module_scope)

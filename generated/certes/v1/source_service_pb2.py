@@ -22,56 +22,75 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from certes.v1 import access_pb2 as certes_dot_v1_dot_access__pb2
 from certes.v1 import source_pb2 as certes_dot_v1_dot_source__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63\x65rtes/v1/source_service.proto\x12\tcertes.v1\x1a\x16\x63\x65rtes/v1/source.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\"K\n\x13\x43reateSourceRequest\x12\x11\n\tsource_id\x18\x01 \x01(\t\x12!\n\x06source\x18\x02 \x01(\x0b\x32\x11.certes.v1.Source\"I\n\x14\x43reateSourceResponse\x12!\n\x06source\x18\x01 \x01(\x0b\x32\x11.certes.v1.Source\x12\x0e\n\x06secret\x18\x02 \x01(\t\" \n\x10GetSourceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"6\n\x11GetSourceResponse\x12!\n\x06source\x18\x01 \x01(\x0b\x32\x11.certes.v1.Source\"N\n\x12ListSourcesRequest\x12\x16\n\tpage_size\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x02 \x01(\tB\x0c\n\n_page_size\"R\n\x13ListSourcesResponse\x12\"\n\x07sources\x18\x01 \x03(\x0b\x32\x11.certes.v1.Source\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x80\x01\n\x13UpdateSourceRequest\x12!\n\x06source\x18\x01 \x01(\x0b\x32\x11.certes.v1.Source\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"I\n\x14UpdateSourceResponse\x12!\n\x06source\x18\x01 \x01(\x0b\x32\x11.certes.v1.Source\x12\x0e\n\x06secret\x18\x02 \x01(\t\"H\n\x13\x44\x65leteSourceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"\x16\n\x14\x44\x65leteSourceResponse\"e\n\x19RotateSourceSecretRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06secret\x18\x02 \x01(\t\x12*\n\x07overlap\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"O\n\x1aRotateSourceSecretResponse\x12!\n\x06source\x18\x01 \x01(\x0b\x32\x11.certes.v1.Source\x12\x0e\n\x06secret\x18\x02 \x01(\t\"_\n\x13ListRejectedRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x16\n\tpage_size\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x03 \x01(\tB\x0c\n\n_page_size\"]\n\x14ListRejectedResponse\x12,\n\x08rejected\x18\x01 \x03(\x0b\x32\x1a.certes.v1.RejectedPayload\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x12GetRejectedRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"C\n\x13GetRejectedResponse\x12,\n\x08rejected\x18\x01 \x01(\x0b\x32\x1a.certes.v1.RejectedPayload\":\n\x0fReingestRequest\x12\r\n\x05names\x18\x01 \x03(\t\x12\x18\n\x10trust_unverified\x18\x02 \x01(\x08\">\n\x10ReingestResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.certes.v1.ReingestResult\"e\n\x0eReingestResult\x12\x10\n\x08rejected\x18\x01 \x01(\t\x12\r\n\x05\x65vent\x18\x02 \x01(\t\x12\x11\n\tduplicate\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t2\xdf\x05\n\rSourceService\x12O\n\x0c\x43reateSource\x12\x1e.certes.v1.CreateSourceRequest\x1a\x1f.certes.v1.CreateSourceResponse\x12\x46\n\tGetSource\x12\x1b.certes.v1.GetSourceRequest\x1a\x1c.certes.v1.GetSourceResponse\x12L\n\x0bListSources\x12\x1d.certes.v1.ListSourcesRequest\x1a\x1e.certes.v1.ListSourcesResponse\x12O\n\x0cUpdateSource\x12\x1e.certes.v1.UpdateSourceRequest\x1a\x1f.certes.v1.UpdateSourceResponse\x12O\n\x0c\x44\x65leteSource\x12\x1e.certes.v1.DeleteSourceRequest\x1a\x1f.certes.v1.DeleteSourceResponse\x12\x61\n\x12RotateSourceSecret\x12$.certes.v1.RotateSourceSecretRequest\x1a%.certes.v1.RotateSourceSecretResponse\x12O\n\x0cListRejected\x12\x1e.certes.v1.ListRejectedRequest\x1a\x1f.certes.v1.ListRejectedResponse\x12L\n\x0bGetRejected\x12\x1d.certes.v1.GetRejectedRequest\x1a\x1e.certes.v1.GetRejectedResponse\x12\x43\n\x08Reingest\x12\x1a.certes.v1.ReingestRequest\x1a\x1b.certes.v1.ReingestResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63\x65rtes/v1/source_service.proto\x12\tcertes.v1\x1a\x16\x63\x65rtes/v1/access.proto\x1a\x16\x63\x65rtes/v1/source.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\"K\n\x13\x43reateSourceRequest\x12\x11\n\tsource_id\x18\x01 \x01(\t\x12!\n\x06source\x18\x02 \x01(\x0b\x32\x11.certes.v1.Source\"I\n\x14\x43reateSourceResponse\x12!\n\x06source\x18\x01 \x01(\x0b\x32\x11.certes.v1.Source\x12\x0e\n\x06secret\x18\x02 \x01(\t\" \n\x10GetSourceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"6\n\x11GetSourceResponse\x12!\n\x06source\x18\x01 \x01(\x0b\x32\x11.certes.v1.Source\"N\n\x12ListSourcesRequest\x12\x16\n\tpage_size\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x02 \x01(\tB\x0c\n\n_page_size\"R\n\x13ListSourcesResponse\x12\"\n\x07sources\x18\x01 \x03(\x0b\x32\x11.certes.v1.Source\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x80\x01\n\x13UpdateSourceRequest\x12!\n\x06source\x18\x01 \x01(\x0b\x32\x11.certes.v1.Source\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"I\n\x14UpdateSourceResponse\x12!\n\x06source\x18\x01 \x01(\x0b\x32\x11.certes.v1.Source\x12\x0e\n\x06secret\x18\x02 \x01(\t\"H\n\x13\x44\x65leteSourceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"\x16\n\x14\x44\x65leteSourceResponse\"e\n\x19RotateSourceSecretRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06secret\x18\x02 \x01(\t\x12*\n\x07overlap\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"O\n\x1aRotateSourceSecretResponse\x12!\n\x06source\x18\x01 \x01(\x0b\x32\x11.certes.v1.Source\x12\x0e\n\x06secret\x18\x02 \x01(\t\"_\n\x13ListRejectedRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x16\n\tpage_size\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x03 \x01(\tB\x0c\n\n_page_size\"]\n\x14ListRejectedResponse\x12,\n\x08rejected\x18\x01 \x03(\x0b\x32\x1a.certes.v1.RejectedPayload\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x12GetRejectedRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"C\n\x13GetRejectedResponse\x12,\n\x08rejected\x18\x01 \x01(\x0b\x32\x1a.certes.v1.RejectedPayload\":\n\x0fReingestRequest\x12\r\n\x05names\x18\x01 \x03(\t\x12\x18\n\x10trust_unverified\x18\x02 \x01(\x08\">\n\x10ReingestResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.certes.v1.ReingestResult\"e\n\x0eReingestResult\x12\x10\n\x08rejected\x18\x01 \x01(\t\x12\r\n\x05\x65vent\x18\x02 \x01(\t\x12\x11\n\tduplicate\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t2\xaa\x07\n\rSourceService\x12\x66\n\x0c\x43reateSource\x12\x1e.certes.v1.CreateSourceRequest\x1a\x1f.certes.v1.CreateSourceResponse\"\x15\x82\x8d\x1d\x11\n\rsources:write\x10\x01\x12\\\n\tGetSource\x12\x1b.certes.v1.GetSourceRequest\x1a\x1c.certes.v1.GetSourceResponse\"\x14\x82\x8d\x1d\x10\n\x0csources:read\x10\x01\x12\x62\n\x0bListSources\x12\x1d.certes.v1.ListSourcesRequest\x1a\x1e.certes.v1.ListSourcesResponse\"\x14\x82\x8d\x1d\x10\n\x0csources:read\x10\x01\x12\x66\n\x0cUpdateSource\x12\x1e.certes.v1.UpdateSourceRequest\x1a\x1f.certes.v1.UpdateSourceResponse\"\x15\x82\x8d\x1d\x11\n\rsources:write\x10\x01\x12\x66\n\x0c\x44\x65leteSource\x12\x1e.certes.v1.DeleteSourceRequest\x1a\x1f.certes.v1.DeleteSourceResponse\"\x15\x82\x8d\x1d\x11\n\rsources:write\x10\x01\x12x\n\x12RotateSourceSecret\x12$.certes.v1.RotateSourceSecretRequest\x1a%.certes.v1.RotateSourceSecretResponse\"\x15\x82\x8d\x1d\x11\n\rsources:write\x10\x01\x12\x65\n\x0cListRejected\x12\x1e.certes.v1.ListRejectedRequest\x1a\x1f.certes.v1.ListRejectedResponse\"\x14\x82\x8d\x1d\x10\n\x0csources:read\x10\x01\x12\x62\n\x0bGetRejected\x12\x1d.certes.v1.GetRejectedRequest\x1a\x1e.certes.v1.GetRejectedResponse\"\x14\x82\x8d\x1d\x10\n\x0csources:read\x10\x01\x12Z\n\x08Reingest\x12\x1a.certes.v1.ReingestRequest\x1a\x1b.certes.v1.ReingestResponse\"\x15\x82\x8d\x1d\x11\n\rsources:write\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'certes.v1.source_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CREATESOURCEREQUEST']._serialized_start=135
-  _globals['_CREATESOURCEREQUEST']._serialized_end=210
-  _globals['_CREATESOURCERESPONSE']._serialized_start=212
-  _globals['_CREATESOURCERESPONSE']._serialized_end=285
-  _globals['_GETSOURCEREQUEST']._serialized_start=287
-  _globals['_GETSOURCEREQUEST']._serialized_end=319
-  _globals['_GETSOURCERESPONSE']._serialized_start=321
-  _globals['_GETSOURCERESPONSE']._serialized_end=375
-  _globals['_LISTSOURCESREQUEST']._serialized_start=377
-  _globals['_LISTSOURCESREQUEST']._serialized_end=455
-  _globals['_LISTSOURCESRESPONSE']._serialized_start=457
-  _globals['_LISTSOURCESRESPONSE']._serialized_end=539
-  _globals['_UPDATESOURCEREQUEST']._serialized_start=542
-  _globals['_UPDATESOURCEREQUEST']._serialized_end=670
-  _globals['_UPDATESOURCERESPONSE']._serialized_start=672
-  _globals['_UPDATESOURCERESPONSE']._serialized_end=745
-  _globals['_DELETESOURCEREQUEST']._serialized_start=747
-  _globals['_DELETESOURCEREQUEST']._serialized_end=819
-  _globals['_DELETESOURCERESPONSE']._serialized_start=821
-  _globals['_DELETESOURCERESPONSE']._serialized_end=843
-  _globals['_ROTATESOURCESECRETREQUEST']._serialized_start=845
-  _globals['_ROTATESOURCESECRETREQUEST']._serialized_end=946
-  _globals['_ROTATESOURCESECRETRESPONSE']._serialized_start=948
-  _globals['_ROTATESOURCESECRETRESPONSE']._serialized_end=1027
-  _globals['_LISTREJECTEDREQUEST']._serialized_start=1029
-  _globals['_LISTREJECTEDREQUEST']._serialized_end=1124
-  _globals['_LISTREJECTEDRESPONSE']._serialized_start=1126
-  _globals['_LISTREJECTEDRESPONSE']._serialized_end=1219
-  _globals['_GETREJECTEDREQUEST']._serialized_start=1221
-  _globals['_GETREJECTEDREQUEST']._serialized_end=1255
-  _globals['_GETREJECTEDRESPONSE']._serialized_start=1257
-  _globals['_GETREJECTEDRESPONSE']._serialized_end=1324
-  _globals['_REINGESTREQUEST']._serialized_start=1326
-  _globals['_REINGESTREQUEST']._serialized_end=1384
-  _globals['_REINGESTRESPONSE']._serialized_start=1386
-  _globals['_REINGESTRESPONSE']._serialized_end=1448
-  _globals['_REINGESTRESULT']._serialized_start=1450
-  _globals['_REINGESTRESULT']._serialized_end=1551
-  _globals['_SOURCESERVICE']._serialized_start=1554
-  _globals['_SOURCESERVICE']._serialized_end=2289
+  _globals['_SOURCESERVICE'].methods_by_name['CreateSource']._loaded_options = None
+  _globals['_SOURCESERVICE'].methods_by_name['CreateSource']._serialized_options = b'\202\215\035\021\n\rsources:write\020\001'
+  _globals['_SOURCESERVICE'].methods_by_name['GetSource']._loaded_options = None
+  _globals['_SOURCESERVICE'].methods_by_name['GetSource']._serialized_options = b'\202\215\035\020\n\014sources:read\020\001'
+  _globals['_SOURCESERVICE'].methods_by_name['ListSources']._loaded_options = None
+  _globals['_SOURCESERVICE'].methods_by_name['ListSources']._serialized_options = b'\202\215\035\020\n\014sources:read\020\001'
+  _globals['_SOURCESERVICE'].methods_by_name['UpdateSource']._loaded_options = None
+  _globals['_SOURCESERVICE'].methods_by_name['UpdateSource']._serialized_options = b'\202\215\035\021\n\rsources:write\020\001'
+  _globals['_SOURCESERVICE'].methods_by_name['DeleteSource']._loaded_options = None
+  _globals['_SOURCESERVICE'].methods_by_name['DeleteSource']._serialized_options = b'\202\215\035\021\n\rsources:write\020\001'
+  _globals['_SOURCESERVICE'].methods_by_name['RotateSourceSecret']._loaded_options = None
+  _globals['_SOURCESERVICE'].methods_by_name['RotateSourceSecret']._serialized_options = b'\202\215\035\021\n\rsources:write\020\001'
+  _globals['_SOURCESERVICE'].methods_by_name['ListRejected']._loaded_options = None
+  _globals['_SOURCESERVICE'].methods_by_name['ListRejected']._serialized_options = b'\202\215\035\020\n\014sources:read\020\001'
+  _globals['_SOURCESERVICE'].methods_by_name['GetRejected']._loaded_options = None
+  _globals['_SOURCESERVICE'].methods_by_name['GetRejected']._serialized_options = b'\202\215\035\020\n\014sources:read\020\001'
+  _globals['_SOURCESERVICE'].methods_by_name['Reingest']._loaded_options = None
+  _globals['_SOURCESERVICE'].methods_by_name['Reingest']._serialized_options = b'\202\215\035\021\n\rsources:write\020\001'
+  _globals['_CREATESOURCEREQUEST']._serialized_start=159
+  _globals['_CREATESOURCEREQUEST']._serialized_end=234
+  _globals['_CREATESOURCERESPONSE']._serialized_start=236
+  _globals['_CREATESOURCERESPONSE']._serialized_end=309
+  _globals['_GETSOURCEREQUEST']._serialized_start=311
+  _globals['_GETSOURCEREQUEST']._serialized_end=343
+  _globals['_GETSOURCERESPONSE']._serialized_start=345
+  _globals['_GETSOURCERESPONSE']._serialized_end=399
+  _globals['_LISTSOURCESREQUEST']._serialized_start=401
+  _globals['_LISTSOURCESREQUEST']._serialized_end=479
+  _globals['_LISTSOURCESRESPONSE']._serialized_start=481
+  _globals['_LISTSOURCESRESPONSE']._serialized_end=563
+  _globals['_UPDATESOURCEREQUEST']._serialized_start=566
+  _globals['_UPDATESOURCEREQUEST']._serialized_end=694
+  _globals['_UPDATESOURCERESPONSE']._serialized_start=696
+  _globals['_UPDATESOURCERESPONSE']._serialized_end=769
+  _globals['_DELETESOURCEREQUEST']._serialized_start=771
+  _globals['_DELETESOURCEREQUEST']._serialized_end=843
+  _globals['_DELETESOURCERESPONSE']._serialized_start=845
+  _globals['_DELETESOURCERESPONSE']._serialized_end=867
+  _globals['_ROTATESOURCESECRETREQUEST']._serialized_start=869
+  _globals['_ROTATESOURCESECRETREQUEST']._serialized_end=970
+  _globals['_ROTATESOURCESECRETRESPONSE']._serialized_start=972
+  _globals['_ROTATESOURCESECRETRESPONSE']._serialized_end=1051
+  _globals['_LISTREJECTEDREQUEST']._serialized_start=1053
+  _globals['_LISTREJECTEDREQUEST']._serialized_end=1148
+  _globals['_LISTREJECTEDRESPONSE']._serialized_start=1150
+  _globals['_LISTREJECTEDRESPONSE']._serialized_end=1243
+  _globals['_GETREJECTEDREQUEST']._serialized_start=1245
+  _globals['_GETREJECTEDREQUEST']._serialized_end=1279
+  _globals['_GETREJECTEDRESPONSE']._serialized_start=1281
+  _globals['_GETREJECTEDRESPONSE']._serialized_end=1348
+  _globals['_REINGESTREQUEST']._serialized_start=1350
+  _globals['_REINGESTREQUEST']._serialized_end=1408
+  _globals['_REINGESTRESPONSE']._serialized_start=1410
+  _globals['_REINGESTRESPONSE']._serialized_end=1472
+  _globals['_REINGESTRESULT']._serialized_start=1474
+  _globals['_REINGESTRESULT']._serialized_end=1575
+  _globals['_SOURCESERVICE']._serialized_start=1578
+  _globals['_SOURCESERVICE']._serialized_end=2516
 # @@protoc_insertion_point(module_scope)

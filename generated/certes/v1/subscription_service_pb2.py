@@ -22,6 +22,7 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from certes.v1 import access_pb2 as certes_dot_v1_dot_access__pb2
 from certes.v1 import event_service_pb2 as certes_dot_v1_dot_event__service__pb2
 from certes.v1 import subscription_pb2 as certes_dot_v1_dot_subscription__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
@@ -29,59 +30,81 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$certes/v1/subscription_service.proto\x12\tcertes.v1\x1a\x1d\x63\x65rtes/v1/event_service.proto\x1a\x1c\x63\x65rtes/v1/subscription.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x99\x01\n\x19\x43reateSubscriptionRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x17\n\x0fsubscription_id\x18\x02 \x01(\t\x12-\n\x0csubscription\x18\x03 \x01(\x0b\x32\x17.certes.v1.Subscription\x12$\n\x05start\x18\x04 \x01(\x0b\x32\x15.certes.v1.SeekTarget\"K\n\x1a\x43reateSubscriptionResponse\x12-\n\x0csubscription\x18\x01 \x01(\x0b\x32\x17.certes.v1.Subscription\"&\n\x16GetSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"H\n\x17GetSubscriptionResponse\x12-\n\x0csubscription\x18\x01 \x01(\x0b\x32\x17.certes.v1.Subscription\"z\n\x18ListSubscriptionsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x16\n\tpage_size\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x14\n\x0cshow_deleted\x18\x04 \x01(\x08\x42\x0c\n\n_page_size\"d\n\x19ListSubscriptionsResponse\x12.\n\rsubscriptions\x18\x01 \x03(\x0b\x32\x17.certes.v1.Subscription\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x92\x01\n\x19UpdateSubscriptionRequest\x12-\n\x0csubscription\x18\x01 \x01(\x0b\x32\x17.certes.v1.Subscription\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"K\n\x1aUpdateSubscriptionResponse\x12-\n\x0csubscription\x18\x01 \x01(\x0b\x32\x17.certes.v1.Subscription\"N\n\x19\x44\x65leteSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"K\n\x1a\x44\x65leteSubscriptionResponse\x12-\n\x0csubscription\x18\x01 \x01(\x0b\x32\x17.certes.v1.Subscription\"(\n\x18PauseSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"J\n\x19PauseSubscriptionResponse\x12-\n\x0csubscription\x18\x01 \x01(\x0b\x32\x17.certes.v1.Subscription\")\n\x19ResumeSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"K\n\x1aResumeSubscriptionResponse\x12-\n\x0csubscription\x18\x01 \x01(\x0b\x32\x17.certes.v1.Subscription\"N\n\x17SeekSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x06target\x18\x02 \x01(\x0b\x32\x15.certes.v1.SeekTarget\"g\n\x18SeekSubscriptionResponse\x12-\n\x0csubscription\x18\x01 \x01(\x0b\x32\x17.certes.v1.Subscription\x12\x1c\n\x14\x64iscarded_deliveries\x18\x02 \x01(\x03\"O\n\x13RotateSecretRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x07overlap\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"A\n\x14RotateSecretResponse\x12)\n\x07secrets\x18\x01 \x03(\x0b\x32\x18.certes.v1.SigningSecret\"(\n\x18GetSigningSecretsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"F\n\x19GetSigningSecretsResponse\x12)\n\x07secrets\x18\x01 \x03(\x0b\x32\x18.certes.v1.SigningSecret\"P\n\rSigningSecret\x12\x0e\n\x06secret\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\'\n\x17TestSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x87\x01\n\x18TestSubscriptionResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\x0e\n\x06status\x18\x02 \x01(\x05\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x61nswer\x18\x05 \x01(\x0c\x32\xa6\x08\n\x13SubscriptionService\x12\x61\n\x12\x43reateSubscription\x12$.certes.v1.CreateSubscriptionRequest\x1a%.certes.v1.CreateSubscriptionResponse\x12X\n\x0fGetSubscription\x12!.certes.v1.GetSubscriptionRequest\x1a\".certes.v1.GetSubscriptionResponse\x12^\n\x11ListSubscriptions\x12#.certes.v1.ListSubscriptionsRequest\x1a$.certes.v1.ListSubscriptionsResponse\x12\x61\n\x12UpdateSubscription\x12$.certes.v1.UpdateSubscriptionRequest\x1a%.certes.v1.UpdateSubscriptionResponse\x12\x61\n\x12\x44\x65leteSubscription\x12$.certes.v1.DeleteSubscriptionRequest\x1a%.certes.v1.DeleteSubscriptionResponse\x12^\n\x11PauseSubscription\x12#.certes.v1.PauseSubscriptionRequest\x1a$.certes.v1.PauseSubscriptionResponse\x12\x61\n\x12ResumeSubscription\x12$.certes.v1.ResumeSubscriptionRequest\x1a%.certes.v1.ResumeSubscriptionResponse\x12[\n\x10SeekSubscription\x12\".certes.v1.SeekSubscriptionRequest\x1a#.certes.v1.SeekSubscriptionResponse\x12O\n\x0cRotateSecret\x12\x1e.certes.v1.RotateSecretRequest\x1a\x1f.certes.v1.RotateSecretResponse\x12^\n\x11GetSigningSecrets\x12#.certes.v1.GetSigningSecretsRequest\x1a$.certes.v1.GetSigningSecretsResponse\x12[\n\x10TestSubscription\x12\".certes.v1.TestSubscriptionRequest\x1a#.certes.v1.TestSubscriptionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$certes/v1/subscription_service.proto\x12\tcertes.v1\x1a\x16\x63\x65rtes/v1/access.proto\x1a\x1d\x63\x65rtes/v1/event_service.proto\x1a\x1c\x63\x65rtes/v1/subscription.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x99\x01\n\x19\x43reateSubscriptionRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x17\n\x0fsubscription_id\x18\x02 \x01(\t\x12-\n\x0csubscription\x18\x03 \x01(\x0b\x32\x17.certes.v1.Subscription\x12$\n\x05start\x18\x04 \x01(\x0b\x32\x15.certes.v1.SeekTarget\"K\n\x1a\x43reateSubscriptionResponse\x12-\n\x0csubscription\x18\x01 \x01(\x0b\x32\x17.certes.v1.Subscription\"&\n\x16GetSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"H\n\x17GetSubscriptionResponse\x12-\n\x0csubscription\x18\x01 \x01(\x0b\x32\x17.certes.v1.Subscription\"z\n\x18ListSubscriptionsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x16\n\tpage_size\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x14\n\x0cshow_deleted\x18\x04 \x01(\x08\x42\x0c\n\n_page_size\"d\n\x19ListSubscriptionsResponse\x12.\n\rsubscriptions\x18\x01 \x03(\x0b\x32\x17.certes.v1.Subscription\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x92\x01\n\x19UpdateSubscriptionRequest\x12-\n\x0csubscription\x18\x01 \x01(\x0b\x32\x17.certes.v1.Subscription\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"K\n\x1aUpdateSubscriptionResponse\x12-\n\x0csubscription\x18\x01 \x01(\x0b\x32\x17.certes.v1.Subscription\"N\n\x19\x44\x65leteSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"K\n\x1a\x44\x65leteSubscriptionResponse\x12-\n\x0csubscription\x18\x01 \x01(\x0b\x32\x17.certes.v1.Subscription\"(\n\x18PauseSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"J\n\x19PauseSubscriptionResponse\x12-\n\x0csubscription\x18\x01 \x01(\x0b\x32\x17.certes.v1.Subscription\")\n\x19ResumeSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"K\n\x1aResumeSubscriptionResponse\x12-\n\x0csubscription\x18\x01 \x01(\x0b\x32\x17.certes.v1.Subscription\"N\n\x17SeekSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x06target\x18\x02 \x01(\x0b\x32\x15.certes.v1.SeekTarget\"g\n\x18SeekSubscriptionResponse\x12-\n\x0csubscription\x18\x01 \x01(\x0b\x32\x17.certes.v1.Subscription\x12\x1c\n\x14\x64iscarded_deliveries\x18\x02 \x01(\x03\"O\n\x13RotateSecretRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x07overlap\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"A\n\x14RotateSecretResponse\x12)\n\x07secrets\x18\x01 \x03(\x0b\x32\x18.certes.v1.SigningSecret\"(\n\x18GetSigningSecretsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"F\n\x19GetSigningSecretsResponse\x12)\n\x07secrets\x18\x01 \x03(\x0b\x32\x18.certes.v1.SigningSecret\"P\n\rSigningSecret\x12\x0e\n\x06secret\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\'\n\x17TestSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x87\x01\n\x18TestSubscriptionResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\x0e\n\x06status\x18\x02 \x01(\x05\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x61nswer\x18\x05 \x01(\x0c\x32\xcf\n\n\x13SubscriptionService\x12|\n\x12\x43reateSubscription\x12$.certes.v1.CreateSubscriptionRequest\x1a%.certes.v1.CreateSubscriptionResponse\"\x19\x82\x8d\x1d\x15\n\x13subscriptions:write\x12r\n\x0fGetSubscription\x12!.certes.v1.GetSubscriptionRequest\x1a\".certes.v1.GetSubscriptionResponse\"\x18\x82\x8d\x1d\x14\n\x12subscriptions:read\x12x\n\x11ListSubscriptions\x12#.certes.v1.ListSubscriptionsRequest\x1a$.certes.v1.ListSubscriptionsResponse\"\x18\x82\x8d\x1d\x14\n\x12subscriptions:read\x12|\n\x12UpdateSubscription\x12$.certes.v1.UpdateSubscriptionRequest\x1a%.certes.v1.UpdateSubscriptionResponse\"\x19\x82\x8d\x1d\x15\n\x13subscriptions:write\x12|\n\x12\x44\x65leteSubscription\x12$.certes.v1.DeleteSubscriptionRequest\x1a%.certes.v1.DeleteSubscriptionResponse\"\x19\x82\x8d\x1d\x15\n\x13subscriptions:write\x12y\n\x11PauseSubscription\x12#.certes.v1.PauseSubscriptionRequest\x1a$.certes.v1.PauseSubscriptionResponse\"\x19\x82\x8d\x1d\x15\n\x13subscriptions:write\x12|\n\x12ResumeSubscription\x12$.certes.v1.ResumeSubscriptionRequest\x1a%.certes.v1.ResumeSubscriptionResponse\"\x19\x82\x8d\x1d\x15\n\x13subscriptions:write\x12v\n\x10SeekSubscription\x12\".certes.v1.SeekSubscriptionRequest\x1a#.certes.v1.SeekSubscriptionResponse\"\x19\x82\x8d\x1d\x15\n\x13subscriptions:write\x12j\n\x0cRotateSecret\x12\x1e.certes.v1.RotateSecretRequest\x1a\x1f.certes.v1.RotateSecretResponse\"\x19\x82\x8d\x1d\x15\n\x13subscriptions:write\x12{\n\x11GetSigningSecrets\x12#.certes.v1.GetSigningSecretsRequest\x1a$.certes.v1.GetSigningSecretsResponse\"\x1b\x82\x8d\x1d\x17\n\x15subscriptions:secrets\x12v\n\x10TestSubscription\x12\".certes.v1.TestSubscriptionRequest\x1a#.certes.v1.TestSubscriptionResponse\"\x19\x82\x8d\x1d\x15\n\x13subscriptions:writeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'certes.v1.subscription_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CREATESUBSCRIPTIONREQUEST']._serialized_start=212
-  _globals['_CREATESUBSCRIPTIONREQUEST']._serialized_end=365
-  _globals['_CREATESUBSCRIPTIONRESPONSE']._serialized_start=367
-  _globals['_CREATESUBSCRIPTIONRESPONSE']._serialized_end=442
-  _globals['_GETSUBSCRIPTIONREQUEST']._serialized_start=444
-  _globals['_GETSUBSCRIPTIONREQUEST']._serialized_end=482
-  _globals['_GETSUBSCRIPTIONRESPONSE']._serialized_start=484
-  _globals['_GETSUBSCRIPTIONRESPONSE']._serialized_end=556
-  _globals['_LISTSUBSCRIPTIONSREQUEST']._serialized_start=558
-  _globals['_LISTSUBSCRIPTIONSREQUEST']._serialized_end=680
-  _globals['_LISTSUBSCRIPTIONSRESPONSE']._serialized_start=682
-  _globals['_LISTSUBSCRIPTIONSRESPONSE']._serialized_end=782
-  _globals['_UPDATESUBSCRIPTIONREQUEST']._serialized_start=785
-  _globals['_UPDATESUBSCRIPTIONREQUEST']._serialized_end=931
-  _globals['_UPDATESUBSCRIPTIONRESPONSE']._serialized_start=933
-  _globals['_UPDATESUBSCRIPTIONRESPONSE']._serialized_end=1008
-  _globals['_DELETESUBSCRIPTIONREQUEST']._serialized_start=1010
-  _globals['_DELETESUBSCRIPTIONREQUEST']._serialized_end=1088
-  _globals['_DELETESUBSCRIPTIONRESPONSE']._serialized_start=1090
-  _globals['_DELETESUBSCRIPTIONRESPONSE']._serialized_end=1165
-  _globals['_PAUSESUBSCRIPTIONREQUEST']._serialized_start=1167
-  _globals['_PAUSESUBSCRIPTIONREQUEST']._serialized_end=1207
-  _globals['_PAUSESUBSCRIPTIONRESPONSE']._serialized_start=1209
-  _globals['_PAUSESUBSCRIPTIONRESPONSE']._serialized_end=1283
-  _globals['_RESUMESUBSCRIPTIONREQUEST']._serialized_start=1285
-  _globals['_RESUMESUBSCRIPTIONREQUEST']._serialized_end=1326
-  _globals['_RESUMESUBSCRIPTIONRESPONSE']._serialized_start=1328
-  _globals['_RESUMESUBSCRIPTIONRESPONSE']._serialized_end=1403
-  _globals['_SEEKSUBSCRIPTIONREQUEST']._serialized_start=1405
-  _globals['_SEEKSUBSCRIPTIONREQUEST']._serialized_end=1483
-  _globals['_SEEKSUBSCRIPTIONRESPONSE']._serialized_start=1485
-  _globals['_SEEKSUBSCRIPTIONRESPONSE']._serialized_end=1588
-  _globals['_ROTATESECRETREQUEST']._serialized_start=1590
-  _globals['_ROTATESECRETREQUEST']._serialized_end=1669
-  _globals['_ROTATESECRETRESPONSE']._serialized_start=1671
-  _globals['_ROTATESECRETRESPONSE']._serialized_end=1736
-  _globals['_GETSIGNINGSECRETSREQUEST']._serialized_start=1738
-  _globals['_GETSIGNINGSECRETSREQUEST']._serialized_end=1778
-  _globals['_GETSIGNINGSECRETSRESPONSE']._serialized_start=1780
-  _globals['_GETSIGNINGSECRETSRESPONSE']._serialized_end=1850
-  _globals['_SIGNINGSECRET']._serialized_start=1852
-  _globals['_SIGNINGSECRET']._serialized_end=1932
-  _globals['_TESTSUBSCRIPTIONREQUEST']._serialized_start=1934
-  _globals['_TESTSUBSCRIPTIONREQUEST']._serialized_end=1973
-  _globals['_TESTSUBSCRIPTIONRESPONSE']._serialized_start=1976
-  _globals['_TESTSUBSCRIPTIONRESPONSE']._serialized_end=2111
-  _globals['_SUBSCRIPTIONSERVICE']._serialized_start=2114
-  _globals['_SUBSCRIPTIONSERVICE']._serialized_end=3176
+  _globals['_SUBSCRIPTIONSERVICE'].methods_by_name['CreateSubscription']._loaded_options = None
+  _globals['_SUBSCRIPTIONSERVICE'].methods_by_name['CreateSubscription']._serialized_options = b'\202\215\035\025\n\023subscriptions:write'
+  _globals['_SUBSCRIPTIONSERVICE'].methods_by_name['GetSubscription']._loaded_options = None
+  _globals['_SUBSCRIPTIONSERVICE'].methods_by_name['GetSubscription']._serialized_options = b'\202\215\035\024\n\022subscriptions:read'
+  _globals['_SUBSCRIPTIONSERVICE'].methods_by_name['ListSubscriptions']._loaded_options = None
+  _globals['_SUBSCRIPTIONSERVICE'].methods_by_name['ListSubscriptions']._serialized_options = b'\202\215\035\024\n\022subscriptions:read'
+  _globals['_SUBSCRIPTIONSERVICE'].methods_by_name['UpdateSubscription']._loaded_options = None
+  _globals['_SUBSCRIPTIONSERVICE'].methods_by_name['UpdateSubscription']._serialized_options = b'\202\215\035\025\n\023subscriptions:write'
+  _globals['_SUBSCRIPTIONSERVICE'].methods_by_name['DeleteSubscription']._loaded_options = None
+  _globals['_SUBSCRIPTIONSERVICE'].methods_by_name['DeleteSubscription']._serialized_options = b'\202\215\035\025\n\023subscriptions:write'
+  _globals['_SUBSCRIPTIONSERVICE'].methods_by_name['PauseSubscription']._loaded_options = None
+  _globals['_SUBSCRIPTIONSERVICE'].methods_by_name['PauseSubscription']._serialized_options = b'\202\215\035\025\n\023subscriptions:write'
+  _globals['_SUBSCRIPTIONSERVICE'].methods_by_name['ResumeSubscription']._loaded_options = None
+  _globals['_SUBSCRIPTIONSERVICE'].methods_by_name['ResumeSubscription']._serialized_options = b'\202\215\035\025\n\023subscriptions:write'
+  _globals['_SUBSCRIPTIONSERVICE'].methods_by_name['SeekSubscription']._loaded_options = None
+  _globals['_SUBSCRIPTIONSERVICE'].methods_by_name['SeekSubscription']._serialized_options = b'\202\215\035\025\n\023subscriptions:write'
+  _globals['_SUBSCRIPTIONSERVICE'].methods_by_name['RotateSecret']._loaded_options = None
+  _globals['_SUBSCRIPTIONSERVICE'].methods_by_name['RotateSecret']._serialized_options = b'\202\215\035\025\n\023subscriptions:write'
+  _globals['_SUBSCRIPTIONSERVICE'].methods_by_name['GetSigningSecrets']._loaded_options = None
+  _globals['_SUBSCRIPTIONSERVICE'].methods_by_name['GetSigningSecrets']._serialized_options = b'\202\215\035\027\n\025subscriptions:secrets'
+  _globals['_SUBSCRIPTIONSERVICE'].methods_by_name['TestSubscription']._loaded_options = None
+  _globals['_SUBSCRIPTIONSERVICE'].methods_by_name['TestSubscription']._serialized_options = b'\202\215\035\025\n\023subscriptions:write'
+  _globals['_CREATESUBSCRIPTIONREQUEST']._serialized_start=236
+  _globals['_CREATESUBSCRIPTIONREQUEST']._serialized_end=389
+  _globals['_CREATESUBSCRIPTIONRESPONSE']._serialized_start=391
+  _globals['_CREATESUBSCRIPTIONRESPONSE']._serialized_end=466
+  _globals['_GETSUBSCRIPTIONREQUEST']._serialized_start=468
+  _globals['_GETSUBSCRIPTIONREQUEST']._serialized_end=506
+  _globals['_GETSUBSCRIPTIONRESPONSE']._serialized_start=508
+  _globals['_GETSUBSCRIPTIONRESPONSE']._serialized_end=580
+  _globals['_LISTSUBSCRIPTIONSREQUEST']._serialized_start=582
+  _globals['_LISTSUBSCRIPTIONSREQUEST']._serialized_end=704
+  _globals['_LISTSUBSCRIPTIONSRESPONSE']._serialized_start=706
+  _globals['_LISTSUBSCRIPTIONSRESPONSE']._serialized_end=806
+  _globals['_UPDATESUBSCRIPTIONREQUEST']._serialized_start=809
+  _globals['_UPDATESUBSCRIPTIONREQUEST']._serialized_end=955
+  _globals['_UPDATESUBSCRIPTIONRESPONSE']._serialized_start=957
+  _globals['_UPDATESUBSCRIPTIONRESPONSE']._serialized_end=1032
+  _globals['_DELETESUBSCRIPTIONREQUEST']._serialized_start=1034
+  _globals['_DELETESUBSCRIPTIONREQUEST']._serialized_end=1112
+  _globals['_DELETESUBSCRIPTIONRESPONSE']._serialized_start=1114
+  _globals['_DELETESUBSCRIPTIONRESPONSE']._serialized_end=1189
+  _globals['_PAUSESUBSCRIPTIONREQUEST']._serialized_start=1191
+  _globals['_PAUSESUBSCRIPTIONREQUEST']._serialized_end=1231
+  _globals['_PAUSESUBSCRIPTIONRESPONSE']._serialized_start=1233
+  _globals['_PAUSESUBSCRIPTIONRESPONSE']._serialized_end=1307
+  _globals['_RESUMESUBSCRIPTIONREQUEST']._serialized_start=1309
+  _globals['_RESUMESUBSCRIPTIONREQUEST']._serialized_end=1350
+  _globals['_RESUMESUBSCRIPTIONRESPONSE']._serialized_start=1352
+  _globals['_RESUMESUBSCRIPTIONRESPONSE']._serialized_end=1427
+  _globals['_SEEKSUBSCRIPTIONREQUEST']._serialized_start=1429
+  _globals['_SEEKSUBSCRIPTIONREQUEST']._serialized_end=1507
+  _globals['_SEEKSUBSCRIPTIONRESPONSE']._serialized_start=1509
+  _globals['_SEEKSUBSCRIPTIONRESPONSE']._serialized_end=1612
+  _globals['_ROTATESECRETREQUEST']._serialized_start=1614
+  _globals['_ROTATESECRETREQUEST']._serialized_end=1693
+  _globals['_ROTATESECRETRESPONSE']._serialized_start=1695
+  _globals['_ROTATESECRETRESPONSE']._serialized_end=1760
+  _globals['_GETSIGNINGSECRETSREQUEST']._serialized_start=1762
+  _globals['_GETSIGNINGSECRETSREQUEST']._serialized_end=1802
+  _globals['_GETSIGNINGSECRETSRESPONSE']._serialized_start=1804
+  _globals['_GETSIGNINGSECRETSRESPONSE']._serialized_end=1874
+  _globals['_SIGNINGSECRET']._serialized_start=1876
+  _globals['_SIGNINGSECRET']._serialized_end=1956
+  _globals['_TESTSUBSCRIPTIONREQUEST']._serialized_start=1958
+  _globals['_TESTSUBSCRIPTIONREQUEST']._serialized_end=1997
+  _globals['_TESTSUBSCRIPTIONRESPONSE']._serialized_start=2000
+  _globals['_TESTSUBSCRIPTIONRESPONSE']._serialized_end=2135
+  _globals['_SUBSCRIPTIONSERVICE']._serialized_start=2138
+  _globals['_SUBSCRIPTIONSERVICE']._serialized_end=3497
 # @@protoc_insertion_point(module_scope)

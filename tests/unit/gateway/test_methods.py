@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from grpc_health.v1 import health_pb2
 
 from certes.v1 import event_service_pb2 as pb
+from certes_broker.domain.access import Needs, Role
 from certes_broker.domain.errors import Invalid, Reason
 from certes_broker.gateway.methods import Unary, methods_of, unary
 
@@ -41,3 +43,15 @@ async def test_a_call_over_messages_is_one_over_bytes() -> None:
     with pytest.raises(Invalid) as raised:
         await call(b"\xff")
     assert raised.value.reason is Reason.MALFORMED_REQUEST
+
+
+def test_a_method_knows_who_may_call_it() -> None:
+    needed = {method.name: method.needs for method in methods_of(SERVICE, CALLS)}
+    assert needed["Publish"] == Needs(Role.EVENTS_WRITE)
+    assert needed["Subscribe"] == Needs(Role.EVENTS_READ)
+
+
+def test_an_rpc_that_does_not_say_who_may_call_it_is_not_served() -> None:
+    health = health_pb2.DESCRIPTOR.services_by_name["Health"]
+    with pytest.raises(ValueError, match="give it `option"):
+        methods_of(health, {rpc.name: Unary(echo) for rpc in health.methods})

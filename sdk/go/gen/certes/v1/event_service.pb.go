@@ -1844,7 +1844,7 @@ var File_certes_v1_event_service_proto protoreflect.FileDescriptor
 
 const file_certes_v1_event_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1dcertes/v1/event_service.proto\x12\tcertes.v1\x1a\x18certes/v1/delivery.proto\x1a\x15certes/v1/event.proto\x1a\x17certes/v1/problem.proto\x1a\x1ccertes/v1/subscription.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\":\n" +
+	"\x1dcertes/v1/event_service.proto\x12\tcertes.v1\x1a\x16certes/v1/access.proto\x1a\x18certes/v1/delivery.proto\x1a\x15certes/v1/event.proto\x1a\x17certes/v1/problem.proto\x1a\x1ccertes/v1/subscription.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\":\n" +
 	"\x0ePublishRequest\x12(\n" +
 	"\x06events\x18\x01 \x03(\v2\x10.certes.v1.EventR\x06events\"E\n" +
 	"\x0fPublishResponse\x122\n" +
@@ -1964,15 +1964,21 @@ const file_certes_v1_event_service_proto_rawDesc = "" +
 	"_page_size\"j\n" +
 	"\x12ListEventsResponse\x12,\n" +
 	"\x06events\x18\x01 \x03(\v2\x14.certes.v1.KeptEventR\x06events\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xd0\x03\n" +
-	"\fEventService\x12@\n" +
-	"\aPublish\x12\x19.certes.v1.PublishRequest\x1a\x1a.certes.v1.PublishResponse\x12V\n" +
-	"\rPublishStream\x12\x1f.certes.v1.PublishStreamRequest\x1a .certes.v1.PublishStreamResponse(\x010\x01\x12H\n" +
-	"\tSubscribe\x12\x1b.certes.v1.SubscribeRequest\x1a\x1c.certes.v1.SubscribeResponse0\x01\x12L\n" +
-	"\vAcknowledge\x12\x1d.certes.v1.AcknowledgeRequest\x1a\x1e.certes.v1.AcknowledgeResponse\x12C\n" +
-	"\bGetEvent\x12\x1a.certes.v1.GetEventRequest\x1a\x1b.certes.v1.GetEventResponse\x12I\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xc4\x04\n" +
+	"\fEventService\x12T\n" +
+	"\aPublish\x12\x19.certes.v1.PublishRequest\x1a\x1a.certes.v1.PublishResponse\"\x12\x82\x8d\x1d\x0e\n" +
+	"\fevents:write\x12j\n" +
+	"\rPublishStream\x12\x1f.certes.v1.PublishStreamRequest\x1a .certes.v1.PublishStreamResponse\"\x12\x82\x8d\x1d\x0e\n" +
+	"\fevents:write(\x010\x01\x12[\n" +
+	"\tSubscribe\x12\x1b.certes.v1.SubscribeRequest\x1a\x1c.certes.v1.SubscribeResponse\"\x11\x82\x8d\x1d\r\n" +
+	"\vevents:read0\x01\x12_\n" +
+	"\vAcknowledge\x12\x1d.certes.v1.AcknowledgeRequest\x1a\x1e.certes.v1.AcknowledgeResponse\"\x11\x82\x8d\x1d\r\n" +
+	"\vevents:read\x12V\n" +
+	"\bGetEvent\x12\x1a.certes.v1.GetEventRequest\x1a\x1b.certes.v1.GetEventResponse\"\x11\x82\x8d\x1d\r\n" +
+	"\vevents:read\x12\\\n" +
 	"\n" +
-	"ListEvents\x12\x1c.certes.v1.ListEventsRequest\x1a\x1d.certes.v1.ListEventsResponseB\xa4\x01\n" +
+	"ListEvents\x12\x1c.certes.v1.ListEventsRequest\x1a\x1d.certes.v1.ListEventsResponse\"\x11\x82\x8d\x1d\r\n" +
+	"\vevents:readB\xa4\x01\n" +
 	"\rcom.certes.v1B\x11EventServiceProtoP\x01Z;github.com/hookactions/certes-sdk/go/gen/certes/v1;certesv1\xa2\x02\x03CXX\xaa\x02\tCertes.V1\xca\x02\tCertes\\V1\xe2\x02\x15Certes\\V1\\GPBMetadata\xea\x02\n" +
 	"Certes::V1b\x06proto3"
 
@@ -2083,6 +2089,7 @@ func file_certes_v1_event_service_proto_init() {
 	if File_certes_v1_event_service_proto != nil {
 		return
 	}
+	file_certes_v1_access_proto_init()
 	file_certes_v1_delivery_proto_init()
 	file_certes_v1_event_proto_init()
 	file_certes_v1_problem_proto_init()

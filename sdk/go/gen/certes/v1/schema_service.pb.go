@@ -989,7 +989,7 @@ var File_certes_v1_schema_service_proto protoreflect.FileDescriptor
 
 const file_certes_v1_schema_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1ecertes/v1/schema_service.proto\x12\tcertes.v1\x1a\x15certes/v1/event.proto\x1a\x17certes/v1/problem.proto\x1a\x16certes/v1/schema.proto\x1a google/protobuf/descriptor.proto\x1a\x1fgoogle/protobuf/timestamp.proto\":\n" +
+	"\x1ecertes/v1/schema_service.proto\x12\tcertes.v1\x1a\x16certes/v1/access.proto\x1a\x15certes/v1/event.proto\x1a\x17certes/v1/problem.proto\x1a\x16certes/v1/schema.proto\x1a google/protobuf/descriptor.proto\x1a\x1fgoogle/protobuf/timestamp.proto\":\n" +
 	"\vSourceFiles\x12+\n" +
 	"\x05files\x18\x01 \x03(\v2\x15.certes.v1.SourceFileR\x05files\"\xb9\x01\n" +
 	"\x16RegisterSchemasRequest\x12.\n" +
@@ -1059,14 +1059,20 @@ const file_certes_v1_schema_service_proto_rawDesc = "" +
 	"SchemaView\x12\x1b\n" +
 	"\x17SCHEMA_VIEW_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11SCHEMA_VIEW_BASIC\x10\x01\x12\x14\n" +
-	"\x10SCHEMA_VIEW_FULL\x10\x022\x90\x04\n" +
-	"\rSchemaService\x12X\n" +
-	"\x0fRegisterSchemas\x12!.certes.v1.RegisterSchemasRequest\x1a\".certes.v1.RegisterSchemasResponse\x12F\n" +
-	"\tGetSchema\x12\x1b.certes.v1.GetSchemaRequest\x1a\x1c.certes.v1.GetSchemaResponse\x12L\n" +
-	"\vListSchemas\x12\x1d.certes.v1.ListSchemasRequest\x1a\x1e.certes.v1.ListSchemasResponse\x12a\n" +
-	"\x12CheckCompatibility\x12$.certes.v1.CheckCompatibilityRequest\x1a%.certes.v1.CheckCompatibilityResponse\x12R\n" +
-	"\rValidateEvent\x12\x1f.certes.v1.ValidateEventRequest\x1a .certes.v1.ValidateEventResponse\x12X\n" +
-	"\x0fDiscoverSchemas\x12!.certes.v1.DiscoverSchemasRequest\x1a\".certes.v1.DiscoverSchemasResponseB\xa5\x01\n" +
+	"\x10SCHEMA_VIEW_FULL\x10\x022\x89\x05\n" +
+	"\rSchemaService\x12m\n" +
+	"\x0fRegisterSchemas\x12!.certes.v1.RegisterSchemasRequest\x1a\".certes.v1.RegisterSchemasResponse\"\x13\x82\x8d\x1d\x0f\n" +
+	"\rschemas:write\x12Z\n" +
+	"\tGetSchema\x12\x1b.certes.v1.GetSchemaRequest\x1a\x1c.certes.v1.GetSchemaResponse\"\x12\x82\x8d\x1d\x0e\n" +
+	"\fschemas:read\x12`\n" +
+	"\vListSchemas\x12\x1d.certes.v1.ListSchemasRequest\x1a\x1e.certes.v1.ListSchemasResponse\"\x12\x82\x8d\x1d\x0e\n" +
+	"\fschemas:read\x12u\n" +
+	"\x12CheckCompatibility\x12$.certes.v1.CheckCompatibilityRequest\x1a%.certes.v1.CheckCompatibilityResponse\"\x12\x82\x8d\x1d\x0e\n" +
+	"\fschemas:read\x12f\n" +
+	"\rValidateEvent\x12\x1f.certes.v1.ValidateEventRequest\x1a .certes.v1.ValidateEventResponse\"\x12\x82\x8d\x1d\x0e\n" +
+	"\fschemas:read\x12l\n" +
+	"\x0fDiscoverSchemas\x12!.certes.v1.DiscoverSchemasRequest\x1a\".certes.v1.DiscoverSchemasResponse\"\x12\x82\x8d\x1d\x0e\n" +
+	"\fschemas:readB\xa5\x01\n" +
 	"\rcom.certes.v1B\x12SchemaServiceProtoP\x01Z;github.com/hookactions/certes-sdk/go/gen/certes/v1;certesv1\xa2\x02\x03CXX\xaa\x02\tCertes.V1\xca\x02\tCertes\\V1\xe2\x02\x15Certes\\V1\\GPBMetadata\xea\x02\n" +
 	"Certes::V1b\x06proto3"
 
@@ -1157,6 +1163,7 @@ func file_certes_v1_schema_service_proto_init() {
 	if File_certes_v1_schema_service_proto != nil {
 		return
 	}
+	file_certes_v1_access_proto_init()
 	file_certes_v1_event_proto_init()
 	file_certes_v1_problem_proto_init()
 	file_certes_v1_schema_proto_init()

@@ -1073,7 +1073,7 @@ var File_certes_v1_source_service_proto protoreflect.FileDescriptor
 
 const file_certes_v1_source_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1ecertes/v1/source_service.proto\x12\tcertes.v1\x1a\x16certes/v1/source.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\"]\n" +
+	"\x1ecertes/v1/source_service.proto\x12\tcertes.v1\x1a\x16certes/v1/access.proto\x1a\x16certes/v1/source.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\"]\n" +
 	"\x13CreateSourceRequest\x12\x1b\n" +
 	"\tsource_id\x18\x01 \x01(\tR\bsourceId\x12)\n" +
 	"\x06source\x18\x02 \x01(\v2\x11.certes.v1.SourceR\x06source\"Y\n" +
@@ -1137,17 +1137,26 @@ const file_certes_v1_source_service_proto_rawDesc = "" +
 	"\x05event\x18\x02 \x01(\tR\x05event\x12\x1c\n" +
 	"\tduplicate\x18\x03 \x01(\bR\tduplicate\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x18\n" +
-	"\amessage\x18\x05 \x01(\tR\amessage2\xdf\x05\n" +
-	"\rSourceService\x12O\n" +
-	"\fCreateSource\x12\x1e.certes.v1.CreateSourceRequest\x1a\x1f.certes.v1.CreateSourceResponse\x12F\n" +
-	"\tGetSource\x12\x1b.certes.v1.GetSourceRequest\x1a\x1c.certes.v1.GetSourceResponse\x12L\n" +
-	"\vListSources\x12\x1d.certes.v1.ListSourcesRequest\x1a\x1e.certes.v1.ListSourcesResponse\x12O\n" +
-	"\fUpdateSource\x12\x1e.certes.v1.UpdateSourceRequest\x1a\x1f.certes.v1.UpdateSourceResponse\x12O\n" +
-	"\fDeleteSource\x12\x1e.certes.v1.DeleteSourceRequest\x1a\x1f.certes.v1.DeleteSourceResponse\x12a\n" +
-	"\x12RotateSourceSecret\x12$.certes.v1.RotateSourceSecretRequest\x1a%.certes.v1.RotateSourceSecretResponse\x12O\n" +
-	"\fListRejected\x12\x1e.certes.v1.ListRejectedRequest\x1a\x1f.certes.v1.ListRejectedResponse\x12L\n" +
-	"\vGetRejected\x12\x1d.certes.v1.GetRejectedRequest\x1a\x1e.certes.v1.GetRejectedResponse\x12C\n" +
-	"\bReingest\x12\x1a.certes.v1.ReingestRequest\x1a\x1b.certes.v1.ReingestResponseB\xa5\x01\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage2\xaa\a\n" +
+	"\rSourceService\x12f\n" +
+	"\fCreateSource\x12\x1e.certes.v1.CreateSourceRequest\x1a\x1f.certes.v1.CreateSourceResponse\"\x15\x82\x8d\x1d\x11\n" +
+	"\rsources:write\x10\x01\x12\\\n" +
+	"\tGetSource\x12\x1b.certes.v1.GetSourceRequest\x1a\x1c.certes.v1.GetSourceResponse\"\x14\x82\x8d\x1d\x10\n" +
+	"\fsources:read\x10\x01\x12b\n" +
+	"\vListSources\x12\x1d.certes.v1.ListSourcesRequest\x1a\x1e.certes.v1.ListSourcesResponse\"\x14\x82\x8d\x1d\x10\n" +
+	"\fsources:read\x10\x01\x12f\n" +
+	"\fUpdateSource\x12\x1e.certes.v1.UpdateSourceRequest\x1a\x1f.certes.v1.UpdateSourceResponse\"\x15\x82\x8d\x1d\x11\n" +
+	"\rsources:write\x10\x01\x12f\n" +
+	"\fDeleteSource\x12\x1e.certes.v1.DeleteSourceRequest\x1a\x1f.certes.v1.DeleteSourceResponse\"\x15\x82\x8d\x1d\x11\n" +
+	"\rsources:write\x10\x01\x12x\n" +
+	"\x12RotateSourceSecret\x12$.certes.v1.RotateSourceSecretRequest\x1a%.certes.v1.RotateSourceSecretResponse\"\x15\x82\x8d\x1d\x11\n" +
+	"\rsources:write\x10\x01\x12e\n" +
+	"\fListRejected\x12\x1e.certes.v1.ListRejectedRequest\x1a\x1f.certes.v1.ListRejectedResponse\"\x14\x82\x8d\x1d\x10\n" +
+	"\fsources:read\x10\x01\x12b\n" +
+	"\vGetRejected\x12\x1d.certes.v1.GetRejectedRequest\x1a\x1e.certes.v1.GetRejectedResponse\"\x14\x82\x8d\x1d\x10\n" +
+	"\fsources:read\x10\x01\x12Z\n" +
+	"\bReingest\x12\x1a.certes.v1.ReingestRequest\x1a\x1b.certes.v1.ReingestResponse\"\x15\x82\x8d\x1d\x11\n" +
+	"\rsources:write\x10\x01B\xa5\x01\n" +
 	"\rcom.certes.v1B\x12SourceServiceProtoP\x01Z;github.com/hookactions/certes-sdk/go/gen/certes/v1;certesv1\xa2\x02\x03CXX\xaa\x02\tCertes.V1\xca\x02\tCertes\\V1\xe2\x02\x15Certes\\V1\\GPBMetadata\xea\x02\n" +
 	"Certes::V1b\x06proto3"
 
@@ -1232,6 +1241,7 @@ func file_certes_v1_source_service_proto_init() {
 	if File_certes_v1_source_service_proto != nil {
 		return
 	}
+	file_certes_v1_access_proto_init()
 	file_certes_v1_source_proto_init()
 	file_certes_v1_source_service_proto_msgTypes[4].OneofWrappers = []any{}
 	file_certes_v1_source_service_proto_msgTypes[12].OneofWrappers = []any{}

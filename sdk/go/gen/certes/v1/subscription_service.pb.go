@@ -1259,7 +1259,7 @@ var File_certes_v1_subscription_service_proto protoreflect.FileDescriptor
 
 const file_certes_v1_subscription_service_proto_rawDesc = "" +
 	"\n" +
-	"$certes/v1/subscription_service.proto\x12\tcertes.v1\x1a\x1dcertes/v1/event_service.proto\x1a\x1ccertes/v1/subscription.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc6\x01\n" +
+	"$certes/v1/subscription_service.proto\x12\tcertes.v1\x1a\x16certes/v1/access.proto\x1a\x1dcertes/v1/event_service.proto\x1a\x1ccertes/v1/subscription.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc6\x01\n" +
 	"\x19CreateSubscriptionRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12'\n" +
 	"\x0fsubscription_id\x18\x02 \x01(\tR\x0esubscriptionId\x12;\n" +
@@ -1329,19 +1329,31 @@ const file_certes_v1_subscription_service_proto_rawDesc = "" +
 	"\x06status\x18\x02 \x01(\x05R\x06status\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x125\n" +
 	"\bduration\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x16\n" +
-	"\x06answer\x18\x05 \x01(\fR\x06answer2\xa6\b\n" +
-	"\x13SubscriptionService\x12a\n" +
-	"\x12CreateSubscription\x12$.certes.v1.CreateSubscriptionRequest\x1a%.certes.v1.CreateSubscriptionResponse\x12X\n" +
-	"\x0fGetSubscription\x12!.certes.v1.GetSubscriptionRequest\x1a\".certes.v1.GetSubscriptionResponse\x12^\n" +
-	"\x11ListSubscriptions\x12#.certes.v1.ListSubscriptionsRequest\x1a$.certes.v1.ListSubscriptionsResponse\x12a\n" +
-	"\x12UpdateSubscription\x12$.certes.v1.UpdateSubscriptionRequest\x1a%.certes.v1.UpdateSubscriptionResponse\x12a\n" +
-	"\x12DeleteSubscription\x12$.certes.v1.DeleteSubscriptionRequest\x1a%.certes.v1.DeleteSubscriptionResponse\x12^\n" +
-	"\x11PauseSubscription\x12#.certes.v1.PauseSubscriptionRequest\x1a$.certes.v1.PauseSubscriptionResponse\x12a\n" +
-	"\x12ResumeSubscription\x12$.certes.v1.ResumeSubscriptionRequest\x1a%.certes.v1.ResumeSubscriptionResponse\x12[\n" +
-	"\x10SeekSubscription\x12\".certes.v1.SeekSubscriptionRequest\x1a#.certes.v1.SeekSubscriptionResponse\x12O\n" +
-	"\fRotateSecret\x12\x1e.certes.v1.RotateSecretRequest\x1a\x1f.certes.v1.RotateSecretResponse\x12^\n" +
-	"\x11GetSigningSecrets\x12#.certes.v1.GetSigningSecretsRequest\x1a$.certes.v1.GetSigningSecretsResponse\x12[\n" +
-	"\x10TestSubscription\x12\".certes.v1.TestSubscriptionRequest\x1a#.certes.v1.TestSubscriptionResponseB\xab\x01\n" +
+	"\x06answer\x18\x05 \x01(\fR\x06answer2\xcf\n" +
+	"\n" +
+	"\x13SubscriptionService\x12|\n" +
+	"\x12CreateSubscription\x12$.certes.v1.CreateSubscriptionRequest\x1a%.certes.v1.CreateSubscriptionResponse\"\x19\x82\x8d\x1d\x15\n" +
+	"\x13subscriptions:write\x12r\n" +
+	"\x0fGetSubscription\x12!.certes.v1.GetSubscriptionRequest\x1a\".certes.v1.GetSubscriptionResponse\"\x18\x82\x8d\x1d\x14\n" +
+	"\x12subscriptions:read\x12x\n" +
+	"\x11ListSubscriptions\x12#.certes.v1.ListSubscriptionsRequest\x1a$.certes.v1.ListSubscriptionsResponse\"\x18\x82\x8d\x1d\x14\n" +
+	"\x12subscriptions:read\x12|\n" +
+	"\x12UpdateSubscription\x12$.certes.v1.UpdateSubscriptionRequest\x1a%.certes.v1.UpdateSubscriptionResponse\"\x19\x82\x8d\x1d\x15\n" +
+	"\x13subscriptions:write\x12|\n" +
+	"\x12DeleteSubscription\x12$.certes.v1.DeleteSubscriptionRequest\x1a%.certes.v1.DeleteSubscriptionResponse\"\x19\x82\x8d\x1d\x15\n" +
+	"\x13subscriptions:write\x12y\n" +
+	"\x11PauseSubscription\x12#.certes.v1.PauseSubscriptionRequest\x1a$.certes.v1.PauseSubscriptionResponse\"\x19\x82\x8d\x1d\x15\n" +
+	"\x13subscriptions:write\x12|\n" +
+	"\x12ResumeSubscription\x12$.certes.v1.ResumeSubscriptionRequest\x1a%.certes.v1.ResumeSubscriptionResponse\"\x19\x82\x8d\x1d\x15\n" +
+	"\x13subscriptions:write\x12v\n" +
+	"\x10SeekSubscription\x12\".certes.v1.SeekSubscriptionRequest\x1a#.certes.v1.SeekSubscriptionResponse\"\x19\x82\x8d\x1d\x15\n" +
+	"\x13subscriptions:write\x12j\n" +
+	"\fRotateSecret\x12\x1e.certes.v1.RotateSecretRequest\x1a\x1f.certes.v1.RotateSecretResponse\"\x19\x82\x8d\x1d\x15\n" +
+	"\x13subscriptions:write\x12{\n" +
+	"\x11GetSigningSecrets\x12#.certes.v1.GetSigningSecretsRequest\x1a$.certes.v1.GetSigningSecretsResponse\"\x1b\x82\x8d\x1d\x17\n" +
+	"\x15subscriptions:secrets\x12v\n" +
+	"\x10TestSubscription\x12\".certes.v1.TestSubscriptionRequest\x1a#.certes.v1.TestSubscriptionResponse\"\x19\x82\x8d\x1d\x15\n" +
+	"\x13subscriptions:writeB\xab\x01\n" +
 	"\rcom.certes.v1B\x18SubscriptionServiceProtoP\x01Z;github.com/hookactions/certes-sdk/go/gen/certes/v1;certesv1\xa2\x02\x03CXX\xaa\x02\tCertes.V1\xca\x02\tCertes\\V1\xe2\x02\x15Certes\\V1\\GPBMetadata\xea\x02\n" +
 	"Certes::V1b\x06proto3"
 
@@ -1441,6 +1453,7 @@ func file_certes_v1_subscription_service_proto_init() {
 	if File_certes_v1_subscription_service_proto != nil {
 		return
 	}
+	file_certes_v1_access_proto_init()
 	file_certes_v1_event_service_proto_init()
 	file_certes_v1_subscription_proto_init()
 	file_certes_v1_subscription_service_proto_msgTypes[4].OneofWrappers = []any{}

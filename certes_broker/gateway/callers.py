@@ -1,0 +1,77 @@
+"""Who calls: how a transport lets a call in, and how a service learns whose it is.
+
+Rules
+-----
+* A transport asks the `Door` before it does anything for a call, and serves the call within `acting_as` the caller it got. So
+  no service can be reached without a caller, and none need know how callers prove who they are.
+* A service whose answer depends on the caller asks `current_caller`. A task that it begins has the same one. Outside of a call
+  there is none, and asking is a fault.
+* Where nobody is asked who they are, everybody is `LOCAL_OPERATOR`: such a broker listens on loopback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from certes_broker.domain.access import LOCAL_OPERATOR, Caller, Needs, check_needs
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a caller shows: the values of `authorization`, as many as there were. Never logged."""
+
+    authorization: tuple[str, ...] = ()
+
+
+class Authentication(Protocol):
+    """Finds out who calls."""
+
+    async def caller(self, credentials: Credentials) -> Caller:
+        """Returns who shows these. Raises `Unauthenticated` (CREDENTIALS_MISSING, CREDENTIALS_INVALID)."""
+
+
+class Door:
+    """Lets calls in."""
+
+    def __init__(self, authentication: Authentication | None = None) -> None:
+        """Without `authentication` nobody is asked who they are."""
+        self._authentication = authentication
+
+    @property
+    def asks(self) -> bool:
+        """Whether callers must show who they are."""
+        return self._authentication is not None
+
+    async def admit(self, credentials: Credentials, needs: Needs, doing: str) -> Caller:
+        """Returns who calls, once that is known and may do so. `doing` is what refusals call the method.
+
+        Raises `Unauthenticated` (CREDENTIALS_MISSING, CREDENTIALS_INVALID) and `PermissionDenied` (ROLE_MISSING, NOT_BOUND_TO).
+        """
+        caller = LOCAL_OPERATOR if self._authentication is None else await self._authentication.caller(credentials)
+        check_needs(caller, needs, doing)
+        return caller
+
+
+OPEN: Final = Door()
+"""The door of a broker that asks nobody who they are."""
+
+_CALLER: Final[ContextVar[Caller]] = ContextVar("caller")
+
+
+@contextmanager
+def acting_as(caller: Caller) -> Iterator[None]:
+    """Serves what is within for a caller."""
+    token = _CALLER.set(caller)
+    try:
+        yield
+    finally:
+        _CALLER.reset(token)
+
+
+def current_caller() -> Caller:
+    """Returns for whom this runs. Raises `LookupError` outside of a call."""
+    return _CALLER.get()
