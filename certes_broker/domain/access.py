@@ -208,7 +208,7 @@ def check_patterns(caller: Caller, patterns: Iterable[TypePattern]) -> None:
     if granted is None:
         return
     for pattern in patterns:
-        if not any(one.covers(pattern) for one in granted):
+        if not any(covers(one, pattern) for one in granted):
             raise _type_not_granted(caller, str(pattern))
 
 
@@ -249,10 +249,30 @@ def exceeds(wanted: Caller, giver: Caller) -> str:
     ):
         return "sources that the giver has not"
     if mine.types is not None and (
-        theirs.types is None or any(not any(g.covers(w) for g in mine.types) for w in theirs.types)
+        theirs.types is None or any(not any(covers(g, w) for g in mine.types) for w in theirs.types)
     ):
         return "event types that the giver has not"
     return ""
+
+
+def covers(granted: TypePattern, wanted: TypePattern) -> bool:
+    """Says whether one pattern selects, at each place and by the same kinds of segments, all that another one selects.
+
+    It may deny it where only the lengths of what exists would make it so; it never says so wrongly.
+    """
+    if wanted.is_literal:
+        return granted.matches(parse_event_type(wanted.text))
+    mine, theirs = granted.text.split("/"), wanted.text.split("/")
+    if mine[-1] in ("*", "**") and theirs[-1].startswith("_"):
+        return False
+    if mine[-1] == "**":
+        mine.pop()
+        if len(theirs) <= len(mine):
+            return False
+        del theirs[len(mine) :]
+    return len(mine) == len(theirs) and all(
+        want == have or (want == "*" and have != "**") for want, have in zip(mine, theirs, strict=True)
+    )
 
 
 def _covers_source(granted: str, source: str) -> bool:

@@ -96,25 +96,6 @@ class TypePattern:
             del found[len(wanted) :]
         return len(wanted) == len(found) and all(want in ("*", have) for want, have in zip(wanted, found, strict=True))
 
-    def covers(self, other: TypePattern) -> bool:
-        """Says whether the pattern selects, at each place and by the same kinds of segments, all that another one selects.
-
-        It may deny it where only the lengths of what exists would make it so; it never says so wrongly.
-        """
-        if other.is_literal:
-            return self.matches(parse_event_type(other.text))
-        mine, theirs = self.text.split("/"), other.text.split("/")
-        if mine[-1] in ("*", "**") and theirs[-1].startswith("_"):
-            return False
-        if mine[-1] == "**":
-            mine.pop()
-            if len(theirs) <= len(mine):
-                return False
-            del theirs[len(mine) :]
-        return len(mine) == len(theirs) and all(
-            want == have or (want == "*" and have != "**") for want, have in zip(mine, theirs, strict=True)
-        )
-
     def __str__(self) -> str:
         return self.text
 
