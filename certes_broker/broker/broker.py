@@ -20,6 +20,7 @@ from certes_broker.broker.filtering import Filtering
 from certes_broker.broker.intake import Intake
 from certes_broker.broker.janitor import Janitor, Retention
 from certes_broker.broker.kept_events import KeptEvents
+from certes_broker.broker.key_store import KeyStore
 from certes_broker.broker.lanes import Lanes
 from certes_broker.broker.names import KEY_BYTES, EventNames
 from certes_broker.broker.posting import Poster
@@ -145,6 +146,7 @@ class Broker:
         )
         self._pump.on_gone = self.subscriptions.disable
         self.sources = SourceStore(engine, clock, footing.undisturbed)
+        self.keys = KeyStore(engine.settings, clock, footing.undisturbed)
         self.rejected = RejectedPayloads(engine.rejections, clock, settings.retention.rejected)
         self._janitor = Janitor(engine, clock, settings.retention, self.rejected, self.subscriptions.purge)
         self._webhooks_in_flight = settings.webhooks_in_flight
@@ -166,6 +168,7 @@ class Broker:
             await broker.schemas.start()
             await broker.drift.start()
             await broker.sources.start()
+            others.append(tasks.create_task(broker.keys.run(await broker.keys.start()), name="keys"))
             await broker.subscriptions.start()
             tail = await router.catch_up()
             others.append(tasks.create_task(router.run(tail), name="router"))

@@ -20,6 +20,7 @@ from enum import StrEnum, unique
 from typing import Final
 
 from certes_broker.domain.errors import Invalid, PermissionDenied, Reason
+from certes_broker.domain.events import Micros
 from certes_broker.domain.uris import TypePattern, parse_event_type
 
 
@@ -100,11 +101,12 @@ UNBOUND: Final = Bindings()
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: what it is called in logs, what it may do, and to what it is bound."""
+    """Who calls: what it is called in logs, what it may do, to what it is bound, and until when if not for good."""
 
     id: str
     roles: frozenset[Role] = frozenset()
     bindings: Bindings = UNBOUND
+    until: Micros | None = None
 
     @property
     def is_bound(self) -> bool:

@@ -7,6 +7,7 @@ Rules
 * A service whose answer depends on the caller asks `current_caller`. A task that it begins has the same one. Outside of a call
   there is none, and asking is a fault.
 * Where nobody is asked who they are, everybody is `LOCAL_OPERATOR`: such a broker listens on loopback.
+* A stream ends when its caller's credential does, be that by its time or because it was revoked: see `guard`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from certes_broker.domain.access import LOCAL_OPERATOR, Caller, Needs, check_needs
+from certes_broker.gateway.open_streams import OpenStreams
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,10 @@ class Authentication(Protocol):
 class Door:
     """Lets calls in."""
 
-    def __init__(self, authentication: Authentication | None = None) -> None:
+    def __init__(self, authentication: Authentication | None = None, streams: OpenStreams | None = None) -> None:
         """Without `authentication` nobody is asked who they are."""
         self._authentication = authentication
+        self.streams = OpenStreams() if streams is None else streams
 
     @property
     def asks(self) -> bool:
@@ -55,9 +58,6 @@ class Door:
         check_needs(caller, needs, doing)
         return caller
 
-
-OPEN: Final = Door()
-"""The door of a broker that asks nobody who they are."""
 
 _CALLER: Final[ContextVar[Caller]] = ContextVar("caller")
 

@@ -28,7 +28,7 @@ def decode(kind: type[M], wire: bytes) -> M:
     Raises `Invalid`: `REQUEST_TOO_LARGE`, `MALFORMED_REQUEST` if the bytes are no such message, `UNKNOWN_FIELD` if they
     hold a field that the contract does not define.
     """
-    request = _parse(kind, wire)
+    request = parse(kind, wire)
     size = request.ByteSize()
     request.DiscardUnknownFields()
     if request.ByteSize() != size:
@@ -43,13 +43,14 @@ def decode_envelope(kind: Any, wire: bytes, limit: int = MAXIMUM_REQUEST_BYTES) 
     `kind` is a class of `overlay`, `limit` the setting `limits.request_bytes`. It raises as `decode` does, for a fifth of
     the price.
     """
-    request = _parse(kind, wire, limit)
+    request = parse(kind, wire, limit)
     if len(UnknownFieldSet(request)):
         raise _unknown_fields(request)
     return request
 
 
-def _parse(kind: type[M], wire: bytes, limit: int = MAXIMUM_REQUEST_BYTES) -> M:
+def parse(kind: type[M], wire: bytes, limit: int = MAXIMUM_REQUEST_BYTES) -> M:
+    """Reads a message, with whatever is in it. Raises `Invalid` (REQUEST_TOO_LARGE, MALFORMED_REQUEST)."""
     if len(wire) > limit:
         raise Invalid(
             Reason.REQUEST_TOO_LARGE,

@@ -25,8 +25,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
-from certes_broker.gateway.callers import OPEN, Credentials, Door, acting_as
+from certes_broker.gateway.callers import Credentials, Door, acting_as
 from certes_broker.gateway.errors import refusal, rich_status
+from certes_broker.gateway.guard import guarded
 from certes_broker.gateway.limits import MAXIMUM_REQUEST_BYTES
 from certes_broker.gateway.methods import BidiStream, Method, Send, ServerStream, Unary
 
@@ -63,10 +64,10 @@ LAST_WORDS: Final = 0.5
 class GrpcServer:
     """A gRPC server around methods."""
 
-    def __init__(self, methods: Sequence[Method], address: str, door: Door = OPEN) -> None:
+    def __init__(self, methods: Sequence[Method], address: str, door: Door | None = None) -> None:
         """`address` is `host:port`, with port 0 for any free one, or `unix:path`."""
-        self._methods = tuple(methods)
-        self._door = door
+        self._door = Door() if door is None else door
+        self._methods = tuple([guarded(method, self._door.streams) for method in methods])
         self._address = address
         self._draining = asyncio.Event()
         self._rpcs = _Rpcs()

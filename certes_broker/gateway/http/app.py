@@ -11,8 +11,9 @@ from typing import Final
 from certes_broker.broker.broker import Broker
 from certes_broker.domain.access import Needs, Role
 from certes_broker.domain.errors import NotFound, Reason, Unimplemented
-from certes_broker.gateway.callers import OPEN, Credentials, Door, acting_as
+from certes_broker.gateway.callers import Credentials, Door, acting_as
 from certes_broker.gateway.errors import http_status, refusal
+from certes_broker.gateway.guard import guarded
 from certes_broker.gateway.http import connect
 from certes_broker.gateway.http.about import about
 from certes_broker.gateway.http.connect import ConnectApi
@@ -39,15 +40,17 @@ API: Final = "/api"
 
 
 def build_app(
-    broker: Broker, ingestion: Ingestion, methods: Sequence[Method], settings: HttpSettings, door: Door = OPEN
+    broker: Broker, ingestion: Ingestion, methods: Sequence[Method], settings: HttpSettings, door: Door | None = None
 ) -> App:
     """Builds the application. `ingestion` takes in what comes to the sources, `door` lets in all else that carries events."""
+    door = Door() if door is None else door
+    served = [guarded(method, door.streams) for method in methods]
     return HttpGateway(
         Guard(settings.allowed_hosts),
         door,
         Ingress(broker, ingestion, settings.max_payload_bytes),
         CloudEvents(broker, settings.max_request_bytes),
-        ConnectApi(methods, broker.conversion, API, settings.max_request_bytes),
+        ConnectApi(served, broker.conversion, API, settings.max_request_bytes),
         about(broker, settings),
     )
 

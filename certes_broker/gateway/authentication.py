@@ -1,0 +1,92 @@
+"""Finds out who calls, by an API key or a token in `authorization: Bearer …`.
+
+Rules
+-----
+* What begins as a key is a key, and nothing else; everything else is a token. Where tokens are not taken, it is refused.
+* Every refusal of a credential is the same, whatever is wrong with it: nobody learns which ids of keys there are.
+* The operator's key is given to the broker by its settings and has every role. It is how the first key is made.
+* No credential, nor a part of one that is secret, is in a message or a log.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from certes_broker.domain.access import Caller
+from certes_broker.domain.api_keys import ApiKey, KeyId, is_key, read_key
+from certes_broker.domain.errors import Reason, Unauthenticated
+from certes_broker.gateway.callers import Credentials
+from certes_broker.ports.clock import Clock
+
+LONGEST_CREDENTIAL: Final = 8 * 1024
+
+
+class Keys(Protocol):
+    """The API keys that there are."""
+
+    def find(self, key_id: KeyId) -> ApiKey | None:
+        """Returns a key; None if there is none of this id."""
+
+
+class Tokens(Protocol):
+    """Knows whose tokens are whose."""
+
+    async def caller(self, token: str) -> Caller:
+        """Returns whose token it is. Raises `Unauthenticated` (CREDENTIALS_INVALID) and `Unavailable` (TOKEN_KEYS_UNAVAILABLE)."""
+
+
+class Authenticator:
+    """Knows callers by their credentials. `operator` is the operator's key, `tokens` None where none are taken."""
+
+    def __init__(self, keys: Keys, clock: Clock, operator: ApiKey | None, tokens: Tokens | None = None) -> None:
+        self._keys = keys
+        self._clock = clock
+        self._operator = operator
+        self._tokens = tokens
+
+    async def caller(self, credentials: Credentials) -> Caller:
+        """See `Authentication`."""
+        shown = _bearer(credentials)
+        key_id = read_key(shown)
+        if key_id is not None:
+            return self._caller_of(shown, key_id)
+        if self._tokens is None:
+            raise not_known()
+        return await self._tokens.caller(shown)
+
+    def _caller_of(self, shown: str, key_id: KeyId) -> Caller:
+        operator = self._operator
+        key = operator if operator is not None and operator.id == key_id else self._keys.find(key_id)
+        if not is_key(shown, key) or key is None:
+            raise not_known()
+        if key.expire_time is not None and key.expire_time <= self._clock.now():
+            raise not_known()
+        return key.caller
+
+
+def not_known() -> Unauthenticated:
+    """Returns the refusal of a credential that is not good, for whatever reason."""
+    return Unauthenticated(
+        Reason.CREDENTIALS_INVALID,
+        "The credential is not known here, was revoked, or its time is over.",
+        hint="`certes keys create` makes a key; docs/guide/security.md says what tokens need.",
+    )
+
+
+def _bearer(credentials: Credentials) -> str:
+    values = credentials.authorization
+    if not values:
+        raise Unauthenticated(
+            Reason.CREDENTIALS_MISSING,
+            "This broker asks callers who they are, and this call does not say.",
+            hint="Send an API key or a token as `authorization: Bearer …`; CERTES_TOKEN is where SDKs and the command look for it.",
+        )
+    scheme, _, shown = values[0].strip().partition(" ")
+    shown = shown.strip()
+    if len(values) > 1 or scheme.lower() != "bearer" or not shown or len(shown) > LONGEST_CREDENTIAL:
+        raise Unauthenticated(
+            Reason.CREDENTIALS_INVALID,
+            "The authorization is not one `Bearer` and a credential.",
+            hint="Send an API key or a token as `authorization: Bearer …`, once.",
+        )
+    return shown

@@ -1,0 +1,110 @@
+"""The API keys that are stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from certes_broker.broker.key_store import KeyStore
+from certes_broker.broker.undisturbed import Undisturbed
+from certes_broker.domain.access import Bindings, Role
+from certes_broker.domain.api_keys import ApiKey, KeyId, digest_of
+from certes_broker.domain.errors import AlreadyExists, NotFound
+from certes_broker.domain.uris import parse_pattern
+from certes_broker.engines.memory import MemoryEngine
+from tests.fakes.manual_clock import ManualClock
+
+
+def key(key_id: str = "a", **fields) -> ApiKey:
+    return ApiKey(KeyId(key_id), digest_of(key_id), frozenset({Role.EVENTS_READ}), **fields)
+
+
+@asynccontextmanager
+async def store(engine: MemoryEngine, clock: ManualClock) -> AsyncIterator[KeyStore]:
+    async with asyncio.TaskGroup() as tasks:
+        keys = KeyStore(engine.settings, clock, Undisturbed(tasks))
+        following = tasks.create_task(keys.run(await keys.start()))
+        yield keys
+        following.cancel()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def engine(clock: ManualClock) -> MemoryEngine:
+    return MemoryEngine(clock)
+
+
+async def test_a_key_is_found_as_it_was_made_also_after_a_restart(engine, clock) -> None:
+    bindings = Bindings(frozenset({"org_1"}), frozenset({"//a/*"}), frozenset({parse_pattern("d.x/**")}))
+    async with store(engine, clock) as keys:
+        made = await keys.create(key(bindings=bindings, title="The shop", expire_time=clock.now() + 5))
+        assert keys.find(KeyId("a")) == made
+        assert (made.create_time, made.bindings) == (clock.now(), bindings)
+    async with store(engine, clock) as keys:
+        assert keys.get(KeyId("a")) == made
+
+
+async def test_an_id_is_taken_once(engine, clock) -> None:
+    async with store(engine, clock) as keys:
+        first = await keys.create(key())
+        with pytest.raises(AlreadyExists, match="There is a key 'a' already"):
+            await keys.create(key(title="another"))
+        assert keys.get(KeyId("a")) == first
+
+
+async def test_a_deleted_key_is_gone_at_once_and_whoever_asked_is_told(engine, clock) -> None:
+    async with store(engine, clock) as keys:
+        gone: list[str] = []
+        keys.on_gone = gone.append
+        await keys.create(key())
+        await keys.delete(KeyId("a"))
+        assert keys.find(KeyId("a")) is None
+        assert gone == ["apiKeys/a"]
+        with pytest.raises(NotFound):
+            await keys.delete(KeyId("a"))
+
+
+async def test_what_another_broker_makes_and_deletes_counts_here_too(engine, clock) -> None:
+    async with store(engine, clock) as here, store(engine, clock) as there:
+        gone = asyncio.Event()
+        here.on_gone = lambda _: gone.set()
+        await there.create(key())
+        async with asyncio.timeout(5):
+            while here.find(KeyId("a")) is None:  # noqa: ASYNC110  it waits for no time
+                await asyncio.sleep(0)
+        await there.delete(KeyId("a"))
+        await gone.wait()
+        assert here.find(KeyId("a")) is None
+
+
+async def test_a_key_made_anew_under_an_old_id_is_another_one(engine, clock) -> None:
+    async with store(engine, clock) as keys:
+        old = await keys.create(key())
+        await keys.delete(KeyId("a"))
+        new = await keys.create(key(title="new"))
+        assert new.revision > old.revision
+        assert keys.get(KeyId("a")) == new
+
+
+async def test_keys_are_listed_by_id_and_page(engine, clock) -> None:
+    async with store(engine, clock) as keys:
+        for key_id in ("c", "a", "b"):
+            await keys.create(key(key_id))
+        first = keys.list(page_size=2, page_token="")
+        rest = keys.list(page_size=2, page_token=first.next_page_token)
+        assert [[one.id for one in page.keys] for page in (first, rest)] == [["a", "b"], ["c"]]
+        assert rest.next_page_token == ""
+
+
+async def test_nothing_of_a_key_that_would_open_a_door_is_stored(engine, clock) -> None:
+    async with store(engine, clock) as keys:
+        await keys.create(ApiKey(KeyId("a"), digest_of("certes_a_" + "s" * 40), frozenset()))
+        [document] = await engine.settings.list("api-keys/")
+        assert b"s" * 40 not in document.body
