@@ -30,6 +30,7 @@ from certes_broker.domain.errors import CertesError
 from certes_broker.domain.open_namespaces import OpenNamespaces
 from certes_broker.engines.nats import NatsEngine
 from certes_broker.engines.sqlite.engine import SqliteEngine
+from certes_broker.gateway.certificates import CertificateFiles, Certificates
 from certes_broker.gateway.convert.sources import SourceRules
 from certes_broker.gateway.event_service import event_methods
 from certes_broker.gateway.grpc.server import GrpcServer
@@ -88,11 +89,12 @@ async def serving(config: Config, registry: Registry, ports: Ports) -> AsyncIter
             *schema_methods(broker),
             *source_methods(broker, ingestion, rules),
         )
-        grpc_server = GrpcServer(methods, str(config.grpc.listen))
+        certificates = _certificates(config)
+        grpc_server = GrpcServer(methods, str(config.grpc.listen), certificates=certificates)
         await grpc_server.start()
         grpc_address = str(Address(config.grpc.listen.host, grpc_server.port))
         settings = _http_settings(config, grpc_address)
-        http_server = HttpServer(build_app(broker, ingestion, methods, settings), settings)
+        http_server = HttpServer(build_app(broker, ingestion, methods, settings), settings, certificates)
         try:
             port = await http_server.start()
             yield Serving(broker, str(Address(config.http.listen.host, port)), grpc_address)
@@ -155,7 +157,8 @@ def _announce(config: Config, served: Serving) -> None:
     if config.ready_json:
         sys.stdout.write(json.dumps({"ready": True, **where}) + "\n")
     else:
-        sys.stdout.write(f"Certes is ready: http://{served.http} and gRPC {served.grpc}; data in {kept}\n")
+        scheme = "http" if config.tls.certificate is None else "https"
+        sys.stdout.write(f"Certes is ready: {scheme}://{served.http} and gRPC {served.grpc}; data in {kept}\n")
     sys.stdout.flush()
 
 
@@ -188,6 +191,16 @@ def _signals(stop: asyncio.Event, reload: Callable[[], None]) -> Iterator[None]:
         loop.remove_signal_handler(signal.SIGHUP)
 
 
+def _certificates(config: Config) -> Certificates | None:
+    """Returns what TLS is served with; None without TLS. Raises like `Certificates`."""
+    tls = config.tls
+    if tls.certificate is None or tls.key is None:
+        return None
+    return Certificates(
+        CertificateFiles(tls.certificate, tls.key, tls.client_ca, http_clients_required=tls.http_clients == "required")
+    )
+
+
 def _broker_settings(config: Config) -> BrokerSettings:
     return BrokerSettings(
         domain=config.domain,
@@ -210,6 +223,7 @@ def _http_settings(config: Config, grpc_address: str) -> HttpSettings:
         port=config.http.listen.port,
         allowed_hosts=(*LOOPBACK_NAMES, *config.allowed_hosts),
         grpc_address=grpc_address,
+        grpc_tls=config.tls.certificate is not None,
         version=version("certes"),
         max_payload_bytes=config.limits.ingress_body_bytes,
         max_request_bytes=config.limits.request_bytes,

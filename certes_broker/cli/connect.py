@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import ssl
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -50,8 +51,15 @@ _COMPRESSED: Final = 0b01
 class Broker:
     """A broker that can be called. Holds no connection between calls."""
 
-    def __init__(self, uri: GatewayUri) -> None:
+    def __init__(self, uri: GatewayUri, *, tls: bool = False) -> None:
+        """With `tls` its certificate is judged by the system's authorities, or those of `SSL_CERT_FILE`."""
         self.uri = uri
+        self._tls = tls
+
+    @property
+    def origin(self) -> str:
+        """`http://host:port` or `https://host:port`."""
+        return f"{'https' if self._tls else 'http'}://{self.uri.authority}"
 
     def call(self, service: str, method: str, request: Mapping[str, Any], *, doing: str) -> Document:
         """Calls a unary rpc and returns its response.
@@ -134,10 +142,17 @@ class Broker:
     def _answer(
         self, service: str, method: str, content_type: str, body: bytes, timeout: float, doing: str
     ) -> Iterator[http.client.HTTPResponse]:
-        connection = http.client.HTTPConnection(self.uri.host, self.uri.port, timeout=timeout)
+        kind = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
+        connection = kind(self.uri.host, self.uri.port, timeout=timeout)
         try:
             try:
                 connection.connect()
+            except ssl.SSLCertVerificationError as error:
+                raise BrokerUnreachable(
+                    doing,
+                    f"the certificate of {self.uri.authority} is not to be trusted ({error.verify_message})",
+                    "Name the authority that vouches for it with SSL_CERT_FILE, or call the broker by a name that it is for.",
+                ) from None
             except OSError as error:
                 raise BrokerUnreachable(
                     doing,

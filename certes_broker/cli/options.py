@@ -18,19 +18,21 @@ C = TypeVar("C", bound=Callable[..., Any])
 
 DEFAULT_BROKER: Final = "127.0.0.1:9600"
 DEFAULT_CONFIG_FILE: Final = Path("certes.toml")
+_SCHEMES: Final = ("events", "http", "https")
 
 
 class BrokerType(click.ParamType[Broker]):
-    """The address of a gateway: `HOST[:PORT]`, `events://HOST[:PORT]` or `http://HOST[:PORT]`."""
+    """The address of a gateway: `HOST[:PORT]`, `events://HOST[:PORT]`, `http://HOST[:PORT]` or, with TLS, `https://HOST[:PORT]`."""
 
     name = "host:port"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Broker:
         if isinstance(value, Broker):
             return value
-        bare = str(value).removeprefix("events://").removeprefix("http://").removesuffix("/")
+        scheme, parted, address = str(value).partition("://")
+        bare = address if parted and scheme in _SCHEMES else str(value)
         try:
-            return Broker(parse_gateway_uri(f"events://{bare}"))
+            return Broker(parse_gateway_uri(f"events://{bare.removesuffix('/')}"), tls=scheme == "https")
         except CertesError as error:
             self.fail(
                 f"{value!r} is no address of a gateway: {error.metadata.get('problem', error.message)}.", param, ctx
@@ -58,7 +60,7 @@ def broker_option(command: C) -> C:
         show_default=True,
         envvar="CERTES_BROKER",
         show_envvar=True,
-        help="The broker's HTTP address.",
+        help="The broker's HTTP address; with https:// in front, over TLS.",
     )(command)
 
 

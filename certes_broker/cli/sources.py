@@ -298,7 +298,7 @@ def _check_completeness(broker: Broker, full: str, provider: str, settings: Docu
         )
     known = shipped_providers().get(provider)
     if known is not None and not known.secret_is_ours and not settings["secret"] and settings["definition"] is None:
-        url = f"http://{broker.uri.authority}/events/{full.removeprefix('sources/')}"
+        url = f"{broker.origin}/events/{full.removeprefix('sources/')}"
         raise click.UsageError(
             f"{known.title} makes the secret. {known.secret_where}\n"
             f"Say --secret - to be asked for it. The URL to enter there, with a proxy's host and port, is {url}"
@@ -330,7 +330,7 @@ def _asked(secret: str) -> str:
 
 
 def _url(broker: Broker, source: Document) -> str:
-    return f"http://{broker.uri.authority}{source['path']}"
+    return f"{broker.origin}{source['path']}"
 
 
 def _made(secret: str) -> str:

@@ -203,11 +203,15 @@ def _contradictions(config: Config, origins: Mapping[tuple[str, ...], str]) -> I
         if getattr(limits, smaller) > getattr(limits, larger):
             where = origins.get(("limits", larger)) or origins["limits", smaller]
             yield Problem(where, f"limits.{larger}", f"is smaller than limits.{smaller}, so that one could never pass")
+    for section, pair in (("nats", config.nats), ("tls", config.tls)):
+        if (pair.certificate is None) != (pair.key is None):
+            given, lacking = ("certificate", "key") if pair.key is None else ("key", "certificate")
+            yield Problem(origins[section, given], f"{section}.{given}", f"is of no use without {section}.{lacking}")
+    if config.tls.client_ca is not None and config.tls.certificate is None:
+        yield Problem(
+            origins["tls", "client_ca"], "tls.client_ca", "is of no use without tls.certificate: only TLS asks for one"
+        )
     nats = config.nats
-    if (nats.certificate is None) != (nats.key is None):
-        given = "certificate" if nats.key is None else "key"
-        lacking = "key" if nats.key is None else "certificate"
-        yield Problem(origins["nats", given], f"nats.{given}", f"is of no use without nats.{lacking}")
     if nats.credentials is not None and nats.token.text:
         yield Problem(
             origins["nats", "token"], "nats.token", "and nats.credentials are both set: a client has one of them"

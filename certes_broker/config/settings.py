@@ -95,6 +95,24 @@ class Grpc:
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """TLS, on both ports. The files are read again when they have changed, without a restart."""
+
+    certificate: Path | None = _key(
+        FILE, None, "The certificate that both ports serve with, and the chain that vouches for it (PEM)."
+    )
+    key: Path | None = _key(FILE, None, "The key of that certificate (PEM, without a passphrase).")
+    client_ca: Path | None = _key(
+        FILE, None, "The authorities of clients' certificates (PEM). If given, clients must have one."
+    )
+    http_clients: Literal["required", "optional"] = _key(
+        choice("required", "optional"),
+        "required",
+        "Whether clients of HTTP must have a certificate, too. Services that send webhooks have none: `optional` lets them in.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """How much is taken in."""
 
@@ -256,6 +274,7 @@ class Config:
     )
     http: Http = field(default_factory=Http)
     grpc: Grpc = field(default_factory=Grpc)
+    tls: Tls = field(default_factory=Tls)
     limits: Limits = field(default_factory=Limits)
     retention: Retention = field(default_factory=Retention)
     rejected: Rejected = field(default_factory=Rejected)

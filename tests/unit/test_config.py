@@ -133,6 +133,17 @@ class TestMistakes:
         told = complaint(load, '[limits]\nevent_bytes = "2MiB"\nrequest_bytes = "1MiB"\n')
         assert "certes.toml:3:1: limits.request_bytes is smaller than limits.event_bytes" in told
 
+    @pytest.mark.parametrize(
+        ("tls", "told"),
+        [
+            ('certificate = "a.pem"', "tls.certificate is of no use without tls.key"),
+            ('key = "a.key"', "tls.key is of no use without tls.certificate"),
+            ('client_ca = "ca.pem"', "tls.client_ca is of no use without tls.certificate"),
+        ],
+    )
+    def test_half_of_what_tls_needs_is_a_mistake(self, load, tls, told):
+        assert told in complaint(load, f"[tls]\n{tls}")
+
     def test_two_servers_cannot_share_a_port(self, load):
         assert "each needs its own port" in complaint(load, '[grpc]\nlisten = "127.0.0.1:9600"\n')
 

@@ -26,6 +26,7 @@ from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
 from certes_broker.gateway.callers import Credentials, Door, acting_as
+from certes_broker.gateway.certificates import Certificates
 from certes_broker.gateway.errors import refusal, rich_status
 from certes_broker.gateway.guard import guarded
 from certes_broker.gateway.limits import MAXIMUM_REQUEST_BYTES
@@ -64,10 +65,17 @@ LAST_WORDS: Final = 0.5
 class GrpcServer:
     """A gRPC server around methods."""
 
-    def __init__(self, methods: Sequence[Method], address: str, door: Door | None = None) -> None:
-        """`address` is `host:port`, with port 0 for any free one, or `unix:path`."""
+    def __init__(
+        self,
+        methods: Sequence[Method],
+        address: str,
+        door: Door | None = None,
+        certificates: Certificates | None = None,
+    ) -> None:
+        """`address` is `host:port`, with port 0 for any free one, or `unix:path`. TLS is spoken with `certificates` only."""
         self._door = Door() if door is None else door
         self._methods = tuple([guarded(method, self._door.streams) for method in methods])
+        self._certificates = certificates
         self._address = address
         self._draining = asyncio.Event()
         self._rpcs = _Rpcs()
@@ -98,7 +106,11 @@ class GrpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*self.services, _HEALTH, reflection.SERVICE_NAME), server)
         try:
-            self._port = server.add_insecure_port(self._address)
+            self._port = (
+                server.add_insecure_port(self._address)
+                if self._certificates is None
+                else server.add_secure_port(self._address, self._certificates.credentials())
+            )
         except RuntimeError as error:
             # The core's own words name nothing but a variable for debugging.
             raise OSError(

@@ -20,6 +20,7 @@ import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from certes_broker.gateway.certificates import Certificates
 from certes_broker.gateway.http.exchange import App
 from certes_broker.gateway.http.settings import HttpSettings
 
@@ -27,11 +28,11 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
 
 class HttpServer:
-    """Serves an application over HTTP/1.1."""
+    """Serves an application over HTTP/1.1, with TLS where there are certificates."""
 
-    def __init__(self, app: App, settings: HttpSettings) -> None:
+    def __init__(self, app: App, settings: HttpSettings, certificates: Certificates | None = None) -> None:
         self._settings = settings
-        self._server = uvicorn.Server(_config(app, settings))
+        self._server = uvicorn.Server(_config(app, settings, certificates))
         self._date_timer: asyncio.TimerHandle | None = None
 
     async def start(self) -> int:
@@ -242,7 +243,7 @@ _NO_ROOM: Final = (
 )
 
 
-def _config(app: App, settings: HttpSettings) -> uvicorn.Config:
+def _config(app: App, settings: HttpSettings, certificates: Certificates | None) -> uvicorn.Config:
     return uvicorn.Config(
         cast("Any", app),
         http=cast("type[asyncio.Protocol]", partial(BoundedHttpProtocol, settings, Arriving())),
@@ -258,4 +259,5 @@ def _config(app: App, settings: HttpSettings) -> uvicorn.Config:
         limit_concurrency=settings.max_connections,
         backlog=settings.backlog,
         timeout_keep_alive=cast("int", settings.keep_alive_timeout),
+        ssl_context_factory=None if certificates is None else lambda _config, _default: certificates.context(),
     )
