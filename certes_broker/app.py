@@ -25,11 +25,14 @@ from certes_broker.broker.janitor import Retention
 from certes_broker.broker.rejected_payloads import RejectedBounds
 from certes_broker.broker.system_clock import SystemClock
 from certes_broker.config import Address, Config
+from certes_broker.config.auth_places import operator_key
 from certes_broker.config.nats_place import nats_place
 from certes_broker.domain.errors import CertesError
 from certes_broker.domain.open_namespaces import OpenNamespaces
 from certes_broker.engines.nats import NatsEngine
 from certes_broker.engines.sqlite.engine import SqliteEngine
+from certes_broker.gateway.authentication import Authenticator
+from certes_broker.gateway.callers import Door
 from certes_broker.gateway.certificates import CertificateFiles, Certificates
 from certes_broker.gateway.convert.sources import SourceRules
 from certes_broker.gateway.event_service import event_methods
@@ -38,9 +41,11 @@ from certes_broker.gateway.http.app import build_app
 from certes_broker.gateway.http.server import HttpServer
 from certes_broker.gateway.http.settings import LOOPBACK_NAMES, HttpSettings
 from certes_broker.gateway.ingestion import Ingestion
+from certes_broker.gateway.open_streams import OpenStreams
 from certes_broker.gateway.schema_service import schema_methods
 from certes_broker.gateway.source_service import source_methods
 from certes_broker.gateway.subscription_service import subscription_methods
+from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Engine
 from certes_broker.schemas.catalogue import community_versions
 from certes_broker.schemas.providers import shipped_providers
@@ -89,12 +94,12 @@ async def serving(config: Config, registry: Registry, ports: Ports) -> AsyncIter
             *schema_methods(broker),
             *source_methods(broker, ingestion, rules),
         )
-        certificates = _certificates(config)
-        grpc_server = GrpcServer(methods, str(config.grpc.listen), certificates=certificates)
+        certificates, door = _certificates(config), _door(broker, config, ports.clock)
+        grpc_server = GrpcServer(methods, str(config.grpc.listen), door, certificates=certificates)
         await grpc_server.start()
         grpc_address = str(Address(config.grpc.listen.host, grpc_server.port))
         settings = _http_settings(config, grpc_address)
-        http_server = HttpServer(build_app(broker, ingestion, methods, settings), settings, certificates)
+        http_server = HttpServer(build_app(broker, ingestion, methods, settings, door), settings, certificates)
         try:
             port = await http_server.start()
             yield Serving(broker, str(Address(config.http.listen.host, port)), grpc_address)
@@ -215,6 +220,19 @@ def _broker_settings(config: Config) -> BrokerSettings:
         webhooks_in_flight=config.webhooks.max_in_flight,
         open_namespaces=OpenNamespaces.parse(config.schemas.open_namespaces),
     )
+
+
+def _door(broker: Broker, config: Config, clock: Clock) -> Door:
+    """Makes the door that callers come in by."""
+    streams = OpenStreams(clock, config.limits.streams_per_caller)
+    broker.keys.on_gone = streams.end
+    if config.auth.is_configured:
+        return Door(Authenticator(broker.keys, clock, operator_key(config.auth)), streams)
+    if len(broker.keys):
+        log.warning(
+            "keys_not_asked_for", keys=len(broker.keys), hint="set auth.operator_key to ask callers who they are"
+        )
+    return Door(None, streams)
 
 
 def _http_settings(config: Config, grpc_address: str) -> HttpSettings:

@@ -57,12 +57,7 @@ class KeptEvents:
         position = await self._journal.find(source, event_id)
         entry = None if position is None else await self._journal.get(position)
         if entry is None:
-            raise NotFound(
-                Reason.EVENT_NOT_FOUND,
-                f"No event {event_id!r} of source {source!r} is known.",
-                hint="Ids are remembered for the dedupe window, and only those that publishers sent.",
-                metadata={"source": source, "id": event_id},
-            )
+            raise event_not_known(source, event_id)
         return KeptEvent(self._names.name(entry.position), entry)
 
     async def original(self, event: KeptEvent) -> Original | None:
@@ -151,6 +146,16 @@ class KeptEvents:
     def _page(self, entries: Sequence[Entry], token: str) -> KeptPage:
         names = self._names.names([entry.position for entry in entries])
         return KeptPage([KeptEvent(name, entry) for name, entry in zip(names, entries, strict=True)], token)
+
+
+def event_not_known(source: str, event_id: str) -> NotFound:
+    """Returns the refusal of a source and an id that no event has."""
+    return NotFound(
+        Reason.EVENT_NOT_FOUND,
+        f"No event {event_id!r} of source {source!r} is known.",
+        hint="Ids are remembered for the dedupe window, and only those that publishers sent.",
+        metadata={"source": source, "id": event_id},
+    )
 
 
 def _rfc3339(time: Micros) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from certes_broker.config.auth_places import auth_contradictions, exposure
 from certes_broker.config.problems import Problem, nearest, refusal
 from certes_broker.config.quantities import Unfit
 from certes_broker.config.settings import Config, Origin, Setting, known_settings
@@ -185,16 +186,8 @@ def _build(values: Mapping[tuple[str, ...], object]) -> Config:
 
 def _contradictions(config: Config, origins: Mapping[tuple[str, ...], str]) -> Iterator[Problem]:
     """Finds what is wrong with values that are fine each by itself."""
-    for section, listen in (("http", config.http.listen), ("grpc", config.grpc.listen)):
-        if not listen.is_loopback:
-            yield Problem(
-                origins[section, "listen"],
-                f"{section}.listen",
-                f"is {listen}, which other machines can reach, and this broker has neither TLS nor authentication yet "
-                "(they come with part 5 of its road map). Listen on 127.0.0.1, [::1] or localhost, and let other "
-                "machines in through a proxy or tunnel that has both",
-                Reason.INSECURE_LISTENER,
-            )
+    yield from exposure(config, origins)
+    yield from auth_contradictions(config, origins)
     if config.http.listen == config.grpc.listen and config.http.listen.port != 0:
         where = origins.get(("http", "listen")) or origins["grpc", "listen"]
         yield Problem(where, "http.listen", f"and grpc.listen are both {config.http.listen}; each needs its own port")

@@ -16,6 +16,7 @@ from dataclasses import Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final, Generic, Literal, TypeVar
 
+from certes_broker.config.auth_kinds import KEY, KEYS_URL, TEXT
 from certes_broker.config.kinds import (
     ADDRESS,
     DOMAIN,
@@ -79,7 +80,7 @@ class Http:
     listen: Address = _key(
         ADDRESS,
         Address("127.0.0.1", 9600),
-        "Where HTTP is served. Only a loopback address, for now. Port 0: any free one.",
+        "Where HTTP is served. Port 0: any free one.",
     )
 
 
@@ -90,7 +91,7 @@ class Grpc:
     listen: Address = _key(
         ADDRESS,
         Address("127.0.0.1", 9601),
-        "Where gRPC is served. Only a loopback address, for now. Port 0: any free one.",
+        "Where gRPC is served. Port 0: any free one.",
     )
 
 
@@ -113,6 +114,29 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class Auth:
+    """How callers prove who they are. Where nothing of this is set, nobody is asked. [The guide](../guide/security.md) says more."""
+
+    operator_key: Secret = _key(
+        KEY,
+        Secret(),
+        "The operator's API key, which has every role: with it the others are made. `certes keys generate` prints one. Better given as the environment variable, or as a file.",
+    )
+    operator_key_file: Path | None = _key(FILE, None, "A file with the operator's API key, instead.")
+    jwt_issuer: str = _key(TEXT, "", "Whose tokens (JWT) are taken: their `iss`. Without it, none are.")
+    jwt_audience: str = _key(TEXT, "", "For whom tokens must be: this is in their `aud`.")
+    jwt_keys: Path | None = _key(FILE, None, "A file with the issuer's public keys: PEM, or a JSON Web Key Set.")
+    jwt_keys_url: str = _key(
+        KEYS_URL, "", "Where the issuer publishes its keys as a JSON Web Key Set, instead; read again every 10 minutes."
+    )
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether callers are asked who they are."""
+        return bool(self.operator_key.text or self.operator_key_file or self.jwt_issuer)
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """How much is taken in."""
 
@@ -128,6 +152,9 @@ class Limits:
         maximum=16 * GIB,
     )
     ingress_body_bytes: int = _key(SIZE, MIB, "The largest body of a foreign webhook.", minimum=KIB, maximum=3 * MIB)
+    streams_per_caller: int = _key(
+        WHOLE_NUMBER, 1_000, "How many streams one caller may have open at once.", minimum=1, maximum=1_000_000
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +295,11 @@ class Config:
         (),
         "Further names under which clients may address the gateway in `Host`, and from which web pages may call it. Loopback names always may.",
     )
+    allow_insecure: bool = _key(
+        FLAG,
+        False,
+        "Whether to listen where other machines can reach it without TLS or without authentication: for networks that are protected otherwise.",
+    )
     dev: bool = _key(FLAG, False, "For development: webhooks may go to loopback addresses.")
     drain_timeout: float = _key(
         DURATION, 20.0, "How long a stop may wait for what is under way.", minimum=0, maximum=600
@@ -275,6 +307,7 @@ class Config:
     http: Http = field(default_factory=Http)
     grpc: Grpc = field(default_factory=Grpc)
     tls: Tls = field(default_factory=Tls)
+    auth: Auth = field(default_factory=Auth)
     limits: Limits = field(default_factory=Limits)
     retention: Retention = field(default_factory=Retention)
     rejected: Rejected = field(default_factory=Rejected)

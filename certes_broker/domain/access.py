@@ -118,6 +118,11 @@ class Caller:
         """Whether it may change the broker itself, and sees every subscriber."""
         return Role.CONFIG_WRITE in self.roles and not self.is_bound
 
+    @property
+    def publishes_all(self) -> bool:
+        """Whether it may publish whatever anybody may."""
+        return self.bindings == UNBOUND and Role.EVENTS_PUBLISH_EVERYONE in self.roles
+
     def sees(self, subscriber: str) -> bool:
         """Whether what belongs to a subscriber is this caller's to see."""
         bound = self.bindings.subscribers
@@ -204,14 +209,25 @@ def check_type(caller: Caller, event_type: str) -> None:
         raise _type_not_granted(caller, event_type)
 
 
-def check_patterns(caller: Caller, patterns: Iterable[TypePattern]) -> None:
-    """Raises `PermissionDenied` (TYPE_NOT_GRANTED) if one selects a type that is not the caller's."""
+def check_scope(caller: Caller, *, all_subscribers: bool) -> None:
+    """Raises `PermissionDenied` (NOT_OPERATOR) if a caller may not have a subscription of this scope."""
+    if all_subscribers and not caller.is_operator:
+        raise PermissionDenied(
+            Reason.NOT_OPERATOR,
+            f"a subscription to the events of all subscribers is an operator's, and {caller.id} is none.",
+            hint=f"An operator has the role {Role.CONFIG_WRITE.value} and is bound to no subscriber.",
+            metadata={"role": Role.CONFIG_WRITE.value},
+        )
+
+
+def check_patterns(caller: Caller, patterns: Iterable[TypePattern | None]) -> None:
+    """Raises `PermissionDenied` (TYPE_NOT_GRANTED) if one selects a type that is not the caller's. None selects all types."""
     granted = caller.bindings.types
     if granted is None:
         return
     for pattern in patterns:
-        if not any(covers(one, pattern) for one in granted):
-            raise _type_not_granted(caller, str(pattern))
+        if pattern is None or not any(covers(one, pattern) for one in granted):
+            raise _type_not_granted(caller, "**" if pattern is None else pattern.text)
 
 
 def role_missing(caller: Caller, role: Role, doing: str) -> PermissionDenied:

@@ -8,10 +8,14 @@ from typing import Any, Final, assert_never
 
 from certes.v1 import event_service_pb2 as pb
 from certes_broker.broker.broker import Broker
+from certes_broker.broker.kept_events import event_not_known
+from certes_broker.broker.names import event_not_found
 from certes_broker.broker.stream import Stream, StreamLimits
+from certes_broker.domain.access import check_patterns
 from certes_broker.domain.errors import Invalid, Reason
 from certes_broker.domain.names import parse_subscriber_name
 from certes_broker.domain.uris import TypePattern, parse_pattern
+from certes_broker.gateway.callers import current_caller
 from certes_broker.gateway.convert.events import kept_event_answer, kept_page_answer
 from certes_broker.gateway.convert.lists import read_page_size, read_parent
 from certes_broker.gateway.convert.names import read_subscription_name
@@ -29,6 +33,7 @@ from certes_broker.gateway.limits import (
 from certes_broker.gateway.methods import BidiStream, Method, ServerStream, Unary, methods_of, unary
 from certes_broker.gateway.publishing import Publishing
 from certes_broker.gateway.requests import decode
+from certes_broker.gateway.visibility import check_listed, check_point, check_subscription, is_visible
 
 
 def event_methods(broker: Broker, max_request_bytes: int = MAXIMUM_REQUEST_BYTES) -> tuple[Method, ...]:
@@ -75,6 +80,8 @@ class _EventService:
                     faults.required("name")
                 faults.check()
                 kept = await kept_events.get(request.name)
+                if not is_visible(kept):
+                    raise event_not_found(request.name)
             case "source_and_id":
                 key = request.source_and_id
                 if not key.source:
@@ -83,6 +90,8 @@ class _EventService:
                     faults.required("source_and_id.id")
                 faults.check()
                 kept = await kept_events.find(key.source, key.id)
+                if not is_visible(kept):
+                    raise event_not_known(key.source, key.id)
             case None:
                 raise faults.missing("key", "needs one of name and source_and_id")
             case _:
@@ -99,6 +108,7 @@ class _EventService:
                 pattern = parse_pattern(request.pattern)
         start = read_time(faults, "start_time", request.start_time) if request.HasField("start_time") else None
         faults.check()
+        check_listed(pattern)
         return kept_page_answer(
             await self.broker.kept_events.list(subscriber, pattern, start, page_size, request.page_token)
         )
@@ -110,6 +120,7 @@ class _EventService:
             case "subscription":
                 faults.check()
                 name = read_subscription_name("subscription", request.subscription)
+                check_subscription(self.broker.subscriptions.get(name))
                 return await self.broker.streams.open(name, limits)
             case "ephemeral":
                 return await self._open_ephemeral(faults, request.ephemeral, limits)
@@ -129,6 +140,8 @@ class _EventService:
                 await self.broker.filtering.filters.check(filter_text, [selector.pattern for selector in selectors])
         start = read_seek_target(faults, "ephemeral.start", wanted.start) if wanted.HasField("start") else None
         faults.check()
+        check_patterns(current_caller(), [selector.pattern for selector in selectors])
+        await check_point(self.broker.kept_events, start)
         return await self.broker.streams.open_ephemeral(subscriber, selectors, start, limits, filter_text)
 
 

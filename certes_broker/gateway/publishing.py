@@ -23,9 +23,19 @@ from certes.v1 import event_service_pb2 as pb
 from certes_broker.broker.intake import LONG, Intake
 from certes_broker.broker.names import EventNames
 from certes_broker.broker.publisher import Publisher, Receipts
-from certes_broker.domain.errors import AlreadyExists, CertesError, FieldViolation, Invalid, Reason, Unavailable
+from certes_broker.domain.access import INGRESS_SOURCES, Caller, check_publish
+from certes_broker.domain.errors import (
+    AlreadyExists,
+    CertesError,
+    FieldViolation,
+    Invalid,
+    PermissionDenied,
+    Reason,
+    Unavailable,
+)
 from certes_broker.domain.events import AcceptedEvent
 from certes_broker.gateway import overlay
+from certes_broker.gateway.callers import current_caller
 from certes_broker.gateway.errors import problem, refusal
 from certes_broker.gateway.limits import MAXIMUM_EVENTS, MAXIMUM_REQUEST_BYTES, MAXIMUM_REQUEST_ID_BYTES
 from certes_broker.gateway.methods import Send
@@ -60,7 +70,12 @@ class Publishing:
         await _PublishStream(self, requests, send).run(draining)
 
     async def read_events(self, events: Sequence[bytes]) -> list[AcceptedEvent]:
-        """Validates the events of one request."""
+        """Validates the events of one request, and whether whoever calls may publish them."""
+        accepted = await self._read_events(events)
+        check_published(current_caller(), accepted)
+        return accepted
+
+    async def _read_events(self, events: Sequence[bytes]) -> list[AcceptedEvent]:
         if not events:
             raise Invalid.field(Reason.FIELD_REQUIRED, "events", "needs at least one event")
         if len(events) > MAXIMUM_EVENTS:
@@ -238,6 +253,23 @@ def _check_request_id(request_id: str) -> None:
         raise Invalid.field(
             Reason.FIELD_INVALID, "request_id", f"has {size} bytes; {MAXIMUM_REQUEST_ID_BYTES} are allowed"
         )
+
+
+def check_published(caller: Caller, events: Sequence[AcceptedEvent]) -> None:
+    """Raises `PermissionDenied` if a caller may not publish one of these events; it names the event."""
+    # The common case, in which there is nothing to ask of an event but this.
+    if caller.publishes_all and not any(event.source.startswith(INGRESS_SOURCES) for event in events):
+        return
+    for index, event in enumerate(events):
+        try:
+            check_publish(caller, event.source, event.subscriber, event.type)
+        except PermissionDenied as error:
+            raise PermissionDenied(
+                error.reason,
+                f"events[{index}]: {error.message}",
+                metadata={**error.metadata, "index": str(index)},
+                hint=error.hint,
+            ) from None
 
 
 def _with_field(error: AlreadyExists) -> AlreadyExists:

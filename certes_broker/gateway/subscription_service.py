@@ -5,14 +5,17 @@ from __future__ import annotations
 import secrets
 from base64 import b32encode
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from certes.v1 import subscription_service_pb2 as pb
 from certes_broker.broker.broker import Broker
+from certes_broker.domain.access import check_scope
 from certes_broker.domain.errors import Aborted, AlreadyExists, FailedPrecondition, NotFound, Reason
 from certes_broker.domain.names import SubscriptionName, parse_id, parse_subscriber_name, parse_subscription_name
-from certes_broker.domain.subscriptions import Subscription
+from certes_broker.domain.subscriptions import Scope, Subscription
+from certes_broker.gateway.callers import current_caller
 from certes_broker.gateway.convert.lists import read_page_size, read_parent
 from certes_broker.gateway.convert.names import read_subscription_name
 from certes_broker.gateway.convert.seeking import read_seek_target
@@ -28,6 +31,7 @@ from certes_broker.gateway.faults import Faults
 from certes_broker.gateway.limits import DAY
 from certes_broker.gateway.methods import Method, methods_of, unary
 from certes_broker.gateway.update_masks import SUBSCRIPTION, mask_paths, merge
+from certes_broker.gateway.visibility import check_point, check_subscription
 
 
 def random_id() -> str:
@@ -70,6 +74,8 @@ class _SubscriptionService:
         await self._check_filter(faults, wanted)
         start = read_seek_target(faults, "start", request.start) if request.HasField("start") else None
         faults.check()
+        check_subscription(wanted)
+        await check_point(self.broker.kept_events, start)
         created = await self.broker.subscriptions.create(wanted, start)
         return pb.CreateSubscriptionResponse(subscription=subscription_message(created))
 
@@ -106,7 +112,7 @@ class _SubscriptionService:
         return pb.UpdateSubscriptionResponse(subscription=subscription_message(stored))
 
     async def delete(self, request: pb.DeleteSubscriptionRequest) -> pb.DeleteSubscriptionResponse:
-        name = read_subscription_name("name", request.name)
+        name = self._own(request.name)
         try:
             deleted = await self.broker.subscriptions.delete(name, etag=request.etag)
         except NotFound:
@@ -120,25 +126,26 @@ class _SubscriptionService:
         return pb.DeleteSubscriptionResponse(subscription=subscription_message(deleted))
 
     async def pause(self, request: pb.PauseSubscriptionRequest) -> pb.PauseSubscriptionResponse:
-        paused = await self.broker.subscriptions.pause(read_subscription_name("name", request.name))
+        paused = await self.broker.subscriptions.pause(self._own(request.name))
         return pb.PauseSubscriptionResponse(subscription=subscription_message(paused))
 
     async def resume(self, request: pb.ResumeSubscriptionRequest) -> pb.ResumeSubscriptionResponse:
-        resumed = await self.broker.subscriptions.resume(read_subscription_name("name", request.name))
+        resumed = await self.broker.subscriptions.resume(self._own(request.name))
         return pb.ResumeSubscriptionResponse(subscription=subscription_message(resumed))
 
     async def seek(self, request: pb.SeekSubscriptionRequest) -> pb.SeekSubscriptionResponse:
-        name = read_subscription_name("name", request.name)
+        name = self._own(request.name)
         faults = Faults()
         if not request.HasField("target"):
             raise faults.missing("target")
         target = read_seek_target(faults, "target", request.target)
         faults.check()
+        await check_point(self.broker.kept_events, target)
         moved, discarded = await self.broker.subscriptions.seek(name, target)
         return pb.SeekSubscriptionResponse(subscription=subscription_message(moved), discarded_deliveries=discarded)
 
     async def rotate_secret(self, request: pb.RotateSecretRequest) -> pb.RotateSecretResponse:
-        name = read_subscription_name("name", request.name)
+        name = self._own(request.name)
         overlap = DAY
         if request.HasField("overlap"):
             faults = Faults()
@@ -148,11 +155,11 @@ class _SubscriptionService:
         return pb.RotateSecretResponse(secrets=[secret_message(secret) for secret in rotated])
 
     async def get_signing_secrets(self, request: pb.GetSigningSecretsRequest) -> pb.GetSigningSecretsResponse:
-        found = self.broker.subscriptions.signing_secrets(read_subscription_name("name", request.name))
+        found = self.broker.subscriptions.signing_secrets(self._own(request.name))
         return pb.GetSigningSecretsResponse(secrets=[secret_message(secret) for secret in found])
 
     async def test(self, request: pb.TestSubscriptionRequest) -> pb.TestSubscriptionResponse:
-        result = await self.broker.subscriptions.test(read_subscription_name("name", request.name))
+        result = await self.broker.subscriptions.test(self._own(request.name))
         status = result.status or 0
         return pb.TestSubscriptionResponse(
             success=result.is_success,
@@ -161,6 +168,13 @@ class _SubscriptionService:
             duration=duration(result.duration),
             answer=result.answer,
         )
+
+    def _own(self, text: str) -> SubscriptionName:
+        """Reads the name of a subscription that is to be changed or that gives its secrets away: that is its owner's to do."""
+        name = read_subscription_name("name", text)
+        with suppress(NotFound):
+            check_subscription(self.broker.subscriptions.get(name))
+        return name
 
     def _name_to_create(self, faults: Faults, request: pb.CreateSubscriptionRequest) -> SubscriptionName:
         subscriber, subscription_id = "", request.subscription_id
@@ -184,14 +198,16 @@ class _SubscriptionService:
     async def _change(
         self, name: SubscriptionName, request: pb.UpdateSubscriptionRequest, paths: tuple[str, ...]
     ) -> Subscription:
-        given = request.subscription
+        given, caller = request.subscription, current_caller()
         checked: Subscription | None = None
 
         def change(stored: Subscription) -> Subscription:
+            check_scope(caller, all_subscribers=stored.scope is Scope.ALL_SUBSCRIBERS)
             faults = Faults()
             merged = merge(paths, given, subscription_message(stored))
             changed = changed_subscription(faults, stored, merged, self.broker.registry.check_selector)
             faults.check()
+            check_subscription(changed)
             if _needs_check(changed, stored) and (checked is None or _needs_check(changed, checked)):
                 raise _UncheckedError(changed, stored)
             return changed
@@ -239,6 +255,7 @@ class _SubscriptionService:
         wanted = new_subscription(faults, name, given, self.broker.registry.check_selector)
         await self._check_filter(faults, wanted)
         faults.check()
+        check_subscription(wanted)
         try:
             return await self.broker.subscriptions.create(wanted, None)
         except AlreadyExists:

@@ -14,16 +14,21 @@ import httpx
 from certes_broker.broker.broker import Broker, BrokerSettings, Ports
 from certes_broker.broker.janitor import Retention
 from certes_broker.broker.system_clock import SystemClock
+from certes_broker.domain.access import ALL_ROLES
+from certes_broker.domain.api_keys import ApiKey, KeyId, digest_of
 from certes_broker.domain.events import Original
 from certes_broker.domain.open_namespaces import OpenNamespaces
 from certes_broker.domain.sources import Audience, Everyone, Source, SourceSecret
 from certes_broker.engines.memory import MemoryEngine
+from certes_broker.gateway.authentication import Authenticator
+from certes_broker.gateway.callers import Door
 from certes_broker.gateway.convert.sources import SourceRules
 from certes_broker.gateway.event_service import event_methods
 from certes_broker.gateway.http.app import build_app
 from certes_broker.gateway.http.server import HttpServer
 from certes_broker.gateway.http.settings import HttpSettings
 from certes_broker.gateway.ingestion import Ingestion
+from certes_broker.gateway.methods import Method
 from certes_broker.gateway.schema_service import schema_methods
 from certes_broker.gateway.source_service import source_methods
 from certes_broker.gateway.subscription_service import subscription_methods
@@ -77,6 +82,8 @@ class Gateway:
     server: HttpServer
     client: httpx.AsyncClient
     port: int
+    methods: Sequence[Method]
+    door: Door
 
     async def webhook(
         self, payload: Any = PUSH, *, source: str = "github", body: bytes | None = None, **headers: str
@@ -110,9 +117,10 @@ async def gateway(
     allow_unsigned: bool = True,
     engine: Engine | None = None,
     open_namespaces: Sequence[str] = (),
+    operator_key: str = "",
     **settings: Any,
 ) -> AsyncIterator[Gateway]:
-    """Serves until the block is left."""
+    """Serves until the block is left. With an operator's key, callers are asked who they are; the client then has it."""
     clock = SystemClock()
     ports = Ports(engine or MemoryEngine(clock), ScriptedSender(), clock)
     told = BrokerSettings(
@@ -130,11 +138,19 @@ async def gateway(
         ingestion = Ingestion(broker, rules.providers, loopback=allow_unsigned)
         source_service = source_methods(broker, ingestion, rules)
         methods = (*event_methods(broker), *subscription_methods(broker), *source_service, *schema_methods(broker))
-        server = HttpServer(build_app(broker, ingestion, methods, http), http)
+        door = Door()
+        headers = {}
+        if operator_key:
+            key = ApiKey(KeyId("operator"), digest_of(operator_key), ALL_ROLES)
+            door = Door(Authenticator(broker.keys, clock, key))
+            headers = {"authorization": f"Bearer {operator_key}"}
+        broker.keys.on_gone = door.streams.end
+        server = HttpServer(build_app(broker, ingestion, methods, http, door), http)
         port = await server.start()
         try:
-            async with httpx.AsyncClient(base_url=f"http://localhost:{port}", trust_env=False) as client:
-                yield Gateway(broker, server, client, port)
+            url = f"http://localhost:{port}"
+            async with httpx.AsyncClient(base_url=url, trust_env=False, headers=headers) as client:
+                yield Gateway(broker, server, client, port, methods, door)
         finally:
             await broker.drain()
             await server.drain(1.0)

@@ -157,14 +157,32 @@ class TestMistakes:
             Config.load(tmp_path / "x.toml", {}, {})
 
 
+OPERATOR_KEY = f"certes_root_{'s3cret-' * 6}"
+
+
 class TestListening:
     @pytest.mark.parametrize("address", ["0.0.0.0:9600", "[::]:9600", "10.0.0.1:80", "example.com:80"])
     def test_anything_but_loopback_is_refused_with_the_reason(self, load, address):
         with pytest.raises(Invalid) as caught:
             load(f'[http]\nlisten = "{address}"\n')
         assert caught.value.reason is Reason.INSECURE_LISTENER
-        assert "neither TLS nor authentication" in str(caught.value)
+        assert "no authentication (auth.operator_key) and no TLS (tls.certificate)" in str(caught.value)
+        assert "allow_insecure = true" in str(caught.value)
         assert "certes.toml:2:1" in str(caught.value)
+
+    def test_authentication_alone_does_not_make_it_safe(self, load):
+        with pytest.raises(Invalid, match="this broker has no TLS") as caught:
+            load(f'[http]\nlisten = "0.0.0.0:9600"\n[auth]\noperator_key = "{OPERATOR_KEY}"\n')
+        assert OPERATOR_KEY not in str(caught.value)
+
+    def test_tls_alone_does_not_make_it_safe_and_both_do(self, load):
+        both = f'[tls]\ncertificate = "c.pem"\nkey = "k.pem"\n[auth]\noperator_key = "{OPERATOR_KEY}"\n'
+        with pytest.raises(Invalid, match="this broker has no authentication"):
+            load('[http]\nlisten = "0.0.0.0:9600"\n' + both.partition("[auth]")[0])
+        assert load('[http]\nlisten = "0.0.0.0:9600"\n' + both).http.listen.port == 9600
+
+    def test_who_says_that_the_network_is_protected_is_believed(self, load):
+        assert load('allow_insecure = true\n[http]\nlisten = "0.0.0.0:9600"\n').http.listen.port == 9600
 
     @pytest.mark.parametrize("address", ["127.0.0.1:0", "127.8.9.1:80", "[::1]:80", "localhost:80"])
     def test_loopback_is_fine(self, load, address):

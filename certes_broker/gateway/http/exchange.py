@@ -97,6 +97,9 @@ async def answer_refusal(send: Send, error: CertesError) -> None:
 
 def refusal_headers(error: CertesError) -> list[_Header]:
     """Returns the headers that go with a refusal."""
+    challenge = _CHALLENGES.get(error.reason)
+    if challenge is not None:
+        return [(b"www-authenticate", challenge)]
     if error.retry_after is None:
         return []
     # "a non-negative decimal integer, representing time in seconds" (RFC 9110, 10.2.3)
@@ -124,6 +127,12 @@ def refusal_document(error: CertesError) -> dict[str, object]:
 
 JSON: Final = b"application/json"
 _Header: TypeAlias = tuple[bytes, bytes]
+# "The server generating a 401 response MUST send a WWW-Authenticate header field" (RFC 9110, 15.5.2), for these as RFC 6750, 3, says.
+# Who signs webhooks shows no credentials that a challenge could name.
+_CHALLENGES: Final = {
+    Reason.CREDENTIALS_MISSING: b'Bearer realm="certes"',
+    Reason.CREDENTIALS_INVALID: b'Bearer realm="certes", error="invalid_token"',
+}
 _NOT_ENCODED: Final = (b"", b"identity")
 _LONGEST_LENGTH: Final = 15
 

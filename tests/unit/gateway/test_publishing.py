@@ -17,9 +17,11 @@ from certes_broker.broker.conversion import Conversion
 from certes_broker.broker.intake import Intake
 from certes_broker.broker.names import EventNames
 from certes_broker.broker.publisher import Publisher, Receipts
+from certes_broker.domain.access import LOCAL_OPERATOR
 from certes_broker.domain.errors import Exhausted, Reason, Unavailable
 from certes_broker.domain.events import AcceptedEvent, Position
 from certes_broker.domain.open_namespaces import NONE_OPEN
+from certes_broker.gateway.callers import acting_as
 from certes_broker.gateway.publishing import BYTES_IN_FLIGHT, REQUESTS_IN_FLIGHT, Publishing
 from certes_broker.ports.engine import Appended
 from certes_broker.schemas.catalogue import community_versions
@@ -96,7 +98,8 @@ class Exchange:
     async def run(self) -> None:
         publisher = cast("Publisher", self.publisher)
         publishing = Publishing(_intake(), publisher, EventNames(bytes(16)), ManualClock())
-        await publishing.publish_stream(self._iterate(), self._send, self.draining)
+        with acting_as(LOCAL_OPERATOR):
+            await publishing.publish_stream(self._iterate(), self._send, self.draining)
 
     def ask(self, *ids: str, padding: int = 0) -> None:
         for event_id in ids:
