@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Final
 
@@ -27,6 +28,7 @@ from certes_broker.broker.system_clock import SystemClock
 from certes_broker.config import Address, Config
 from certes_broker.config.auth_places import operator_key
 from certes_broker.config.nats_place import nats_place
+from certes_broker.config.settings import Auth
 from certes_broker.domain.errors import CertesError
 from certes_broker.domain.open_namespaces import OpenNamespaces
 from certes_broker.engines.nats import NatsEngine
@@ -45,6 +47,8 @@ from certes_broker.gateway.open_streams import OpenStreams
 from certes_broker.gateway.schema_service import schema_methods
 from certes_broker.gateway.source_service import source_methods
 from certes_broker.gateway.subscription_service import subscription_methods
+from certes_broker.gateway.token_keys import FixedKeys, PublishedKeys, fetch_keys, keys_of_file
+from certes_broker.gateway.tokens import Keys, TokenVerifier
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Engine
 from certes_broker.schemas.catalogue import community_versions
@@ -226,13 +230,26 @@ def _door(broker: Broker, config: Config, clock: Clock) -> Door:
     """Makes the door that callers come in by."""
     streams = OpenStreams(clock, config.limits.streams_per_caller)
     broker.keys.on_gone = streams.end
-    if config.auth.is_configured:
-        return Door(Authenticator(broker.keys, clock, operator_key(config.auth)), streams)
+    auth = config.auth
+    if auth.is_configured:
+        return Door(Authenticator(broker.keys, clock, operator_key(auth), _tokens(auth, clock)), streams)
     if len(broker.keys):
         log.warning(
             "keys_not_asked_for", keys=len(broker.keys), hint="set auth.operator_key to ask callers who they are"
         )
     return Door(None, streams)
+
+
+def _tokens(auth: Auth, clock: Clock) -> TokenVerifier | None:
+    """Makes what verifies tokens, if an issuer's are taken."""
+    if not auth.jwt_issuer:
+        return None
+    keys: Keys
+    if auth.jwt_keys is not None:
+        keys = FixedKeys(keys_of_file(auth.jwt_keys))
+    else:
+        keys = PublishedKeys(partial(fetch_keys, auth.jwt_keys_url), clock)
+    return TokenVerifier(keys, auth.jwt_issuer, auth.jwt_audience, clock)
 
 
 def _http_settings(config: Config, grpc_address: str) -> HttpSettings:
