@@ -12,11 +12,12 @@ PACKAGES := ./generated ./sdk/python ./sdk/python-contrib .
 TESTS ?= tests/unit tests/contracts sdk/python/tests tests/integration tests/architecture tests/acceptance
 
 JOBS ?= auto
+FUZZ ?= --fuzz-seconds=600
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto run demo test check bench lock clean
+.PHONY: help setup proto run demo test fuzz check bench lock clean
 
 help: ## says what there is to do
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +37,9 @@ demo: $(VENV)/.ready ## shows the main job on real payloads, in under a minute, 
 
 test: $(VENV)/.ready ## runs every test, on all cores; TESTS=tests/unit/domain runs some, JOBS=0 in one process
 	$(RUN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS)
+
+fuzz: $(VENV)/.ready ## sends a broker whatever comes to mind, for 10 minutes; FUZZ="--fuzz-seconds=60 --fuzz-seed=1" for others
+	$(RUN)/python -m pytest -q -x tests/fuzz $(FUZZ)
 
 check: $(VENV)/.ready .venv-proto/.ready ## judges style, types, layers, protos, and that the generated code is fresh
 	$(RUN)/ruff check

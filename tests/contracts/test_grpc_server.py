@@ -106,6 +106,31 @@ async def test_a_fault_of_the_broker_tells_the_caller_a_correlation_id_and_nothi
     assert [entry["correlation_id"] for entry in logs] == [refusal.metadata["correlation_id"]]
 
 
+async def test_an_answer_that_a_caller_goes_away_from_is_no_fault_of_the_broker() -> None:
+    has_begun = asyncio.Event()
+
+    async def answer_until_it_fails(send: Send) -> None:
+        while True:
+            has_begun.set()
+            await send(bytes(1_000_000))
+
+    async def call(_requests: AsyncIterator[bytes], send: Send, _draining: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as group:
+            answering = group.create_task(answer_until_it_fails(send))
+            try:
+                await asyncio.shield(answering)
+            except asyncio.CancelledError:
+                await asyncio.wait([answering])
+
+    with capture_logs() as logs:
+        async with serving("PublishStream", BidiStream(call)) as (server, channel):
+            rpc = channel.stream_stream(PUBLISH_STREAM)()
+            await has_begun.wait()
+            rpc.cancel()
+            await server.drain(TIMEOUT)
+    assert logs == []
+
+
 @pytest.mark.parametrize("ending", ["cancelled", "failed", "left unread"])
 async def test_a_stream_is_closed_whatever_ends_its_rpc(ending: str) -> None:
     closed = asyncio.Event()

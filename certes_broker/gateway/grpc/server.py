@@ -184,8 +184,32 @@ class _Entrance:
                 credentials = _credentials(context) if self._door.asks else _NONE
                 with acting_as(await self._door.admit(credentials, self._needs, self._name)):
                     yield
-            except Exception as error:  # noqa: BLE001 - whatever it is
+            except Exception as error:
+                if _has_gone(error):
+                    # Nobody is left to be told anything, and it is no fault of ours.
+                    raise asyncio.CancelledError from error
                 await _abort(context, error, self._path)
+
+
+class _CallerGone(Exception):
+    """What was to be sent has nobody to go to any more."""
+
+
+def _has_gone(error: Exception) -> bool:
+    return isinstance(error, _CallerGone) or (
+        isinstance(error, ExceptionGroup) and error.subgroup(_CallerGone) is not None
+    )
+
+
+def _sending(context: Context) -> Send:
+    async def send(answer: bytes) -> None:
+        try:
+            await context.write(answer)
+        except Exception as error:
+            # cygrpc's `ExecuteBatchError`, which has no public name: the rpc was cancelled, or its connection lost.
+            raise _CallerGone from error
+
+    return send
 
 
 _NONE: Final = Credentials()
@@ -218,9 +242,10 @@ def _serve_unary(entrance: _Entrance, call: Callable[[bytes], Awaitable[bytes]])
 
 def _serve_stream(entrance: _Entrance, call: Callable[[bytes], AsyncGenerator[bytes, None]]) -> Any:
     async def serve(request: bytes, context: Context) -> None:
+        send = _sending(context)
         async with entrance.entered(context), aclosing(call(request)) as answers:
             async for answer in answers:
-                await context.write(answer)
+                await send(answer)
 
     return serve
 
@@ -232,7 +257,7 @@ def _serve_bidi(
 ) -> Any:
     async def serve(requests: AsyncIterator[bytes], context: Context) -> None:
         async with entrance.entered(context):
-            await call(requests, context.write, draining)
+            await call(requests, _sending(context), draining)
 
     return serve
 
