@@ -33,6 +33,7 @@ from certes_broker.domain.errors import CertesError
 from certes_broker.domain.open_namespaces import OpenNamespaces
 from certes_broker.engines.nats import NatsEngine
 from certes_broker.engines.sqlite.engine import SqliteEngine
+from certes_broker.gateway.admin_service import admin_methods
 from certes_broker.gateway.authentication import Authenticator
 from certes_broker.gateway.callers import Door
 from certes_broker.gateway.certificates import CertificateFiles, Certificates
@@ -97,6 +98,7 @@ async def serving(config: Config, registry: Registry, ports: Ports) -> AsyncIter
             *subscription_methods(broker),
             *schema_methods(broker),
             *source_methods(broker, ingestion, rules),
+            *admin_methods(broker),
         )
         certificates, door = _certificates(config), _door(broker, config, ports.clock)
         grpc_server = GrpcServer(methods, str(config.grpc.listen), door, certificates=certificates)

@@ -20,6 +20,7 @@ from certes_broker.domain.events import Original
 from certes_broker.domain.open_namespaces import OpenNamespaces
 from certes_broker.domain.sources import Audience, Everyone, Source, SourceSecret
 from certes_broker.engines.memory import MemoryEngine
+from certes_broker.gateway.admin_service import admin_methods
 from certes_broker.gateway.authentication import Authenticator
 from certes_broker.gateway.callers import Door
 from certes_broker.gateway.convert.sources import SourceRules
@@ -137,7 +138,13 @@ async def gateway(
         rules = SourceRules(shipped_providers(), allow_unsigned)
         ingestion = Ingestion(broker, rules.providers, loopback=allow_unsigned)
         source_service = source_methods(broker, ingestion, rules)
-        methods = (*event_methods(broker), *subscription_methods(broker), *source_service, *schema_methods(broker))
+        methods = (
+            *event_methods(broker),
+            *subscription_methods(broker),
+            *source_service,
+            *schema_methods(broker),
+            *admin_methods(broker),
+        )
         door = Door()
         headers = {}
         if operator_key:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from certes.v1 import event_service_pb2, schema_service_pb2, source_service_pb2, subscription_service_pb2
+from certes.v1 import (
+    admin_service_pb2,
+    event_service_pb2,
+    schema_service_pb2,
+    source_service_pb2,
+    subscription_service_pb2,
+)
 from certes_broker.domain.names import parse_subscriber_name
 from certes_broker.gateway.faults import Faults
 from certes_broker.gateway.limits import DEFAULT_PAGE_SIZE, MAXIMUM_PAGE_SIZE
@@ -12,6 +18,7 @@ from certes_broker.gateway.limits import DEFAULT_PAGE_SIZE, MAXIMUM_PAGE_SIZE
 ListRequest = event_service_pb2.ListEventsRequest | subscription_service_pb2.ListSubscriptionsRequest
 PagedRequest = (
     ListRequest
+    | admin_service_pb2.ListApiKeysRequest
     | source_service_pb2.ListSourcesRequest
     | source_service_pb2.ListRejectedRequest
     | schema_service_pb2.ListSchemasRequest
