@@ -95,6 +95,7 @@ class Poster:
             "user-agent": USER_AGENT,
             # A foreign webhook that is handed on says itself who sent it.
             **dict(rendered.headers),
+            **{header.name: header.value for header in delivery.headers},
             "content-type": rendered.content_type,
             "webhook-id": message_id,
             "webhook-timestamp": str(timestamp),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from hashlib import blake2b
 from typing import Final
 
 from cattrs.preconf.json import make_converter
@@ -16,7 +15,6 @@ from certes_broker.domain.uris import TypePattern, parse_pattern
 from certes_broker.ports.engine import Document
 
 PREFIX: Final = "subscriptions/"
-_ETAG_BYTES: Final = 8
 
 _converter = make_converter(omit_if_default=True, forbid_extra_keys=True)
 configure_tagged_union(Backoff, _converter, tag_name="kind")
@@ -34,10 +32,9 @@ def key_of(name: SubscriptionName) -> str:
 
 def write_document(subscription: Subscription) -> bytes:
     """Returns the body of a subscription's document."""
-    return _converter.dumps(replace(subscription, revision=0, etag="")).encode()
+    return _converter.dumps(replace(subscription, revision=0)).encode()
 
 
 def read_document(document: Document) -> Subscription:
-    """Returns the subscription of a document, with the document's revision and an etag."""
-    etag = blake2b(document.body, digest_size=_ETAG_BYTES).hexdigest()
-    return replace(_converter.loads(document.body.decode(), Subscription), revision=document.revision, etag=etag)
+    """Returns the subscription of a document, with the document's revision."""
+    return replace(_converter.loads(document.body.decode(), Subscription), revision=document.revision)

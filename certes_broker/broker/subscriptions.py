@@ -43,6 +43,7 @@ from certes_broker.ports.sender import SendResult
 from certes_broker.schemas.wire import Closing
 
 _SECRET_BYTES: Final = 32
+_ETAG_BYTES: Final = 8
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -324,7 +325,9 @@ class Subscriptions:
         await self._take_effect(stored)
 
     async def _store(self, subscription: Subscription, expected: int) -> Subscription:
-        key, body = key_of(subscription.name), write_document(subscription)
+        # Random: made of the settings it would be made of the secrets too, and whoever sees it could try weak ones.
+        etag = secrets.token_hex(_ETAG_BYTES)
+        key, body = key_of(subscription.name), write_document(replace(subscription, etag=etag))
         stored = read_document(Document(key, body, await self._around.engine.settings.put(key, body, expected)))
         self._index.put(stored)
         return stored

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, unique
 from typing import TypeVar, assert_never
 
+from certes_broker.domain.custom_headers import CustomHeader
 from certes_broker.domain.errors import Aborted, CertesError, FailedPrecondition, Reason
 from certes_broker.domain.events import Micros, Position
 from certes_broker.domain.matching import Interest, Selector
@@ -76,6 +77,7 @@ class WebhookDelivery:
     """The broker POSTs deliveries. `secrets` are newest first; `timeout` is seconds for the whole request.
 
     At most `max_in_flight` requests are under way at once; None means the broker's own bound, `MAXIMUM_IN_FLIGHT`.
+    `headers` are sent with each, besides the broker's own, and ordered by name.
     """
 
     url: str
@@ -83,6 +85,7 @@ class WebhookDelivery:
     format: Format = Format.CLOUDEVENTS_JSON
     timeout: float = DEFAULT_WEBHOOK_TIMEOUT
     max_in_flight: int | None = None
+    headers: tuple[CustomHeader, ...] = ()
 
 
 Delivery = StreamDelivery | WebhookDelivery

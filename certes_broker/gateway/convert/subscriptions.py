@@ -13,7 +13,6 @@ from certes_broker.domain.subscriptions import (
     Delivery,
     Scope,
     State,
-    StoredSecret,
     StreamDelivery,
     Subscription,
     WebhookDelivery,
@@ -46,7 +45,8 @@ def new_subscription(
 def changed_subscription(
     faults: Faults, stored: Subscription, message: pb.Subscription, check: CheckSelector
 ) -> Subscription:
-    """Returns a stored subscription with all its settings as a message has them, its secrets if that brings none.
+    """Returns a stored subscription with all its settings as a message has them, its secrets if that brings none, and the
+    values of headers that come without.
 
     Its filter is as unchecked as that of a new one.
     """
@@ -139,8 +139,8 @@ def _read_delivery(faults: Faults, message: pb.Subscription, stored: Delivery) -
         case "webhook":
             if message.HasField("ack_deadline"):
                 faults.invalid(f"{PATH}.ack_deadline", "goes with stream delivery; a webhook has webhook.timeout")
-            secrets: tuple[StoredSecret, ...] = stored.secrets if isinstance(stored, WebhookDelivery) else ()
-            return read_webhook(faults, f"{PATH}.webhook", message.webhook, secrets)
+            known = stored if isinstance(stored, WebhookDelivery) else None
+            return read_webhook(faults, f"{PATH}.webhook", message.webhook, known)
         case None:
             faults.required(f"{PATH}.delivery", "needs one of stream and webhook")
             return stored

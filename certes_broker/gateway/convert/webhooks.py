@@ -8,6 +8,14 @@ from urllib.parse import urlsplit
 
 from certes.v1 import subscription_pb2 as pb
 from certes.v1 import subscription_service_pb2 as service_pb
+from certes_broker.domain.custom_headers import (
+    MAXIMUM_HEADER_BYTES,
+    MAXIMUM_HEADERS,
+    CustomHeader,
+    check_custom_value,
+    parse_custom_name,
+    size_of,
+)
 from certes_broker.domain.signing import SigningSecret
 from certes_broker.domain.subscriptions import (
     DEFAULT_WEBHOOK_TIMEOUT,
@@ -23,9 +31,9 @@ from certes_broker.gateway.limits import MAXIMUM_URL_LENGTH, MINUTE, SECOND
 
 
 def read_webhook(
-    faults: Faults, path: str, message: pb.Webhook, stored_secrets: tuple[StoredSecret, ...]
+    faults: Faults, path: str, message: pb.Webhook, stored: WebhookDelivery | None = None
 ) -> WebhookDelivery:
-    """Returns the webhook of a message; with `stored_secrets` if it brings none."""
+    """Returns the webhook of a message; with the secrets of the stored one if it brings none, and the values of its headers."""
     _refuse_not_built(faults, path, message)
     _check_url(faults, f"{path}.url", message.url)
     timeout = DEFAULT_WEBHOOK_TIMEOUT
@@ -33,20 +41,22 @@ def read_webhook(
         timeout = read_duration(faults, f"{path}.timeout", message.timeout, _TIMEOUT)
     return WebhookDelivery(
         url=message.url,
-        secrets=_read_secrets(faults, f"{path}.secrets", message) or stored_secrets,
+        secrets=_read_secrets(faults, f"{path}.secrets", message) or (stored.secrets if stored else ()),
         format=_read_format(faults, f"{path}.format", message),
         timeout=timeout,
         max_in_flight=_read_max_in_flight(faults, f"{path}.max_in_flight", message),
+        headers=_read_headers(faults, f"{path}.headers", message, stored),
     )
 
 
 def webhook_message(webhook: WebhookDelivery) -> pb.Webhook:
-    """Returns the message of a webhook, without its secrets."""
+    """Returns the message of a webhook, without its secrets and the values of its headers."""
     return pb.Webhook(
         url=webhook.url,
         format=_FORMATS_OUT[webhook.format],
         timeout=duration(webhook.timeout),
         max_in_flight=webhook.max_in_flight,
+        headers={header.name: "" for header in webhook.headers},
     )
 
 
@@ -74,8 +84,6 @@ _NOT_IN_URL: Final = re.compile(r"[^A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]")
 
 
 def _refuse_not_built(faults: Faults, path: str, message: pb.Webhook) -> None:
-    if message.headers:
-        faults.not_built(f"{path}.headers")
     if message.HasField("rate_limit"):
         faults.not_built(f"{path}.rate_limit")
     if message.require_consent:
@@ -123,6 +131,30 @@ def _read_max_in_flight(faults: Faults, field: str, message: pb.Webhook) -> int 
     if not 1 <= message.max_in_flight <= MAXIMUM_IN_FLIGHT:
         faults.invalid(field, f"{message.max_in_flight} is outside 1 to {MAXIMUM_IN_FLIGHT}")
     return message.max_in_flight
+
+
+def _read_headers(
+    faults: Faults, path: str, message: pb.Webhook, stored: WebhookDelivery | None
+) -> tuple[CustomHeader, ...]:
+    if len(message.headers) > MAXIMUM_HEADERS:
+        faults.invalid(path, f"has {len(message.headers)} headers; {MAXIMUM_HEADERS} are allowed")
+        return ()
+    known = {header.name: header.value for header in stored.headers} if stored else {}
+    found: dict[str, CustomHeader] = {}
+    for key in sorted(message.headers):
+        field = f"{path}[{key[:100]!r}]"
+        with faults.at(field):
+            name, value = parse_custom_name(key), message.headers[key]
+            if name in found:
+                faults.invalid(field, "is there twice: names of headers are the same in upper and lower case")
+            elif not value and name not in known:
+                faults.invalid(field, "has no value, and none is stored that it could keep")
+            check_custom_value(value)
+            found[name] = CustomHeader(name, value or known.get(name, ""))
+    headers = tuple(found[name] for name in sorted(found))
+    if size_of(headers) > MAXIMUM_HEADER_BYTES:
+        faults.invalid(path, f"has {size_of(headers)} bytes of names and values; {MAXIMUM_HEADER_BYTES} are allowed")
+    return headers
 
 
 def _read_secrets(faults: Faults, path: str, message: pb.Webhook) -> tuple[StoredSecret, ...]:

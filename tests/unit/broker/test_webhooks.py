@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import pytest
 from standardwebhooks import Webhook
 
+from certes_broker.domain.custom_headers import CustomHeader
 from certes_broker.domain.errors import FailedPrecondition
 from certes_broker.domain.events import Original
 from certes_broker.domain.subscriptions import MAXIMUM_IN_FLIGHT, Format, State, StoredSecret, WebhookDelivery
@@ -456,3 +457,25 @@ async def test_a_time_of_day_that_goes_back_delays_a_retry_and_loses_nothing(wor
     assert len(world.sender.requests) == 1
     await world.advance(120)
     await world.sent(2)
+
+
+async def test_custom_headers_go_with_every_attempt_and_never_in_place_of_the_broker_s_own(world: World) -> None:
+    headers = (CustomHeader("authorization", "Bearer t-1"), CustomHeader("x-team", "blue"))
+    await world.create("hook", delivery=WebhookDelivery(URL, (StoredSecret(SECRET),), headers=headers))
+    world.sender.script(URL, Answers(500), Answers())
+    await world.publish(ping("p1"))
+    await world.sent(1)
+    await world.advance(60)
+    await world.sent(2)
+    await world.broker.subscriptions.test(world.name("hook"))
+    for request in world.sender.requests:
+        assert (request.headers["authorization"], request.headers["x-team"]) == ("Bearer t-1", "blue")
+        assert verified(request, SECRET)
+
+
+async def test_custom_headers_outlive_a_restart(either_world: World) -> None:
+    world = either_world
+    delivery = WebhookDelivery(URL, (StoredSecret(SECRET),), headers=(CustomHeader("x-team", "blue"),))
+    made = await world.create("hook", delivery=delivery)
+    await world.restart()
+    assert world.broker.subscriptions.get(made.name) == made

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certes.v1 import subscription_pb2 as pb
+from certes_broker.domain.custom_headers import CustomHeader
 from certes_broker.domain.errors import Invalid, Reason
 from certes_broker.domain.events import BEGINNING, Micros
 from certes_broker.domain.matching import Selector
@@ -53,6 +54,7 @@ DELIVERIES = st.one_of(
         st.just((SECRET,)),
         st.sampled_from(Format),
         st.integers(1, 60).map(float),
+        headers=st.just((CustomHeader("x-key", "k-geheim"),)),
     ),
 )
 SELECTORS = st.lists(
@@ -106,7 +108,9 @@ def test_what_goes_out_comes_back_unchanged(subscription: Subscription) -> None:
 
 @given(SUBSCRIPTIONS)
 def test_no_message_has_a_secret_in_it(subscription: Subscription) -> None:
-    assert SECRET.secret.encode() not in subscription_message(subscription).SerializeToString()
+    message = subscription_message(subscription).SerializeToString()
+    assert SECRET.secret.encode() not in message
+    assert b"k-geheim" not in message
 
 
 def test_what_only_the_broker_says_is_passed_over_in_a_new_subscription() -> None:

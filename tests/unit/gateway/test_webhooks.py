@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from certes.v1 import subscription_pb2 as pb
+from certes_broker.domain.custom_headers import CustomHeader
 from certes_broker.domain.errors import Invalid, Unimplemented
 from certes_broker.domain.subscriptions import Format, StoredSecret, WebhookDelivery
 from certes_broker.gateway.convert.webhooks import read_webhook, webhook_message
@@ -16,7 +17,7 @@ URL = "https://example.com/hook"
 SECRET = "whsec_" + "A" * 32
 
 
-def read(stored: tuple[StoredSecret, ...] = (), **fields: Any) -> WebhookDelivery:
+def read(stored: WebhookDelivery | None = None, **fields: Any) -> WebhookDelivery:
     faults = Faults()
     webhook = read_webhook(faults, "webhook", pb.Webhook(**{"url": URL, **fields}), stored)
     faults.check()
@@ -74,8 +75,8 @@ def test_defaults_are_those_of_the_contract() -> None:
 
 
 def test_a_webhook_that_brings_no_secrets_keeps_the_stored_ones() -> None:
-    stored = (StoredSecret(SECRET),)
-    assert read(stored).secrets == stored
+    stored = WebhookDelivery(URL, (StoredSecret(SECRET),))
+    assert read(stored).secrets == stored.secrets
     assert read(stored, secrets=["whsec_" + "B" * 32]).secrets == (StoredSecret("whsec_" + "B" * 32),)
 
 
@@ -97,7 +98,6 @@ def test_a_secret_that_is_none_is_refused_and_not_repeated(secrets: list[str], f
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
-        ({"headers": {"a": "b"}}, "webhook.headers"),
         ({"rate_limit": {}}, "webhook.rate_limit"),
         ({"require_consent": True}, "webhook.require_consent"),
         ({"format": pb.Webhook.FORMAT_CLOUDEVENTS_PROTOBUF}, "webhook.format"),
@@ -118,14 +118,62 @@ def test_how_many_may_be_under_way_is_bounded(number: int) -> None:
 
 @pytest.mark.parametrize("form", Format)
 def test_every_form_goes_out_and_comes_back(form: Format) -> None:
-    webhook = WebhookDelivery(URL, (StoredSecret(SECRET),), form, 2.5, 3)
+    webhook = WebhookDelivery(URL, (StoredSecret(SECRET),), form, 2.5, 3, (CustomHeader("x-team", "blue"),))
     message = webhook_message(webhook)
     assert not message.secrets
     faults = Faults()
-    assert read_webhook(faults, "webhook", message, webhook.secrets) == webhook
+    assert read_webhook(faults, "webhook", message, webhook) == webhook
     faults.check()
 
 
 def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(Invalid, match="99 is no format"):
         read(format=99)
+
+
+def test_headers_are_kept_by_lower_case_names_and_go_out_without_their_values() -> None:
+    webhook = read(headers={"X-Api-Key": "k-1", "authorization": "Bearer t"})
+    assert webhook.headers == (CustomHeader("authorization", "Bearer t"), CustomHeader("x-api-key", "k-1"))
+    assert dict(webhook_message(webhook).headers) == {"authorization": "", "x-api-key": ""}
+    assert "k-1" not in repr(webhook)
+
+
+def test_a_header_without_a_value_keeps_the_stored_one_and_one_left_out_is_removed() -> None:
+    stored = read(headers={"x-a": "1", "x-b": "2", "x-c": "3"})
+    changed = read(stored, headers={"X-A": "", "x-b": "new"})
+    assert changed.headers == (CustomHeader("x-a", "1"), CustomHeader("x-b", "new"))
+
+
+@pytest.mark.parametrize(
+    ("headers", "field", "problem"),
+    [
+        ({"": "v"}, "webhook.headers['']", "is no name"),
+        ({"x y": "v"}, "webhook.headers['x y']", "is no name"),
+        ({"x:": "v"}, "webhook.headers['x:']", "is no name"),
+        ({"x-a": "geheim\r\nhost: evil"}, "webhook.headers['x-a']", "not printable ASCII"),
+        ({"x-a": "geheim\0"}, "webhook.headers['x-a']", "not printable ASCII"),
+        ({"x-a": "geheim \u00e4"}, "webhook.headers['x-a']", "not printable ASCII"),
+        ({"x-a": " geheim"}, "webhook.headers['x-a']", "white space"),
+        ({"x-a": "g" * 4_097}, "webhook.headers['x-a']", "4096 are allowed"),
+        ({"x-a": ""}, "webhook.headers['x-a']", "has no value"),
+        ({"X-A": "geheim", "x-a": "geheim"}, "webhook.headers['x-a']", "twice"),
+        ({f"x-{number}": "v" for number in range(33)}, "webhook.headers", "32 are allowed"),
+        ({f"x-{number}": "g" * 4_000 for number in range(3)}, "webhook.headers", "8192 are allowed"),
+        *[
+            ({name: "geheim"}, f"webhook.headers[{name!r}]", "set by the broker alone")
+            for name in (
+                *("Host", "connection", "Keep-Alive", "te", "trailer", "Transfer-Encoding", "upgrade", "expect"),
+                *("proxy-authorization", "proxy-connection", "Content-Length", "content-type", "content-encoding"),
+                *("webhook-id", "Webhook-Signature", "webhook-request-origin", "ce-id", "CE-Type", "traceparent"),
+                *("tracestate", "origin", "date", "user-agent"),
+            )
+        ],
+    ],
+)
+def test_a_header_that_is_none_or_the_broker_s_own_is_refused_and_its_value_not_repeated(
+    headers: dict[str, str], field: str, problem: str
+) -> None:
+    with pytest.raises(Invalid, match=problem) as raised:
+        read(headers=headers)
+    assert [violation.field for violation in raised.value.violations] == [field]
+    assert "geheim" not in str(raised.value)

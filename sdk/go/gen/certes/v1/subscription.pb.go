@@ -540,7 +540,11 @@ type Webhook struct {
 	// `GetSigningSecrets` is the only way to read them. If empty on creation, the broker makes one; if empty on update,
 	// they stay.
 	Secrets []string `protobuf:"bytes,3,rep,name=secrets,proto3" json:"secrets,omitempty"`
-	// Further headers of each request. `NOT_BUILT` if set, until they are.
+	// Further headers of each request, as they are at that attempt. Values are input only: names are answered with empty values,
+	// and an empty value keeps the stored one, so that what was read can be sent back; a name that is left out is removed.
+	// At most 32, with values of 1 to 4,096 printable ASCII characters, 8 KiB in all. `FIELD_INVALID` outside, and for what
+	// the broker says itself: `webhook-…`, `ce-…`, `content-…`, `proxy-…`, `host`, `user-agent`, `origin`, `date`,
+	// `transfer-encoding`, `traceparent`, `tracestate` and what speaks of the connection.
 	Headers map[string]string `protobuf:"bytes,4,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// How long an answer may take, 1 s to 60 s, 15 s by default.
 	Timeout *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`

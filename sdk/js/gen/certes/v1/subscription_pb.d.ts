@@ -319,7 +319,11 @@ export declare type Webhook = Message<"certes.v1.Webhook"> & {
   secrets: string[];
 
   /**
-   * Further headers of each request. `NOT_BUILT` if set, until they are.
+   * Further headers of each request, as they are at that attempt. Values are input only: names are answered with empty values,
+   * and an empty value keeps the stored one, so that what was read can be sent back; a name that is left out is removed.
+   * At most 32, with values of 1 to 4,096 printable ASCII characters, 8 KiB in all. `FIELD_INVALID` outside, and for what
+   * the broker says itself: `webhook-…`, `ce-…`, `content-…`, `proxy-…`, `host`, `user-agent`, `origin`, `date`,
+   * `transfer-encoding`, `traceparent`, `tracestate` and what speaks of the connection.
    *
    * @generated from field: map<string, string> headers = 4;
    */
