@@ -36,6 +36,7 @@ Document = dict[str, Any]
 EVENT_SERVICE: Final = "certes.v1.EventService"
 SUBSCRIPTION_SERVICE: Final = "certes.v1.SubscriptionService"
 SOURCE_SERVICE: Final = "certes.v1.SourceService"
+ADMIN_SERVICE: Final = "certes.v1.AdminService"
 SCHEMA_SERVICE: Final = "certes.v1.SchemaService"
 
 PAGE_SIZE: Final = 1000
@@ -43,6 +44,7 @@ UNARY_TIMEOUT: Final = 30.0
 STREAM_TIMEOUT: Final = 60.0
 """Seconds of silence after which a stream is taken for dead; a live one has a heartbeat every 15 s."""
 
+_THIS_MACHINE: Final = ("localhost", "::1")
 _MAXIMUM_ENVELOPE: Final = 64 * 1024 * 1024
 _END_OF_STREAM: Final = 0b10
 _COMPRESSED: Final = 0b01
@@ -51,10 +53,23 @@ _COMPRESSED: Final = 0b01
 class Broker:
     """A broker that can be called. Holds no connection between calls."""
 
-    def __init__(self, uri: GatewayUri, *, tls: bool = False) -> None:
-        """With `tls` its certificate is judged by the system's authorities, or those of `SSL_CERT_FILE`."""
+    def __init__(self, uri: GatewayUri, *, tls: bool = False, token: str = "") -> None:
+        """With `tls` its certificate is judged by the system's authorities, or those of `SSL_CERT_FILE`.
+
+        `token` is an API key or a token that every call shows; it is sent in clear to this machine alone.
+        """
         self.uri = uri
         self._tls = tls
+        self._token = token
+
+    def showing(self, token: str) -> Broker:
+        """Returns this broker, called with a credential."""
+        return Broker(self.uri, tls=self._tls, token=token)
+
+    @property
+    def shows_in_clear(self) -> bool:
+        """Whether a credential would travel over a network in clear."""
+        return not self._tls and self.uri.host not in _THIS_MACHINE and not self.uri.host.startswith("127.")
 
     @property
     def origin(self) -> str:
@@ -159,13 +174,11 @@ class Broker:
                     f"no broker answers at {self.uri.authority} ({error.strerror or error})",
                     "Start one with `certes serve`, or name another with --broker HOST:PORT.",
                 ) from None
+            headers = {"Content-Type": content_type, "Connect-Protocol-Version": "1", "Accept-Encoding": "identity"}
+            if self._token:
+                headers["Authorization"] = f"Bearer {self._token}"
             try:
-                connection.request(
-                    "POST",
-                    f"/api/{service}/{method}",
-                    body,
-                    {"Content-Type": content_type, "Connect-Protocol-Version": "1", "Accept-Encoding": "identity"},
-                )
+                connection.request("POST", f"/api/{service}/{method}", body, headers)
                 yield connection.getresponse()
             except (http.client.BadStatusLine, http.client.UnknownProtocol) as error:
                 raise (

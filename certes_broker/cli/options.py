@@ -52,16 +52,48 @@ class SubscriberType(click.ParamType[str]):
 
 
 def broker_option(command: C) -> C:
-    """Adds `--broker`; the command gets a `Broker`."""
+    """Adds `--broker` and `--token`; the command gets a `Broker`."""
+    with_token = click.option(
+        "--token",
+        envvar="CERTES_TOKEN",
+        show_envvar=True,
+        metavar="KEY",
+        is_eager=True,
+        expose_value=False,
+        callback=_keep_token,
+        help="An API key, or a token of the broker's issuer. Better given as the variable: others see command lines.",
+    )
     return click.option(
         "--broker",
+        callback=_shown_to,
         type=BrokerType(),
         default=DEFAULT_BROKER,
         show_default=True,
         envvar="CERTES_BROKER",
         show_envvar=True,
         help="The broker's HTTP address; with https:// in front, over TLS.",
-    )(command)
+    )(with_token(command))
+
+
+_TOKEN: Final = "certes_broker.cli.token"
+
+
+def _keep_token(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    token = (value or "").strip()
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise click.BadParameter("it has characters that no header can carry.", ctx, param)
+    ctx.meta[_TOKEN] = token
+
+
+def _shown_to(ctx: click.Context, param: click.Parameter, value: Broker) -> Broker:
+    token: str = ctx.meta.get(_TOKEN, "")
+    if token and value.shows_in_clear:
+        raise click.BadParameter(
+            f"the key would travel to {value.uri.authority} in clear. Name it as https://{value.uri.authority}.",
+            ctx,
+            param,
+        )
+    return value.showing(token) if token else value
 
 
 def json_option(command: C) -> C:

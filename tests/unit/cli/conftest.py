@@ -21,7 +21,7 @@ def gateway() -> Iterator[FakeGateway]:
 @pytest.fixture
 def certes() -> Certes:
     """Runs the command with the given words; it sees no setting of the surroundings."""
-    runner = CliRunner(env={"CERTES_BROKER": None, "CERTES_CONFIG": None})
+    runner = CliRunner(env={"CERTES_BROKER": None, "CERTES_CONFIG": None, "CERTES_TOKEN": None})
 
     def run(*words: str, stdin: str | bytes = "", env: dict[str, str] | None = None) -> Result:
         return runner.invoke(main, words, input=stdin, env=env, catch_exceptions=False)

@@ -35,6 +35,7 @@ class FakeGateway:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
+        self.authorizations: list[str | None] = []
         self._answers: dict[str, deque[tuple[str, int, bytes]]] = {}
         self._held: dict[str, threading.Event] = {}
         gateway = self
@@ -48,6 +49,7 @@ class FakeGateway:
                 streams = self.headers["Content-Type"] == "application/connect+json"
                 binary = self.headers["Content-Type"] == "application/proto"
                 gateway.calls.append((method, body if binary else json.loads(body[5:] if streams else body)))
+                gateway.authorizations.append(self.headers["Authorization"])
                 content_type, status, answer = gateway._answers[method].popleft()
                 self.send_response(status)
                 self.send_header("Content-Type", content_type)
