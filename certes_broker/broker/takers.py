@@ -1,6 +1,7 @@
 """Takers: each takes deliveries out of one webhook lane, as many at a time as it may.
 
-Two things limit a taker. Its own limit falls when the receiver does not answer and grows again when it does, so that a
+What takers may do together is limited by how many workers there are; those who ask for one get it in turn, by the priority of
+their subscription (`domain/turns.py`). Two things limit a taker. Its own limit falls when the receiver does not answer and grows again when it does, so that a
 dead receiver soon holds one place instead of many. And the more of the places of all are taken, the fewer one taker may
 hold: before receivers that hang are known to, some dozens of them must not leave the others without a place.
 """
@@ -14,6 +15,7 @@ from certes_broker.broker.items import Item
 from certes_broker.broker.lane import Lane
 from certes_broker.domain.cursor import Tracked
 from certes_broker.domain.subscriptions import MAXIMUM_IN_FLIGHT, State, WebhookDelivery
+from certes_broker.domain.turns import DEFAULT_PRIORITY, Turns
 from certes_broker.ports.sender import SendFailure, SendResult
 
 CROWDED_LIMIT: Final = 4
@@ -52,10 +54,26 @@ class Places:
         await self._none_taken.wait()
 
 
+class TakerQueue(asyncio.Queue["Taker"]):
+    """The takers that ask for a worker, each once at most. They get one in turn, by priority."""
+
+    # The three hooks by which the standard library makes its own queues of another order.
+    _queue: Turns[Taker]
+
+    def _init(self, maxsize: int) -> None:
+        self._queue = Turns()
+
+    def _put(self, item: Taker) -> None:
+        self._queue.put(item, item.priority)
+
+    def _get(self) -> Taker:
+        return self._queue.take()
+
+
 class Taker:
     """Takes deliveries out of one lane."""
 
-    def __init__(self, lane: Lane, queue: asyncio.Queue[Taker], places: Places) -> None:
+    def __init__(self, lane: Lane, queue: TakerQueue, places: Places) -> None:
         self.lane = lane
         self.in_flight = 0
         self.limit = MAXIMUM_IN_FLIGHT
@@ -72,6 +90,12 @@ class Taker:
         if not self._queued and self._may_take and self.lane.cursor.ready:
             self._queued = True
             self._queue.put_nowait(self)
+
+    @property
+    def priority(self) -> int:
+        """That of its subscription."""
+        wanted = self.lane.subscription.priority
+        return DEFAULT_PRIORITY if wanted is None else wanted
 
     @property
     def is_done(self) -> bool:

@@ -9,7 +9,6 @@ Rules
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -22,7 +21,7 @@ from certes_broker.broker.lane import Lane
 from certes_broker.broker.lanes import Lanes
 from certes_broker.broker.outcomes import Failure, fail
 from certes_broker.broker.posting import Poster
-from certes_broker.broker.takers import Places, Taker
+from certes_broker.broker.takers import Places, Taker, TakerQueue
 from certes_broker.domain.cursor import Tracked
 from certes_broker.domain.errors import CertesError, Exhausted, Unavailable
 from certes_broker.domain.events import Micros
@@ -62,7 +61,7 @@ class WebhookPump:
         self._attempts = attempts
         self._clock = clock
         # Bounded by the number of lanes: a taker is in it once at most.
-        self._queue: asyncio.Queue[Taker] = asyncio.Queue()
+        self._queue = TakerQueue()
         self._takers: dict[str, Taker] = {}
         self._places = Places(places)
         self.on_gone: Callable[[str, str, str], Awaitable[None]] = _nobody

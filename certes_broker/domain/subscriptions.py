@@ -98,7 +98,7 @@ class Subscription:
     `start` is the position after which it was created: its cursor's floor until there is a cursor. `revision` is that of
     its settings document, 0 before it is stored. `etag` changes with every change of the settings, and says nothing else:
     revisions count everybody's changes. `retry_policy` None means the broker's default. `filter` is a CEL expression, empty if
-    there is none.
+    there is none. `priority` is 0 to 9, 9 first; None means `DEFAULT_PRIORITY`.
     """
 
     name: SubscriptionName
@@ -109,6 +109,7 @@ class Subscription:
     update_time: Micros
     scope: Scope = Scope.OWN
     filter: str = ""
+    priority: int | None = None
     retry_policy: RetryPolicy | None = None
     state: State = State.ACTIVE
     state_reason: str = ""

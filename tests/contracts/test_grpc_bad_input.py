@@ -151,11 +151,12 @@ def test_all_that_is_wrong_with_a_subscription_is_said_at_once(caller: Caller) -
             selectors=[{"pattern": "a"}],
             webhook={"url": "ftp://example.com/", "timeout": {"seconds": 100}},
             labels={"Key": "value"},
-            priority=1,
+            priority=10,
         )
     )
     assert refusal.code == INVALID
     assert refusal.fields == [
+        "subscription.priority",
         "subscription.selectors[0].pattern",
         "subscription.webhook.url",
         "subscription.webhook.timeout",
@@ -164,10 +165,10 @@ def test_all_that_is_wrong_with_a_subscription_is_said_at_once(caller: Caller) -
 
 
 def test_what_is_not_built_is_refused_and_never_passed_over(caller: Caller) -> None:
-    webhook = {"url": "https://example.com/", "headers": {"a": "b"}}
-    refusal = refused(lambda: caller.create(webhook=webhook, priority=1))
+    webhook = {"url": "https://example.com/", "rate_limit": {"count": 5}, "require_consent": True}
+    refusal = refused(lambda: caller.create(webhook=webhook))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_BUILT")
-    assert refusal.fields == ["subscription.priority", "subscription.webhook.headers"]
+    assert refusal.fields == ["subscription.webhook.rate_limit", "subscription.webhook.require_consent"]
 
 
 def test_a_page_token_of_another_list_is_refused(caller: Caller) -> None:

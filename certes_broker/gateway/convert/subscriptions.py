@@ -17,6 +17,7 @@ from certes_broker.domain.subscriptions import (
     Subscription,
     WebhookDelivery,
 )
+from certes_broker.domain.turns import PRIORITIES
 from certes_broker.gateway.convert.labels import read_labels
 from certes_broker.gateway.convert.retry import read_retry_policy, retry_policy_message
 from certes_broker.gateway.convert.selectors import CheckSelector, read_filter, read_selectors, selector_message
@@ -66,6 +67,7 @@ def subscription_message(subscription: Subscription) -> pb.Subscription:
         filter=subscription.filter,
         scope=_SCOPES_OUT[subscription.scope],
         state=_STATES_OUT[subscription.state],
+        priority=subscription.priority,
         generation=subscription.generation,
         labels=dict(subscription.labels),
         create_time=timestamp(subscription.create_time),
@@ -109,8 +111,8 @@ _ACK_DEADLINE: Final = Bounds(SECOND, HOUR)
 def _with_settings(
     faults: Faults, subscription: Subscription, message: pb.Subscription, check: CheckSelector
 ) -> Subscription:
-    if message.HasField("priority"):
-        faults.not_built(f"{PATH}.priority")
+    if message.HasField("priority") and message.priority not in PRIORITIES:
+        faults.invalid(f"{PATH}.priority", f"{message.priority} is outside {PRIORITIES[0]} to {PRIORITIES[-1]}")
     scope = _SCOPES.get(message.scope)
     if scope is None:
         faults.invalid(f"{PATH}.scope", f"{message.scope} is no scope")
@@ -123,6 +125,7 @@ def _with_settings(
         delivery=_read_delivery(faults, message, subscription.delivery),
         scope=scope or Scope.OWN,
         filter=read_filter(faults, f"{PATH}.filter", message.filter),
+        priority=message.priority if message.HasField("priority") else None,
         retry_policy=policy,
         generation=message.generation if message.HasField("generation") else None,
         labels=read_labels(faults, f"{PATH}.labels", message.labels),

@@ -221,7 +221,9 @@ type Subscription struct {
 	//	*Subscription_Stream
 	//	*Subscription_Webhook
 	Delivery isSubscription_Delivery `protobuf_oneof:"delivery"`
-	// 0 to 9, 9 first, where subscriptions compete for a limit of the broker. `NOT_BUILT` if set, until that limit is.
+	// 0 to 9, by which subscriptions share the webhooks that a broker sends at once: where all want more than that, one of
+	// priority p gets p + 1 parts, so 9 gets ten times what 0 gets, and nobody starves. Streams do not compete, and are not
+	// affected. Default 5. `FIELD_INVALID` outside of 0 to 9.
 	Priority *int32 `protobuf:"varint,7,opt,name=priority,proto3,oneof" json:"priority,omitempty"`
 	// When a failed delivery is tried again. If absent, after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h, each up to
 	// 20 % later; then it becomes a dead letter.

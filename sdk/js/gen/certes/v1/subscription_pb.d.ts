@@ -73,7 +73,9 @@ export declare type Subscription = Message<"certes.v1.Subscription"> & {
   } | { case: undefined; value?: undefined };
 
   /**
-   * 0 to 9, 9 first, where subscriptions compete for a limit of the broker. `NOT_BUILT` if set, until that limit is.
+   * 0 to 9, by which subscriptions share the webhooks that a broker sends at once: where all want more than that, one of
+   * priority p gets p + 1 parts, so 9 gets ten times what 0 gets, and nobody starves. Streams do not compete, and are not
+   * affected. Default 5. `FIELD_INVALID` outside of 0 to 9.
    *
    * @generated from field: optional int32 priority = 7;
    */
