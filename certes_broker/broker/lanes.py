@@ -7,11 +7,9 @@ has no lane and costs nothing: its cursor lies in the engine, and what it missed
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Final
 
 import structlog
 
@@ -23,14 +21,10 @@ from certes_broker.broker.settler import Settler
 from certes_broker.domain.cursor import Cursor
 from certes_broker.domain.cursor_state import CursorChange, CursorState, StoredCursor
 from certes_broker.domain.errors import Reason, Unavailable
-from certes_broker.domain.events import Micros, Position
+from certes_broker.domain.events import Position
 from certes_broker.domain.subscriptions import Subscription
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Engine
-
-UNTIL_RELEASED: Final = Micros(2**62)
-"""The hold on the data directory, or on the prefix of the NATS servers, makes every lane this broker's; so leases need no
-end and no renewing."""
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -44,7 +38,6 @@ class Lanes:
         self._router = router
         self._settler = settler
         self._catch_up = catch_up
-        self._holder = secrets.token_hex(8)
         self._attendants = Attendants(clock, settler.settle, catch_up.read_for, router.filtering)
         self._awake: dict[str, Lane] = {}
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
@@ -79,8 +72,7 @@ class Lanes:
         asleep = [subscription for subscription in subscriptions if subscription.name.text not in self._awake]
         if asleep:
             names = [subscription.name.text for subscription in asleep]
-            now = self._clock.now()
-            epochs = await self._engine.leases.lease(names, self._holder, UNTIL_RELEASED, now)
+            epochs = await self._engine.leases.lease(names)
             cursors = await self._engine.cursors.load(names)
             trimmed = (await self._engine.journal.bounds()).trimmed
             for subscription, epoch, stored in zip(asleep, epochs, cursors, strict=True):
@@ -94,17 +86,18 @@ class Lanes:
     async def stand_alone(self, subscriptions: Sequence[Subscription]) -> None:
         """Sees to it that the watermark goes on without these, which sleep.
 
-        A broker that crashed leaves cursors that are level although nobody takes part for them any more.
+        A broker that crashed leaves cursors that are level although nobody takes part for them any more. Where engines are
+        shared, its watermark speaks for these, and stays.
         """
+        if self._engine.members.is_shared:
+            return
         names = [subscription.name.text for subscription in subscriptions]
         cursors = await self._engine.cursors.load(names)
         level = [
             (name, stored.state) for name, stored in zip(names, cursors, strict=True) if stored and stored.state.level
         ]
         if level:
-            epochs = await self._engine.leases.lease(
-                [name for name, _ in level], self._holder, UNTIL_RELEASED, self._clock.now()
-            )
+            epochs = await self._engine.leases.lease([name for name, _ in level])
             await self._engine.cursors.settle(
                 [
                     CursorChange(name, epoch, replace(state, level=False))

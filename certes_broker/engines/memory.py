@@ -4,6 +4,7 @@ Rules
 -----
 * Every method does what the port says in the simplest way that is right. Other engines are compared with this one.
 * A write happens between two awaits, so it is atomic and committed as soon as it is made.
+* Several engines of one process may share a store, as several brokers share a cluster: `another` makes one.
 * Ids are remembered by period: a period is one dedupe window long, and the present one and the one before it are known.
   So an id is remembered for at least one window and less than two.
 """
@@ -12,28 +13,18 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from copy import copy
 from typing import Final
 
 from certes_broker.domain.errors import Exhausted, Reason
 from certes_broker.domain.events import BEGINNING, AcceptedEvent, Entry, Micros, Original, Position
 from certes_broker.engines.feed import Feed, Feeds
-from certes_broker.engines.kept import event_size, id_reused, raised, revision_conflict, tail_weight
+from certes_broker.engines.kept import event_size, id_reused, revision_conflict, tail_weight
+from certes_broker.engines.memory_cluster import Brokers, MemoryMembers, MemoryPost
+from certes_broker.engines.memory_cursors import LaneStore, MemoryCursors, MemoryLeases
 from certes_broker.engines.memory_logs import MemoryAttempts, MemoryRejections
 from certes_broker.ports.clock import Clock
-from certes_broker.ports.engine import (
-    Appended,
-    Bounds,
-    CursorChange,
-    CursorState,
-    DeadLetter,
-    Document,
-    DocumentChange,
-    Gap,
-    Owed,
-    Page,
-    StoredCursor,
-)
+from certes_broker.ports.engine import Appended, Bounds, Document, DocumentChange, Page
 
 MICROS_PER_SECOND: Final = 1_000_000
 
@@ -54,14 +45,27 @@ class MemoryEngine:
         watch_limit: int = 1_024,
         waiting_limit: int = 10_000,
     ) -> None:
-        self._leases = MemoryLeases()
-        self._cursors = MemoryCursors(self._leases)
+        self._brokers = Brokers()
+        self._lanes = LaneStore()
         self._attempts = MemoryAttempts()
         self._rejections = MemoryRejections()
         self._settings = MemorySettings(watch_limit)
         self._journal = MemoryJournal(
             clock, round(dedupe_window_seconds * MICROS_PER_SECOND), tail_limit, waiting_limit
         )
+        self._join()
+
+    def _join(self) -> None:
+        self._members = MemoryMembers(self._brokers)
+        self._post = MemoryPost(self._brokers, self._members.own)
+        self._cursors = MemoryCursors(self._lanes, self._members)
+        self._leases = MemoryLeases(self._lanes, self._members)
+
+    def another(self) -> MemoryEngine:
+        """Returns an engine on the same store, as another broker has it. Who is done with one ends its member."""
+        other = copy(self)
+        other._join()
+        return other
 
     @property
     def journal(self) -> MemoryJournal:
@@ -86,6 +90,14 @@ class MemoryEngine:
     @property
     def settings(self) -> MemorySettings:
         return self._settings
+
+    @property
+    def members(self) -> MemoryMembers:
+        return self._members
+
+    @property
+    def post(self) -> MemoryPost:
+        return self._post
 
     @property
     def waiting(self) -> int:
@@ -226,123 +238,6 @@ class MemoryJournal:
     def _first(self, key: tuple[str, str]) -> tuple[Position, bytes] | None:
         present, previous = (self._ids.get(period, {}) for period in (self._period, self._period - 1))
         return present.get(key) or previous.get(key)
-
-
-@dataclass(slots=True)
-class _Subscription:
-    """All that cursors keep of one subscription."""
-
-    state: CursorState
-    owed: dict[Position, Owed] = field(default_factory=dict)
-    dead: dict[Position, DeadLetter] = field(default_factory=dict)
-    gaps: dict[tuple[Position, Position], Gap] = field(default_factory=dict)
-
-
-class MemoryCursors:
-    """The cursors as a dictionary."""
-
-    def __init__(self, leases: MemoryLeases) -> None:
-        self._leases = leases
-        self._kept: dict[str, _Subscription] = {}
-        self._watermark = BEGINNING
-
-    async def load(self, subscriptions: Sequence[str]) -> Sequence[StoredCursor | None]:
-        return [self._load(subscription) for subscription in subscriptions]
-
-    def _load(self, subscription: str) -> StoredCursor | None:
-        kept = self._kept.get(subscription)
-        if kept is None:
-            return None
-        owed = tuple(kept.owed[position] for position in sorted(kept.owed))
-        return StoredCursor(raised(kept.state, self._watermark), owed)
-
-    async def settle(self, changes: Sequence[CursorChange], watermark: Position | None = None) -> Sequence[str]:
-        refused = []
-        for change in changes:
-            if change.epoch < self._leases.epoch(change.subscription):
-                refused.append(change.subscription)
-            else:
-                self._apply(change)
-        if watermark is not None:
-            self._watermark = max(self._watermark, watermark)
-        return refused
-
-    def _apply(self, change: CursorChange) -> None:
-        kept = self._kept.setdefault(change.subscription, _Subscription(change.state))
-        kept.state = change.state
-        if change.reset:
-            kept.owed.clear()
-        for position in change.drop:
-            kept.owed.pop(position, None)
-        kept.owed.update((owed.position, owed) for owed in change.put)
-        kept.dead.update(
-            (dead.position, replace(dead, event=dead.event._replace(digest=None, original=None)))
-            for dead in change.dead
-        )
-        kept.gaps.update(((gap.first, gap.last), gap) for gap in change.gaps)
-
-    async def watermark(self) -> Position:
-        return self._watermark
-
-    async def dead_letters(self, subscription: str, after: Position, limit: int) -> Sequence[DeadLetter]:
-        kept = self._kept.get(subscription)
-        dead = {} if kept is None else kept.dead
-        return [dead[position] for position in sorted(dead) if position > after][:limit]
-
-    async def gaps(self, subscription: str) -> Sequence[Gap]:
-        kept = self._kept.get(subscription)
-        return [] if kept is None else sorted(kept.gaps.values(), key=lambda gap: (gap.time, gap.first, gap.last))
-
-    async def forget(self, subscription: str) -> None:
-        self._kept.pop(subscription, None)
-        self._leases.forget(subscription)
-
-
-@dataclass(frozen=True, slots=True)
-class _Lease:
-    holder: str | None
-    until: Micros
-    epoch: int
-
-
-class MemoryLeases:
-    """The leases as a dictionary. A lease that was given up keeps its epoch, so that its holder's settles stay refused later."""
-
-    def __init__(self) -> None:
-        self._leases: dict[str, _Lease] = {}
-        self._epoch = 0
-
-    def epoch(self, subscription: str) -> int:
-        """Returns the epoch of the newest lease of a subscription; 0 if it never had one."""
-        lease = self._leases.get(subscription)
-        return 0 if lease is None else lease.epoch
-
-    async def lease(
-        self, subscriptions: Sequence[str], holder: str, until: Micros, now: Micros
-    ) -> Sequence[int | None]:
-        return [self._take(subscription, holder, until, now) for subscription in subscriptions]
-
-    def _take(self, subscription: str, holder: str, until: Micros, now: Micros) -> int | None:
-        present = self._leases.get(subscription)
-        if present is not None and present.holder == holder:
-            epoch = present.epoch
-        elif present is not None and present.holder is not None and present.until > now:
-            return None
-        else:
-            self._epoch += 1
-            epoch = self._epoch
-        self._leases[subscription] = _Lease(holder, until, epoch)
-        return epoch
-
-    async def release(self, subscriptions: Sequence[str], holder: str) -> None:
-        for subscription in subscriptions:
-            present = self._leases.get(subscription)
-            if present is not None and present.holder == holder:
-                self._leases[subscription] = replace(present, holder=None)
-
-    def forget(self, subscription: str) -> None:
-        """Forgets the lease of a subscription."""
-        self._leases.pop(subscription, None)
 
 
 class MemorySettings:

@@ -12,6 +12,8 @@ Rules
 * Writes are made so that doing them again is harmless: appends deduplicate by `(source, id)`, settles carry whole
   states, settings carry the expected revision.
 * Engines know nothing of protobuf: an event's body is bytes.
+* An engine may be shared by several brokers, the members of a cluster (`ports/cluster.py`). What one writes is there for all;
+  what follows changes, `tail` and `watch`, has those of all members.
 
 `tests/contracts/engine_contract.py` is this text as tests; every engine passes it.
 """
@@ -33,6 +35,7 @@ from certes_broker.domain.cursor_state import (
     StoredCursor,
 )
 from certes_broker.domain.events import AcceptedEvent, Entry, Micros, Original, Position
+from certes_broker.ports.cluster import MemberId, Members, Post
 
 __all__ = [
     "Appended",
@@ -103,7 +106,7 @@ class Journal(Protocol):
         """
 
     def tail(self) -> AsyncIterator[Sequence[Entry]]:
-        """Yields every batch committed after this call, in order of position, duplicates left out.
+        """Yields every batch committed after this call, whoever appended it, in order of position, duplicates left out.
 
         One reader at a time. Bounded: a reader that does not keep up holds the appends back.
         """
@@ -144,7 +147,11 @@ class Journal(Protocol):
 
 
 class Cursors(Protocol):
-    """The subscriptions' durable positions."""
+    """The subscriptions' durable positions.
+
+    Each member has a watermark of its own. It speaks for the cursors that this member wrote as level, also when the member
+    has ended, and for no others.
+    """
 
     async def load(self, subscriptions: Sequence[str]) -> Sequence[StoredCursor | None]:
         """Returns the cursors of subscriptions, in order; None where there is none."""
@@ -153,11 +160,12 @@ class Cursors(Protocol):
         """Writes changes durably, each subscription's atomically; many calls share one commit.
 
         A change whose epoch is older than the subscription's lease is left out, and its subscription is returned. If
-        `watermark` is given it is written in the same commit as the changes; it never goes back.
+        `watermark` is given it is this member's from now on, written in the same commit as the changes or after them; it
+        never goes back.
         """
 
     async def watermark(self) -> Position:
-        """Returns the watermark; 0 if none was written."""
+        """Returns the highest watermark of all members, also of those that have ended; 0 if none was written."""
 
     async def dead_letters(self, subscription: str, after: Position, limit: int) -> Sequence[DeadLetter]:
         """Returns dead letters of a subscription above a position, by position."""
@@ -170,19 +178,21 @@ class Cursors(Protocol):
 
 
 class Leases(Protocol):
-    """Who runs which lane. An epoch grows with each lease, so that a settle of a former holder is refused."""
+    """Which member runs which lane. An epoch grows with each lease, so that a settle of a former holder is refused."""
 
-    async def lease(
-        self, subscriptions: Sequence[str], holder: str, until: Micros, now: Micros
-    ) -> Sequence[int | None]:
-        """Takes or renews leases, durably, and returns their epochs in order.
+    async def lease(self, subscriptions: Sequence[str]) -> Sequence[int | None]:
+        """Takes leases for this member, durably, and returns their epochs in order.
 
-        None where another holder's lease has not run out at `now`. A holder that renews its own keeps its epoch; any
-        other lease gets a higher epoch than every one before.
+        None where a member that has not ended holds it. A lease that this member holds already keeps its epoch; any other
+        gets a higher one than every one before. A cursor that another member wrote as level is level no more then: it
+        stands where that one's watermark had brought it.
         """
 
-    async def release(self, subscriptions: Sequence[str], holder: str) -> None:
-        """Gives leases up. Those of other holders are left alone."""
+    async def holders(self, subscriptions: Sequence[str]) -> Sequence[MemberId | None]:
+        """Returns who holds the leases, in order; None where nobody does who has not ended."""
+
+    async def release(self, subscriptions: Sequence[str]) -> None:
+        """Gives up those of these leases that this member holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +357,12 @@ class Engine(Protocol):
 
     @property
     def settings(self) -> Settings: ...
+
+    @property
+    def members(self) -> Members: ...
+
+    @property
+    def post(self) -> Post: ...
 
     @property
     def waiting(self) -> int:

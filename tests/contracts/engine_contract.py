@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from tests.contracts.engine_contract_cursors import CursorsContract, LeasesContract
 from tests.contracts.engine_contract_journal import IdsContract, JournalContract, TailContract
+from tests.contracts.engine_contract_members import (
+    MembersContract,
+    SharedJournalContract,
+    SharedLanesContract,
+    SharedSettingsContract,
+)
 from tests.contracts.engine_contract_rejections import RejectionsContract
 from tests.contracts.engine_contract_settings import AttemptsContract, SettingsContract
+from tests.contracts.post_contract import PostContract
 
 
 class EngineContract(
@@ -19,3 +26,9 @@ class EngineContract(
     SettingsContract,
 ):
     """All that every engine promises."""
+
+
+class SharedEngineContract(
+    SharedJournalContract, SharedLanesContract, SharedSettingsContract, MembersContract, PostContract
+):
+    """All that every engine promises that several brokers share."""

@@ -11,7 +11,6 @@ from tests.contracts.engine_harness import START, EngineTests, as_read, event, p
 A = "subscribers/org_1/subscriptions/a"
 B = "subscribers/org_1/subscriptions/b"
 NOW = Micros(START)
-LATER = Micros(START + 10_000_000)
 
 
 def dead(position: int, error: str = "HTTP 500") -> DeadLetter:
@@ -146,8 +145,9 @@ class CursorsContract(EngineTests):
         assert list(await engine.cursors.dead_letters(B, BEGINNING, 10)) == [dead(3)]
 
     async def test_a_change_of_an_old_epoch_is_left_out_and_the_others_are_written(self, engine: Engine) -> None:
-        (old,) = await engine.leases.lease([A], "first", NOW, NOW)
-        (new,) = await engine.leases.lease([A], "second", LATER, NOW)
+        (old,) = await engine.leases.lease([A])
+        await engine.leases.release([A])
+        (new,) = await engine.leases.lease([A])
         assert old is not None
         assert new is not None
         changes = [CursorChange(A, old, state(5), put=[retry(6)], dead=[dead(4)]), CursorChange(B, 0, state(6))]
@@ -172,67 +172,46 @@ class CursorsContract(EngineTests):
 
 class LeasesContract(EngineTests):
     async def test_each_lease_has_an_epoch_above_all_before(self, engine: Engine) -> None:
-        epochs = [
-            *await engine.leases.lease([A, B], "one", NOW, NOW),
-            *await engine.leases.lease([A, B], "two", LATER, NOW),
-        ]
+        epochs = list(await engine.leases.lease([A, B]))
+        await engine.leases.release([A, B])
+        epochs += await engine.leases.lease([A, B])
         numbers = [epoch for epoch in epochs if epoch is not None]
         assert numbers == sorted(set(numbers))
         assert len(numbers) == 4
         assert numbers[0] > 0
 
-    async def test_a_lease_that_has_not_run_out_is_its_holder_s(self, engine: Engine) -> None:
-        (epoch,) = await engine.leases.lease([A], "one", LATER, NOW)
+    async def test_who_holds_a_lease_and_asks_for_it_keeps_its_epoch(self, engine: Engine) -> None:
+        (epoch,) = await engine.leases.lease([A])
         assert epoch is not None
-        taken = await engine.leases.lease([A, B], "two", LATER, Micros(LATER - 1))
-        assert taken[0] is None
-        assert taken[1] is not None
+        again = list(await engine.leases.lease([A, B, A]))
+        assert again[0] == again[2] == epoch
+        assert again[1] not in {None, epoch}
         assert list(await engine.cursors.settle([CursorChange(A, epoch, state(1))])) == []
 
-    async def test_a_lease_that_has_run_out_is_taken_over_with_a_higher_epoch(self, engine: Engine) -> None:
-        (first,) = await engine.leases.lease([A], "one", LATER, NOW)
-        (second,) = await engine.leases.lease([A], "two", Micros(LATER + 1), LATER)
-        assert first is not None
-        assert second is not None
-        assert second > first
-        assert await engine.leases.lease([A], "one", LATER, LATER) == [None]
-
-    async def test_a_holder_that_renews_keeps_its_epoch_and_its_lease(self, engine: Engine) -> None:
-        (epoch,) = await engine.leases.lease([A], "one", LATER, NOW)
-        renewed = Micros(LATER + 10_000_000)
-        assert await engine.leases.lease([A], "one", renewed, LATER) == [epoch]
-        assert await engine.leases.lease([A], "two", renewed, Micros(renewed - 1)) == [None]
-
-    async def test_a_lease_that_was_given_up_can_be_taken_at_once(self, engine: Engine) -> None:
-        (first,) = await engine.leases.lease([A], "one", LATER, NOW)
-        await engine.leases.release([A, B], "one")
-        (second,) = await engine.leases.lease([A], "two", LATER, NOW)
-        assert first is not None
-        assert second is not None
-        assert second > first
+    async def test_a_lease_has_a_holder_until_it_is_given_up(self, engine: Engine) -> None:
+        assert list(await engine.leases.holders([A])) == [None]
+        await engine.leases.lease([A])
+        assert list(await engine.leases.holders([A, B])) == [engine.members.own, None]
+        await engine.leases.release([A, B])
+        assert list(await engine.leases.holders([A])) == [None]
 
     async def test_giving_up_a_lease_lets_no_older_epoch_back_in(self, engine: Engine) -> None:
-        (first,) = await engine.leases.lease([A], "one", NOW, NOW)
-        (second,) = await engine.leases.lease([A], "two", LATER, NOW)
+        (first,) = await engine.leases.lease([A])
+        await engine.leases.release([A])
+        await engine.leases.lease([A])
+        await engine.leases.release([A])
         assert first is not None
-        assert second is not None
-        await engine.leases.release([A], "two")
         assert list(await engine.cursors.settle([CursorChange(A, first, state(1))])) == [A]
 
-    async def test_nobody_gives_up_another_s_lease(self, engine: Engine) -> None:
-        await engine.leases.lease([A], "one", LATER, NOW)
-        await engine.leases.release([A], "two")
-        assert await engine.leases.lease([A], "two", LATER, NOW) == [None]
-
     async def test_a_forgotten_subscription_is_leased_with_a_higher_epoch(self, engine: Engine) -> None:
-        (first,) = await engine.leases.lease([A], "one", LATER, NOW)
+        (first,) = await engine.leases.lease([A])
         await engine.cursors.forget(A)
-        (second,) = await engine.leases.lease([A], "two", LATER, NOW)
+        (second,) = await engine.leases.lease([A])
         assert first is not None
         assert second is not None
         assert second > first
 
-    async def test_of_many_that_want_a_lease_at_once_one_gets_it(self, engine: Engine) -> None:
-        wanted = (engine.leases.lease([A], f"holder-{index}", LATER, NOW) for index in range(20))
-        epochs = [epoch for (epoch,) in await asyncio.gather(*wanted)]
-        assert len([epoch for epoch in epochs if epoch is not None]) == 1
+    async def test_an_engine_is_a_member_that_lives_and_is_current(self, engine: Engine) -> None:
+        assert engine.members.living == {engine.members.own}
+        assert engine.members.is_current()
+        assert await anext(engine.members.watch()) == {engine.members.own}

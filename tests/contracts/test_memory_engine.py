@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from certes_broker.engines.memory import MemoryEngine
-from tests.contracts.engine_contract import EngineContract
+from certes_broker.ports.engine import Engine
+from tests.contracts.engine_contract import EngineContract, SharedEngineContract
 from tests.contracts.engine_harness import WINDOW
 from tests.fakes.manual_clock import ManualClock
 
@@ -34,3 +35,32 @@ class TestMemoryEngine(EngineContract):
     @pytest.fixture
     def harness(self) -> MemoryHarness:
         return MemoryHarness()
+
+
+class SharedMemoryHarness:
+    """Opens engines on one store."""
+
+    def __init__(self) -> None:
+        self._first = MemoryEngine(ManualClock())
+        self._first.members.end()
+
+    @asynccontextmanager
+    async def open(self, *, stands_still: bool = False) -> AsyncIterator[MemoryEngine]:
+        engine = self._first.another()
+        if stands_still:
+            engine.members.stand_still()
+        try:
+            yield engine
+        finally:
+            engine.members.end()
+
+    async def ended(self, member: Engine, seen_by: Engine) -> None:
+        assert isinstance(member, MemoryEngine)
+        member.members.end()
+        assert member.members.own not in seen_by.members.living
+
+
+class TestSharedMemoryEngine(SharedEngineContract):
+    @pytest.fixture
+    def harness(self) -> SharedMemoryHarness:
+        return SharedMemoryHarness()

@@ -71,14 +71,17 @@ OpenEngine = Callable[[ManualClock], AbstractAsyncContextManager[Engine]]
 
 
 def one_memory_engine() -> OpenEngine:
-    """Returns an opener of always the same engine, so that a broker finds what the one before it left."""
+    """Returns an opener of engines on one store, so that a broker finds what those before it left."""
     kept: list[MemoryEngine] = []
 
     @asynccontextmanager
     async def opened(clock: ManualClock) -> AsyncIterator[Engine]:
-        if not kept:
-            kept.append(MemoryEngine(clock))
-        yield kept[0]
+        kept.append(kept[-1].another() if kept else MemoryEngine(clock))
+        engine = kept[-1]
+        try:
+            yield engine
+        finally:
+            engine.members.end()
 
     return opened
 
@@ -254,7 +257,6 @@ class World:
                 async with Broker.running(ports, Registry(_VERSIONS), self.settings) as self.broker:
                     started.set_result(None)
                     await self._stop.wait()
-                await self.engine.release_leases()
         except BaseException as error:
             if started.done():
                 raise

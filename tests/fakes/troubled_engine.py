@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from certes_broker.domain.errors import CertesError, Internal, Reason, Unavailable
+from certes_broker.ports.cluster import Members, Post
 from certes_broker.ports.engine import Engine
 
 SWALLOWED = {"cursors.settle", "attempts.record"}
@@ -52,7 +53,7 @@ class TroubledEngine:
     """Calls are named as in `cursors.settle`. `calls` counts them."""
 
     def __init__(self, behind: Engine) -> None:
-        self._behind = behind
+        self.behind: Any = behind
         self.journal: Any = _Part("journal", behind.journal, self)
         self.cursors: Any = _Part("cursors", behind.cursors, self)
         self.leases: Any = _Part("leases", behind.leases, self)
@@ -68,11 +69,18 @@ class TroubledEngine:
         self._unanswered: set[str] = set()
         self._dead = False
         self._crash_at: tuple[int, bool] | None = None
-        self._leased: list[tuple[list[str], str]] = []
 
     @property
     def waiting(self) -> int:
-        return self._behind.waiting
+        return self.behind.waiting
+
+    @property
+    def members(self) -> Members:
+        return self.behind.members
+
+    @property
+    def post(self) -> Post:
+        return self.behind.post
 
     def fail(self, call: str, times: int, *, by_fault: bool = False) -> None:
         """Lets the next calls raise `Unavailable`, or `Internal` if it is by a fault of the engine's own."""
@@ -104,16 +112,9 @@ class TroubledEngine:
     def has_crashed(self) -> bool:
         return self._dead
 
-    async def release_leases(self) -> None:
-        """Gives up all leases that were taken, as those of a process are when it has ended."""
-        for names, holder in self._leased:
-            await self._behind.leases.release(names, holder)
-
     async def carry_out(self, name: str, behind: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Makes one call, with what trouble was ordered for it."""
         self.calls[name] += 1
-        if name == "leases.lease":
-            self._leased.append((list(args[0]), args[1]))
         if name in self._held:
             await self._held[name].wait()
         if name in WRITES and self._crash_at is not None and not self._dead:

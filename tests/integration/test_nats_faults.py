@@ -17,7 +17,6 @@ from tests.contracts.engine_harness import PLENTY, event, retry, state
 from tests.fakes.manual_clock import ManualClock
 from tests.fakes.nats_servers import NatsCluster, NatsServer, running
 
-FOR_EVER, NOW = Micros(2**62), Micros(0)
 DEFAULT_HOLD = Hold()
 STANDS_STILL = Hold(renewal=3_600.0)
 """Of an engine that is to be displaced without noticing."""
@@ -217,7 +216,7 @@ async def test_all_servers_of_a_cluster_may_be_killed_at_once(three: NatsCluster
 async def test_everything_is_there_after_the_engine_was_opened_again(one: NatsServer) -> None:
     async with opened(one) as engine:
         first = await engine.journal.append([event("a"), event("b")])
-        (epoch,) = await engine.leases.lease([A], "one", FOR_EVER, NOW)
+        (epoch,) = await engine.leases.lease([A])
         assert epoch is not None
         rows = [retry(position) for position in range(1, 200)]
         await engine.cursors.settle([CursorChange(A, epoch, state(5), put=rows)], Position(7))
@@ -238,7 +237,7 @@ async def test_everything_is_there_after_the_engine_was_opened_again(one: NatsSe
         assert [document.key for document in await engine.settings.list("")] == ["key/with/ünïcode"]
         assert (await engine.settings.put("deleted", b"again", expected=0)) == 4
         # The lease of the engine that was closed is nobody's, although it had no end.
-        (newer,) = await engine.leases.lease([A], "two", FOR_EVER, NOW)
+        (newer,) = await engine.leases.lease([A])
         assert newer is not None
         assert newer > epoch
         assert await engine.cursors.settle([CursorChange(A, epoch, state(9))]) == [A]
@@ -260,11 +259,11 @@ async def test_a_writer_that_others_came_before_judges_again(one: NatsServer) ->
 
 async def test_what_a_displaced_engine_settles_is_refused(one: NatsServer) -> None:
     async with opened(one, hold=STANDS_STILL) as engine:
-        (old,) = await engine.leases.lease([A], "one", FOR_EVER, NOW)
+        (old,) = await engine.leases.lease([A])
         assert old is not None
         assert await engine.cursors.settle([CursorChange(A, old, state(5))]) == []
         async with opened(one, hold=IMPATIENT) as other:
-            (new,) = await other.leases.lease([A], "two", FOR_EVER, NOW)
+            (new,) = await other.leases.lease([A])
             assert new is not None
             assert new > old
             assert await engine.cursors.settle([CursorChange(A, old, state(9))]) == [A]

@@ -16,7 +16,7 @@ from typing import Final
 import pytest
 
 from certes_broker.domain.errors import AlreadyExists, CertesError, Internal, Reason, Unavailable
-from certes_broker.domain.events import BEGINNING, Micros, Position
+from certes_broker.domain.events import BEGINNING, Position
 from certes_broker.engines.sqlite import Limits, SqliteEngine
 from certes_broker.ports.engine import CursorChange
 from tests.contracts.engine_harness import PLENTY, event, state
@@ -161,10 +161,10 @@ async def test_a_full_disk_refuses_writes_and_keeps_what_was_accepted_until_ther
 async def test_epochs_given_out_in_a_failed_commit_are_not_given_out_again(tmp_path: Path) -> None:
     async with opened(tmp_path, Limits(checkpoint_seconds=3_600)) as engine:
         with no_file_beyond((tmp_path / "certes.db-wal").stat().st_size), pytest.raises(Unavailable):
-            await engine.leases.lease(["a"], "one", Micros(10), Micros(0))
-        epochs = [await engine.leases.lease([name], "one", Micros(10), Micros(0)) for name in ("a", "b")]
+            await engine.leases.lease(["a"])
+        epochs = [await engine.leases.lease([name]) for name in ("a", "b")]
     async with opened(tmp_path) as engine:
-        epochs.append(await engine.leases.lease(["a"], "one", Micros(10), Micros(0)))
+        epochs.append(await engine.leases.lease(["a"]))
     numbers = [epoch for (epoch,) in epochs if epoch is not None]
     assert numbers == sorted(set(numbers))
     assert len(numbers) == 3

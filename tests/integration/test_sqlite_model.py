@@ -25,7 +25,6 @@ from tests.contracts.engine_harness import PLENTY, START, WINDOW, event, parked,
 from tests.fakes.manual_clock import ManualClock
 
 SUBSCRIPTIONS = ["a", "b", "c"]
-HOLDERS = ["one", "two"]
 IDS = ["", "x", "y", "z", "ä"]
 KEYS = ["k", "k/1", "k/2", "l"]
 
@@ -127,11 +126,9 @@ class TwoEngines(RuleBasedStateMachine):
     def reopen(self) -> None:
         self.close()
         self.open()
-        # The leases of a former process are void; the reference has no former process, so its holders give theirs up.
-        for holder in HOLDERS:
-            self.runner.run(self.reference.leases.release(SUBSCRIPTIONS, holder))
-        now = self.clock.now()
-        self.both(lambda engine: engine.leases.lease(SUBSCRIPTIONS, "one", Micros(now + 10), now))
+        # The leases of a former process are void; the reference has no former process, so it gives its up.
+        self.runner.run(self.reference.leases.release(SUBSCRIPTIONS))
+        self.both(lambda engine: engine.leases.lease(SUBSCRIPTIONS))
 
     @rule(seconds=st.sampled_from([1.0, WINDOW - 1, WINDOW, 2 * WINDOW, -WINDOW]))
     def let_time_pass(self, seconds: float) -> None:
@@ -201,18 +198,13 @@ class TwoEngines(RuleBasedStateMachine):
     def forget(self, name: str) -> None:
         self.both(lambda engine: engine.cursors.forget(name))
 
-    @rule(
-        names=st.lists(st.sampled_from(SUBSCRIPTIONS), max_size=3),
-        holder=st.sampled_from(HOLDERS),
-        lasting=st.integers(-5, 5),
-    )
-    def lease(self, names: list[str], holder: str, lasting: int) -> None:
-        now = self.clock.now()
-        self.both(lambda engine: engine.leases.lease(names, holder, Micros(now + lasting), now))
+    @rule(names=st.lists(st.sampled_from(SUBSCRIPTIONS), max_size=3))
+    def lease(self, names: list[str]) -> None:
+        self.both(lambda engine: engine.leases.lease(names))
 
-    @rule(names=st.lists(st.sampled_from(SUBSCRIPTIONS), max_size=3), holder=st.sampled_from(HOLDERS))
-    def release(self, names: list[str], holder: str) -> None:
-        self.both(lambda engine: engine.leases.release(names, holder))
+    @rule(names=st.lists(st.sampled_from(SUBSCRIPTIONS), max_size=3))
+    def release(self, names: list[str]) -> None:
+        self.both(lambda engine: engine.leases.release(names))
 
     @rule(key=st.sampled_from(KEYS), body=st.binary(max_size=3), expected=st.none() | st.integers(0, 8))
     def put(self, key: str, body: bytes, expected: int | None) -> None:

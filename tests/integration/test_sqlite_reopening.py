@@ -20,7 +20,6 @@ from tests.fakes.manual_clock import ManualClock
 A = "subscribers/org_1/subscriptions/a"
 A_SOURCE = "github"
 NOW = Micros(START)
-LATER = Micros(START + 10_000_000)
 
 
 class Disk:
@@ -100,9 +99,9 @@ async def test_cursors_and_all_that_belongs_to_them_survive(disk: Disk) -> None:
 
 async def test_leases_of_a_former_process_are_void_and_epochs_grow_on(disk: Disk) -> None:
     async with disk.open() as engine:
-        (first,) = await engine.leases.lease([A], "one", LATER, NOW)
+        (first,) = await engine.leases.lease([A])
     async with disk.open() as engine:
-        (second,) = await engine.leases.lease([A], "two", LATER, NOW)
+        (second,) = await engine.leases.lease([A])
         assert first is not None
         assert second is not None
         assert second > first

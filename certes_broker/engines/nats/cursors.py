@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, cast
 
-from certes_broker.domain.events import Micros, Position
+from certes_broker.domain.events import Position
 from certes_broker.engines.kept import raised
 from certes_broker.engines.nats.groups import Groups
 from certes_broker.engines.nats.keepsakes import read_dead_letters, read_gaps
 from certes_broker.engines.nats.lanes import Forget, Lanes, LeaseRequest, Request, Settle
 from certes_broker.engines.nats.reading import Reader
 from certes_broker.engines.nats.subjects import Names
+from certes_broker.ports.cluster import MemberId
 from certes_broker.ports.engine import CursorChange, DeadLetter, Gap, StoredCursor
 
 CURSOR_BYTES: Final = 256
@@ -59,17 +60,19 @@ class NatsCursors:
 
 
 class NatsLeases:
-    """The leases: every call goes through the queue."""
+    """The leases: every change goes through the queue."""
 
-    def __init__(self, queue: Groups[Request, object]) -> None:
+    def __init__(self, lanes: Lanes, queue: Groups[Request, object]) -> None:
+        self._lanes = lanes
         self._queue = queue
 
-    async def lease(
-        self, subscriptions: Sequence[str], holder: str, until: Micros, now: Micros
-    ) -> Sequence[int | None]:
-        request = LeaseRequest(subscriptions, holder, until, now)
+    async def lease(self, subscriptions: Sequence[str]) -> Sequence[int | None]:
+        request = LeaseRequest(subscriptions)
         return cast(Sequence[int | None], await self._queue.submit(request, CURSOR_BYTES * len(subscriptions)))
 
-    async def release(self, subscriptions: Sequence[str], holder: str) -> None:
-        request = LeaseRequest(subscriptions, holder, None, Micros(0))
-        await self._queue.submit(request, CURSOR_BYTES * len(subscriptions))
+    async def holders(self, subscriptions: Sequence[str]) -> Sequence[MemberId | None]:
+        records = await self._lanes.records(subscriptions)
+        return [self._lanes.holds(records[name]) for name in subscriptions]
+
+    async def release(self, subscriptions: Sequence[str]) -> None:
+        await self._queue.submit(LeaseRequest(subscriptions, release=True), CURSOR_BYTES * len(subscriptions))

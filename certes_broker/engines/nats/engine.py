@@ -25,6 +25,7 @@ from typing import Final
 import structlog
 
 from certes_broker.domain.events import Entry
+from certes_broker.engines.alone import Alone, NoPost
 from certes_broker.engines.feed import Feeds
 from certes_broker.engines.nats.appends import RESERVE, Appends, Call
 from certes_broker.engines.nats.attempts import AttemptLog, NatsAttempts
@@ -81,6 +82,8 @@ class NatsEngine:
     """Keeps events, cursors and settings on NATS servers. Made by `open`."""
 
     def __init__(self, connection: Connection, names: Names, ids: Ids, clock: Clock, limits: Limits) -> None:
+        self._members = Alone()
+        self._post = NoPost()
         publisher = Publisher(connection)
         tail: Feeds[Sequence[Entry]] = Feeds(limits.tail_entries, self._wake)
         self._tail = tail
@@ -92,7 +95,7 @@ class NatsEngine:
         self._appends: Groups[Call, Sequence[Appended]] = Groups(
             appends.write, Bound(limits.append_bytes, limits.append_calls, refuses=True), lambda: tail.has_room
         )
-        self._lanes = Lanes(connection, publisher, lanes_reader, names)
+        self._lanes = Lanes(connection, publisher, lanes_reader, names, self._members.own)
         self._changes: Groups[Request, object] = Groups(self._lanes.write, others)
         log_of_attempts = AttemptLog(connection, publisher, names)
         self._recording: Groups[Sequence[Attempt], None] = Groups(log_of_attempts.write, others)
@@ -102,7 +105,7 @@ class NatsEngine:
             connection, journal_reader, names.journal, ids, carried, tail, appends, self._appends
         )
         self._cursors = NatsCursors(self._lanes, lanes_reader, names, self._changes)
-        self._leases = NatsLeases(self._changes)
+        self._leases = NatsLeases(self._lanes, self._changes)
         attempts_reader = Reader(connection, names.attempts)
         self._attempts = NatsAttempts(connection, attempts_reader, names, self._recording)
         self._rejections = NatsRejections(connection, publisher, Reader(connection, names.rejected), names)
@@ -133,6 +136,14 @@ class NatsEngine:
     @property
     def settings(self) -> NatsSettings:
         return self._settings
+
+    @property
+    def members(self) -> Alone:
+        return self._members
+
+    @property
+    def post(self) -> NoPost:
+        return self._post
 
     @property
     def waiting(self) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, TypeVar
 
 from certes_broker.domain.errors import Aborted, CertesError, Invalid, Reason
-from certes_broker.domain.events import BEGINNING, Micros, Position
+from certes_broker.domain.events import BEGINNING, Position
 from certes_broker.engines.nats import lane_records
 from certes_broker.engines.nats.connection import HEADERS, WRONG_LAST_SEQUENCE, Connection, Refusal
 from certes_broker.engines.nats.keepsakes import keepsakes
@@ -20,6 +20,7 @@ from certes_broker.engines.nats.lane_records import WHOLE, LaneRecord, Lease, Ro
 from certes_broker.engines.nats.publishing import BATCH, EXPECTED, ROLLUP, Message, Publisher, Stored
 from certes_broker.engines.nats.reading import Reader
 from certes_broker.engines.nats.subjects import Names
+from certes_broker.ports.cluster import MemberId
 from certes_broker.ports.engine import CursorChange
 
 T = TypeVar("T")
@@ -38,12 +39,10 @@ class Settle(NamedTuple):
 
 
 class LeaseRequest(NamedTuple):
-    """A call of `lease`, or, without `until`, of `release`."""
+    """A call of `lease`, or, with `release`, of that."""
 
     subscriptions: Sequence[str]
-    holder: str
-    until: Micros | None
-    now: Micros
+    release: bool = False
 
 
 class Forget(NamedTuple):
@@ -67,7 +66,10 @@ class _Plan:
 class Lanes:
     """All lanes. `tenancy` is the epoch since which this broker holds the prefix: leases of before are nobody's any more."""
 
-    def __init__(self, connection: Connection, publisher: Publisher, reader: Reader, names: Names) -> None:
+    def __init__(
+        self, connection: Connection, publisher: Publisher, reader: Reader, names: Names, own: MemberId
+    ) -> None:
+        self._own = own
         self._connection = connection
         self._publisher = publisher
         self._reader = reader
@@ -92,6 +94,11 @@ class Lanes:
             for name, record in zip(part, await _all(self._read(name) for name in part), strict=True):
                 self._records.setdefault(name, record)
         return {name: self._records[name] for name in wanted}
+
+    def holds(self, record: LaneRecord) -> MemberId | None:
+        """Returns who holds a lease."""
+        lease = record.lease
+        return None if lease.holder is None or lease.epoch <= self.tenancy else MemberId(lease.holder)
 
     async def write(self, requests: Sequence[Request]) -> Sequence[object]:
         """Makes writes in order; those of one kind that follow each other together."""
@@ -175,7 +182,7 @@ class Lanes:
         )
         records = await self.records(request.subscriptions)
         return [
-            records[name].lease.epoch if name in epochs and records[name].lease.holder == request.holder else None
+            records[name].lease.epoch if name in epochs and records[name].lease.holder == self._own else None
             for name in request.subscriptions
         ]
 
@@ -189,21 +196,18 @@ class Lanes:
             record = records[name]
             lease = record.lease
             is_held = lease.holder is not None and lease.epoch > self.tenancy
-            if request.until is None:
-                if lease.holder != request.holder:
+            if request.release:
+                if lease.holder != self._own:
                     continue
                 # The epoch stays, so that what its holder wrote later stays refused.
                 plans[name] = _Plan(replace(record, lease=replace(lease, holder=None)), Rows(), [])
                 continue
             epochs.pop(name, None)
-            if is_held and lease.holder == request.holder:
-                taken = replace(lease, until=request.until)
-            elif is_held and lease.until > request.now:
+            if is_held and lease.holder != self._own:
                 continue
-            else:
-                taken = Lease(request.holder, request.until, 0)
             epochs[name] = None
-            plans[name] = _Plan(replace(record, lease=taken), Rows(), [])
+            if not is_held:
+                plans[name] = _Plan(replace(record, lease=Lease(self._own)), Rows(), [])
         return plans
 
     # Forgetting.

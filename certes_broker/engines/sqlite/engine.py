@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from certes_broker.domain.events import Entry
+from certes_broker.engines.alone import Alone, NoPost
 from certes_broker.engines.feed import Feeds
 from certes_broker.engines.sqlite.attempts import Attempts, SqliteAttempts
 from certes_broker.engines.sqlite.checkpoints import Checkpointer
@@ -85,13 +86,15 @@ class SqliteEngine:
         appends = Bound(limits.append_bytes, limits.append_calls, refuses=True)
         others = Bound(limits.other_bytes, limits.other_calls, refuses=False)
         leases = Leases()
+        self._members = Alone()
+        self._post = NoPost()
         self._writer = writer
         self._tail: Feeds[Sequence[Entry]] = Feeds(limits.tail_entries, writer.wake)
         self._watch: Feeds[DocumentChange] = Feeds(limits.watch_changes, writer.wake)
         self._journal = SqliteJournal(
             ids, self._tail, readers, writer.queue(Appends(ids, self._tail), appends), writer.queue(Trims(), others)
         )
-        self._leases = SqliteLeases(writer.queue(leases, others))
+        self._leases = SqliteLeases(leases, writer.queue(leases, others), self._members.own)
         self._cursors = SqliteCursors(
             readers, writer.queue(Settles(leases), others), writer.queue(Forgets(leases), others)
         )
@@ -122,6 +125,14 @@ class SqliteEngine:
     @property
     def settings(self) -> SqliteSettings:
         return self._settings
+
+    @property
+    def members(self) -> Alone:
+        return self._members
+
+    @property
+    def post(self) -> NoPost:
+        return self._post
 
     @property
     def waiting(self) -> int:

@@ -9,9 +9,9 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from certes_broker.domain.events import Micros
 from certes_broker.engines.sqlite.queries import named_queries
 from certes_broker.engines.sqlite.writer import WriteQueue
+from certes_broker.ports.cluster import MemberId
 
 QUERIES: Final = named_queries("cursors")
 
@@ -19,17 +19,14 @@ LEASE_BYTES: Final = 64
 
 
 class LeaseRequest(NamedTuple):
-    """A call of `lease`, or, without `until`, of `release`."""
+    """A call of `lease`, or, with `release`, of that."""
 
     subscriptions: Sequence[str]
-    holder: str
-    until: Micros | None
-    now: Micros
+    release: bool = False
 
 
 class _Lease(NamedTuple):
-    holder: str | None
-    until: Micros
+    is_held: bool
     epoch: int
 
 
@@ -68,33 +65,34 @@ class Leases:
         """Forgets the lease of a subscription."""
         self._leases.pop(subscription, None)
 
+    def holds(self, subscription: str) -> bool:
+        """Says whether a subscription is leased."""
+        return subscription in self._leases and self._leases[subscription].is_held
+
     def _change(self, subscription: str, request: LeaseRequest) -> int | None:
-        present = self._leases.get(subscription)
-        if request.until is None:
-            if present is not None and present.holder == request.holder:
-                self._leases[subscription] = present._replace(holder=None)
+        if request.release:
+            if self.holds(subscription):
+                self._leases[subscription] = self._leases[subscription]._replace(is_held=False)
             return None
-        if present is not None and present.holder == request.holder:
-            epoch = present.epoch
-        elif present is not None and present.holder is not None and present.until > request.now:
-            return None
-        else:
+        if not self.holds(subscription):
             self._epoch += 1
-            epoch = self._epoch
-        self._leases[subscription] = _Lease(request.holder, request.until, epoch)
-        return epoch
+            self._leases[subscription] = _Lease(is_held=True, epoch=self._epoch)
+        return self._leases[subscription].epoch
 
 
 class SqliteLeases:
-    """The leases: every call goes through the writer."""
+    """The leases: every change goes through the writer."""
 
-    def __init__(self, queue: WriteQueue[LeaseRequest, Sequence[int | None]]) -> None:
+    def __init__(self, leases: Leases, queue: WriteQueue[LeaseRequest, Sequence[int | None]], own: MemberId) -> None:
+        self._leases = leases
         self._queue = queue
+        self._own = own
 
-    async def lease(
-        self, subscriptions: Sequence[str], holder: str, until: Micros, now: Micros
-    ) -> Sequence[int | None]:
-        return await self._queue.submit(LeaseRequest(subscriptions, holder, until, now), LEASE_BYTES)
+    async def lease(self, subscriptions: Sequence[str]) -> Sequence[int | None]:
+        return await self._queue.submit(LeaseRequest(subscriptions), LEASE_BYTES)
 
-    async def release(self, subscriptions: Sequence[str], holder: str) -> None:
-        await self._queue.submit(LeaseRequest(subscriptions, holder, None, Micros(0)), LEASE_BYTES)
+    async def holders(self, subscriptions: Sequence[str]) -> Sequence[MemberId | None]:
+        return [self._own if self._leases.holds(name) else None for name in subscriptions]
+
+    async def release(self, subscriptions: Sequence[str]) -> None:
+        await self._queue.submit(LeaseRequest(subscriptions, release=True), LEASE_BYTES)

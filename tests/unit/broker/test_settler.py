@@ -160,8 +160,9 @@ async def test_an_acknowledgement_of_a_lane_that_another_broker_runs_is_refused(
     reader = await world.open()
     await world.publish(ping("p1"))
     await reader.take(1)
-    far = world.clock.now() + 2**63
-    assert await world.engine.leases.lease([world.name().text], "another", far, far) != [None]
+    another = world.engine.behind.another()
+    world.engine.behind.members.end()
+    assert await another.leases.lease([world.name().text]) != [None]
     with pytest.raises(Aborted) as refusal:
         await reader.ack(1)
     assert refusal.value.reason is Reason.LEASE_LOST
@@ -169,7 +170,7 @@ async def test_an_acknowledgement_of_a_lane_that_another_broker_runs_is_refused(
 
 async def test_a_lane_that_another_broker_runs_cannot_be_opened(world: World) -> None:
     await world.create()
-    await world.engine.leases.lease([world.name().text], "another", world.clock.now() + 60_000_000, world.clock.now())
+    await world.engine.behind.another().leases.lease([world.name().text])
     with pytest.raises(Unavailable) as refusal:
         await world.open()
     assert refusal.value.reason is Reason.LEASE_LOST
