@@ -224,6 +224,7 @@ def _broker_settings(config: Config) -> BrokerSettings:
         max_event_bytes=config.limits.event_bytes,
         in_flight_bytes=config.limits.in_flight_bytes,
         webhooks_in_flight=config.webhooks.max_in_flight,
+        storage_reserve=config.limits.storage_reserve,
         open_namespaces=OpenNamespaces.parse(config.schemas.open_namespaces),
     )
 

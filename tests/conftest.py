@@ -51,9 +51,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """In CI turns a skip into a failure, except where only the shared payloads are missing."""
+    """In CI turns a skip into a failure, except where only the shared payloads are missing, or the right to mount a disk."""
     report = yield
-    excused = item.get_closest_marker("shared_payloads") is not None and not SHARED_PAYLOADS.is_dir()
+    excused = item.get_closest_marker("mounts") is not None or (
+        item.get_closest_marker("shared_payloads") is not None and not SHARED_PAYLOADS.is_dir()
+    )
     if IN_CI and report.skipped and not hasattr(report, "wasxfail") and not excused:
         fail_skip(report)
     return report

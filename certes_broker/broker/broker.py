@@ -30,6 +30,7 @@ from certes_broker.broker.router import Router
 from certes_broker.broker.schema_store import SchemaStore, SchemaSurroundings
 from certes_broker.broker.settler import Settler
 from certes_broker.broker.source_store import SourceStore
+from certes_broker.broker.space import Space
 from certes_broker.broker.streams import Streams
 from certes_broker.broker.subscription_index import SubscriptionIndex
 from certes_broker.broker.subscriptions import Subscriptions, Surroundings
@@ -64,6 +65,7 @@ class BrokerSettings:
     max_event_bytes: int
     in_flight_bytes: int
     webhooks_in_flight: int
+    storage_reserve: int = 0
     open_namespaces: OpenNamespaces = NONE_OPEN
 
 
@@ -98,7 +100,8 @@ class Broker:
         self.documents = EventDocuments(registry)
         self._workers = Workers(footing.undisturbed, Answers(registry).answer)
         self.conversion = Conversion(self.documents, self._workers)
-        self.publisher = Publisher(engine.journal, in_flight_bytes=settings.in_flight_bytes)
+        self._space = Space(engine.journal, clock, settings.storage_reserve)
+        self.publisher = Publisher(engine.journal, self._space, in_flight_bytes=settings.in_flight_bytes)
         self.drift = Drift(DriftSurroundings(engine.settings, self.publisher, clock, settings.domain))
         self.reader = EventReader(
             registry,
@@ -177,6 +180,8 @@ class Broker:
                 tasks.create_task(broker._pump.run(), name="webhooks") for _ in range(broker._webhooks_in_flight)
             ]
             others.append(tasks.create_task(broker._janitor.run(), name="janitor"))
+            await broker._space.look()
+            others.append(tasks.create_task(broker._space.run(), name="space"))
             try:
                 yield broker
             finally:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from certes_broker.broker.space import Space
 from certes_broker.domain.errors import Exhausted, Reason, Unavailable
 from certes_broker.domain.events import AcceptedEvent, Position
 from certes_broker.ports.engine import Appended, Journal
@@ -50,8 +51,9 @@ class Receipts:
 class Publisher:
     """Takes events in, as much at once as its bound allows."""
 
-    def __init__(self, journal: Journal, *, in_flight_bytes: int) -> None:
+    def __init__(self, journal: Journal, space: Space, *, in_flight_bytes: int) -> None:
         self._journal = journal
+        self._space = space
         self._limit = in_flight_bytes
         self._draining = False
         self._idle = asyncio.Event()
@@ -62,7 +64,7 @@ class Publisher:
     async def publish(self, events: Sequence[AcceptedEvent]) -> Receipts:
         """Appends events as a whole; when it returns they are durable.
 
-        Raises `Exhausted` (BUFFER_FULL) where too much is under way, `AlreadyExists` (EVENT_ID_REUSED), and
+        Raises `Exhausted` (BUFFER_FULL) where too much is under way, or (STORAGE_FULL) too little room is left, `AlreadyExists` (EVENT_ID_REUSED), and
         `Unavailable` (DRAINING, STORAGE_UNAVAILABLE).
         """
         if self._draining:
@@ -83,6 +85,7 @@ class Publisher:
                 metadata={"limit": str(self._limit), "setting": "limits.in_flight_bytes"},
                 retry_after=0.1,
             )
+        self._space.take(size)
         self.in_flight_bytes += size
         self._idle.clear()
         try:

@@ -151,6 +151,13 @@ class Limits:
         minimum=MIB,
         maximum=16 * GIB,
     )
+    storage_reserve: int = _key(
+        SIZE,
+        256 * MIB,
+        "How much room is kept free, on the disk or in the account of the NATS servers: with less, events are refused, and deliveries go on. 0: it is not looked at.",
+        minimum=0,
+        maximum=1024 * GIB,
+    )
     ingress_body_bytes: int = _key(SIZE, MIB, "The largest body of a foreign webhook.", minimum=KIB, maximum=3 * MIB)
     streams_per_caller: int = _key(
         WHOLE_NUMBER, 1_000, "How many streams one caller may have open at once.", minimum=1, maximum=1_000_000

@@ -90,6 +90,7 @@ class Reason(StrEnum):
     # The broker cannot, for now or at all.
     NOT_BUILT = "NOT_BUILT"
     BUFFER_FULL = "BUFFER_FULL"
+    STORAGE_FULL = "STORAGE_FULL"
     TOO_MANY_STREAMS = "TOO_MANY_STREAMS"
     DRAINING = "DRAINING"
     STORAGE_UNAVAILABLE = "STORAGE_UNAVAILABLE"

@@ -121,6 +121,9 @@ class MemoryJournal:
         self._last = BEGINNING
         self._bytes = 0
 
+    async def room(self) -> None:
+        return None
+
     async def append(self, events: Sequence[AcceptedEvent]) -> Sequence[Appended]:
         if self.waiting >= self._waiting_limit:
             raise Exhausted(

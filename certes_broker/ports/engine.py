@@ -142,6 +142,9 @@ class Journal(Protocol):
     async def bounds(self) -> Bounds:
         """Returns what the journal holds."""
 
+    async def room(self) -> int | None:
+        """Returns how many bytes can still be stored, roughly; None where nothing that the engine can see bounds it."""
+
     async def forget_ids(self, before: Micros) -> None:
         """Lets go of dedupe entries of events accepted before `before`, or a little fewer."""
 

@@ -18,6 +18,11 @@ async def everything(engine: Engine, after: int = 0) -> list[Entry]:
 
 
 class JournalContract(EngineTests):
+    async def test_it_says_how_much_room_is_left_where_it_can(self, engine: Engine) -> None:
+        await engine.journal.append([event("a")])
+        room = await engine.journal.room()
+        assert room is None or room > 0
+
     async def test_an_append_answers_growing_positions_in_the_order_of_its_events(self, engine: Engine) -> None:
         first = await engine.journal.append([event("a"), event("b"), event()])
         second = await engine.journal.append([event("c")])

@@ -201,6 +201,11 @@ class NatsJournal:
             self._remember(block)
         return block
 
+    async def room(self) -> int | None:
+        account = await self._connection.api("INFO")
+        most = int(account["limits"]["max_storage"])
+        return None if most < 0 else max(0, most - int(account["storage"]))
+
     async def _blocks(self, first: int, last: int, limit: int, max_bytes: int) -> Sequence[StoredBlock]:
         """Reads some blocks from a sequence on: at least one, if there is one."""
         if first in self._remembered:

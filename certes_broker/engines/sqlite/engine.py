@@ -92,7 +92,12 @@ class SqliteEngine:
         self._tail: Feeds[Sequence[Entry]] = Feeds(limits.tail_entries, writer.wake)
         self._watch: Feeds[DocumentChange] = Feeds(limits.watch_changes, writer.wake)
         self._journal = SqliteJournal(
-            ids, self._tail, readers, writer.queue(Appends(ids, self._tail), appends), writer.queue(Trims(), others)
+            ids,
+            self._tail,
+            readers,
+            writer.queue(Appends(ids, self._tail), appends),
+            writer.queue(Trims(), others),
+            lambda: writer.log_bytes,
         )
         self._leases = SqliteLeases(leases, writer.queue(leases, others), self._members.own)
         self._cursors = SqliteCursors(

@@ -7,8 +7,9 @@ block is never trimmed, so what the journal has come to can always be read from 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -116,12 +117,15 @@ class SqliteJournal:
         readers: Readers,
         appends: WriteQueue[Call, Sequence[Appended]],
         trims: WriteQueue[Any, bool],
+        log_bytes: Callable[[], int],
     ) -> None:
+        """`log_bytes` says what the write-ahead log holds that is not in the database file yet."""
         self._ids = ids
         self._feeds = feeds
         self._readers = readers
         self._appends = appends
         self._trims = trims
+        self._log_bytes = log_bytes
 
     async def append(self, events: Sequence[AcceptedEvent]) -> Sequence[Appended]:
         if not events:
@@ -158,6 +162,10 @@ class SqliteJournal:
 
     async def bounds(self) -> Bounds:
         return await self._readers.run(_bounds)
+
+    async def room(self) -> int:
+        # The log's content goes into the file as well, and the log keeps its size.
+        return max(0, await self._readers.run(_room) - self._log_bytes())
 
     async def forget_ids(self, before: Micros) -> None:
         slice_before = partial(self._ids.forget, before=before)
@@ -242,6 +250,13 @@ def _bounds(db: sqlite3.Connection) -> Bounds:
         return Bounds(BEGINNING, BEGINNING, 0)
     first, trimmed_bytes = db.execute(QUERIES["oldest"]).fetchone()
     return Bounds(Position(first - 1), newest[0], newest[2] - trimmed_bytes)
+
+
+def _room(db: sqlite3.Connection) -> int:
+    # What was trimmed leaves pages behind in the file, which are written again before the file grows.
+    free = int(db.execute("PRAGMA freelist_count").fetchone()[0]) * PAGE_SIZE
+    disk = os.statvfs(db.execute("PRAGMA database_list").fetchone()[2])
+    return free + disk.f_bavail * disk.f_frsize
 
 
 def _surplus(db: sqlite3.Connection, size: int) -> Position:

@@ -13,6 +13,7 @@ from certes.v1.event_pb2 import Event
 from certes.v1.system_events_pb2 import SchemaDrift
 from certes_broker.broker.drift import PREFIX, TOLD_OF_A_VERSION, Drift, DriftSurroundings
 from certes_broker.broker.publisher import Publisher
+from certes_broker.broker.space import Space
 from certes_broker.domain.events import AcceptedEvent
 from certes_broker.engines.memory import MemoryEngine
 from certes_broker.schemas.catalogue import community_versions
@@ -38,7 +39,8 @@ class World:
         self.drift = self.another()
 
     def another(self) -> Drift:
-        publisher = Publisher(self.engine.journal, in_flight_bytes=1 << 20)
+        space = Space(self.engine.journal, self.clock, 0)
+        publisher = Publisher(self.engine.journal, space, in_flight_bytes=1 << 20)
         return Drift(DriftSurroundings(self.engine.settings, publisher, self.clock, "events.example.com"))
 
     @asynccontextmanager
