@@ -13,11 +13,12 @@ TESTS ?= tests/unit tests/contracts sdk/python/tests tests/integration tests/arc
 
 JOBS ?= auto
 FUZZ ?= --fuzz-seconds=600
+SOAK ?= --seconds=300
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto run demo test fuzz check bench lock clean
+.PHONY: help setup proto run demo test fuzz check bench soak lock clean
 
 help: ## says what there is to do
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -52,6 +53,9 @@ check: $(VENV)/.ready .venv-proto/.ready ## judges style, types, layers, protos,
 
 bench: $(VENV)/.ready ## measures throughput and latency, prints a table with the machine
 	@$(RUN)/python -m benchmarks
+
+soak: $(VENV)/.ready ## sends webhooks for 5 minutes, a tenth to receivers that misbehave; SOAK="--seconds=30" for others
+	@$(RUN)/python -m benchmarks.soak $(SOAK)
 
 lock: ## renews requirements/*.txt; LOCK=--upgrade takes the newest of everything
 	scripts/lock.sh $(LOCK)
