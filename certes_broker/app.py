@@ -25,10 +25,12 @@ from certes_broker.broker.broker import Broker, BrokerSettings, Ports
 from certes_broker.broker.janitor import Retention
 from certes_broker.broker.rejected_payloads import RejectedBounds
 from certes_broker.broker.system_clock import SystemClock
+from certes_broker.broker.webhooks import WebhookLimits
 from certes_broker.config import Address, Config
 from certes_broker.config.auth_places import operator_key
 from certes_broker.config.nats_place import nats_place
 from certes_broker.config.settings import Auth
+from certes_broker.domain.breaker import BreakerLimits
 from certes_broker.domain.errors import CertesError
 from certes_broker.domain.open_namespaces import OpenNamespaces
 from certes_broker.engines.nats import NatsEngine
@@ -223,7 +225,7 @@ def _broker_settings(config: Config) -> BrokerSettings:
         ),
         max_event_bytes=config.limits.event_bytes,
         in_flight_bytes=config.limits.in_flight_bytes,
-        webhooks_in_flight=config.webhooks.max_in_flight,
+        webhooks=_webhook_limits(config),
         storage_reserve=config.limits.storage_reserve,
         open_namespaces=OpenNamespaces.parse(config.schemas.open_namespaces),
     )
@@ -253,6 +255,14 @@ def _tokens(auth: Auth, clock: Clock) -> TokenVerifier | None:
     else:
         keys = PublishedKeys(partial(fetch_keys, auth.jwt_keys_url), clock)
     return TokenVerifier(keys, auth.jwt_issuer, auth.jwt_audience, clock)
+
+
+def _webhook_limits(config: Config) -> WebhookLimits:
+    breaker = config.breaker
+    return WebhookLimits(
+        config.webhooks.max_in_flight,
+        BreakerLimits(breaker.failures / 100, breaker.window, breaker.minimum, breaker.pause),
+    )
 
 
 def _http_settings(config: Config, grpc_address: str) -> HttpSettings:

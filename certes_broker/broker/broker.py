@@ -35,7 +35,7 @@ from certes_broker.broker.streams import Streams
 from certes_broker.broker.subscription_index import SubscriptionIndex
 from certes_broker.broker.subscriptions import Subscriptions, Surroundings
 from certes_broker.broker.undisturbed import Undisturbed
-from certes_broker.broker.webhooks import WebhookPump
+from certes_broker.broker.webhooks import WebhookLimits, WebhookPump
 from certes_broker.broker.workers import Workers
 from certes_broker.domain.errors import Unavailable
 from certes_broker.domain.open_namespaces import NONE_OPEN, OpenNamespaces
@@ -64,7 +64,7 @@ class BrokerSettings:
     retention: Retention
     max_event_bytes: int
     in_flight_bytes: int
-    webhooks_in_flight: int
+    webhooks: WebhookLimits
     storage_reserve: int = 0
     open_namespaces: OpenNamespaces = NONE_OPEN
 
@@ -133,7 +133,8 @@ class Broker:
         self.streams = Streams(index, self.lanes, self.kept_events, clock, footing.undisturbed)
         poster = Poster(ports.sender, self.conversion, engine.journal, clock, settings.domain)
         self._attempts = AttemptLog(engine.attempts, clock)
-        self._pump = WebhookPump(self.lanes, poster, self._attempts, clock, settings.webhooks_in_flight)
+        self._pump = WebhookPump(self.lanes, poster, self._attempts, clock, settings.webhooks)
+        self.endpoints = self._pump.endpoints
         self.subscriptions = Subscriptions(
             Surroundings(
                 engine,
@@ -152,7 +153,7 @@ class Broker:
         self.keys = KeyStore(engine.settings, clock, footing.undisturbed)
         self.rejected = RejectedPayloads(engine.rejections, clock, settings.retention.rejected)
         self._janitor = Janitor(engine, clock, settings.retention, self.rejected, self.subscriptions.purge)
-        self._webhooks_in_flight = settings.webhooks_in_flight
+        self._webhooks_in_flight = settings.webhooks.in_flight
         self.draining = False
 
     @classmethod

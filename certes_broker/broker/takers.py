@@ -1,7 +1,11 @@
 """Takers: each takes deliveries out of one webhook lane, as many at a time as it may.
 
 What takers may do together is limited by how many workers there are; those who ask for one get it in turn, by the priority of
-their subscription (`domain/turns.py`). Two things limit a taker. Its own limit falls when the receiver does not answer and grows again when it does, so that a
+their subscription (`domain/turns.py`).
+
+Three things limit one taker. The breaker of its endpoint admits nothing while that keeps failing, and little at first when it has come
+back; what is not admitted waits in the lane, as if it had never been due. A taker's own limit falls when the receiver does not answer
+and grows again when it does, so that a
 dead receiver soon holds one place instead of many. And the more of the places of all are taken, the fewer one taker may
 hold: before receivers that hang are known to, some dozens of them must not leave the others without a place.
 """
@@ -9,8 +13,9 @@ hold: before receivers that hang are known to, some dozens of them must not leav
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Final, NamedTuple
 
+from certes_broker.broker.endpoints import Endpoint, Endpoints, Permit
 from certes_broker.broker.items import Item
 from certes_broker.broker.lane import Lane
 from certes_broker.domain.cursor import Tracked
@@ -54,6 +59,13 @@ class Places:
         await self._none_taken.wait()
 
 
+class Taken(NamedTuple):
+    """A delivery that is under way, and the permit of its endpoint."""
+
+    tracked: Tracked[Item]
+    permit: Permit
+
+
 class TakerQueue(asyncio.Queue["Taker"]):
     """The takers that ask for a worker, each once at most. They get one in turn, by priority."""
 
@@ -73,7 +85,7 @@ class TakerQueue(asyncio.Queue["Taker"]):
 class Taker:
     """Takes deliveries out of one lane."""
 
-    def __init__(self, lane: Lane, queue: TakerQueue, places: Places) -> None:
+    def __init__(self, lane: Lane, queue: TakerQueue, places: Places, endpoints: Endpoints) -> None:
         self.lane = lane
         self.in_flight = 0
         self.limit = MAXIMUM_IN_FLIGHT
@@ -81,6 +93,9 @@ class Taker:
         self._queue = queue
         self._places = places
         self._queued = False
+        self._endpoints = endpoints
+        self._delivery = _webhook(lane)
+        self._endpoint = self._join()
 
     def wake(self) -> None:
         """Hears that deliveries are ready; asks for a worker if it may take one.
@@ -106,16 +121,34 @@ class Taker:
 
     @property
     def _may_take(self) -> bool:
-        return not self.stopped and self.in_flight < min(self.limit, self._wanted, self._places.share)
+        if self.stopped:
+            return False
+        self._follow()
+        return self.in_flight < min(self.limit, self._wanted, self._places.share) and self._endpoint.admits
+
+    def _follow(self) -> None:
+        """Takes over what has changed of its subscription's webhook."""
+        delivery = self.lane.subscription.delivery
+        if delivery is not self._delivery:
+            before, self._delivery = self._delivery, _webhook(self.lane)
+            if self._delivery.url != before.url:
+                self._endpoints.leave(self._endpoint, self)
+                self._endpoint = self._join()
+
+    def leave(self) -> None:
+        """Has no more to do with its lane, nor with its endpoint."""
+        self.lane.leave(self)
+        self._endpoints.leave(self._endpoint, self)
+
+    def _join(self) -> Endpoint:
+        return self._endpoints.join(self.lane.subscription.name.subscriber, self._delivery.url, self)
 
     @property
     def _wanted(self) -> int:
         """How many may be under way as its subscription has it."""
-        delivery = self.lane.subscription.delivery
-        wanted = delivery.max_in_flight if isinstance(delivery, WebhookDelivery) else None
-        return wanted or MAXIMUM_IN_FLIGHT
+        return self._delivery.max_in_flight or MAXIMUM_IN_FLIGHT
 
-    def take(self) -> Tracked[Item] | None:
+    def take(self) -> Taken | None:
         """Takes one delivery; None if there is none, or no more may be under way."""
         self._queued = False
         if not self._may_take:
@@ -126,8 +159,9 @@ class Taker:
         if not self.lane.live:
             self.lane.attend()
         self.in_flight += 1
+        permit = self._endpoint.begin()
         self.wake()
-        return taken[0]
+        return Taken(taken[0], permit)
 
     def answered(self, result: SendResult) -> None:
         """Lets the limit follow whether the receiver answers."""
@@ -135,3 +169,11 @@ class Taker:
             self.limit = min(MAXIMUM_IN_FLIGHT, self.limit + 1)
         elif result.failure is not SendFailure.OURS:
             self.limit = max(1, min(self.limit, self._wanted) // 2)
+
+
+def _webhook(lane: Lane) -> WebhookDelivery:
+    delivery = lane.subscription.delivery
+    assert isinstance(
+        delivery, WebhookDelivery
+    )  # Takers are made for these only, and one kind never becomes the other.
+    return delivery

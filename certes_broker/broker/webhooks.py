@@ -4,24 +4,27 @@ Rules
 -----
 * Each webhook subscription has a *taker*, which says how many of its requests may be under way.
 * Of what a taker takes, at most every other delivery is a retry while first attempts wait.
+* An endpoint that keeps failing is left alone for a while; what is due for it waits, and that costs it no attempts.
 * The outcome of an attempt is applied in one step; when it becomes durable is the settler's business.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
 from certes_broker.broker.attempt_log import AttemptLog
+from certes_broker.broker.endpoints import Endpoints
 from certes_broker.broker.items import Item
 from certes_broker.broker.lane import Lane
 from certes_broker.broker.lanes import Lanes
 from certes_broker.broker.outcomes import Failure, fail
 from certes_broker.broker.posting import Poster
-from certes_broker.broker.takers import Places, Taker, TakerQueue
+from certes_broker.broker.takers import Places, Taken, Taker, TakerQueue
+from certes_broker.domain.breaker import BreakerLimits, Outcome
 from certes_broker.domain.cursor import Tracked
 from certes_broker.domain.errors import CertesError, Exhausted, Unavailable
 from certes_broker.domain.events import Micros
@@ -52,10 +55,25 @@ class Tried:
     ended: Micros
 
 
+@dataclass(slots=True)
+class Ended:
+    """What one attempt said of its endpoint; nothing, until it has ended by itself."""
+
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookLimits:
+    """How many requests may be under way in all, and when an endpoint that fails is left alone."""
+
+    in_flight: int
+    breaker: BreakerLimits = field(default_factory=BreakerLimits)
+
+
 class WebhookPump:
     """POSTs what webhook lanes have ready."""
 
-    def __init__(self, lanes: Lanes, poster: Poster, attempts: AttemptLog, clock: Clock, places: int) -> None:
+    def __init__(self, lanes: Lanes, poster: Poster, attempts: AttemptLog, clock: Clock, limits: WebhookLimits) -> None:
         self._lanes = lanes
         self._poster = poster
         self._attempts = attempts
@@ -63,7 +81,8 @@ class WebhookPump:
         # Bounded by the number of lanes: a taker is in it once at most.
         self._queue = TakerQueue()
         self._takers: dict[str, Taker] = {}
-        self._places = Places(places)
+        self._places = Places(limits.in_flight)
+        self.endpoints = Endpoints(limits.breaker, clock)
         self.on_gone: Callable[[str, str, str], Awaitable[None]] = _nobody
         """Called with a subscription's name, the URL of a receiver that says that it is gone, and a reason."""
 
@@ -79,7 +98,7 @@ class WebhookPump:
             taker.stopped = False
             taker.wake()
             return
-        taker = self._takers[lane.name] = Taker(lane, self._queue, self._places)
+        taker = self._takers[lane.name] = Taker(lane, self._queue, self._places, self.endpoints)
         self._lanes.join(lane, taker)
 
     async def stop(self, lane: Lane) -> None:
@@ -94,9 +113,9 @@ class WebhookPump:
         """Makes one attempt after the other, for ever; run as many as there are places."""
         while True:
             taker = await self._queue.get()
-            tracked = taker.take()
-            if tracked is not None:
-                await self._work(taker, tracked)
+            taken = taker.take()
+            if taken is not None:
+                await self._work(taker, taken)
 
     async def drain(self) -> None:
         """Takes nothing more and returns when nothing is under way."""
@@ -104,12 +123,14 @@ class WebhookPump:
             taker.stopped = True
         await self._places.free()
 
-    async def _work(self, taker: Taker, tracked: Tracked[Item]) -> None:
+    async def _work(self, taker: Taker, taken: Taken) -> None:
         with self._places:
+            ended = Ended()
             try:
-                gone = await self._attempt(taker, tracked)
+                gone = await self._attempt(taker, taken.tracked, ended)
             finally:
                 taker.in_flight -= 1
+                taken.permit.end(ended.outcome)
         taker.wake()
         if gone:
             await self._disable(taker, gone)
@@ -132,10 +153,10 @@ class WebhookPump:
     async def _leave(self, taker: Taker) -> None:
         if self._takers.get(taker.lane.name) is taker:
             del self._takers[taker.lane.name]
-            taker.lane.leave(taker)
+            taker.leave()
             await self._lanes.rest(taker.lane)
 
-    async def _attempt(self, taker: Taker, tracked: Tracked[Item]) -> str:
+    async def _attempt(self, taker: Taker, tracked: Tracked[Item], ended: Ended) -> str:
         """Makes one attempt and applies its outcome; returns the receiver's URL if it said that it is gone."""
         lane, era = taker.lane, taker.lane.era
         item, delivery = tracked.payload, lane.subscription.delivery
@@ -162,6 +183,7 @@ class WebhookPump:
                 lane.cursor.give_back(tracked, attempted=False)
             raise
         taker.answered(result)
+        ended.outcome = _outcome_of(result)
         if lane.era != era:
             return ""
         return await self._apply(Tried(taker, tracked, delivery.url, result, began, self._clock.now()))
@@ -205,6 +227,13 @@ class WebhookPump:
             )
         )
         return gone
+
+
+def _outcome_of(result: SendResult) -> Outcome | None:
+    """Says what an attempt says of its endpoint. Who says that it is gone has answered as it should."""
+    if result.failure is SendFailure.OURS:
+        return None
+    return Outcome.SUCCESS if result.is_success or result.status == _GONE else Outcome.FAILURE
 
 
 async def _nobody(_name: str, _url: str, _reason: str) -> None:

@@ -233,6 +233,18 @@ class Nats:
 
 
 @dataclass(frozen=True, slots=True)
+class Breaker:
+    """When an endpoint of webhooks that keeps failing is left alone for a while."""
+
+    failures: int = _key(WHOLE_NUMBER, 70, "How many of a hundred requests must fail for it.", minimum=1, maximum=100)
+    minimum: int = _key(WHOLE_NUMBER, 10, "How many requests there must be to judge by.", minimum=1, maximum=10_000)
+    window: float = _key(DURATION, 300.0, "How long a request counts.", minimum=1, maximum=DAY)
+    pause: float = _key(
+        DURATION, 30.0, "How long nothing is sent before one request is tried.", minimum=1, maximum=HOUR
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Webhooks:
     """Webhooks that the broker sends."""
 
@@ -321,6 +333,7 @@ class Config:
     dedupe: Dedupe = field(default_factory=Dedupe)
     nats: Nats = field(default_factory=Nats)
     webhooks: Webhooks = field(default_factory=Webhooks)
+    breaker: Breaker = field(default_factory=Breaker)
     schemas: Schemas = field(default_factory=Schemas)
     log: Log = field(default_factory=Log)
     sources: tuple[Source, ...] = ()

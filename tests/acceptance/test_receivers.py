@@ -10,6 +10,8 @@ from google.protobuf.duration_pb2 import Duration
 from certes.v1 import subscription_pb2 as resources
 from scripts.broker_process import BrokerProcess
 from tests.acceptance.client import connected, event
+from tests.acceptance.conftest import StartBroker
+from tests.acceptance.github import CONFIG
 from tests.acceptance.receiver import Receiver, receiving
 
 KEYS = 4
@@ -22,6 +24,8 @@ SOON_AND_OFTEN = resources.RetryPolicy(
     max_attempts=100,
     jitter=0,
 )
+
+SHORT_PAUSES = f"{CONFIG}\n[breaker]\npause = '1s'\n"
 
 
 def events_of(first: int, last: int) -> list:
@@ -40,7 +44,8 @@ def refused_keys(receiver: Receiver) -> Counter[str]:
     return Counter(one.event_id.partition(":")[0] for one in receiver.requests if one.status == 503)
 
 
-async def test_a_receiver_that_was_down_gets_everything_once_and_in_each_keys_order(broker: BrokerProcess) -> None:
+async def test_a_receiver_that_was_down_gets_everything_once_and_in_each_keys_order(start_broker: StartBroker) -> None:
+    broker = start_broker(SHORT_PAUSES)
     async with connected(broker) as client, receiving() as receiver:
         name = await client.create_webhook("hook", receiver.url, retry_policy=SOON_AND_OFTEN)
         secrets = await client.signing_secrets(name)
@@ -103,6 +108,23 @@ async def test_receivers_that_hang_delay_no_other(broker: BrokerProcess) -> None
         await prompt.until(lambda: len(prompt.taken) == 500, timeout=HANGING_FOR / 2)
         assert hanging.taken == []
         assert len(hanging.requests) < 500, "a receiver that does not answer has a few requests under way, not all"
+
+
+async def test_a_receiver_that_fails_is_left_alone_for_a_while_and_then_gets_everything(
+    start_broker: StartBroker,
+) -> None:
+    broker = start_broker(SHORT_PAUSES)
+    async with connected(broker) as client, receiving() as receiver:
+        await client.create_webhook("hook", receiver.url, retry_policy=SOON_AND_OFTEN)
+        receiver.status = 500
+        await client.publish([event(f"{number}") for number in range(20)])
+        await receiver.until(lambda: len(receiver.requests) >= 10)
+        # Twenty deliveries that are due again every 400 ms would be hundreds of requests by the third probe.
+        soon = len(receiver.requests)
+        await receiver.until(lambda: len(receiver.requests) >= soon + 3)
+        assert len(receiver.requests) < 60
+        receiver.status = 204
+        await receiver.until(lambda: len({one.event_id for one in receiver.taken}) == 20)
 
 
 HANGING_FOR = 15

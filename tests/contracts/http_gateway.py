@@ -14,6 +14,7 @@ import httpx
 from certes_broker.broker.broker import Broker, BrokerSettings, Ports
 from certes_broker.broker.janitor import Retention
 from certes_broker.broker.system_clock import SystemClock
+from certes_broker.broker.webhooks import WebhookLimits
 from certes_broker.domain.access import ALL_ROLES
 from certes_broker.domain.api_keys import ApiKey, KeyId, digest_of
 from certes_broker.domain.events import Original
@@ -129,7 +130,7 @@ async def gateway(
         retention=Retention(age=3600.0, size=1 << 30, dedupe_window=3600.0),
         max_event_bytes=1 << 20,
         in_flight_bytes=1 << 26,
-        webhooks_in_flight=2,
+        webhooks=WebhookLimits(2),
         open_namespaces=OpenNamespaces.parse(open_namespaces),
     )
     async with Broker.running(ports, Registry(VERSIONS), told) as broker:

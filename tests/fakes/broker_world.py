@@ -21,6 +21,7 @@ from certes_broker.broker.broker import Broker, BrokerSettings, Ports
 from certes_broker.broker.janitor import Retention
 from certes_broker.broker.publisher import Receipt
 from certes_broker.broker.stream import Stream, StreamLimits
+from certes_broker.broker.webhooks import WebhookLimits
 from certes_broker.domain.errors import Unavailable
 from certes_broker.domain.events import Entry, Micros, Position
 from certes_broker.domain.matching import Selector
@@ -63,7 +64,7 @@ SETTINGS = BrokerSettings(
     retention=Retention(age=7 * DAY, size=1 << 30, dedupe_window=DAY),
     max_event_bytes=1 << 20,
     in_flight_bytes=64 << 20,
-    webhooks_in_flight=64,
+    webhooks=WebhookLimits(64),
 )
 _VERSIONS = tuple(community_versions())
 

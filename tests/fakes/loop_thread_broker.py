@@ -13,6 +13,7 @@ from typing import TypeVar
 from certes_broker.broker.broker import Broker, BrokerSettings, Ports
 from certes_broker.broker.janitor import Retention
 from certes_broker.broker.system_clock import SystemClock
+from certes_broker.broker.webhooks import WebhookLimits
 from certes_broker.engines.memory import MemoryEngine
 from certes_broker.engines.sqlite.engine import SqliteEngine
 from certes_broker.gateway.convert.sources import SourceRules
@@ -38,7 +39,7 @@ SETTINGS = BrokerSettings(
     retention=Retention(age=7 * 86_400.0, size=1 << 30, dedupe_window=86_400.0),
     max_event_bytes=1 << 20,
     in_flight_bytes=64 << 20,
-    webhooks_in_flight=8,
+    webhooks=WebhookLimits(8),
 )
 
 

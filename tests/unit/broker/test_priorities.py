@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from certes_broker.broker.webhooks import WebhookLimits
 from tests.fakes.broker_world import SETTINGS, URL, World, pings
 from tests.fakes.scripted_sender import Answers, Holds
 
@@ -16,7 +17,7 @@ async def compete(world: World, high: int | None, low: int | None) -> list[str]:
     """Lets two subscriptions want the only place; returns the order in which they had it, by their URLs."""
     held = Holds(then=Answers())
     world.sender.script(URL, held, Answers())
-    world.settings = replace(SETTINGS, webhooks_in_flight=1)
+    world.settings = replace(SETTINGS, webhooks=WebhookLimits(1))
     await world.restart()
     await world.create_webhook("high")
     await world.create_webhook("low", LOW)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from email.utils import formatdate
 
 import pytest
 
+from certes_broker.broker.webhooks import WebhookLimits
+from certes_broker.domain.breaker import BreakerLimits
 from certes_broker.domain.retry import Exponential, RetryPolicy, Schedule
-from tests.fakes.broker_world import URL, World, ids, ping, pings
+from tests.fakes.broker_world import SETTINGS, URL, World, ids, ping, pings
 from tests.fakes.scripted_sender import Answers
 
 WAITS = (5, 300, 1800, 7200, 18_000, 36_000, 36_000)
@@ -100,6 +103,8 @@ async def test_retry_after_is_honoured_within_bounds(world: World, status: int, 
 
 
 async def test_first_attempts_are_not_delayed_by_a_backlog_of_retries(world: World) -> None:
+    world.settings = replace(SETTINGS, webhooks=WebhookLimits(64, BreakerLimits(minimum=10_000)))
+    await world.restart()
     world.sender.script(URL, Answers(500))
     await world.create_webhook(policy=RetryPolicy(Exponential(10.0, 1.0), max_attempts=100, jitter=0.0))
     await world.publish(*pings(500))

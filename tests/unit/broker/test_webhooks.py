@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import pytest
 from standardwebhooks import Webhook
 
+from certes_broker.broker.webhooks import WebhookLimits
 from certes_broker.domain.custom_headers import CustomHeader
 from certes_broker.domain.errors import FailedPrecondition
 from certes_broker.domain.events import Original
@@ -95,7 +96,7 @@ async def test_no_more_is_sent_to_a_receiver_that_said_it_is_gone(world: World) 
     await world.create_webhook()
     await world.broker.subscriptions.pause(world.name("hook"))
     await world.publish(*pings(200))
-    world.settings = replace(SETTINGS, webhooks_in_flight=1)
+    world.settings = replace(SETTINGS, webhooks=WebhookLimits(1))
     await world.restart()
     await world.broker.subscriptions.resume(world.name("hook"))
     await world.quiet()
@@ -192,8 +193,8 @@ async def test_a_receiver_that_does_not_answer_gets_fewer_requests_at_once(world
     world.sender.script(URL, Fails(SendFailure.TIMEOUT))
     await world.create_webhook()
     held = Holds()
-    await world.publish(*pings(10))
-    await world.attempted(world.name("hook"), 10)
+    await world.publish(*pings(9))
+    await world.attempted(world.name("hook"), 9)
     await world.quiet()
     world.sender.script(URL, held)
     before = len(world.sender.requests)
@@ -240,14 +241,14 @@ async def test_a_receiver_that_answers_gets_more_at_once_again_up_to_the_limit(w
 
 
 async def test_dozens_of_hanging_receivers_leave_a_place_for_another(world: World) -> None:
-    hanging = SETTINGS.webhooks_in_flight // 8
+    hanging = SETTINGS.webhooks.in_flight // 8
     for number in range(hanging):
         url = f"https://hanging{number}.example.com/hooks"
         world.sender.script(url, Holds())
         await world.create_webhook(f"hanging{number}", url)
     await world.publish(*pings(100))
     await world.quiet()
-    assert MAXIMUM_IN_FLIGHT * hanging > SETTINGS.webhooks_in_flight > len(world.sender.requests)
+    assert MAXIMUM_IN_FLIGHT * hanging > SETTINGS.webhooks.in_flight > len(world.sender.requests)
     await world.create_webhook("other", OTHER)
     await world.publish(*pings(100, first=1000))
     await world.attempted(world.name("other"), 100)
@@ -386,7 +387,7 @@ async def test_a_drain_waits_for_requests_under_way_and_sends_no_more(either_wor
     world = either_world
     held = Holds()
     world.sender.script(URL, held)
-    world.settings = replace(SETTINGS, webhooks_in_flight=2)
+    world.settings = replace(SETTINGS, webhooks=WebhookLimits(2))
     await world.restart()
     await world.create_webhook()
     await world.publish(*pings(5))
