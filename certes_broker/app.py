@@ -262,6 +262,7 @@ def _webhook_limits(config: Config) -> WebhookLimits:
     return WebhookLimits(
         config.webhooks.max_in_flight,
         BreakerLimits(breaker.failures / 100, breaker.window, breaker.minimum, breaker.pause),
+        config.webhooks.disable_after,
     )
 
 

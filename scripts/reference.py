@@ -15,7 +15,8 @@ import click
 
 from certes_broker.cli.failures import EXIT_MEANINGS
 from certes_broker.cli.main import main as certes
-from certes_broker.config.settings import Setting, known_settings, section_meanings
+from certes_broker.config.setting import Setting
+from certes_broker.config.settings import known_settings, section_meanings
 from certes_broker.config.source_tables import SOURCE_KEYS
 from scripts.compatibility_reference import compatibility_page
 from scripts.github_reference import github_page

@@ -31,10 +31,12 @@ from certes_broker.broker.schema_store import SchemaStore, SchemaSurroundings
 from certes_broker.broker.settler import Settler
 from certes_broker.broker.source_store import SourceStore
 from certes_broker.broker.space import Space
+from certes_broker.broker.streak_log import StreakLog
 from certes_broker.broker.streams import Streams
 from certes_broker.broker.subscription_index import SubscriptionIndex
 from certes_broker.broker.subscriptions import Subscriptions, Surroundings
 from certes_broker.broker.undisturbed import Undisturbed
+from certes_broker.broker.webhook_attempts import WebhookAttempts
 from certes_broker.broker.webhooks import WebhookLimits, WebhookPump
 from certes_broker.broker.workers import Workers
 from certes_broker.domain.errors import Unavailable
@@ -133,7 +135,13 @@ class Broker:
         self.streams = Streams(index, self.lanes, self.kept_events, clock, footing.undisturbed)
         poster = Poster(ports.sender, self.conversion, engine.journal, clock, settings.domain)
         self._attempts = AttemptLog(engine.attempts, clock)
-        self._pump = WebhookPump(self.lanes, poster, self._attempts, clock, settings.webhooks)
+        self._pump = WebhookPump(
+            self.lanes,
+            WebhookAttempts(poster, self._attempts, clock),
+            StreakLog(engine.settings, settings.webhooks.disable_after),
+            clock,
+            settings.webhooks,
+        )
         self.endpoints = self._pump.endpoints
         self.subscriptions = Subscriptions(
             Surroundings(
@@ -148,7 +156,7 @@ class Broker:
                 footing.undisturbed,
             )
         )
-        self._pump.on_gone = self.subscriptions.disable
+        self._pump.on_disable = self.subscriptions.disable
         self.sources = SourceStore(engine, clock, footing.undisturbed)
         self.keys = KeyStore(engine.settings, clock, footing.undisturbed)
         self.rejected = RejectedPayloads(engine.rejections, clock, settings.retention.rejected)

@@ -17,6 +17,7 @@ from certes_broker.broker.kept_events import KeptEvents
 from certes_broker.broker.lane import Lane
 from certes_broker.broker.lanes import Lanes
 from certes_broker.broker.posting import Poster, signing_now
+from certes_broker.broker.streak_log import streak_key
 from certes_broker.broker.streams import Streams
 from certes_broker.broker.subscription_documents import PREFIX, key_of, read_document, write_document
 from certes_broker.broker.subscription_index import SubscriptionIndex, SubscriptionPage
@@ -183,7 +184,7 @@ class Subscriptions:
         return await self._set_state(name, State.ACTIVE)
 
     async def disable(self, name: str, url: str, reason: str) -> None:
-        """Stops deliveries to a receiver of which there is no more, unless the subscription has another by now."""
+        """Stops deliveries to a receiver that wants or takes no more, unless the subscription has another by now."""
 
         def revised(stored: Subscription) -> Subscription:
             if stored.state is not State.ACTIVE or _webhook(stored).url != url:
@@ -252,6 +253,7 @@ class Subscriptions:
                     continue
                 # The document last: it is what a round that was interrupted here begins again with.
                 await self._around.engine.cursors.forget(name.text)
+                await self._around.engine.settings.delete(streak_key(name.text))
                 await self._around.engine.settings.delete(key_of(name))
                 self._index.remove(name.text)
         return len(gone)

@@ -11,7 +11,8 @@ from typing import Any, Final
 from certes_broker.config.auth_places import auth_contradictions, exposure
 from certes_broker.config.problems import Problem, nearest, refusal
 from certes_broker.config.quantities import Unfit
-from certes_broker.config.settings import Config, Origin, Setting, known_settings
+from certes_broker.config.setting import Setting
+from certes_broker.config.settings import Config, Origin, known_settings
 from certes_broker.config.source_tables import is_secrets_variable, read_sources
 from certes_broker.config.toml_places import KeyPath, Place, find, places
 from certes_broker.domain.errors import Invalid, Reason

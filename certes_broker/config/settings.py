@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Any, Final, Literal
 
 from certes_broker.config.auth_kinds import KEY, KEYS_URL, TEXT
 from certes_broker.config.kinds import (
@@ -29,48 +29,19 @@ from certes_broker.config.kinds import (
     SIZE,
     WHOLE_NUMBER,
     Address,
-    Kind,
     Network,
     choice,
 )
 from certes_broker.config.nats_kinds import ENGINE, FILE, MONITORING, PREFIX, SECRET, EngineAddress, Secret
+from certes_broker.config.setting import Setting
+from certes_broker.config.setting import key as _key
 from certes_broker.domain.sources import Source
-
-T = TypeVar("T")
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
 HOUR: Final = 3600.0
 DAY: Final = 24 * HOUR
-
-
-@dataclass(frozen=True, slots=True)
-class Setting(Generic[T]):
-    """One key: how it is read, between which bounds, and what it means. `path` is the key's, from the root."""
-
-    kind: Kind[T]
-    default: T
-    meaning: str
-    minimum: float | None = None
-    maximum: float | None = None
-    path: tuple[str, ...] = ()
-
-    @property
-    def key(self) -> str:
-        """The key as errors and the reference spell it, such as `http.listen`."""
-        return ".".join(self.path)
-
-    @property
-    def variable(self) -> str:
-        """The environment variable, such as `CERTES_HTTP_LISTEN`."""
-        return "_".join(("CERTES", *self.path)).upper()
-
-
-def _key(
-    kind: Kind[T], default: T, meaning: str, *, minimum: float | None = None, maximum: float | None = None
-) -> Any:  # as `dataclasses.field` does it: the type is the field's own
-    return field(default=default, metadata={"setting": Setting(kind, default, meaning, minimum, maximum)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +225,13 @@ class Webhooks:
         "How many requests may be under way at once, over all subscriptions.",
         minimum=1,
         maximum=10_000,
+    )
+    disable_after: float = _key(
+        DURATION,
+        5 * DAY,
+        "How long a subscription may go without a success, although it is tried, before it is disabled.",
+        minimum=HOUR,
+        maximum=365 * DAY,
     )
     allow_networks: tuple[Network, ...] = _key(
         NETWORKS,

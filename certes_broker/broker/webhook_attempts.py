@@ -1,0 +1,165 @@
+"""Webhook attempts: one request, and what becomes of its delivery.
+
+The outcome is applied in one step, so that nobody sees it half applied. It is a return value, too: what an attempt says of the
+endpoint and of the subscription is for the pump to act on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple, assert_never
+
+import structlog
+
+from certes_broker.broker.attempt_log import AttemptLog
+from certes_broker.broker.items import Item
+from certes_broker.broker.outcomes import Failure, fail
+from certes_broker.broker.posting import Poster
+from certes_broker.broker.takers import Taker
+from certes_broker.domain.answers import Abort, Delivered, Disable, Failed, Verdict, read_answer
+from certes_broker.domain.breaker import Outcome
+from certes_broker.domain.cursor import Tracked
+from certes_broker.domain.errors import CertesError, Exhausted, Unavailable
+from certes_broker.domain.events import Micros
+from certes_broker.domain.retry import DEFAULT_RETRY_POLICY
+from certes_broker.domain.subscriptions import WebhookDelivery
+from certes_broker.ports.clock import Clock
+from certes_broker.ports.engine import Attempt
+from certes_broker.ports.sender import SendFailure, SendResult
+
+_OUR_FAULT_WAIT: Final = Micros(1_000_000)
+ABORTED: Final = "aborted_by_receiver"
+"""Why a delivery is a dead letter that its receiver did not want again."""
+NOT_RENDERED: Final = "not_rendered"
+"""Why a delivery is a dead letter whose event has no form that the webhook wants."""
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
+
+
+class Made(NamedTuple):
+    """What an attempt says of others than its delivery.
+
+    `outcome` is what it says of the endpoint, None for nothing. `disable` is why the subscription is to be disabled, empty if it is
+    not, and `url` the receiver that it is disabled for.
+    """
+
+    outcome: Outcome | None = None
+    disable: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """One attempt that was made."""
+
+    taker: Taker
+    tracked: Tracked[Item]
+    result: SendResult
+    began: Micros
+    ended: Micros
+
+
+class WebhookAttempts:
+    """Makes attempts."""
+
+    def __init__(self, poster: Poster, attempt_log: AttemptLog, clock: Clock) -> None:
+        self._poster = poster
+        self._log = attempt_log
+        self._clock = clock
+
+    async def make(self, taker: Taker, tracked: Tracked[Item]) -> Made:
+        """Makes one attempt and applies its outcome, unless the lane was moved meanwhile."""
+        lane, era = taker.lane, taker.lane.era
+        item, delivery = tracked.payload, lane.subscription.delivery
+        assert item is not None  # What is out is in memory.
+        assert isinstance(delivery, WebhookDelivery)  # Attempts are made for these only.
+        began = self._clock.now()
+        try:
+            result = await self._poster.post(item, delivery)
+        except (Unavailable, Exhausted) as error:
+            # Its original could not be read, or no worker could be had to render it: that mends, and is no fault of the
+            # receiver either.
+            result = SendResult(None, SendFailure.OURS, str(error), {}, b"", 0.0)
+        except CertesError as error:
+            # The event cannot be rendered, which is no fault of the receiver and will not mend by itself.
+            log.warning("webhook_not_rendered", subscription=lane.name, event_name=item.name, reason=error.reason)
+            if lane.era == era:
+                lane.cursor.give_up(tracked, item.entry.event, NOT_RENDERED, str(error), self._clock.now())
+                lane.changed()
+            return Made()
+        except BaseException:
+            # The broker stops: whether it arrived is not known, so it goes out again.
+            if lane.era == era:
+                lane.cursor.give_back(tracked, attempted=False)
+            raise
+        ended = self._clock.now()
+        taker.answered(result)
+        verdict = None if result.status is None else read_answer(result.status, result.headers, ended / 1_000_000)
+        outcome = _outcome_of(result, verdict)
+        if lane.era != era:
+            return Made(outcome, url=delivery.url)
+        await self._apply(_Tried(taker, tracked, result, began, ended), verdict)
+        return Made(outcome, verdict.reason if isinstance(verdict, Disable) else "", delivery.url)
+
+    async def _apply(self, tried: _Tried, verdict: Verdict | None) -> None:
+        lane, tracked, result = tried.taker.lane, tried.tracked, tried.result
+        number, position = tracked.attempt, tracked.position
+        next_try: Micros | None = None
+        if isinstance(verdict, Disable):
+            # First, or the next worker would send again what comes back here, until it is stored that nothing may be sent.
+            tried.taker.stopped = True
+        match verdict:
+            case Delivered() | Disable(delivered=True):
+                lane.cursor.ack(tracked)
+            case Disable():
+                lane.cursor.give_back(tracked, attempted=True)
+            case Abort():
+                assert tracked.payload is not None  # What is out is in memory.
+                error = f"HTTP {result.status}, and the header webhook-delivery: abort"
+                lane.cursor.give_up(tracked, tracked.payload.entry.event, ABORTED, error, tried.ended)
+            case Failed(asked):
+                next_try = self._failed(tried, asked)
+            case None:
+                next_try = self._failed(tried, None)
+            case _:
+                assert_never(verdict)
+        lane.changed()
+        await self._log.add(
+            Attempt(
+                lane.name,
+                position,
+                number,
+                tried.began,
+                result.duration,
+                result.status,
+                "" if result.failure is None else result.failure.value,
+                result.error,
+                result.answer,
+                next_try,
+            )
+        )
+
+    def _failed(self, tried: _Tried, asked: float | None) -> Micros | None:
+        lane, tracked, result = tried.taker.lane, tried.tracked, tried.result
+        if result.failure is SendFailure.OURS:
+            # Not counted, also in the row: the fault is ours.
+            due = Micros(tried.ended + _OUR_FAULT_WAIT)
+            tracked.attempt -= 1
+            lane.cursor.retry(tracked, tried.began, due, result.error)
+            return due
+        policy = lane.subscription.retry_policy or DEFAULT_RETRY_POLICY
+        error = result.error or f"HTTP {result.status}"
+        return fail(lane.cursor, tracked, Failure(policy, tried.began, tried.ended, error, asked=asked))
+
+
+def _outcome_of(result: SendResult, verdict: Verdict | None) -> Outcome | None:
+    """Says what an attempt says of its endpoint. Who says what is to become of a delivery has answered as it should."""
+    match verdict:
+        case Delivered() | Disable() | Abort():
+            return Outcome.SUCCESS
+        case Failed():
+            return Outcome.FAILURE
+        case None:
+            return None if result.failure is SendFailure.OURS else Outcome.FAILURE
+        case _:
+            assert_never(verdict)
