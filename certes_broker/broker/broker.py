@@ -22,7 +22,8 @@ from certes_broker.broker.janitor import Janitor, Retention
 from certes_broker.broker.kept_events import KeptEvents
 from certes_broker.broker.key_store import KeyStore
 from certes_broker.broker.lanes import Lanes
-from certes_broker.broker.names import KEY_BYTES, EventNames
+from certes_broker.broker.migration import check_complete
+from certes_broker.broker.names import KEY_BYTES, NAME_KEY, EventNames
 from certes_broker.broker.posting import Poster
 from certes_broker.broker.publisher import Publisher
 from certes_broker.broker.rejected_payloads import RejectedPayloads
@@ -51,7 +52,6 @@ from certes_broker.schemas.json_events import EventDocuments
 from certes_broker.schemas.registry import Registry
 from certes_broker.schemas.worker.answers import Answers
 
-NAME_KEY: Final = "broker/event-name-key"
 LAST_WRITES: Final = 10.0
 """Seconds for which a broker that ends goes on trying to store what was settled."""
 
@@ -168,6 +168,7 @@ class Broker:
     @asynccontextmanager
     async def running(cls, ports: Ports, registry: Registry, settings: BrokerSettings) -> AsyncIterator[Broker]:
         """Starts a broker; leaving stops it, after `drain` without losing anything, otherwise as a crash would."""
+        await check_complete(ports.engine)
         names = EventNames(await _name_key(ports.engine.settings))
         filtering = Filtering(Filters(registry), ports.clock)
         router = Router(ports.engine.journal, names, await ports.engine.cursors.watermark(), filtering)

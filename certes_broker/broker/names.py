@@ -18,6 +18,8 @@ from certes_broker.domain.errors import NotFound, Reason
 from certes_broker.domain.events import Position
 
 PREFIX: Final = "events/"
+NAME_KEY: Final = "broker/event-name-key"
+"""The document that has the key."""
 KEY_BYTES: Final = 16
 _TOKEN: Final = 32
 _HEX: Final = frozenset(string.digits + "abcdef")

@@ -2,7 +2,7 @@
 
 Rules
 -----
-* Commands are thin: `serve` starts the broker, `doctor` looks after this machine, all others are clients of the public
+* Commands are thin: `serve` starts the broker, `doctor` looks after this machine, `migrate` moves a broker's data, all others are clients of the public
   API, but for `keys generate`, which needs a broker no more than a broker needs to be there before it has a key.
 * A command's module is imported when the command is called, so that none waits for what another needs.
 * Failures end here: each has one exit code and one text, on standard error.
@@ -30,6 +30,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "schemas": "certes_broker.cli.schemas",
     "sources": "certes_broker.cli.sources",
     "keys": "certes_broker.cli.keys",
+    "migrate": "certes_broker.cli.migrate",
     "doctor": "certes_broker.cli.doctor",
 }
 """Every command, and the module that has it under its own name."""

@@ -118,6 +118,22 @@ async def connected(broker: BrokerProcess) -> AsyncIterator[Client]:
         yield Client(channel)
 
 
+async def receive_all(client: Client, name: str, wanted: set[str]) -> list[str]:
+    """Takes and acknowledges deliveries until all that is wanted has come; returns the ids of all that came, in order."""
+    stream = client.subscribe(name, max_outstanding=4)
+    opened = await stream.read()
+    came: list[str] = []
+    async with asyncio.timeout(60):
+        while not wanted.issubset(came):
+            frame = await stream.read()
+            if frame.HasField("batch"):
+                came += [delivery.event.id for delivery in frame.batch.deliveries]
+                first = frame.batch.first_ordinal
+                await client.acknowledge(opened.opened.stream, ordinals(first, first + len(frame.batch.deliveries) - 1))
+    stream.cancel()
+    return came
+
+
 def closing_reason(frame: pb.SubscribeResponse) -> str:
     """Why a closing frame says the stream ends."""
     return pb.SubscribeResponse.Reason.Name(frame.closing.reason)

@@ -13,7 +13,7 @@ import pytest
 
 from certes.v1 import event_pb2
 from scripts.broker_process import BrokerProcess
-from tests.acceptance.client import Client, connected, event, ordinals, refusal
+from tests.acceptance.client import Client, connected, event, receive_all, refusal
 
 pytestmark = pytest.mark.mounts
 
@@ -80,21 +80,6 @@ async def until_accepted(client: Client, event_id: str) -> None:
     async with asyncio.timeout(PATIENCE):
         while (refused := await attempt(client, event(event_id))) is not None:
             assert refused in {FULL, UNAVAILABLE}
-
-
-async def receive_all(client: Client, name: str, wanted: set[str]) -> None:
-    """Takes and acknowledges deliveries until all that is wanted has come; each acknowledgement is answered."""
-    stream = client.subscribe(name, max_outstanding=4)
-    opened = await stream.read()
-    async with asyncio.timeout(PATIENCE):
-        missing = set(wanted)
-        while missing:
-            frame = await stream.read()
-            if frame.HasField("batch"):
-                missing -= {delivery.event.id for delivery in frame.batch.deliveries}
-                first = frame.batch.first_ordinal
-                await client.acknowledge(opened.opened.stream, ordinals(first, first + len(frame.batch.deliveries) - 1))
-    stream.cancel()
 
 
 def fill(disk: Path, leave: int) -> Path:

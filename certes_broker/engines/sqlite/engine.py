@@ -12,6 +12,7 @@ How it works
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from certes_broker.domain.events import Entry
+from certes_broker.domain.events import Entry, Position
 from certes_broker.engines.alone import Alone, NoPost
 from certes_broker.engines.feed import Feeds
 from certes_broker.engines.sqlite.attempts import Attempts, SqliteAttempts
@@ -27,8 +28,9 @@ from certes_broker.engines.sqlite.checkpoints import Checkpointer
 from certes_broker.engines.sqlite.connection import PAGE_SIZE, Readers, connect, connected
 from certes_broker.engines.sqlite.cursors import Forgets, Settles, SqliteCursors
 from certes_broker.engines.sqlite.directory import held_directory, sync_directory
+from certes_broker.engines.sqlite.export import rejecting, with_digests_and_originals
 from certes_broker.engines.sqlite.ids import Ids
-from certes_broker.engines.sqlite.journal import Appends, SqliteJournal, Trims
+from certes_broker.engines.sqlite.journal import Appends, SqliteJournal, Trims, read_page
 from certes_broker.engines.sqlite.leases import Leases, SqliteLeases
 from certes_broker.engines.sqlite.rejections import Rejections, SqliteRejections
 from certes_broker.engines.sqlite.schema import migrate, migrations
@@ -88,6 +90,7 @@ class SqliteEngine:
         leases = Leases()
         self._members = Alone()
         self._post = NoPost()
+        self._readers = readers
         self._writer = writer
         self._tail: Feeds[Sequence[Entry]] = Feeds(limits.tail_entries, writer.wake)
         self._watch: Feeds[DocumentChange] = Feeds(limits.watch_changes, writer.wake)
@@ -142,6 +145,18 @@ class SqliteEngine:
     @property
     def waiting(self) -> int:
         return self._writer.waiting
+
+    async def entries(self, after: Position, limit: int, max_bytes: int) -> Sequence[Entry]:
+        """Returns entries as `journal.read`, with their originals, and with their digests as long as ids are known."""
+
+        def read(db: sqlite3.Connection) -> Sequence[Entry]:
+            return with_digests_and_originals(db, read_page(db, after, limit, max_bytes).entries)
+
+        return await self._readers.run(read)
+
+    async def rejecting(self) -> Sequence[str]:
+        """Returns the sources that have rejected payloads, by name."""
+        return await self._readers.run(rejecting)
 
     @classmethod
     @asynccontextmanager

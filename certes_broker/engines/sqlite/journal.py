@@ -137,7 +137,7 @@ class SqliteJournal:
         return self._feeds.open()
 
     async def read(self, after: Position, limit: int, max_bytes: int) -> Page:
-        return await self._readers.run(partial(_read, after=after, limit=limit, max_bytes=max_bytes))
+        return await self._readers.run(partial(read_page, after=after, limit=limit, max_bytes=max_bytes))
 
     async def get(self, position: Position) -> Entry | None:
         return await self._readers.run(partial(_get, position=position))
@@ -173,7 +173,8 @@ class SqliteJournal:
             pass
 
 
-def _read(db: sqlite3.Connection, after: Position, limit: int, max_bytes: int) -> Page:
+def read_page(db: sqlite3.Connection, after: Position, limit: int, max_bytes: int) -> Page:
+    """Reads entries as `Journal.read` says."""
     entries: list[Entry] = []
     size = 0
     for first, last, text, body in db.execute(QUERIES["blocks_from"], (after + 1,)):
