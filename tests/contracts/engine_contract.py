@@ -28,7 +28,9 @@ class EngineContract(
     """All that every engine promises."""
 
 
-class SharedEngineContract(
-    SharedJournalContract, SharedLanesContract, SharedSettingsContract, MembersContract, PostContract
-):
+class SharedStoreContract(SharedJournalContract, SharedLanesContract, SharedSettingsContract, MembersContract):
+    """All that every engine promises that several brokers share, but for the post."""
+
+
+class SharedEngineContract(SharedStoreContract, PostContract):
     """All that every engine promises that several brokers share."""

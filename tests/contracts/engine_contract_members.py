@@ -155,10 +155,13 @@ class SharedLanesContract(SharedTests):
         assert second > first
         assert list(await one.cursors.settle([CursorChange(A, first, state(9))])) == [A]
 
-    async def test_a_lane_of_a_member_that_closed_is_free(self, harness: SharedHarness, one: Engine) -> None:
+    async def test_a_lane_of_a_member_that_closed_is_free(
+        self, harness: SharedHarness, one: Engine, two: Engine
+    ) -> None:
         async with harness.open() as closing:
             (first,) = await closing.leases.lease([A])
             assert list(await one.leases.lease([A])) == [None]
+        await lives(one, two)
         (second,) = await one.leases.lease([A])
         assert first is not None
         assert second is not None
@@ -198,12 +201,13 @@ class SharedLanesContract(SharedTests):
             assert await engine.cursors.watermark() == 50
 
     async def test_a_level_lane_is_taken_from_where_its_member_s_watermark_had_brought_it(
-        self, harness: SharedHarness, one: Engine
+        self, harness: SharedHarness, one: Engine, two: Engine
     ) -> None:
         async with harness.open() as closing:
             (epoch,) = await closing.leases.lease([A])
             assert epoch is not None
             await closing.cursors.settle([CursorChange(A, epoch, state(5, level=True))], Position(20))
+        await lives(one, two)
         await one.cursors.settle([], Position(90))
         assert list(await one.cursors.load([A])) == [StoredCursor(state(20, level=True), ())]
         await one.leases.lease([A])
@@ -213,11 +217,11 @@ class SharedLanesContract(SharedTests):
 class SharedSettingsContract(SharedTests):
     async def test_a_change_by_one_is_watched_and_read_by_the_other(self, one: Engine, two: Engine) -> None:
         watch = two.settings.watch("key")
-        revision = await one.settings.put("key", b"1")
-        await one.settings.put("other", b"2")
-        await one.settings.delete("key")
         async with asyncio.timeout(PATIENCE):
+            revision = await one.settings.put("key", b"1")
             assert await anext(watch) == DocumentChange("key", b"1", revision)
+            await one.settings.put("other", b"2")
+            await one.settings.delete("key")
             assert await anext(watch) == DocumentChange("key", None, revision + 2)
         assert await two.settings.get("key") is None
         assert [document.key for document in await two.settings.list("")] == ["other"]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from certes_broker.engines.nats import Access, Limits, NatsEngine, Place
+from certes_broker.engines.nats import Access, Limits, NatsEngine, Pace, Place
 from certes_broker.engines.nats.connection import Refusal, connected
 from certes_broker.engines.nats.subjects import Names
-from tests.contracts.engine_contract import EngineContract
+from certes_broker.ports.engine import Engine
+from tests.contracts.engine_contract import EngineContract, SharedStoreContract
+from tests.contracts.engine_contract_members import PATIENCE
 from tests.contracts.engine_harness import WINDOW
 from tests.fakes.manual_clock import ManualClock
 from tests.fakes.nats_servers import NatsCluster, running
@@ -19,8 +22,8 @@ from tests.fakes.nats_servers import NatsCluster, running
 _numbers = itertools.count(1)
 
 
-class NatsHarness:
-    """Opens engines under a prefix of their own, whose streams go when the test ends."""
+class _Prefix:
+    """A prefix of one test's own."""
 
     def __init__(self, cluster: NatsCluster) -> None:
         self.clock = ManualClock()
@@ -33,6 +36,10 @@ class NatsHarness:
                 with suppress(Refusal):  # It is gone already, where an answer was late and it was asked again.
                     await connection.try_api(f"STREAM.DELETE.{stream}")
 
+
+class NatsHarness(_Prefix):
+    """Opens engines under a prefix of their own, whose streams go when the test ends."""
+
     @asynccontextmanager
     async def open(
         self, *, tail_entries: int = 10_000, watch_changes: int = 1_000, append_calls: int = 10_000
@@ -42,7 +49,23 @@ class NatsHarness:
             yield engine
 
 
-def streams_of(harness: NatsHarness) -> tuple[str, ...]:
+class SharedNatsHarness(_Prefix):
+    """Opens engines under one prefix, who are quicker to take each other for gone than they should be elsewhere."""
+
+    @asynccontextmanager
+    async def open(self, *, stands_still: bool = False) -> AsyncIterator[NatsEngine]:
+        pace = Pace(renewal=3_600.0 if stands_still else 0.1, current=0.5, ended=1.0 if stands_still else 2.0)
+        async with NatsEngine.open(self.place, self.clock, limits=Limits(pace=pace), shared=True) as engine:
+            yield engine
+
+    async def ended(self, member: Engine, seen_by: Engine) -> None:
+        async with asyncio.timeout(PATIENCE):
+            async for living in seen_by.members.watch():
+                if member.members.own not in living:
+                    return
+
+
+def streams_of(harness: _Prefix) -> tuple[str, ...]:
     names = Names(harness.place.prefix)
     return (names.journal, names.lanes, names.attempts, names.rejected, names.settings)
 
@@ -63,6 +86,22 @@ class TestNatsEngineOnOneServer(EngineContract):
     @pytest.fixture
     async def harness(self, one_server: NatsCluster) -> AsyncIterator[NatsHarness]:
         harness = NatsHarness(one_server)
+        yield harness
+        await harness.clear()
+
+
+class TestSharedNatsEngineOnOneServer(SharedStoreContract):
+    @pytest.fixture
+    async def harness(self, one_server: NatsCluster) -> AsyncIterator[SharedNatsHarness]:
+        harness = SharedNatsHarness(one_server)
+        yield harness
+        await harness.clear()
+
+
+class TestSharedNatsEngineOnACluster(SharedStoreContract):
+    @pytest.fixture
+    async def harness(self, three_servers: NatsCluster) -> AsyncIterator[SharedNatsHarness]:
+        harness = SharedNatsHarness(three_servers)
         yield harness
         await harness.clear()
 

@@ -11,16 +11,16 @@ import pytest
 
 from certes_broker.domain.errors import Aborted, AlreadyExists, CertesError, FailedPrecondition, Reason, Unavailable
 from certes_broker.domain.events import BEGINNING, Micros, Position
-from certes_broker.engines.nats import Access, Hold, Limits, NatsEngine, Place
+from certes_broker.engines.nats import Access, Limits, NatsEngine, Pace, Place
 from certes_broker.ports.engine import CursorChange, Document, Engine
 from tests.contracts.engine_harness import PLENTY, event, retry, state
 from tests.fakes.manual_clock import ManualClock
 from tests.fakes.nats_servers import NatsCluster, NatsServer, running
 
-DEFAULT_HOLD = Hold()
-STANDS_STILL = Hold(renewal=3_600.0)
-"""Of an engine that is to be displaced without noticing."""
-IMPATIENT = Hold(abandoned=0.5)
+DEFAULT_PACE = Pace()
+STANDS_STILL = Pace(renewal=3_600.0)
+"""Of an engine that is to be taken for gone without noticing."""
+IMPATIENT = Pace(ended=0.5)
 A = "subscribers/org_1/subscriptions/a"
 
 
@@ -38,10 +38,10 @@ def three(tmp_path: Path) -> Iterator[NatsCluster]:
 
 @asynccontextmanager
 async def opened(
-    *servers: NatsServer, hold: Hold = DEFAULT_HOLD, clock: ManualClock | None = None
+    *servers: NatsServer, pace: Pace = DEFAULT_PACE, clock: ManualClock | None = None
 ) -> AsyncIterator[NatsEngine]:
     place = Place(Access(tuple(server.url for server in servers)))
-    async with NatsEngine.open(place, clock or ManualClock(), limits=Limits(hold=hold)) as engine:
+    async with NatsEngine.open(place, clock or ManualClock(), limits=Limits(pace=pace)) as engine:
         yield engine
 
 
@@ -245,9 +245,9 @@ async def test_everything_is_there_after_the_engine_was_opened_again(one: NatsSe
 
 async def test_a_writer_that_others_came_before_judges_again(one: NatsServer) -> None:
     """Two writers at once, as while a displaced one has not noticed: nothing is doubled, and each finds the other's."""
-    async with opened(one, hold=STANDS_STILL) as engine:
+    async with opened(one, pace=STANDS_STILL) as engine:
         await engine.journal.append([event("a")])
-        async with opened(one, hold=IMPATIENT) as other:
+        async with opened(one, pace=IMPATIENT) as other:
             assert (await other.journal.append([event("a"), event("b")]))[0].duplicate
             tail = engine.journal.tail()
             outcome = await engine.journal.append([event("b"), event("c")])
@@ -258,11 +258,11 @@ async def test_a_writer_that_others_came_before_judges_again(one: NatsServer) ->
 
 
 async def test_what_a_displaced_engine_settles_is_refused(one: NatsServer) -> None:
-    async with opened(one, hold=STANDS_STILL) as engine:
+    async with opened(one, pace=STANDS_STILL) as engine:
         (old,) = await engine.leases.lease([A])
         assert old is not None
         assert await engine.cursors.settle([CursorChange(A, old, state(5))]) == []
-        async with opened(one, hold=IMPATIENT) as other:
+        async with opened(one, pace=IMPATIENT) as other:
             (new,) = await other.leases.lease([A])
             assert new is not None
             assert new > old
@@ -274,10 +274,10 @@ async def test_what_a_displaced_engine_settles_is_refused(one: NatsServer) -> No
 
 
 async def test_settings_that_others_changed_meanwhile_are_not_overwritten(one: NatsServer) -> None:
-    async with opened(one, hold=STANDS_STILL) as engine:
+    async with opened(one, pace=STANDS_STILL) as engine:
         revision = await engine.settings.put("key", b"1")
         watch = engine.settings.watch("")
-        async with opened(one, hold=IMPATIENT) as other:
+        async with opened(one, pace=IMPATIENT) as other:
             newer = await other.settings.put("key", b"2", expected=revision)
             with pytest.raises(Aborted) as refusal:
                 await engine.settings.put("key", b"3", expected=revision)
@@ -288,9 +288,9 @@ async def test_settings_that_others_changed_meanwhile_are_not_overwritten(one: N
 
 async def test_an_engine_that_was_displaced_ends(one: NatsServer) -> None:
     with pytest.raises(ExceptionGroup) as ended:
-        async with opened(one, hold=Hold(renewal=2.0)), opened(one, hold=IMPATIENT):
+        async with opened(one, pace=Pace(renewal=2.0)), opened(one, pace=IMPATIENT):
             await asyncio.Event().wait()
-    assert ended.group_contains(FailedPrecondition, match="Another broker")
+    assert ended.group_contains(FailedPrecondition, match="taken this one for gone")
 
 
 async def test_a_prefix_is_one_engine_s_at_a_time(one: NatsServer) -> None:

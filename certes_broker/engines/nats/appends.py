@@ -5,16 +5,20 @@ Rules
 * A call is in one block, whole: one message is stored or not.
 * A block says which sequence it expects to follow. So a block is stored only by a writer that has seen all before it, and
   has judged by all their ids; and what is sent again because an answer was lost is not stored twice.
-* A writer that is refused, or does not know what became of its block, reads what it has not seen before it writes more. What
-  it finds is committed, whoever wrote it: its ids are remembered, and it goes to the tail.
+* A writer that is refused, or does not know what became of its block, takes in what it has not seen before it writes more.
+  What it finds is committed, whoever wrote it: its ids are remembered, and it goes to the tail.
+* While there are other members, their blocks are followed as they are stored, and taken in between this one's own. So each
+  member has the same blocks in the same order, and who is refused has mostly seen already what came before. Who came second
+  goes on trying for a while, with pauses of chance, since somebody else's success is no failure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from random import SystemRandom
 from typing import Final
-
-import structlog
 
 from certes_broker.domain.errors import CertesError, Invalid, Reason, Unavailable
 from certes_broker.domain.events import BEGINNING, AcceptedEvent, Entry, Micros, Position
@@ -29,6 +33,7 @@ from certes_broker.engines.nats.block_messages import (
     payload_of,
 )
 from certes_broker.engines.nats.connection import WRONG_LAST_SEQUENCE, Refusal
+from certes_broker.engines.nats.following import Follower
 from certes_broker.engines.nats.ids import Fingerprint, Ids
 from certes_broker.engines.nats.publishing import Message, Publisher
 from certes_broker.engines.nats.reading import Reader
@@ -42,20 +47,31 @@ ID_BYTES: Final = 24
 """What an id needs in the headers, roughly."""
 RESERVE: Final = 32 << 10
 """By so many bytes a block is smaller than what the servers take: an event that becomes a dead letter is stored with more."""
-TRIES: Final = 5
-"""How often an append that other writers came before is judged again."""
+CONTENDING: Final = 15.0
+"""Seconds for which an append that other writers come before is judged again."""
+PAUSE: Final = 0.02
+"""Seconds of the longest pause before that."""
+NEWS: Final = 0.05
+"""Seconds in which the block that came before is to come by itself."""
+
+CHANCE: Final = SystemRandom().random
 
 Call = Sequence[AcceptedEvent]
 Outcome = Sequence[Appended] | CertesError
-
-log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
 
 class Appends:
     """Writes blocks, one after the other. `block_bytes` is where a block of several calls ends."""
 
     def __init__(
-        self, publisher: Publisher, reader: Reader, names: Names, ids: Ids, tail: Feeds[Sequence[Entry]], clock: Clock
+        self,
+        publisher: Publisher,
+        reader: Reader,
+        names: Names,
+        ids: Ids,
+        tail: Feeds[Sequence[Entry]],
+        clock: Clock,
+        chance: Callable[[], float] = CHANCE,
     ) -> None:
         self._publisher = publisher
         self._reader = reader
@@ -72,6 +88,10 @@ class Appends:
         self.total = 0
         """Bytes of all blocks ever stored."""
         self._is_certain = True
+        self._turn = asyncio.Lock()
+        self._chance = chance
+        self._follows = False
+        self._news = asyncio.Event()
 
     def begin(self, newest: StoredBlock) -> None:
         """Stands after the newest block that there was."""
@@ -94,7 +114,20 @@ class Appends:
                 outcomes += [error] * len(block)
         return outcomes
 
-    async def catch_up(self) -> None:
+    async def follow(self, follower: Follower) -> None:
+        """Takes in what others store, for ever."""
+        self._follows = True
+        async for kept in follower.messages(lambda: self.last_sequence):
+            if kept.sequence <= self.last_sequence:
+                continue
+            await self._tail.room()
+            async with self._turn:
+                if kept.sequence == self.last_sequence + 1:
+                    self._take_in(StoredBlock(kept))
+                elif kept.sequence > self.last_sequence:
+                    await self._catch_up()
+
+    async def _catch_up(self) -> None:
         """Reads the blocks that came without this writer, or whose answers were lost."""
         state = await self._reader.state()
         if state.last < self.last_sequence:
@@ -104,21 +137,48 @@ class Appends:
                 hint="The servers have lost what they had acknowledged: restore the stream, or see what is missing.",
             )
         async for kept in self._reader.between(">", self.last_sequence, state.last):
-            block = StoredBlock(kept)
-            self._ids.remember(block.fingerprints, block.first, block.stored)
-            about = About(block.count, block.stored, block.latest, block.total)
-            self._committed(block.sequence, about, block.entries(0, block.count))
+            self._take_in(StoredBlock(kept))
         self._is_certain = True
 
+    def _take_in(self, block: StoredBlock) -> None:
+        self._ids.remember(block.fingerprints, block.first, block.stored)
+        about = About(block.count, block.stored, block.latest, block.total)
+        self._committed(block.sequence, about, block.entries(0, block.count))
+
     async def _append(self, calls: Sequence[Call]) -> Sequence[Outcome]:
-        for _ in range(TRIES):
-            if not self._is_certain:
-                await self.catch_up()
-            sequence = self.last_sequence + 1
-            admission = self._ids.admit(calls, first_position(sequence))
-            if not admission.fresh or await self._store(sequence, admission.fresh, admission.fingerprints):
-                return admission.outcomes
+        loop = asyncio.get_running_loop()
+        end = loop.time() + CONTENDING
+        while True:
+            async with self._turn:
+                outcomes = await self._try(calls)
+                sequence = self.last_sequence + 1
+            if outcomes is not None:
+                return outcomes
+            if loop.time() >= end:
+                break
+            await self._hear_of(sequence)
+            await asyncio.sleep(self._chance() * PAUSE)
         raise Unavailable(Reason.STORAGE_UNAVAILABLE, "Others write to the journal all the time.", retry_after=1.0)
+
+    async def _try(self, calls: Sequence[Call]) -> Sequence[Outcome] | None:
+        if not self._is_certain:
+            await self._catch_up()
+        sequence = self.last_sequence + 1
+        admission = self._ids.admit(calls, first_position(sequence))
+        if not admission.fresh or await self._store(sequence, admission.fresh, admission.fingerprints):
+            return admission.outcomes
+        return None
+
+    async def _hear_of(self, sequence: int) -> None:
+        """Waits a little for a block that is known to be stored; who has heard of it need not ask for it."""
+        if not self._follows:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(NEWS):
+                while self.last_sequence < sequence:
+                    self._news.clear()
+                    await self._news.wait()
+            self._is_certain = True
 
     async def _store(self, sequence: int, events: Call, fingerprints: Sequence[Fingerprint]) -> bool:
         """Stores a block; says whether it was. If not, there is something to catch up with."""
@@ -134,7 +194,6 @@ class Appends:
         except Refusal as refusal:
             self._is_certain = False
             if refusal.error_code == WRONG_LAST_SEQUENCE:
-                log.info("journal_written_by_others", expected=sequence - 1)
                 return False
             raise _refused(refusal) from refusal
         except Invalid:
@@ -156,6 +215,7 @@ class Appends:
     def _committed(self, sequence: int, about: About, entries: Sequence[Entry]) -> None:
         size = about.total - self.total
         self.last_sequence = sequence
+        self._news.set()
         self.last = entries[-1].position
         self._latest, self.total = about.latest, about.total
         self._tail.publish(entries, tail_weight(len(entries), size))

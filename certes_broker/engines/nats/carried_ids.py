@@ -44,21 +44,24 @@ class CarriedIds:
                 ids.remember(fingerprints, first_position(sequence), stored)
 
     async def carry(self, blocks: AsyncIterator[StoredBlock]) -> None:
-        """Writes down the ids of blocks that are going to be trimmed. Done again, it replaces what was written."""
+        """Writes down the ids of blocks that are going to be trimmed. Done again, it replaces what was written.
+
+        What another broker writes, which trims to another place, stands beside it.
+        """
         parts: list[bytes] = []
-        size, first, newest = 0, 0, Micros(0)
+        size, first, last, newest = 0, 0, 0, Micros(0)
         async for block in blocks:
             if not block.fingerprints:
                 continue
             pairs = b"".join([_PAIR.pack(*pair) for pair in block.fingerprints])
             parts += (_BLOCK.pack(block.sequence, block.stored, len(block.fingerprints)), pairs)
             size += len(pairs)
-            first, newest = first or block.sequence, max(newest, block.stored)
+            first, last, newest = first or block.sequence, block.sequence, max(newest, block.stored)
             if size >= MESSAGE_BYTES:
-                await self._store(first, newest, b"".join(parts))
+                await self._store(f"{first}-{last}", newest, b"".join(parts))
                 parts, size, first, newest = [], 0, 0, Micros(0)
         if parts:
-            await self._store(first, newest, b"".join(parts))
+            await self._store(f"{first}-{last}", newest, b"".join(parts))
 
     async def forget(self, before: Micros) -> None:
         """Lets go of messages whose ids are all of events stored before a time."""
@@ -66,8 +69,8 @@ class CarriedIds:
             await self._connection.api(f"STREAM.PURGE.{self._names.lanes}", {"filter": subject})
             del self._newest[subject]
 
-    async def _store(self, first: int, newest: Micros, payload: bytes) -> None:
-        subject = self._names.carried_ids(first)
+    async def _store(self, blocks: str, newest: Micros, payload: bytes) -> None:
+        subject = self._names.carried_ids(blocks)
         outcome = (await self._publisher.store_all([Message(subject, payload, ROLLUP | {NEWEST: str(newest)})]))[0]
         if isinstance(outcome, Exception):
             raise self._connection.unavailable(outcome)

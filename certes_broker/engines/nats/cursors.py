@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Final, cast
 
 from certes_broker.domain.events import Position
-from certes_broker.engines.kept import raised
 from certes_broker.engines.nats.groups import Groups
 from certes_broker.engines.nats.keepsakes import read_dead_letters, read_gaps
 from certes_broker.engines.nats.lanes import Forget, Lanes, LeaseRequest, Request, Settle
 from certes_broker.engines.nats.reading import Reader
 from certes_broker.engines.nats.subjects import Names
+from certes_broker.engines.nats.watermarks import Watermarks
 from certes_broker.ports.cluster import MemberId
 from certes_broker.ports.engine import CursorChange, DeadLetter, Gap, StoredCursor
 
@@ -23,23 +23,24 @@ ROW_BYTES: Final = 128
 class NatsCursors:
     """The cursors: writes go through the queue."""
 
-    def __init__(self, lanes: Lanes, reader: Reader, names: Names, queue: Groups[Request, object]) -> None:
+    def __init__(
+        self, lanes: Lanes, watermarks: Watermarks, reader: Reader, names: Names, queue: Groups[Request, object]
+    ) -> None:
+        self._watermarks = watermarks
         self._lanes = lanes
         self._reader = reader
         self._names = names
         self._queue = queue
 
     async def load(self, subscriptions: Sequence[str]) -> Sequence[StoredCursor | None]:
-        records = await self._lanes.records(subscriptions)
-        found: list[StoredCursor | None] = []
-        for name in subscriptions:
-            record = records[name]
-            if record.state is None:
-                found.append(None)
-            else:
-                owed = tuple(record.owed[position] for position in sorted(record.owed))
-                found.append(StoredCursor(raised(record.state, self._lanes.watermark), owed))
-        return found
+        by_name = await self._lanes.records(subscriptions)
+        records = [by_name[name] for name in subscriptions]
+        return [
+            None
+            if state is None
+            else StoredCursor(state, tuple(record.owed[position] for position in sorted(record.owed)))
+            for record, state in zip(records, await self._lanes.states(records), strict=True)
+        ]
 
     async def settle(self, changes: Sequence[CursorChange], watermark: Position | None = None) -> Sequence[str]:
         size = sum(CURSOR_BYTES + ROW_BYTES * len(change.put) for change in changes)
@@ -47,7 +48,7 @@ class NatsCursors:
         return cast(Sequence[str], await self._queue.submit(Settle(changes, watermark), size))
 
     async def watermark(self) -> Position:
-        return self._lanes.watermark
+        return await self._watermarks.highest()
 
     async def dead_letters(self, subscription: str, after: Position, limit: int) -> Sequence[DeadLetter]:
         return await read_dead_letters(self._reader, self._names, subscription, after, limit)
@@ -72,7 +73,7 @@ class NatsLeases:
 
     async def holders(self, subscriptions: Sequence[str]) -> Sequence[MemberId | None]:
         records = await self._lanes.records(subscriptions)
-        return [self._lanes.holds(records[name]) for name in subscriptions]
+        return await self._lanes.holders([records[name] for name in subscriptions])
 
     async def release(self, subscriptions: Sequence[str]) -> None:
         await self._queue.submit(LeaseRequest(subscriptions, release=True), CURSOR_BYTES * len(subscriptions))

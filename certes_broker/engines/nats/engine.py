@@ -10,7 +10,7 @@ How it works
   a thousand.
 * Every write that depends on what was before says so, and the stream refuses it if that is no longer true. So no answer that
   was lost, no message that was late, and no broker that stood still can undo or double anything.
-* One broker at a time holds a prefix (`tenancy`).
+* Brokers that share a prefix are members (`membership`), each of whom follows what the others store (`following`).
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from typing import Final
 
 import structlog
 
+from certes_broker.domain.errors import FailedPrecondition, Reason
 from certes_broker.domain.events import Entry
-from certes_broker.engines.alone import Alone, NoPost
+from certes_broker.engines.alone import NoPost
 from certes_broker.engines.feed import Feeds
 from certes_broker.engines.nats.appends import RESERVE, Appends, Call
 from certes_broker.engines.nats.attempts import AttemptLog, NatsAttempts
@@ -33,10 +34,12 @@ from certes_broker.engines.nats.carried_ids import CarriedIds
 from certes_broker.engines.nats.checks import Finding, check_jetstream, check_version, look
 from certes_broker.engines.nats.connection import Connection, connected
 from certes_broker.engines.nats.cursors import NatsCursors, NatsLeases
+from certes_broker.engines.nats.following import Follower
 from certes_broker.engines.nats.groups import Bound, Groups
 from certes_broker.engines.nats.ids import KEY_BYTES, Ids
 from certes_broker.engines.nats.journal import NatsJournal
-from certes_broker.engines.nats.lanes import Lanes, Request
+from certes_broker.engines.nats.lanes import Company, Lanes, Request
+from certes_broker.engines.nats.membership import Membership, Pace
 from certes_broker.engines.nats.place import Place
 from certes_broker.engines.nats.publishing import Publisher
 from certes_broker.engines.nats.reading import Reader
@@ -44,13 +47,13 @@ from certes_broker.engines.nats.rejections import NatsRejections
 from certes_broker.engines.nats.settings import NatsSettings
 from certes_broker.engines.nats.streams import Streams
 from certes_broker.engines.nats.subjects import Names
-from certes_broker.engines.nats.tenancy import Hold, Tenancy
+from certes_broker.engines.nats.watermarks import Watermarks
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Appended, Attempt, DocumentChange
 
 MICROS_PER_SECOND: Final = 1_000_000
 MEBIBYTE: Final = 1 << 20
-DEFAULT_HOLD: Final = Hold()
+DEFAULT_PACE: Final = Pace()
 BLOCK_BYTES: Final = MEBIBYTE
 BLOCK_HEADERS: Final = 32 << 10
 
@@ -63,7 +66,7 @@ class Limits:
 
     `tail_entries` (an entry counts once more for every 4 KiB) may wait for the journal's tail, and `watch_changes` for
     each watch of the settings, before writes of that kind are held back. `append_bytes` and `append_calls` may wait to be
-    stored; more is refused. `hold` says how the prefix is held.
+    stored; more is refused. `pace` says how members live.
     """
 
     tail_entries: int = 16_384
@@ -72,7 +75,7 @@ class Limits:
     append_calls: int = 10_000
     other_bytes: int = 16 * MEBIBYTE
     other_calls: int = 10_000
-    hold: Hold = DEFAULT_HOLD
+    pace: Pace = DEFAULT_PACE
 
 
 DEFAULT_LIMITS: Final = Limits()
@@ -82,29 +85,31 @@ class NatsEngine:
     """Keeps events, cursors and settings on NATS servers. Made by `open`."""
 
     def __init__(self, connection: Connection, names: Names, ids: Ids, clock: Clock, limits: Limits) -> None:
-        self._members = Alone()
-        self._post = NoPost()
         publisher = Publisher(connection)
+        self._post = NoPost()
         tail: Feeds[Sequence[Entry]] = Feeds(limits.tail_entries, self._wake)
         self._tail = tail
         self._watch: Feeds[DocumentChange] = Feeds(limits.watch_changes)
         journal_reader, lanes_reader = Reader(connection, names.journal), Reader(connection, names.lanes)
+        self._members = Membership(connection, publisher, lanes_reader, names, limits.pace)
+        self._followers = (Follower(connection, names.journal), Follower(connection, names.settings))
         appends = Appends(publisher, journal_reader, names, ids, tail, clock)
         appends.block_bytes = min(BLOCK_BYTES, connection.max_payload - BLOCK_HEADERS - RESERVE)
+        self._appending = appends
         others = Bound(limits.other_bytes, limits.other_calls, refuses=False)
         self._appends: Groups[Call, Sequence[Appended]] = Groups(
             appends.write, Bound(limits.append_bytes, limits.append_calls, refuses=True), lambda: tail.has_room
         )
-        self._lanes = Lanes(connection, publisher, lanes_reader, names, self._members.own)
+        watermarks = Watermarks(connection, publisher, lanes_reader, names, self._members.own)
+        self._lanes = Lanes(connection, publisher, lanes_reader, names, Company(self._members, watermarks))
         self._changes: Groups[Request, object] = Groups(self._lanes.write, others)
         log_of_attempts = AttemptLog(connection, publisher, names)
         self._recording: Groups[Sequence[Attempt], None] = Groups(log_of_attempts.write, others)
-        self._tenancy = Tenancy(publisher, lanes_reader, names, limits.hold)
         carried = CarriedIds(connection, publisher, lanes_reader, names)
         self._journal = NatsJournal(
             connection, journal_reader, names.journal, ids, carried, tail, appends, self._appends
         )
-        self._cursors = NatsCursors(self._lanes, lanes_reader, names, self._changes)
+        self._cursors = NatsCursors(self._lanes, watermarks, lanes_reader, names, self._changes)
         self._leases = NatsLeases(self._lanes, self._changes)
         attempts_reader = Reader(connection, names.attempts)
         self._attempts = NatsAttempts(connection, attempts_reader, names, self._recording)
@@ -138,7 +143,7 @@ class NatsEngine:
         return self._settings
 
     @property
-    def members(self) -> Alone:
+    def members(self) -> Membership:
         return self._members
 
     @property
@@ -152,12 +157,18 @@ class NatsEngine:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, place: Place, clock: Clock, *, dedupe_window: float = 86400.0, limits: Limits = DEFAULT_LIMITS
+        cls,
+        place: Place,
+        clock: Clock,
+        *,
+        dedupe_window: float = 86400.0,
+        limits: Limits = DEFAULT_LIMITS,
+        shared: bool = False,
     ) -> AsyncIterator[NatsEngine]:
-        """Opens the engine, makes its streams where they are missing, and holds its prefix. Leaving stores what waits.
+        """Opens the engine, makes its streams where they are missing, and becomes a member. Leaving stores what waits.
 
-        `dedupe_window` is seconds. Raises `FailedPrecondition`: DATA_DIR_LOCKED if another broker holds the prefix,
-        STORAGE_UNAVAILABLE if the servers cannot be reached or do not do what is needed.
+        `dedupe_window` is seconds. With `shared` there may be other members. Raises `FailedPrecondition`: DATA_DIR_LOCKED
+        if there are, and it is not shared, STORAGE_UNAVAILABLE if the servers cannot be reached or do not do what is needed.
         """
         async with AsyncExitStack() as stack:
             connection = await stack.enter_async_context(connected(place.access))
@@ -167,7 +178,10 @@ class NatsEngine:
             replicas, secret = await Streams(connection, names, place.replicas).ensure(secrets.token_hex(KEY_BYTES))
             ids = Ids(clock, round(dedupe_window * MICROS_PER_SECOND), bytes.fromhex(secret))
             engine = cls(connection, names, ids, clock, limits)
-            await engine._tenancy.take()
+            await engine._members.join()
+            stack.push_async_callback(engine._members.leave)
+            if not shared and len(engine._members.living) > 1:
+                raise _held(place.prefix)
             engine.findings = await look(connection, replicas, place.needs)
             for finding in engine.findings:
                 log.warning(
@@ -177,6 +191,12 @@ class NatsEngine:
             await engine._begin()
             async with engine._running():
                 yield engine
+
+    async def _follow_journal(self) -> None:
+        """Follows the journal from when there was another member: who is alone knows what is in it."""
+        async for living in self._members.watch():
+            if len(living) > 1:
+                await self._appending.follow(self._followers[0])
 
     def _wake(self) -> None:
         self._appends.wake()
@@ -188,8 +208,6 @@ class NatsEngine:
         return (self._appends, self._changes, self._recording)
 
     async def _begin(self) -> None:
-        self._lanes.tenancy = self._tenancy.epoch
-        await self._lanes.open()
         await self._settings.open()
         await self._rejections.open()
         await self._journal.open()
@@ -202,7 +220,11 @@ class NatsEngine:
         """
         failure: BaseException | None = None
         async with asyncio.TaskGroup() as tasks:
-            holding = tasks.create_task(self._tenancy.run(), name="nats tenancy")
+            others = [
+                tasks.create_task(self._members.run(), name="nats membership"),
+                tasks.create_task(self._follow_journal(), name="nats journal"),
+                tasks.create_task(self._settings.follow(self._followers[1]), name="nats settings"),
+            ]
             writing = [tasks.create_task(queue.run(), name="nats writer") for queue in self._queues]
             try:
                 yield
@@ -213,9 +235,17 @@ class NatsEngine:
             for queue in self._queues:
                 queue.close()
             await asyncio.wait(writing)
-            holding.cancel()
-            await asyncio.wait([holding])
-            if not isinstance(failure, asyncio.CancelledError):
-                await self._tenancy.give_up()
+            for task in others:
+                task.cancel()
+            await asyncio.wait(others)
         if failure is not None:
             raise failure
+
+
+def _held(prefix: str) -> FailedPrecondition:
+    return FailedPrecondition(
+        Reason.DATA_DIR_LOCKED,
+        f"Another broker keeps its events under the prefix {prefix!r} of these NATS servers.",
+        hint="Stop that broker, or give this one a prefix of its own: nats.prefix is the setting.",
+        metadata={"prefix": prefix},
+    )

@@ -190,12 +190,13 @@ class NatsJournal:
         return first
 
     async def _block(self, sequence: int) -> StoredBlock | None:
-        if not self._first <= sequence or sequence > self._appends.last_sequence:
+        if sequence < self._first:
             return None
         block = self._remembered.get(sequence)
         if block is not None:
             self._remembered.move_to_end(sequence)
             return block
+        # One that is newer than what has been heard of, another member may have stored.
         async for kept in self._reader.between(">", sequence - 1, sequence, page=1):
             block = StoredBlock(kept)
             self._remember(block)

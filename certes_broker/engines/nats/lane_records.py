@@ -21,11 +21,11 @@ from typing import Any, Final
 import orjson
 
 from certes_broker.domain.errors import Reason, Unavailable
-from certes_broker.domain.events import Micros, Position
+from certes_broker.domain.events import Position
 from certes_broker.ports.engine import CursorChange, CursorState, Owed, OwedKind, Ranges
 
 WHOLE: Final = "Certes-Whole"
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 FEW_ROWS: Final = 64
 """Up to so many rows a record is always written whole."""
@@ -37,10 +37,9 @@ COMPRESSED_BYTES: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Who runs a lane. `epoch` is the sequence of the message with which its holder took it; 0: nobody ever did."""
+    """Which member runs a lane. `epoch` is the sequence of the message with which it took it; 0: nobody ever did."""
 
     holder: str | None = None
-    until: Micros = Micros(0)
     epoch: int = 0
 
 
@@ -49,13 +48,14 @@ class LaneRecord:
     """What is kept of one subscription.
 
     `sequence` is that of the newest message, 0 for none; `changes` how many messages came since the last whole one. `state`
-    is None as long as nothing was settled.
+    is None as long as nothing was settled; `writer` is the member whose watermark speaks for it if it is level.
     """
 
     sequence: int = 0
     changes: int = 0
     lease: Lease = Lease()
     state: CursorState | None = None
+    writer: str = ""
     owed: Mapping[Position, Owed] = field(default_factory=dict)
 
 
@@ -111,13 +111,13 @@ def read(record: LaneRecord, sequence: int, payload: bytes) -> LaneRecord:
         document = orjson.loads(payload if payload.startswith(b"{") else zlib.decompress(payload))
         if document["v"] != FORMAT:
             raise _unreadable(sequence, f"it has format {document['v']}, and this version knows format {FORMAT}")
-        holder, until, epoch = document["lease"]
-        lease = Lease(holder, until, epoch or (sequence if holder is not None else 0))
+        holder, epoch = document["lease"]
+        lease = Lease(holder, epoch or (sequence if holder is not None else 0))
         state = None if document["state"] is None else _state_of(document["state"])
         if "owed" in document:
-            return LaneRecord(sequence, 0, lease, state, _rows_of(document["owed"]))
+            return LaneRecord(sequence, 0, lease, state, document["by"], _rows_of(document["owed"]))
         rows = Rows(document["reset"], frozenset(document["drop"]), _rows_of(document["put"]))
-        return LaneRecord(sequence, record.changes + 1, lease, state, rows.apply(record.owed))
+        return LaneRecord(sequence, record.changes + 1, lease, state, document["by"], rows.apply(record.owed))
     except (zlib.error, KeyError, TypeError, ValueError) as error:
         raise _unreadable(sequence, "it is damaged") from error
 
@@ -133,8 +133,9 @@ def stored(record: LaneRecord, sequence: int, *, is_whole: bool) -> LaneRecord:
 def _payload(record: LaneRecord, rows: Mapping[str, Any]) -> bytes:
     document = {
         "v": FORMAT,
-        "lease": (record.lease.holder, record.lease.until, record.lease.epoch),
+        "lease": (record.lease.holder, record.lease.epoch),
         "state": None if record.state is None else _plain_state(record.state),
+        "by": record.writer,
     }
     payload = orjson.dumps(document | dict(rows))
     return zlib.compress(payload, 1) if len(payload) >= COMPRESSED_BYTES else payload

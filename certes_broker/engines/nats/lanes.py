@@ -1,34 +1,42 @@
 """The lanes' stream: what is kept of all subscriptions, and writing it by compare and set.
 
-Everything that changes a lane goes through one queue, in order. What a lane was stored as is remembered, so that the next
-write can say what it follows; where that turns out wrong, or it is not known what became of a write, it is read again.
+Everything that changes a lane goes through one queue, in order. What a lane that this member holds was stored as is
+remembered, so that the next write can say what it follows; where that turns out wrong, or it is not known what became of a
+write, it is read again. What others hold is read whenever it is wanted.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
-from certes_broker.domain.errors import Aborted, CertesError, Invalid, Reason
+from certes_broker.domain.errors import Aborted, Invalid, Reason
 from certes_broker.domain.events import BEGINNING, Position
+from certes_broker.engines.kept import raised
 from certes_broker.engines.nats import lane_records
 from certes_broker.engines.nats.connection import HEADERS, WRONG_LAST_SEQUENCE, Connection, Refusal
 from certes_broker.engines.nats.keepsakes import keepsakes
 from certes_broker.engines.nats.lane_records import WHOLE, LaneRecord, Lease, Rows, Written
+from certes_broker.engines.nats.membership import Membership
 from certes_broker.engines.nats.publishing import BATCH, EXPECTED, ROLLUP, Message, Publisher, Stored
-from certes_broker.engines.nats.reading import Reader
+from certes_broker.engines.nats.reading import Reader, read_all
 from certes_broker.engines.nats.subjects import Names
+from certes_broker.engines.nats.watermarks import Watermarks
 from certes_broker.ports.cluster import MemberId
-from certes_broker.ports.engine import CursorChange
-
-T = TypeVar("T")
+from certes_broker.ports.engine import CursorChange, CursorState
 
 AT_ONCE: Final = 64
 """How many lanes are read at once."""
 TRIES: Final = 5
 """How often a write that another came before is decided again."""
+
+
+class Company(NamedTuple):
+    """What lanes must know of other members, and they of this one."""
+
+    members: Membership
+    watermarks: Watermarks
 
 
 class Settle(NamedTuple):
@@ -64,41 +72,44 @@ class _Plan:
 
 
 class Lanes:
-    """All lanes. `tenancy` is the epoch since which this broker holds the prefix: leases of before are nobody's any more."""
+    """All lanes, as one member reads and writes them."""
 
     def __init__(
-        self, connection: Connection, publisher: Publisher, reader: Reader, names: Names, own: MemberId
+        self, connection: Connection, publisher: Publisher, reader: Reader, names: Names, company: Company
     ) -> None:
-        self._own = own
         self._connection = connection
         self._publisher = publisher
         self._reader = reader
         self._names = names
-        self._records: dict[str, LaneRecord] = {}
-        self._watermark_sequence = 0
-        self.watermark = BEGINNING
-        self.tenancy = 0
-
-    async def open(self) -> None:
-        """Reads the watermark."""
-        kept = await self._reader.last(self._names.watermark)
-        self._watermark_sequence = 0 if kept is None else kept.sequence
-        self.watermark = BEGINNING if kept is None else Position(int(kept.payload))
+        self._members, self._watermarks = company
+        self._own: Final = self._members.own
+        self._held: dict[str, LaneRecord] = {}
 
     async def records(self, subscriptions: Iterable[str]) -> Mapping[str, LaneRecord]:
-        """Returns the records of subscriptions, read where they are not known."""
+        """Returns the records of subscriptions, read unless this member holds them."""
         wanted = dict.fromkeys(subscriptions)
-        unknown = [name for name in wanted if name not in self._records]
+        unknown = [name for name in wanted if name not in self._held]
+        found: dict[str, LaneRecord] = {}
         for start in range(0, len(unknown), AT_ONCE):
             part = unknown[start : start + AT_ONCE]
-            for name, record in zip(part, await _all(self._read(name) for name in part), strict=True):
-                self._records.setdefault(name, record)
-        return {name: self._records[name] for name in wanted}
+            for name, record in zip(part, await read_all(self._read(name) for name in part), strict=True):
+                if record.lease.holder == self._own:
+                    self._held.setdefault(name, record)
+                found[name] = record
+        return {name: self._held.get(name) or found[name] for name in wanted}
 
-    def holds(self, record: LaneRecord) -> MemberId | None:
-        """Returns who holds a lease."""
-        lease = record.lease
-        return None if lease.holder is None or lease.epoch <= self.tenancy else MemberId(lease.holder)
+    async def states(self, records: Iterable[LaneRecord]) -> Sequence[CursorState | None]:
+        """Returns the states of records, as the watermarks of their writers say they are, in order."""
+        states = [(record.state, record.writer) for record in records]
+        watermarks = await self._watermarks.of({writer for state, writer in states if state and state.level})
+        return [None if state is None else raised(state, watermarks.get(writer, BEGINNING)) for state, writer in states]
+
+    async def holders(self, records: Iterable[LaneRecord]) -> Sequence[MemberId | None]:
+        """Returns who holds the leases of records, in order; None where nobody does who has not ended."""
+        named = [record.lease.holder for record in records]
+        members = {MemberId(holder) for holder in named if holder is not None}
+        ended = {member for member in members if member != self._own and await self._members.has_ended(member)}
+        return [None if holder is None or holder in ended else MemberId(holder) for holder in named]
 
     async def write(self, requests: Sequence[Request]) -> Sequence[object]:
         """Makes writes in order; those of one kind that follow each other together."""
@@ -123,24 +134,23 @@ class Lanes:
     # Settling.
 
     async def _settle(self, requests: Sequence[Settle]) -> Sequence[Sequence[str]]:
-        refused = await self._carry_out(
+        refused: set[tuple[str, int]] = set()
+        await self._carry_out(
             {change.subscription for request in requests for change in request.changes},
-            lambda records: self._settled(requests, records),
+            lambda records: self._settled(requests, records, refused),
         )
         watermarks = [request.watermark for request in requests if request.watermark is not None]
-        if watermarks and max(watermarks) > self.watermark:
-            await self._raise_watermark(max(watermarks))
+        if watermarks:
+            await self._watermarks.raise_to(max(watermarks))
         return [
             list(dict.fromkeys(one.subscription for one in request.changes if (one.subscription, one.epoch) in refused))
             for request in requests
         ]
 
-    @staticmethod
-    def _settled(
-        requests: Sequence[Settle], records: Mapping[str, LaneRecord]
-    ) -> tuple[Mapping[str, _Plan], set[tuple[str, int]]]:
+    async def _settled(
+        self, requests: Sequence[Settle], records: Mapping[str, LaneRecord], refused: set[tuple[str, int]]
+    ) -> Mapping[str, _Plan]:
         plans: dict[str, _Plan] = {}
-        refused: set[tuple[str, int]] = set()
         for change in (change for request in requests for change in request.changes):
             name = change.subscription
             if name not in records:
@@ -151,69 +161,43 @@ class Lanes:
             plan = plans.setdefault(name, _Plan(records[name], Rows(), []))
             plan.rows = plan.rows.then(change)
             plan.changes.append(change)
-            plan.after = replace(records[name], state=change.state)
+            plan.after = replace(records[name], state=change.state, writer=self._own)
         for name, plan in plans.items():
             plan.after = replace(plan.after, owed=plan.rows.apply(records[name].owed))
-        return plans, refused
-
-    async def _raise_watermark(self, watermark: Position) -> None:
-        for _ in range(TRIES):
-            headers = {**ROLLUP, EXPECTED: str(self._watermark_sequence)}
-            try:
-                message = Message(self._names.watermark, b"%d" % watermark, headers)
-                stored = await self._publisher.store(message)
-            except Refusal as refusal:
-                if refusal.error_code != WRONG_LAST_SEQUENCE:
-                    raise self._connection.unavailable(refusal) from refusal
-                await self.open()
-                if self.watermark >= watermark:
-                    return
-            else:
-                self._watermark_sequence, self.watermark = stored.sequence, watermark
-                return
-        raise self._connection.unavailable("others write the watermark all the time")
+        return plans
 
     # Leases.
 
     async def _lease(self, request: LeaseRequest) -> Sequence[int | None]:
-        epochs: dict[str, int | None] = {}
-        await self._carry_out(
-            set(request.subscriptions), lambda records: (self._leased(request, records, epochs), None)
-        )
-        records = await self.records(request.subscriptions)
-        return [
-            records[name].lease.epoch if name in epochs and records[name].lease.holder == self._own else None
-            for name in request.subscriptions
-        ]
+        decide = self._released if request.release else self._leased
+        await self._carry_out(set(request.subscriptions), decide)
+        held = (self._held.get(name) for name in request.subscriptions)
+        return [None if record is None else record.lease.epoch for record in held]
 
-    def _leased(
-        self, request: LeaseRequest, records: Mapping[str, LaneRecord], epochs: dict[str, int | None]
-    ) -> Mapping[str, _Plan]:
+    async def _leased(self, records: Mapping[str, LaneRecord]) -> Mapping[str, _Plan]:
+        holders = zip(records, await self.holders(records.values()), strict=True)
+        free = {name: records[name] for name, holder in holders if holder is None}
         plans: dict[str, _Plan] = {}
-        for name in dict.fromkeys(request.subscriptions):
-            if name not in records:
-                continue
-            record = records[name]
-            lease = record.lease
-            is_held = lease.holder is not None and lease.epoch > self.tenancy
-            if request.release:
-                if lease.holder != self._own:
-                    continue
-                # The epoch stays, so that what its holder wrote later stays refused.
-                plans[name] = _Plan(replace(record, lease=replace(lease, holder=None)), Rows(), [])
-                continue
-            epochs.pop(name, None)
-            if is_held and lease.holder != self._own:
-                continue
-            epochs[name] = None
-            if not is_held:
-                plans[name] = _Plan(replace(record, lease=Lease(self._own)), Rows(), [])
+        for (name, record), state in zip(free.items(), await self.states(free.values()), strict=True):
+            # What another wrote as level follows its watermark no more.
+            after = (
+                record if record.writer == self._own else replace(record, state=state and replace(state, level=False))
+            )
+            plans[name] = _Plan(replace(after, lease=Lease(self._own)), Rows(), [])
         return plans
+
+    async def _released(self, records: Mapping[str, LaneRecord]) -> Mapping[str, _Plan]:
+        # The epoch stays, so that what its holder wrote later stays refused.
+        return {
+            name: _Plan(replace(record, lease=replace(record.lease, holder=None)), Rows(), [])
+            for name, record in records.items()
+            if record.lease.holder == self._own
+        }
 
     # Forgetting.
 
     async def _forget(self, subscription: str) -> None:
-        self._records.pop(subscription, None)
+        self._held.pop(subscription, None)
         names = self._names
         patterns = (names.dead_letter(subscription, "*"), names.gap(subscription, "*", "*"), names.lane(subscription))
         for pattern in patterns:
@@ -224,17 +208,14 @@ class Lanes:
     async def _carry_out(
         self,
         subscriptions: set[str],
-        decide: Callable[[Mapping[str, LaneRecord]], tuple[Mapping[str, _Plan], set[T] | None]],
-    ) -> set[T]:
+        decide: Callable[[Mapping[str, LaneRecord]], Awaitable[Mapping[str, _Plan]]],
+    ) -> None:
         """Changes lanes as is decided by their records, and again where another write came first."""
         left = sorted(subscriptions)
-        refused: set[T] = set()
         for _ in range(TRIES):
             if not left:
-                return refused
-            plans, more = decide(await self.records(left))
-            refused |= more or set()
-            left = await self._store(plans)
+                return
+            left = await self._store(await decide(await self.records(left)))
         raise Aborted(Reason.LEASE_LOST, "Others write the same subscriptions all the time.", retry_after=1.0)
 
     async def _store(self, plans: Mapping[str, _Plan]) -> list[str]:
@@ -252,7 +233,7 @@ class Lanes:
                 self._note(name, plans[name].after, written[name], outcome, changed)
         except BaseException as error:
             for name in plans:
-                self._records.pop(name, None)
+                self._held.pop(name, None)
             if isinstance(error, Invalid):
                 # Nobody asked for it to be so large; and with servers that take more, it can be stored.
                 raise self._connection.unavailable(error) from error
@@ -288,10 +269,11 @@ class Lanes:
     def _note(
         self, name: str, record: LaneRecord, written: Written, outcome: Stored | Refusal, changed: list[str]
     ) -> None:
+        self._held.pop(name, None)
         if isinstance(outcome, Stored):
-            self._records[name] = lane_records.stored(record, outcome.sequence, is_whole=written.is_whole)
+            if record.lease.holder == self._own:
+                self._held[name] = lane_records.stored(record, outcome.sequence, is_whole=written.is_whole)
         elif outcome.error_code == WRONG_LAST_SEQUENCE:
-            self._records.pop(name, None)
             changed.append(name)
         else:
             raise self._connection.unavailable(outcome)
@@ -313,17 +295,3 @@ class Lanes:
         async for kept in self._reader.between(subject, 0, newest.sequence):
             record = lane_records.read(record, kept.sequence, kept.payload)
         return record
-
-
-async def _all(coroutines: Iterable[Awaitable[T]]) -> Sequence[T]:
-    """Runs coroutines at once, and returns what they return, in order."""
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            under_way = [tasks.create_task(_awaited(one)) for one in coroutines]
-    except* CertesError as group:
-        raise group.exceptions[0] from None
-    return [task.result() for task in under_way]
-
-
-async def _awaited(one: Awaitable[T]) -> T:
-    return await one

@@ -6,17 +6,20 @@ not have of these, the leader is asked for.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from nats import errors
 from nats.aio.msg import Msg
 
 from certes_broker.domain.errors import CertesError
 from certes_broker.engines.nats.connection import ANSWER, NO_MESSAGE, Connection, Refusal
+
+T = TypeVar("T")
 
 PAGE: Final = 256
 PAGE_BYTES: Final = 8 << 20
@@ -34,10 +37,11 @@ class Kept(NamedTuple):
 
 
 class StreamState(NamedTuple):
-    """What a stream holds: the sequences of its first and last message, and bytes. Without messages first is last + 1."""
+    """What a stream holds: the sequences of its first and last message, how many, and bytes. Without messages first is last + 1."""
 
     first: int
     last: int
+    messages: int
     bytes: int
 
 
@@ -52,7 +56,8 @@ class Reader:
         """Returns what the leader knows of the stream."""
         state = (await self._connection.api(f"STREAM.INFO.{self._stream}"))["state"]
         last = state["last_seq"]
-        return StreamState(state["first_seq"] if state["messages"] else last + 1, last, state["bytes"])
+        messages = state["messages"]
+        return StreamState(state["first_seq"] if messages else last + 1, last, messages, state["bytes"])
 
     async def subjects(self, pattern: str) -> Sequence[str]:
         """Returns the subjects that the stream has messages of, as the leader knows them."""
@@ -162,6 +167,20 @@ class Reader:
             return await self._connection.mailbox.ask_many(subject, json.dumps(query).encode(), ANSWER, is_last)
         except errors.Error:
             return ()
+
+
+async def read_all(reads: Iterable[Awaitable[T]]) -> Sequence[T]:
+    """Awaits a few reads at once, and returns what they return, in order."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            under_way = [tasks.create_task(_awaited(read)) for read in reads]
+    except* CertesError as group:
+        raise group.exceptions[0] from None
+    return [task.result() for task in under_way]
+
+
+async def _awaited(read: Awaitable[T]) -> T:
+    return await read
 
 
 def _parse(headers: bytes) -> Mapping[str, str]:

@@ -1,7 +1,7 @@
 """The log of rejected payloads: one message each, whose sequence is the number.
 
-What the log is bounded by, the time, size and source of each payload, is kept in mind and read from the messages' headers
-at the start. So a trim that finds nothing to do asks nobody.
+What the log is bounded by, the time, size and source of each payload, is kept in mind, and read from the messages' headers
+at the start. What other members keep and let go is found by how many messages there are, and which is the last.
 """
 
 from __future__ import annotations
@@ -45,12 +45,27 @@ class NatsRejections:
         self._names = names
         self._rows: dict[int, _Row] = {}
         self._turns = asyncio.Semaphore(AT_ONCE)
+        self._reading = asyncio.Lock()
+        self._read = 0
 
     async def open(self) -> None:
         """Reads what is kept."""
-        state = await self._reader.state()
-        async for kept in self._reader.headers(state.first, state.last):
+        await self._see()
+
+    async def _see(self) -> None:
+        """Finds what others have kept, and let go."""
+        async with self._reading:
+            state = await self._reader.state()
+            await self._read_rows(max(self._read + 1, state.first), state.last)
+            self._rows = {number: row for number, row in self._rows.items() if number >= state.first}
+            if sum(1 for number in self._rows if number <= state.last) != state.messages:
+                self._rows = {number: row for number, row in self._rows.items() if number > state.last}
+                await self._read_rows(state.first, state.last)
+
+    async def _read_rows(self, first: int, last: int) -> None:
+        async for kept in self._reader.headers(first, last):
             self._rows[kept.sequence] = _row_of(kept)
+        self._read = max(self._read, last)
 
     async def keep(self, rejected: Rejected) -> int:
         payload = rejected.payload
@@ -70,6 +85,7 @@ class NatsRejections:
         return number
 
     async def list(self, source: str, before: int | None, limit: int) -> Sequence[RejectedSummary]:
+        await self._see()
         numbers = [
             row.number for row in self._ordered() if row.source == source and (before is None or row.number < before)
         ]
@@ -83,13 +99,11 @@ class NatsRejections:
         return found
 
     async def get(self, source: str, number: int) -> Rejected | None:
-        row = self._rows.get(number)
-        if row is None or row.source != source:
-            return None
         kept = await self._reader.at(number, self._names.rejected_of(source))
         return None if kept is None or kept.sequence != number else _rejected_of(kept)
 
     async def forget(self, source: str, number: int | None) -> None:
+        await self._see()
         if number is None:
             await self._purge({"filter": self._names.rejected_of(source)})
             self._rows = {row.number: row for row in self._rows.values() if row.source != source}
@@ -97,6 +111,7 @@ class NatsRejections:
             await self._delete(number)
 
     async def trim(self, before: Micros, max_bytes: int, max_unverified: int) -> None:
+        await self._see()
         going = {row.number for row in (*self._past(before), *self._surplus(max_unverified))}
         left = [row for row in self._ordered() if row.number not in going]
         size = sum(row.size for row in left)

@@ -3,7 +3,8 @@
 Rules
 -----
 * A write is answered once the copy has it, and everything before it. So whoever wrote reads what it wrote, and every watch
-  has every change in order. A change that came without this broker is found on the way.
+  has every change in order. What other members change is followed. The bucket keeps the last value of a key alone: of
+  changes to one that others make in quick succession, a watch may have the last alone.
 * What is expected of a document is checked by the bucket, when it is written.
 * A document that was deleted leaves a marker, as in every bucket.
 """
@@ -17,11 +18,14 @@ from typing import Final
 from certes_broker.engines.feed import Feed, Feeds
 from certes_broker.engines.kept import revision_conflict
 from certes_broker.engines.nats.connection import WRONG_LAST_SEQUENCE, Connection, Refusal
+from certes_broker.engines.nats.following import Follower
 from certes_broker.engines.nats.publishing import EXPECTED, Message, Publisher
 from certes_broker.engines.nats.reading import Kept, Reader
 from certes_broker.engines.nats.subjects import Names
 from certes_broker.ports.engine import Document, DocumentChange
 
+TRIES: Final = 5
+"""How often a change that another came before is decided again."""
 OPERATION: Final = "KV-Operation"
 ALL: Final = ">"
 
@@ -46,6 +50,15 @@ class NatsSettings:
     async def open(self) -> None:
         """Reads all documents."""
         await self._catch_up()
+
+    async def follow(self, follower: Follower) -> None:
+        """Takes in what others change, for ever."""
+        async for kept in follower.messages(lambda: self._revision):
+            if kept.sequence > self._revision:
+                await self._feeds.room()
+                async with self._turn:
+                    if kept.sequence > self._revision:
+                        self._apply(_change_of(self._names, kept))
 
     async def get(self, key: str) -> Document | None:
         await self._see()
@@ -77,21 +90,30 @@ class NatsSettings:
 
     async def _store(self, change: DocumentChange, expected: int | None) -> int:
         key, body, _ = change
-        self._expect(key, expected)
-        if body is None and key not in self._documents:
-            return 0
+        for _ in range(TRIES):
+            await self._expect(key, expected)
+            if body is None and expected is None and await self._is_absent(key):
+                return 0
+            try:
+                sequence = await self._try(change, expected)
+            except Refusal as refusal:
+                if refusal.error_code != WRONG_LAST_SEQUENCE:
+                    raise self._connection.unavailable(refusal) from refusal
+                await self._catch_up()
+            else:
+                return sequence
+        raise self._connection.unavailable(f"others change {key} all the time")
+
+    async def _try(self, change: DocumentChange, expected: int | None) -> int:
+        key, body, _ = change
         headers = {} if body is not None else {OPERATION: "DEL"}
         if expected is not None:
             # To the bucket, a document that was deleted has the revision of its marker.
             headers[EXPECTED] = str(expected or await self._marker(key))
         try:
             stored = await self._publisher.store(Message(self._names.document(key), body or b"", headers))
-        except Refusal as refusal:
-            if refusal.error_code != WRONG_LAST_SEQUENCE:
-                raise self._connection.unavailable(refusal) from refusal
-            await self._catch_up()
-            self._expect(key, expected)
-            raise self._connection.unavailable(refusal) from refusal
+        except Refusal:
+            raise
         except BaseException:  # Not answered, or not waited for: it may be stored.
             self._is_certain = False
             raise
@@ -100,6 +122,11 @@ class NatsSettings:
         else:
             await self._catch_up()
         return stored.sequence
+
+    async def _is_absent(self, key: str) -> bool:
+        if key not in self._documents:
+            await self._catch_up()
+        return key not in self._documents
 
     async def _marker(self, key: str) -> int:
         kept = await self._reader.last(self._names.document(key))
@@ -127,11 +154,17 @@ class NatsSettings:
             self._documents[change.key] = Document(change.key, change.body, change.revision)
         self._feeds.publish(change)
 
-    def _expect(self, key: str, expected: int | None) -> None:
+    async def _expect(self, key: str, expected: int | None) -> None:
+        """Refuses what is not expected; what others have done since may be what is."""
+        if expected is None or expected == self._present(key):
+            return
+        await self._catch_up()
+        if expected != self._present(key):
+            raise revision_conflict(key, expected, self._present(key))
+
+    def _present(self, key: str) -> int:
         document = self._documents.get(key)
-        present = 0 if document is None else document.revision
-        if expected is not None and expected != present:
-            raise revision_conflict(key, expected, present)
+        return 0 if document is None else document.revision
 
 
 def _change_of(names: Names, kept: Kept) -> DocumentChange:

@@ -16,11 +16,13 @@ Rules
 | `<prefix>.lanes.of.<subscription…>` | the cursor and the lease of a subscription |
 | `<prefix>.lanes.dead.<subscription…>.<position>` | a dead letter |
 | `<prefix>.lanes.gap.<subscription…>.<first>.<last>` | a gap |
-| `<prefix>.lanes.watermark`, `<prefix>.lanes.tenant` | the watermark, and which broker holds the prefix |
-| `<prefix>.lanes.ids.<sequence>` | ids of the dedupe window whose blocks, from this one on, were trimmed |
+| `<prefix>.lanes.watermark.<member>` | the watermark of a broker |
+| `<prefix>.lanes.member.<member>` | a broker that shares the prefix |
+| `<prefix>.lanes.ids.<first>-<last>` | ids of the dedupe window whose blocks, with these sequences, were trimmed |
 | `<prefix>.attempts.<subscription…>` | attempts at a webhook |
 | `<prefix>.rejected.<source>` | a payload that a source did not take |
 | `$KV.<prefix>-settings.<key…>` | a settings document |
+| `<prefix>.post.members`, `<prefix>.post.of.<member>` | not kept: what brokers say to all of them, and to one |
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Final
+
+from certes_broker.ports.cluster import MemberId
 
 LONGEST: Final = 1024
 """Bytes of the longest subject that is made of an event type. Servers refuse a line of more than 4 KiB."""
@@ -98,13 +102,27 @@ class Names:
                 return subject
         return f"{self.prefix}.journal.mixed"
 
-    @property
-    def watermark(self) -> str:
-        return f"{self.prefix}.lanes.watermark"
+    def watermark(self, member: str) -> str:
+        """Returns the subject of a broker's watermark; `*` is all."""
+        return f"{self.prefix}.lanes.watermark.{member}"
+
+    def member(self, member: str) -> str:
+        """Returns the subject of a broker that shares the prefix; `*` is all."""
+        return f"{self.prefix}.lanes.member.{member}"
+
+    @staticmethod
+    def member_of(subject: str) -> MemberId:
+        """Returns the broker whose subject this is."""
+        return MemberId(subject.rpartition(".")[2])
 
     @property
-    def tenant(self) -> str:
-        return f"{self.prefix}.lanes.tenant"
+    def members(self) -> str:
+        """The subject of what is said to all brokers."""
+        return f"{self.prefix}.post.members"
+
+    def post(self, member: str) -> str:
+        """Returns the subject of what is said to one broker."""
+        return f"{self.prefix}.post.of.{member}"
 
     def lane(self, subscription: str) -> str:
         """Returns the subject of a subscription's cursor and lease."""
@@ -118,9 +136,9 @@ class Names:
         """Returns the subject of a gap; `*` for both ends is all of a subscription."""
         return f"{self.prefix}.lanes.gap.{escape_path(subscription)}.{first}.{last}"
 
-    def carried_ids(self, first: int | str) -> str:
-        """Returns the subject of ids that outlive their blocks; `*` for the sequence is all."""
-        return f"{self.prefix}.lanes.ids.{first}"
+    def carried_ids(self, blocks: str) -> str:
+        """Returns the subject of ids that outlive their blocks, from one sequence to another; `*` is all."""
+        return f"{self.prefix}.lanes.ids.{blocks}"
 
     def attempts_of(self, subscription: str) -> str:
         """Returns the subject of attempts."""

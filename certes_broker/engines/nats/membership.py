@@ -1,0 +1,265 @@
+"""Which brokers share the prefix, and how it is found that one has ended.
+
+How it works
+------------
+* A member is a message, the last of its subject, which it renews every second. Each renewal says which message it follows.
+* Every member looks at the others' messages, as the leader of the stream has them. One that sees the same message for six
+  seconds, with every look between them answered, takes its sender for gone, and writes an end after exactly that message:
+  if it was renewed in the meantime, that is refused. So a member ends once, for everybody, and what it would renew later is
+  refused: then it ends itself.
+* A member whose last renewal that was answered *began* more than four seconds ago is not current: it hands out nothing. Six
+  seconds seen by another begin after that renewal was stored, so what is handed out is handed out by one.
+* No two clocks are compared, only how long something takes on each.
+* An end is taken away again: no message is as good as an end, since an id is never used twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+import structlog
+from nats import errors
+from nats.aio.msg import Msg
+
+from certes_broker.domain.errors import CertesError, FailedPrecondition, Reason, Unavailable
+from certes_broker.engines.nats.connection import WRONG_LAST_SEQUENCE, Connection, Refusal
+from certes_broker.engines.nats.publishing import EXPECTED, ROLLUP, Message, Publisher
+from certes_broker.engines.nats.reading import Kept, Reader, read_all
+from certes_broker.engines.nats.subjects import Names
+from certes_broker.ports.cluster import MemberId
+
+END: Final = b""
+"""The payload of an end."""
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How members live, in seconds: the time between renewals, how long one makes current, after how long without one a
+    member is taken for gone.
+    """
+
+    renewal: float = 1.0
+    current: float = 4.0
+    ended: float = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A member's newest message, and since when it is seen."""
+
+    sequence: int
+    since: float
+
+
+def boot_time() -> float:
+    """Returns seconds that go on while the machine sleeps, where there are such."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+class Membership:
+    """One member, and the others as it sees them."""
+
+    is_shared: Final = True
+
+    def __init__(
+        self,
+        connection: Connection,
+        publisher: Publisher,
+        reader: Reader,
+        names: Names,
+        pace: Pace,
+        now: Callable[[], float] = boot_time,
+    ) -> None:
+        self.own: Final = MemberId(secrets.token_hex(8))
+        self._connection = connection
+        self._publisher = publisher
+        self._reader = reader
+        self._names = names
+        self._pace = pace
+        self._now = now
+        self._about = orjson.dumps({"host": socket.gethostname(), "pid": os.getpid()})
+        self._sequence = 0
+        self._renewed = -pace.current
+        self._others: dict[MemberId, _Seen] = {}
+        self._gone: set[MemberId] = set()
+        self._living = frozenset((self.own,))
+        self._nudged = asyncio.Event()
+        self._watches: list[asyncio.Event] = []
+
+    @property
+    def living(self) -> frozenset[MemberId]:
+        return self._living
+
+    def is_current(self) -> bool:
+        return self._now() - self._renewed <= self._pace.current
+
+    async def watch(self) -> AsyncIterator[frozenset[MemberId]]:
+        changed = asyncio.Event()
+        self._watches.append(changed)
+        try:
+            seen: frozenset[MemberId] | None = None
+            while True:
+                changed.clear()
+                if seen != self._living:
+                    seen = self._living
+                    yield seen
+                else:
+                    await changed.wait()
+        finally:
+            self._watches.remove(changed)
+
+    async def has_ended(self, member: MemberId) -> bool:
+        """Says whether a member has ended, also one that this one has not seen yet."""
+        if member in self._gone:
+            return True
+        if member in self._living:
+            return False
+        if not _lives(await self._reader.last(self._names.member(member))):
+            self._gone.add(member)
+            return True
+        return False
+
+    async def join(self) -> None:
+        """Becomes a member, and returns when each of the others is known to live, or has ended."""
+        await self._connection.client.subscribe(self._names.members, cb=self._take_nudge)
+        await self._renew()
+        await self._look()
+        met = dict(self._others)
+        if met:
+            log.info("members_met", members=sorted(met), waiting_seconds=self._pace.ended)
+        await self._nudge()
+        while any(self._others.get(member) == seen for member, seen in met.items()):
+            await asyncio.sleep(min(self._pace.renewal, self._pace.ended / 6) / 2)
+            await self._renew()
+            await self._look()
+
+    async def run(self) -> None:
+        """Renews and looks for ever. Raises `FailedPrecondition` (LEASE_LOST) when the others have ended this member."""
+        due = self._now() + self._pace.renewal
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(due - self._now(), 0)):
+                    await self._nudged.wait()
+            self._nudged.clear()
+            if self._now() >= due:
+                due = self._now() + self._pace.renewal
+                await self._renew()
+            await self._look()
+
+    async def leave(self) -> None:
+        """Ends this member, so that the others can have its lanes at once."""
+        try:
+            await self._end(self.own, self._sequence)
+        except CertesError as error:
+            log.warning("member_not_ended", error=str(error))
+
+    async def _renew(self) -> None:
+        began = self._now()
+        headers = {**ROLLUP, EXPECTED: str(self._sequence)}
+        try:
+            stored = await self._publisher.store(Message(self._names.member(self.own), self._about, headers))
+        except Unavailable as error:
+            if not self._sequence:
+                raise
+            log.warning("member_not_renewed", error=str(error))
+        except Refusal as refusal:
+            kept = await self._reader.last(self._names.member(self.own))
+            if refusal.error_code != WRONG_LAST_SEQUENCE:
+                raise self._connection.unavailable(refusal) from refusal
+            if kept is None or not _lives(kept):
+                raise self._ended() from refusal
+            # A renewal whose answer was lost: when it began is not known.
+            self._sequence = kept.sequence
+        else:
+            self._sequence, self._renewed = stored.sequence, began
+
+    async def _look(self) -> None:
+        """Looks at the others, and ends those that were not renewed for too long."""
+        began = self._now()
+        try:
+            subjects = await self._reader.subjects(self._names.member("*"))
+            found = await read_all(self._reader.last(subject) for subject in subjects)
+        except Unavailable:
+            # They could not renew either, perhaps: each has its time again from the next look on.
+            self._others = {member: _Seen(0, began) for member in self._others}
+            return
+        others: dict[MemberId, _Seen] = {}
+        for subject, kept in zip(subjects, found, strict=True):
+            member = self._names.member_of(subject)
+            if member == self.own or kept is None:
+                continue
+            if not _lives(kept):
+                await self._clear(member)
+                continue
+            seen = self._others.get(member)
+            if seen is None or seen.sequence != kept.sequence:
+                others[member] = _Seen(kept.sequence, self._now())
+            elif began - seen.since < self._pace.ended or not await self._take_for_gone(member, kept):
+                others[member] = seen
+        self._gone |= self._others.keys() - others.keys()
+        self._others = others
+        living = frozenset((self.own, *others))
+        if living != self._living:
+            log.info("members_changed", members=sorted(living), own=self.own)
+            self._living = living
+            for changed in self._watches:
+                changed.set()
+
+    async def _take_for_gone(self, member: MemberId, kept: Kept) -> bool:
+        about = orjson.loads(kept.payload)
+        log.warning("member_gone", member=member, host=about["host"], pid=about["pid"])
+        try:
+            return await self._end(member, kept.sequence)
+        except CertesError as error:
+            log.warning("member_not_ended", member=member, error=str(error))
+            return False
+
+    async def _end(self, member: MemberId, sequence: int) -> bool:
+        """Writes a member's end after its message of this sequence; says whether it has ended."""
+        message = Message(self._names.member(member), END, {**ROLLUP, EXPECTED: str(sequence)})
+        try:
+            await self._publisher.store(message)
+        except Refusal as refusal:
+            if refusal.error_code != WRONG_LAST_SEQUENCE:
+                raise self._connection.unavailable(refusal) from refusal
+            return not _lives(await self._reader.last(self._names.member(member)))
+        await self._clear(member)
+        await self._nudge()
+        return True
+
+    async def _clear(self, member: MemberId) -> None:
+        """Takes an end away."""
+        with suppress(CertesError):  # The next that sees it does.
+            await self._connection.api(f"STREAM.PURGE.{self._names.lanes}", {"filter": self._names.member(member)})
+
+    async def _nudge(self) -> None:
+        """Lets the others look now. It need not arrive: they look every second."""
+        with suppress(errors.Error):
+            await self._connection.client.publish(self._names.members, b"")
+
+    async def _take_nudge(self, _: Msg) -> None:
+        self._nudged.set()
+
+    def _ended(self) -> FailedPrecondition:
+        return FailedPrecondition(
+            Reason.LEASE_LOST,
+            f"The brokers that share the prefix {self._names.prefix!r} have taken this one for gone: it had not been"
+            f" heard of for {self._pace.ended:g} s. Its lanes are others' now.",
+            hint="Start it again. If that happens often, the machine or the network stands still for seconds.",
+            metadata={"prefix": self._names.prefix, "member": self.own},
+        )
+
+
+def _lives(kept: Kept | None) -> bool:
+    return kept is not None and kept.payload != END
