@@ -28,9 +28,7 @@ class EngineContract(
     """All that every engine promises."""
 
 
-class SharedStoreContract(SharedJournalContract, SharedLanesContract, SharedSettingsContract, MembersContract):
-    """All that every engine promises that several brokers share, but for the post."""
-
-
-class SharedEngineContract(SharedStoreContract, PostContract):
+class SharedEngineContract(
+    SharedJournalContract, SharedLanesContract, SharedSettingsContract, MembersContract, PostContract
+):
     """All that every engine promises that several brokers share."""

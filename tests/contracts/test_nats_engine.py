@@ -13,7 +13,7 @@ from certes_broker.engines.nats import Access, Limits, NatsEngine, Pace, Place
 from certes_broker.engines.nats.connection import Refusal, connected
 from certes_broker.engines.nats.subjects import Names
 from certes_broker.ports.engine import Engine
-from tests.contracts.engine_contract import EngineContract, SharedStoreContract
+from tests.contracts.engine_contract import EngineContract, SharedEngineContract
 from tests.contracts.engine_contract_members import PATIENCE
 from tests.contracts.engine_harness import WINDOW
 from tests.fakes.manual_clock import ManualClock
@@ -90,7 +90,7 @@ class TestNatsEngineOnOneServer(EngineContract):
         await harness.clear()
 
 
-class TestSharedNatsEngineOnOneServer(SharedStoreContract):
+class TestSharedNatsEngineOnOneServer(SharedEngineContract):
     @pytest.fixture
     async def harness(self, one_server: NatsCluster) -> AsyncIterator[SharedNatsHarness]:
         harness = SharedNatsHarness(one_server)
@@ -98,7 +98,7 @@ class TestSharedNatsEngineOnOneServer(SharedStoreContract):
         await harness.clear()
 
 
-class TestSharedNatsEngineOnACluster(SharedStoreContract):
+class TestSharedNatsEngineOnACluster(SharedEngineContract):
     @pytest.fixture
     async def harness(self, three_servers: NatsCluster) -> AsyncIterator[SharedNatsHarness]:
         harness = SharedNatsHarness(three_servers)

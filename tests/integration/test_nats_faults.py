@@ -248,8 +248,8 @@ async def test_a_writer_that_others_came_before_judges_again(one: NatsServer) ->
     async with opened(one, pace=STANDS_STILL) as engine:
         await engine.journal.append([event("a")])
         async with opened(one, pace=IMPATIENT) as other:
-            assert (await other.journal.append([event("a"), event("b")]))[0].duplicate
             tail = engine.journal.tail()
+            assert (await other.journal.append([event("a"), event("b")]))[0].duplicate
             outcome = await engine.journal.append([event("b"), event("c")])
             assert [one.duplicate for one in outcome] == [True, False]
             assert [entry.event.id for entry in await anext(tail)] == ["b"]

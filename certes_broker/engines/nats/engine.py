@@ -26,7 +26,6 @@ import structlog
 
 from certes_broker.domain.errors import FailedPrecondition, Reason
 from certes_broker.domain.events import Entry
-from certes_broker.engines.alone import NoPost
 from certes_broker.engines.feed import Feeds
 from certes_broker.engines.nats.appends import RESERVE, Appends, Call
 from certes_broker.engines.nats.attempts import AttemptLog, NatsAttempts
@@ -41,6 +40,7 @@ from certes_broker.engines.nats.journal import NatsJournal
 from certes_broker.engines.nats.lanes import Company, Lanes, Request
 from certes_broker.engines.nats.membership import Membership, Pace
 from certes_broker.engines.nats.place import Place
+from certes_broker.engines.nats.post import NatsPost
 from certes_broker.engines.nats.publishing import Publisher
 from certes_broker.engines.nats.reading import Reader
 from certes_broker.engines.nats.rejections import NatsRejections
@@ -86,12 +86,12 @@ class NatsEngine:
 
     def __init__(self, connection: Connection, names: Names, ids: Ids, clock: Clock, limits: Limits) -> None:
         publisher = Publisher(connection)
-        self._post = NoPost()
         tail: Feeds[Sequence[Entry]] = Feeds(limits.tail_entries, self._wake)
         self._tail = tail
         self._watch: Feeds[DocumentChange] = Feeds(limits.watch_changes)
         journal_reader, lanes_reader = Reader(connection, names.journal), Reader(connection, names.lanes)
         self._members = Membership(connection, publisher, lanes_reader, names, limits.pace)
+        self._post = NatsPost(connection, names, self._members.own)
         self._followers = (Follower(connection, names.journal), Follower(connection, names.settings))
         appends = Appends(publisher, journal_reader, names, ids, tail, clock)
         appends.block_bytes = min(BLOCK_BYTES, connection.max_payload - BLOCK_HEADERS - RESERVE)
@@ -147,7 +147,7 @@ class NatsEngine:
         return self._members
 
     @property
-    def post(self) -> NoPost:
+    def post(self) -> NatsPost:
         return self._post
 
     @property
@@ -222,6 +222,7 @@ class NatsEngine:
         async with asyncio.TaskGroup() as tasks:
             others = [
                 tasks.create_task(self._members.run(), name="nats membership"),
+                tasks.create_task(self._post.run(), name="nats post"),
                 tasks.create_task(self._follow_journal(), name="nats journal"),
                 tasks.create_task(self._settings.follow(self._followers[1]), name="nats settings"),
             ]

@@ -7,7 +7,8 @@ answer comes at the same moment, and a task that was told to end would go on for
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from typing import Final
 
@@ -38,13 +39,10 @@ class Mailbox:
     async def ask(self, subject: str, payload: bytes, headers: dict[str, str] | None, seconds: float) -> Msg:
         """Sends a request and returns the answer. Raises `TimeoutError` and what the client raises."""
         answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
-        token = self._register(lambda message: None if answer.done() else answer.set_result(message))
-        try:
+        with self.box(lambda message: None if answer.done() else answer.set_result(message)) as reply:
             async with asyncio.timeout(seconds):
-                await self._client.publish(subject, payload, reply=f"{self._inbox}.{token}", headers=headers)
+                await self._client.publish(subject, payload, reply=reply, headers=headers)
                 message = await answer
-        finally:
-            del self._takers[token]
         if (message.headers or {}).get(STATUS) == NO_RESPONDERS:
             raise errors.NoRespondersError
         return message
@@ -81,10 +79,15 @@ class Mailbox:
             await answers.unsubscribe()
         return found
 
-    def _register(self, taker: Callable[[Msg], None]) -> str:
+    @contextmanager
+    def box(self, taker: Callable[[Msg], None]) -> Iterator[str]:
+        """Gives out an address, whose messages go to `taker` while the block runs."""
         token = str(next(self._tokens))
         self._takers[token] = taker
-        return token
+        try:
+            yield f"{self._inbox}.{token}"
+        finally:
+            del self._takers[token]
 
     async def _take(self, message: Msg) -> None:
         taker = self._takers.get(message.subject.rpartition(".")[2])

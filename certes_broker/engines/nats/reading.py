@@ -17,7 +17,7 @@ from nats import errors
 from nats.aio.msg import Msg
 
 from certes_broker.domain.errors import CertesError
-from certes_broker.engines.nats.connection import ANSWER, NO_MESSAGE, Connection, Refusal
+from certes_broker.engines.nats.connection import AGAIN, ANSWER, NO_MESSAGE, PATIENCE, Connection, Refusal
 
 T = TypeVar("T")
 
@@ -122,6 +122,8 @@ class Reader:
         )
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{name}"
         done = first - 1
+        loop = asyncio.get_running_loop()
+        moved = loop.time()
         while done < through:
             begun = done
             query = {"batch": SCANNED, "expires": 1_000_000_000}
@@ -133,8 +135,14 @@ class Reader:
                 done = message.metadata.sequence.stream
                 if done <= through:
                     yield Kept(done, message.subject, message.headers or {}, b"")
-            if done == begun and await self.at(done + 1) is not None:
+            if done > begun:
+                moved = loop.time()
+            elif await self.at(done + 1) is None:
+                break
+            elif loop.time() - moved > PATIENCE:
                 raise self._connection.unavailable(f"reading {self._stream} stands still at {done}")
+            else:
+                await asyncio.sleep(AGAIN)  # Where it was made just now, it may not be known everywhere.
         with suppress(CertesError):  # It goes by itself after a while.
             await self._connection.api(f"CONSUMER.DELETE.{self._stream}.{name}")
 

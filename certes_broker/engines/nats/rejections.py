@@ -82,6 +82,8 @@ class NatsRejections:
             except Refusal as refusal:
                 raise self._connection.unavailable(refusal) from refusal
         self._rows[number] = _Row(number, rejected.source, rejected.time, rejected.verified, size)
+        while self._read + 1 in self._rows:
+            self._read += 1
         return number
 
     async def list(self, source: str, before: int | None, limit: int) -> Sequence[RejectedSummary]:

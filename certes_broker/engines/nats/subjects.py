@@ -22,7 +22,7 @@ Rules
 | `<prefix>.attempts.<subscription…>` | attempts at a webhook |
 | `<prefix>.rejected.<source>` | a payload that a source did not take |
 | `$KV.<prefix>-settings.<key…>` | a settings document |
-| `<prefix>.post.members`, `<prefix>.post.of.<member>` | not kept: what brokers say to all of them, and to one |
+| `<prefix>.post.members`, `<prefix>.post.of.<member>`, `<prefix>.post.notices.<member>` | not kept: what brokers say to all of them, and to one |
 """
 
 from __future__ import annotations
@@ -121,8 +121,12 @@ class Names:
         return f"{self.prefix}.post.members"
 
     def post(self, member: str) -> str:
-        """Returns the subject of what is said to one broker."""
+        """Returns the subject of what is asked of one broker."""
         return f"{self.prefix}.post.of.{member}"
+
+    def notices(self, member: str) -> str:
+        """Returns the subject of what one broker is told of streams."""
+        return f"{self.prefix}.post.notices.{member}"
 
     def lane(self, subscription: str) -> str:
         """Returns the subject of a subscription's cursor and lease."""
