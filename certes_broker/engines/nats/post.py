@@ -28,7 +28,7 @@ from nats.aio.msg import Msg
 
 from certes_broker.domain.errors import CertesError, Exhausted, Internal, Reason
 from certes_broker.engines.nats import post_messages
-from certes_broker.engines.nats.connection import Connection
+from certes_broker.engines.nats.connection import AGAIN, Connection
 from certes_broker.engines.nats.mailbox import NO_RESPONDERS, STATUS
 from certes_broker.engines.nats.post_messages import Call, Kind, Notice
 from certes_broker.engines.nats.subjects import Names
@@ -44,6 +44,8 @@ BEAT: Final = 1.0
 """Seconds between notices."""
 SILENCE: Final = 5.0
 """Seconds without a notice after which the other is gone."""
+SPREADING: Final = 0.5
+"""Seconds for which nobody's serving may mean that not every server of the cluster has heard of it yet."""
 AT_ONCE: Final = 4_096
 """How many requests may be under way, and how many long ones may have come in part."""
 COMING_BYTES: Final = 64 << 20
@@ -122,6 +124,21 @@ class NatsPost:
         return self._frames(member, Kind.STREAM, name, body)
 
     async def _frames(self, member: MemberId, kind: Kind, name: str, body: bytes) -> AsyncGenerator[bytes]:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + SPREADING
+        while True:
+            try:
+                async with aclosing(self._try(member, kind, name, body)) as frames:
+                    async for frame in frames:
+                        yield frame
+            except NoResponder:
+                if loop.time() >= end:
+                    raise
+                await asyncio.sleep(AGAIN)
+            else:
+                return
+
+    async def _try(self, member: MemberId, kind: Kind, name: str, body: bytes) -> AsyncGenerator[bytes]:
         call = secrets.token_hex(8)
         loop = asyncio.get_running_loop()
         reading = _Reading(member, loop.time())
