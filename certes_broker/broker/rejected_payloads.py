@@ -18,8 +18,8 @@ from typing import Final
 
 import structlog
 
-from certes_broker.broker.allowance import Allowance
 from certes_broker.broker.paging import make_token, not_of_this_list, read_token
+from certes_broker.domain.allowance import Allowance
 from certes_broker.domain.errors import CertesError, NotFound, Reason
 from certes_broker.domain.events import Micros, Original
 from certes_broker.ports.clock import Clock

@@ -3,8 +3,8 @@
 What takers may do together is limited by how many workers there are; those who ask for one get it in turn, by the priority of
 their subscription (`domain/turns.py`).
 
-Three things limit one taker. The breaker of its endpoint admits nothing while that keeps failing, and little at first when it has come
-back; what is not admitted waits in the lane, as if it had never been due. A taker's own limit falls when the receiver does not answer
+Four things limit one taker. Its subscription says how often a request may begin. The breaker of its endpoint admits nothing while that
+keeps failing, and little at first when it has come back. What may not begin waits in the lane, as if it had never been due. A taker's own limit falls when the receiver does not answer
 and grows again when it does, so that a
 dead receiver soon holds one place instead of many. And the more of the places of all are taken, the fewer one taker may
 hold: before receivers that hang are known to, some dozens of them must not leave the others without a place.
@@ -18,9 +18,11 @@ from typing import Final, NamedTuple
 from certes_broker.broker.endpoints import Endpoint, Endpoints, Permit
 from certes_broker.broker.items import Item
 from certes_broker.broker.lane import Lane
+from certes_broker.domain.allowance import Allowance
 from certes_broker.domain.cursor import Tracked
 from certes_broker.domain.subscriptions import MAXIMUM_IN_FLIGHT, State, WebhookDelivery
 from certes_broker.domain.turns import DEFAULT_PRIORITY, Turns
+from certes_broker.ports.clock import Clock
 from certes_broker.ports.sender import SendFailure, SendResult
 
 CROWDED_LIMIT: Final = 4
@@ -85,7 +87,7 @@ class TakerQueue(asyncio.Queue["Taker"]):
 class Taker:
     """Takes deliveries out of one lane."""
 
-    def __init__(self, lane: Lane, queue: TakerQueue, places: Places, endpoints: Endpoints) -> None:
+    def __init__(self, lane: Lane, queue: TakerQueue, places: Places, endpoints: Endpoints, clock: Clock) -> None:
         self.lane = lane
         self.in_flight = 0
         self.limit = MAXIMUM_IN_FLIGHT
@@ -94,17 +96,30 @@ class Taker:
         self._places = places
         self._queued = False
         self._endpoints = endpoints
+        self._clock = clock
+        self._alarm_set = False
         self._delivery = _webhook(lane)
         self._endpoint = self._join()
+        self._pace = _pace(self._delivery)
 
     def wake(self) -> None:
         """Hears that deliveries are ready; asks for a worker if it may take one.
 
         When others' holding back frees places for it nobody tells it; but then it holds one itself, whose end does.
         """
-        if not self._queued and self._may_take and self.lane.cursor.ready:
+        if self._queued or not self._may_take or not self.lane.cursor.ready:
+            return
+        wait = self._wait
+        if not wait:
             self._queued = True
             self._queue.put_nowait(self)
+        elif not self._alarm_set:
+            self._alarm_set = True
+            self._clock.alarm(wait, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm_set = False
+        self.wake()
 
     @property
     def priority(self) -> int:
@@ -126,6 +141,11 @@ class Taker:
         self._follow()
         return self.in_flight < min(self.limit, self._wanted, self._places.share) and self._endpoint.admits
 
+    @property
+    def _wait(self) -> float:
+        """In how many seconds its subscription's rate allows another request; 0 for now."""
+        return 0.0 if self._pace is None else self._pace.wait(1, self._clock.monotonic())
+
     def _follow(self) -> None:
         """Takes over what has changed of its subscription's webhook."""
         delivery = self.lane.subscription.delivery
@@ -134,6 +154,8 @@ class Taker:
             if self._delivery.url != before.url:
                 self._endpoints.leave(self._endpoint, self)
                 self._endpoint = self._join()
+            if self._delivery.rate_limit != before.rate_limit:
+                self._pace = _pace(self._delivery)
 
     def leave(self) -> None:
         """Has no more to do with its lane, nor with its endpoint."""
@@ -151,7 +173,9 @@ class Taker:
     def take(self) -> Taken | None:
         """Takes one delivery; None if there is none, or no more may be under way."""
         self._queued = False
-        if not self._may_take:
+        if not self._may_take or self._wait:
+            # What allowed it has changed since it asked.
+            self.wake()
             return None
         taken = self.lane.cursor.take(1, _SIZE)
         if not taken:
@@ -159,6 +183,8 @@ class Taker:
         if not self.lane.live:
             self.lane.attend()
         self.in_flight += 1
+        if self._pace is not None:
+            self._pace.take(1, self._clock.monotonic())
         permit = self._endpoint.begin()
         self.wake()
         return Taken(taken[0], permit)
@@ -173,7 +199,11 @@ class Taker:
 
 def _webhook(lane: Lane) -> WebhookDelivery:
     delivery = lane.subscription.delivery
-    assert isinstance(
-        delivery, WebhookDelivery
-    )  # Takers are made for these only, and one kind never becomes the other.
+    # Takers are made for these only. One whose subscription was deleted, and made anew with streams, takes nothing any more.
+    assert isinstance(delivery, WebhookDelivery)
     return delivery
+
+
+def _pace(delivery: WebhookDelivery) -> Allowance | None:
+    limit = delivery.rate_limit
+    return None if limit is None else Allowance(limit.at_once, limit.per_second)

@@ -77,7 +77,7 @@ class WebhookPump:
             taker.stopped = False
             taker.wake()
             return
-        taker = self._takers[lane.name] = Taker(lane, self._queue, self._places, self.endpoints)
+        taker = self._takers[lane.name] = Taker(lane, self._queue, self._places, self.endpoints, self._clock)
         self._lanes.join(lane, taker)
 
     async def stop(self, lane: Lane) -> None:

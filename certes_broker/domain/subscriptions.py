@@ -8,7 +8,7 @@ from enum import Enum, unique
 from typing import TypeVar, assert_never
 
 from certes_broker.domain.custom_headers import CustomHeader
-from certes_broker.domain.errors import Aborted, CertesError, FailedPrecondition, Reason
+from certes_broker.domain.errors import Aborted, CertesError, FailedPrecondition, Invalid, Reason
 from certes_broker.domain.events import Micros, Position
 from certes_broker.domain.matching import Interest, Selector
 from certes_broker.domain.names import SubscriptionName
@@ -22,6 +22,8 @@ MAXIMUM_SECRETS = 4
 DEFAULT_WEBHOOK_TIMEOUT = 15.0
 MAXIMUM_IN_FLIGHT = 32
 """How many requests of one subscription may be under way at once."""
+MAXIMUM_RATE_COUNT = 10_000
+MAXIMUM_RATE_INTERVAL = 3600.0
 WEBHOOK_CONNECT_TIMEOUT = 5.0
 RESTORABLE = Micros(24 * 3600 * 1_000_000)
 """How long a deleted subscription can be restored."""
@@ -66,6 +68,37 @@ class StoredSecret:
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimit:
+    """How often a request may begin: `count` times in `interval` seconds, evenly.
+
+    After a pause as many may begin at once as a second allows, at least one. `count` is 1 to 10,000, `interval` 1 s to 1 h; raises
+    `Invalid` / `FIELD_INVALID` outside, with the field's path from `rate_limit` on.
+    """
+
+    count: int
+    interval: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= MAXIMUM_RATE_COUNT:
+            raise _bad_rate("count", f"{self.count} is outside 1 to {MAXIMUM_RATE_COUNT}")
+        if not 1.0 <= self.interval <= MAXIMUM_RATE_INTERVAL:
+            raise _bad_rate("interval", f"{self.interval:g} s is outside 1 s to {MAXIMUM_RATE_INTERVAL:g} s")
+
+    @property
+    def per_second(self) -> float:
+        return self.count / self.interval
+
+    @property
+    def at_once(self) -> float:
+        """How many may begin at once after a pause."""
+        return max(1.0, self.per_second)
+
+
+def _bad_rate(field: str, problem: str) -> Invalid:
+    return Invalid.field(Reason.FIELD_INVALID, f"rate_limit.{field}", problem)
+
+
+@dataclass(frozen=True, slots=True)
 class StreamDelivery:
     """Subscribers fetch deliveries by streams. `ack_deadline` is seconds from the hand-over to a stream."""
 
@@ -86,6 +119,7 @@ class WebhookDelivery:
     timeout: float = DEFAULT_WEBHOOK_TIMEOUT
     max_in_flight: int | None = None
     headers: tuple[CustomHeader, ...] = ()
+    rate_limit: RateLimit | None = None
 
 
 Delivery = StreamDelivery | WebhookDelivery

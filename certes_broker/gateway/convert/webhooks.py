@@ -22,10 +22,11 @@ from certes_broker.domain.subscriptions import (
     MAXIMUM_IN_FLIGHT,
     MAXIMUM_SECRETS,
     Format,
+    RateLimit,
     StoredSecret,
     WebhookDelivery,
 )
-from certes_broker.gateway.convert.times import Bounds, duration, read_duration, timestamp
+from certes_broker.gateway.convert.times import Bounds, duration, raw_seconds, read_duration, timestamp
 from certes_broker.gateway.faults import Faults
 from certes_broker.gateway.limits import MAXIMUM_URL_LENGTH, MINUTE, SECOND
 
@@ -45,17 +46,20 @@ def read_webhook(
         format=_read_format(faults, f"{path}.format", message),
         timeout=timeout,
         max_in_flight=_read_max_in_flight(faults, f"{path}.max_in_flight", message),
+        rate_limit=_read_rate_limit(faults, path, message),
         headers=_read_headers(faults, f"{path}.headers", message, stored),
     )
 
 
 def webhook_message(webhook: WebhookDelivery) -> pb.Webhook:
     """Returns the message of a webhook, without its secrets and the values of its headers."""
+    limit = webhook.rate_limit
     return pb.Webhook(
         url=webhook.url,
         format=_FORMATS_OUT[webhook.format],
         timeout=duration(webhook.timeout),
         max_in_flight=webhook.max_in_flight,
+        rate_limit=None if limit is None else pb.RateLimit(count=limit.count, interval=duration(limit.interval)),
         headers={header.name: "" for header in webhook.headers},
     )
 
@@ -84,8 +88,6 @@ _NOT_IN_URL: Final = re.compile(r"[^A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]")
 
 
 def _refuse_not_built(faults: Faults, path: str, message: pb.Webhook) -> None:
-    if message.HasField("rate_limit"):
-        faults.not_built(f"{path}.rate_limit")
     if message.require_consent:
         faults.not_built(f"{path}.require_consent")
 
@@ -155,6 +157,20 @@ def _read_headers(
     if size_of(headers) > MAXIMUM_HEADER_BYTES:
         faults.invalid(path, f"has {size_of(headers)} bytes of names and values; {MAXIMUM_HEADER_BYTES} are allowed")
     return headers
+
+
+def _read_rate_limit(faults: Faults, path: str, message: pb.Webhook) -> RateLimit | None:
+    if not message.HasField("rate_limit"):
+        return None
+    limit = message.rate_limit
+    interval: float | None = SECOND
+    if limit.HasField("interval"):
+        interval = raw_seconds(faults, f"{path}.rate_limit.interval", limit.interval)
+    if interval is None:
+        return None
+    with faults.within(path):
+        return RateLimit(limit.count, interval)
+    return None
 
 
 def _read_secrets(faults: Faults, path: str, message: pb.Webhook) -> tuple[StoredSecret, ...]:

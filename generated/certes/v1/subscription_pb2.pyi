@@ -406,7 +406,9 @@ class Webhook(_message.Message):
 
     @_builtins.property
     def rate_limit(self) -> Global___RateLimit:
-        """How many requests may begin in a time. `NOT_BUILT` if set, until it is."""
+        """How many requests may begin in a time. What may not begin yet waits, and uses up no attempts. If absent, as many as
+        `max_in_flight` allows.
+        """
 
     def __init__(
         self,
@@ -432,17 +434,19 @@ Global___Webhook: _TypeAlias = Webhook  # noqa: Y015
 
 @_typing.final
 class RateLimit(_message.Message):
-    """Bounds how often something begins."""
+    """Bounds how often something begins, evenly: `count` in `interval` is one every `interval / count`. After a pause as many may begin
+    at once as a second allows, at least one.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COUNT_FIELD_NUMBER: _builtins.int
     INTERVAL_FIELD_NUMBER: _builtins.int
     count: _builtins.int
-    """How many may begin in each `interval`. At least 1."""
+    """How many may begin in `interval`. 1 to 10,000; required. `FIELD_INVALID` outside."""
     @_builtins.property
     def interval(self) -> _duration_pb2.Duration:
-        """The interval. 1 s to 1 h, 1 s by default."""
+        """The interval. 1 s to 1 h, 1 s by default. `FIELD_INVALID` outside."""
 
     def __init__(
         self,

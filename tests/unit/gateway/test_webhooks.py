@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from certes.v1 import subscription_pb2 as pb
 from certes_broker.domain.custom_headers import CustomHeader
@@ -98,7 +99,6 @@ def test_a_secret_that_is_none_is_refused_and_not_repeated(secrets: list[str], f
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
-        ({"rate_limit": {}}, "webhook.rate_limit"),
         ({"require_consent": True}, "webhook.require_consent"),
         ({"format": pb.Webhook.FORMAT_CLOUDEVENTS_PROTOBUF}, "webhook.format"),
     ],
@@ -107,6 +107,36 @@ def test_what_is_not_built_is_refused(fields: dict[str, Any], field: str) -> Non
     with pytest.raises(Unimplemented) as raised:
         read(**fields)
     assert [violation.field for violation in raised.value.violations] == [field]
+
+
+@pytest.mark.parametrize(
+    ("limit", "field"),
+    [
+        ({}, "count"),
+        ({"count": 0}, "count"),
+        ({"count": -1}, "count"),
+        ({"count": 10_001}, "count"),
+        ({"count": 1, "interval": Duration()}, "interval"),
+        ({"count": 1, "interval": Duration(nanos=999_999_999)}, "interval"),
+        ({"count": 1, "interval": Duration(seconds=3601)}, "interval"),
+        ({"count": 1, "interval": Duration(seconds=1, nanos=-1)}, "interval"),
+    ],
+)
+def test_a_rate_outside_its_bounds_is_refused(limit: dict[str, Any], field: str) -> None:
+    with pytest.raises(Invalid) as raised:
+        read(rate_limit=limit)
+    assert [violation.field for violation in raised.value.violations] == [f"webhook.rate_limit.{field}"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "read_back"),
+    [
+        ({"count": 1}, {"count": 1, "interval": Duration(seconds=1)}),
+        ({"count": 10_000, "interval": Duration(seconds=3600)}, {"count": 10_000, "interval": Duration(seconds=3600)}),
+    ],
+)
+def test_a_rate_reads_back_with_its_default_spelled_out(limit: dict[str, Any], read_back: dict[str, Any]) -> None:
+    assert webhook_message(read(rate_limit=limit)).rate_limit == pb.RateLimit(**read_back)
 
 
 @pytest.mark.parametrize("number", [-1, 0, 33])

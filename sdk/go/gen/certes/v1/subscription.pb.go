@@ -553,7 +553,8 @@ type Webhook struct {
 	// How many requests may be under way at once, 1 to 32; if absent, 32. There are fewer while the receiver does not answer,
 	// or while those of many others are under way. `FIELD_INVALID` outside.
 	MaxInFlight *int32 `protobuf:"varint,6,opt,name=max_in_flight,json=maxInFlight,proto3,oneof" json:"max_in_flight,omitempty"`
-	// How many requests may begin in a time. `NOT_BUILT` if set, until it is.
+	// How many requests may begin in a time. What may not begin yet waits, and uses up no attempts. If absent, as many as
+	// `max_in_flight` allows.
 	RateLimit *RateLimit `protobuf:"bytes,7,opt,name=rate_limit,json=rateLimit,proto3" json:"rate_limit,omitempty"`
 	// Whether the receiver must consent by the CloudEvents handshake first. `NOT_BUILT` if true, until it is.
 	RequireConsent bool `protobuf:"varint,8,opt,name=require_consent,json=requireConsent,proto3" json:"require_consent,omitempty"`
@@ -647,12 +648,13 @@ func (x *Webhook) GetRequireConsent() bool {
 	return false
 }
 
-// Bounds how often something begins.
+// Bounds how often something begins, evenly: `count` in `interval` is one every `interval / count`. After a pause as many may begin
+// at once as a second allows, at least one.
 type RateLimit struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many may begin in each `interval`. At least 1.
+	// How many may begin in `interval`. 1 to 10,000; required. `FIELD_INVALID` outside.
 	Count int32 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
-	// The interval. 1 s to 1 h, 1 s by default.
+	// The interval. 1 s to 1 h, 1 s by default. `FIELD_INVALID` outside.
 	Interval      *durationpb.Duration `protobuf:"bytes,2,opt,name=interval,proto3" json:"interval,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -347,7 +347,8 @@ export declare type Webhook = Message<"certes.v1.Webhook"> & {
   maxInFlight?: number | undefined;
 
   /**
-   * How many requests may begin in a time. `NOT_BUILT` if set, until it is.
+   * How many requests may begin in a time. What may not begin yet waits, and uses up no attempts. If absent, as many as
+   * `max_in_flight` allows.
    *
    * @generated from field: certes.v1.RateLimit rate_limit = 7;
    */
@@ -416,20 +417,21 @@ export enum Webhook_Format {
 export declare const Webhook_FormatSchema: GenEnum<Webhook_Format>;
 
 /**
- * Bounds how often something begins.
+ * Bounds how often something begins, evenly: `count` in `interval` is one every `interval / count`. After a pause as many may begin
+ * at once as a second allows, at least one.
  *
  * @generated from message certes.v1.RateLimit
  */
 export declare type RateLimit = Message<"certes.v1.RateLimit"> & {
   /**
-   * How many may begin in each `interval`. At least 1.
+   * How many may begin in `interval`. 1 to 10,000; required. `FIELD_INVALID` outside.
    *
    * @generated from field: int32 count = 1;
    */
   count: number;
 
   /**
-   * The interval. 1 s to 1 h, 1 s by default.
+   * The interval. 1 s to 1 h, 1 s by default. `FIELD_INVALID` outside.
    *
    * @generated from field: google.protobuf.Duration interval = 2;
    */

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certes_broker.broker.allowance import Allowance
+from certes_broker.domain.allowance import Allowance
 
 
 def test_all_of_it_can_be_used_at_once_and_comes_back_with_time():
@@ -32,3 +32,16 @@ def test_no_more_is_used_than_there_was_and_came_back(steps):
         if allowance.take(amount, now):
             used += min(amount, 10)
         assert used <= 10 + 2 * now + 1e-6
+
+
+@given(st.lists(st.tuples(st.floats(0, 5), st.floats(0, 20)), max_size=100), st.floats(0.001, 100))
+def test_who_waits_as_long_as_is_said_gets_it_and_not_much_earlier(steps, rate):
+    allowance, now = Allowance(10, rate), 0.0
+    for passed, amount in steps:
+        now += passed
+        wait = allowance.wait(amount, now)
+        assert (wait == 0) == allowance.take(amount, now)
+        if wait > 0.01:
+            assert not allowance.take(amount, now + wait * 0.99)
+            now += wait
+            assert allowance.take(amount, now)
