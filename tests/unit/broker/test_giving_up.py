@@ -38,10 +38,13 @@ async def impatient(world: World) -> None:
     await world.restart()
 
 
-async def hours(world: World, count: int) -> None:
-    """Lets hours pass, one by one, so that each attempt is made at its time."""
+async def tries(world: World, count: int, *, each: int = 1) -> None:
+    """Lets two hours pass again and again, and waits for the attempts that are made then."""
     for _ in range(count):
-        await world.advance(HOUR)
+        before = len(await world.attempts(world.name("hook")))
+        world.clock.advance(2 * HOUR)
+        await world.attempted(world.name("hook"), before + each)
+        await world.quiet()
 
 
 async def test_a_delivery_that_its_receiver_aborts_is_a_dead_letter_and_not_tried_again(either_world: World) -> None:
@@ -83,14 +86,14 @@ async def test_a_receiver_that_says_disable_disables_its_subscription(
 async def test_after_five_days_without_a_success_the_subscription_is_disabled_and_says_why(either_world: World) -> None:
     world = either_world
     await failing(world)
-    await hours(world, 5 * 24 - 1)
+    await tries(world, 59)
     assert state(world).state is State.ACTIVE
-    await world.advance(HOUR)
+    await tries(world, 1)
     await world.eventually(lambda: state(world).state is State.DISABLED)
     assert "5 days" in state(world).state_reason
     sent = len(world.sender.requests)
     await world.restart()
-    await hours(world, 3)
+    await world.advance(DAY)
     assert (state(world).state, len(world.sender.requests)) == (State.DISABLED, sent)
     assert "5 days" in state(world).state_reason
 
@@ -100,9 +103,10 @@ async def test_the_time_is_counted_over_restarts(either_world: World) -> None:
     await impatient(world)
     await failing(world)
     for _ in range(4):
-        await hours(world, 5)
+        assert state(world).state is State.ACTIVE
+        await tries(world, 2)
         await world.restart()
-        await world.advance(HOUR)
+        await tries(world, 1)
     await world.eventually(lambda: state(world).state is State.DISABLED)
 
 
@@ -110,31 +114,31 @@ async def test_one_success_begins_the_time_anew_also_over_a_restart(either_world
     world = either_world
     await impatient(world)
     await failing(world)
-    await hours(world, 20)
+    await tries(world, 10)
     world.sender.script(URL, Answers(), Answers(500))
-    await hours(world, 2)
+    await tries(world, 1)
     await world.publish(ping("p2"))
-    await world.quiet()
-    await hours(world, 10)
+    await world.attempted(world.name("hook"), 13)
+    await tries(world, 5)
     await world.restart()
-    await hours(world, 12)
+    await tries(world, 6)
     assert state(world).state is State.ACTIVE
-    await hours(world, 2)
-    assert state(world).state is State.DISABLED
+    await tries(world, 1)
+    await world.eventually(lambda: state(world).state is State.DISABLED)
 
 
 async def test_who_resumes_gives_the_receiver_the_whole_time_again(world: World) -> None:
     await impatient(world)
     await failing(world)
-    await hours(world, 24)
-    assert state(world).state is State.DISABLED
+    await tries(world, 12)
+    await world.eventually(lambda: state(world).state is State.DISABLED)
     await world.publish(ping("p2"))
     await world.broker.subscriptions.resume(world.name("hook"))
-    await world.quiet()
-    await hours(world, 23)
+    await world.attempted(world.name("hook"), 14)
+    await tries(world, 11, each=2)
     assert state(world).state is State.ACTIVE
-    await hours(world, 1)
-    assert state(world).state is State.DISABLED
+    await tries(world, 1)
+    await world.eventually(lambda: state(world).state is State.DISABLED)
 
 
 async def test_few_failures_over_many_days_disable_nothing(world: World) -> None:
@@ -142,6 +146,8 @@ async def test_few_failures_over_many_days_disable_nothing(world: World) -> None
     await world.create_webhook(policy=replace(STUBBORN, max_attempts=1))
     for number in range(9):
         await world.publish(ping(f"p{number}"))
+        await world.sent(number + 1)
+        await world.quiet()
         await world.advance(DAY)
     assert (state(world).state, len(world.sender.requests)) == (State.ACTIVE, 9)
     await world.publish(ping("last"))
@@ -158,10 +164,10 @@ async def test_a_receiver_that_fails_now_and_then_costs_no_writes(world: World) 
 
 async def test_nothing_is_kept_of_a_streak_that_has_ended(world: World) -> None:
     await failing(world)
-    await hours(world, 5)
+    await tries(world, 2)
     assert len(await world.engine.settings.list("failing/")) == 1
     world.sender.script(URL, Answers())
-    await hours(world, 1)
+    await tries(world, 1)
     assert await world.engine.settings.list("failing/") == []
 
 
@@ -171,6 +177,6 @@ async def test_a_streak_that_cannot_be_stored_for_now_is_stored_with_the_next_fa
     world.clock.advance(2 * HOUR)
     await world.eventually(lambda: world.engine.failures_left("settings.put") == 0)
     assert await world.engine.settings.list("failing/") == []
-    await hours(world, 2)
+    await tries(world, 1)
     assert len(await world.engine.settings.list("failing/")) == 1
     assert state(world).state is State.ACTIVE
