@@ -180,4 +180,4 @@ async def test_a_second_broker_is_refused_and_takes_over_from_one_that_stands_st
         assert result.duplicate
     # It finds that it was displaced, and ends by itself.
     assert await asyncio.to_thread(first.wait) != 0
-    assert "Another broker" in first.log
+    assert "taken this one for gone" in first.log

@@ -109,6 +109,24 @@ class SharedJournalContract(SharedTests):
             assert first.position == second.position
             assert {first.duplicate, second.duplicate} == {True, False}
 
+    async def test_a_busy_writer_leaves_the_others_their_turn(self, one: Engine, two: Engine) -> None:
+        done = asyncio.Event()
+
+        async def hurry(name: str) -> None:
+            number = 0
+            while not done.is_set():
+                number += 1
+                await one.journal.append([event(f"{name}-{number}-{index}") for index in range(10)])
+                await asyncio.sleep(0)
+
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
+            for producer in range(16):
+                tasks.create_task(hurry(f"{producer}"))
+            for number in range(40):
+                (appended,) = await two.journal.append([event(f"other-{number}")])
+                assert not appended.duplicate
+            done.set()
+
     async def test_what_one_appended_is_read_by_position_by_the_other(self, one: Engine, two: Engine) -> None:
         for number in range(5):
             (appended,) = await one.journal.append([event(f"{number}")])

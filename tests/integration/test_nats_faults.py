@@ -38,10 +38,10 @@ def three(tmp_path: Path) -> Iterator[NatsCluster]:
 
 @asynccontextmanager
 async def opened(
-    *servers: NatsServer, pace: Pace = DEFAULT_PACE, clock: ManualClock | None = None
+    *servers: NatsServer, pace: Pace = DEFAULT_PACE, clock: ManualClock | None = None, shared: bool = False
 ) -> AsyncIterator[NatsEngine]:
     place = Place(Access(tuple(server.url for server in servers)))
-    async with NatsEngine.open(place, clock or ManualClock(), limits=Limits(pace=pace)) as engine:
+    async with NatsEngine.open(place, clock or ManualClock(), limits=Limits(pace=pace), shared=shared) as engine:
         yield engine
 
 
@@ -284,6 +284,26 @@ async def test_settings_that_others_changed_meanwhile_are_not_overwritten(one: N
             assert refusal.value.metadata == {"revision": str(newer)}
             assert await engine.settings.get("key") == Document("key", b"2", newer)
             assert (await anext(watch)).body == b"2"
+
+
+async def test_members_that_cannot_reach_the_servers_are_not_current_and_end_nobody(one: NatsServer) -> None:
+    quick = Pace(renewal=0.1, current=0.5, ended=1.0)
+    async with opened(one, pace=quick, shared=True) as engine, opened(one, pace=quick, shared=True) as other:
+        both = {engine.members.own, other.members.own}
+        one.freeze()
+        try:
+            appends = (member.journal.append([event("meanwhile")]) for member in (engine, other))
+            outcomes = await asyncio.gather(*appends, return_exceptions=True)
+            assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
+            assert not engine.members.is_current()
+            assert not other.members.is_current()
+        finally:
+            one.thaw()
+        async with asyncio.timeout(20):
+            while not (engine.members.is_current() and other.members.is_current()):
+                await engine.journal.append([event("after")])
+        await other.journal.append([event("later")])
+        assert engine.members.living == other.members.living == both
 
 
 async def test_an_engine_that_was_displaced_ends(one: NatsServer) -> None:

@@ -9,7 +9,7 @@ Rules
   What it finds is committed, whoever wrote it: its ids are remembered, and it goes to the tail.
 * While there are other members, their blocks are followed as they are stored, and taken in between this one's own. So each
   member has the same blocks in the same order, and who is refused has mostly seen already what came before. Who came second
-  goes on trying for a while, with pauses of chance, since somebody else's success is no failure.
+  asks for its turn (`turns`) and goes on trying for a while, since somebody else's success is no failure.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from itertools import count
 from random import SystemRandom
 from typing import Final
 
@@ -38,6 +39,7 @@ from certes_broker.engines.nats.ids import Fingerprint, Ids
 from certes_broker.engines.nats.publishing import Message, Publisher
 from certes_broker.engines.nats.reading import Reader
 from certes_broker.engines.nats.subjects import Names
+from certes_broker.engines.nats.turns import Turns
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Appended
 
@@ -49,8 +51,10 @@ RESERVE: Final = 32 << 10
 """By so many bytes a block is smaller than what the servers take: an event that becomes a dead letter is stored with more."""
 CONTENDING: Final = 15.0
 """Seconds for which an append that other writers come before is judged again."""
-PAUSE: Final = 0.02
-"""Seconds of the longest pause before that."""
+PAUSE: Final = 0.001
+"""Seconds by which the longest pause before that grows with each time."""
+COURTESY: Final = 0.02
+"""Seconds in which another may take its turn."""
 NEWS: Final = 0.05
 """Seconds in which the block that came before is to come by itself."""
 
@@ -71,6 +75,7 @@ class Appends:
         ids: Ids,
         tail: Feeds[Sequence[Entry]],
         clock: Clock,
+        turns: Turns,
         chance: Callable[[], float] = CHANCE,
     ) -> None:
         self._publisher = publisher
@@ -79,6 +84,7 @@ class Appends:
         self._ids = ids
         self._tail = tail
         self._clock = clock
+        self._turns = turns
         self.block_bytes = 1 << 20
         self.last_sequence = 0
         """Of the newest block that is known."""
@@ -90,7 +96,9 @@ class Appends:
         self._is_certain = True
         self._turn = asyncio.Lock()
         self._chance = chance
-        self._follows = False
+        self.follows = False
+        """Whether what others store comes by itself."""
+        self._others_sequence = 0
         self._news = asyncio.Event()
 
     def begin(self, newest: StoredBlock) -> None:
@@ -116,7 +124,8 @@ class Appends:
 
     async def follow(self, follower: Follower) -> None:
         """Takes in what others store, for ever."""
-        self._follows = True
+        await self._turns.open()
+        self.follows = True
         async for kept in follower.messages(lambda: self.last_sequence):
             if kept.sequence <= self.last_sequence:
                 continue
@@ -141,6 +150,7 @@ class Appends:
         self._is_certain = True
 
     def _take_in(self, block: StoredBlock) -> None:
+        self._others_sequence = block.sequence
         self._ids.remember(block.fingerprints, block.first, block.stored)
         about = About(block.count, block.stored, block.latest, block.total)
         self._committed(block.sequence, about, block.entries(0, block.count))
@@ -148,6 +158,9 @@ class Appends:
     async def _append(self, calls: Sequence[Call]) -> Sequence[Outcome]:
         loop = asyncio.get_running_loop()
         end = loop.time() + CONTENDING
+        pauses = count()
+        if self._turns.is_wanted(self._others_sequence):
+            await self._hear_of(self.last_sequence + 1, COURTESY)
         while True:
             async with self._turn:
                 outcomes = await self._try(calls)
@@ -156,8 +169,11 @@ class Appends:
                 return outcomes
             if loop.time() >= end:
                 break
-            await self._hear_of(sequence)
-            await asyncio.sleep(self._chance() * PAUSE)
+            if self.follows:
+                await self._turns.ask(sequence)
+                if await self._hear_of(sequence, NEWS):
+                    self._is_certain = True
+            await asyncio.sleep(self._chance() * PAUSE * next(pauses))
         raise Unavailable(Reason.STORAGE_UNAVAILABLE, "Others write to the journal all the time.", retry_after=1.0)
 
     async def _try(self, calls: Sequence[Call]) -> Sequence[Outcome] | None:
@@ -169,16 +185,14 @@ class Appends:
             return admission.outcomes
         return None
 
-    async def _hear_of(self, sequence: int) -> None:
-        """Waits a little for a block that is known to be stored; who has heard of it need not ask for it."""
-        if not self._follows:
-            return
+    async def _hear_of(self, sequence: int, within: float) -> bool:
+        """Waits a little for a block of another; says whether it came."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(NEWS):
+            async with asyncio.timeout(within):
                 while self.last_sequence < sequence:
                     self._news.clear()
                     await self._news.wait()
-            self._is_certain = True
+        return self.last_sequence >= sequence
 
     async def _store(self, sequence: int, events: Call, fingerprints: Sequence[Fingerprint]) -> bool:
         """Stores a block; says whether it was. If not, there is something to catch up with."""

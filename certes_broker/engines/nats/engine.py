@@ -47,6 +47,7 @@ from certes_broker.engines.nats.rejections import NatsRejections
 from certes_broker.engines.nats.settings import NatsSettings
 from certes_broker.engines.nats.streams import Streams
 from certes_broker.engines.nats.subjects import Names
+from certes_broker.engines.nats.turns import Turns
 from certes_broker.engines.nats.watermarks import Watermarks
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Appended, Attempt, DocumentChange
@@ -93,7 +94,9 @@ class NatsEngine:
         self._members = Membership(connection, publisher, lanes_reader, names, limits.pace)
         self._post = NatsPost(connection, names, self._members.own)
         self._followers = (Follower(connection, names.journal), Follower(connection, names.settings))
-        appends = Appends(publisher, journal_reader, names, ids, tail, clock)
+        appends = Appends(
+            publisher, journal_reader, names, ids, tail, clock, Turns(connection, names, self._members.own)
+        )
         appends.block_bytes = min(BLOCK_BYTES, connection.max_payload - BLOCK_HEADERS - RESERVE)
         self._appending = appends
         others = Bound(limits.other_bytes, limits.other_calls, refuses=False)

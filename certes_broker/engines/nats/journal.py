@@ -157,8 +157,8 @@ class NatsJournal:
     async def bounds(self) -> Bounds:
         state = await self._reader.state()
         self._forget_before(state)
-        if state.last > self._appends.last_sequence and not len(self._queue):
-            # A block whose answer was lost, or another broker's.
+        if state.last > self._appends.last_sequence and not self._appends.follows and not len(self._queue):
+            # A block whose answer was lost.
             self._appends.doubt()
             self._queue.post((), 0)
         if not self._appends.last_sequence:

@@ -22,7 +22,7 @@ Rules
 | `<prefix>.attempts.<subscription…>` | attempts at a webhook |
 | `<prefix>.rejected.<source>` | a payload that a source did not take |
 | `$KV.<prefix>-settings.<key…>` | a settings document |
-| `<prefix>.post.members`, `<prefix>.post.of.<member>`, `<prefix>.post.notices.<member>` | not kept: what brokers say to all of them, and to one |
+| `<prefix>.post.members`, `<prefix>.post.turns`, `<prefix>.post.of.<member>`, `<prefix>.post.notices.<member>` | not kept: what brokers say to all of them, and to one |
 """
 
 from __future__ import annotations
@@ -123,6 +123,11 @@ class Names:
     def post(self, member: str) -> str:
         """Returns the subject of what is asked of one broker."""
         return f"{self.prefix}.post.of.{member}"
+
+    @property
+    def turns(self) -> str:
+        """The subject on which writers say that they wait for their turn."""
+        return f"{self.prefix}.post.turns"
 
     def notices(self, member: str) -> str:
         """Returns the subject of what one broker is told of streams."""
