@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Final
 
 import structlog
@@ -24,6 +25,8 @@ class AttemptLog:
         self._attempts = attempts
         self._clock = clock
         self._waiting: list[Attempt] = []
+        self.outcomes: Counter[str] = Counter()
+        """Attempts since the start by what came of them: a class of HTTP status, such as `5xx`, or a failure's name."""
         self._added = asyncio.Event()
         self._written = asyncio.Event()
         self._stopping = False
@@ -39,6 +42,7 @@ class AttemptLog:
         while len(self._waiting) >= LIMIT:
             self._written.clear()
             await self._written.wait()
+        self.outcomes[attempt.failure if attempt.status is None else f"{attempt.status // 100}xx"] += 1
         self._waiting.append(attempt)
         self._added.set()
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,6 +33,7 @@ from certes_broker.broker.schema_store import SchemaStore, SchemaSurroundings
 from certes_broker.broker.settler import Settler
 from certes_broker.broker.source_store import SourceStore
 from certes_broker.broker.space import Space
+from certes_broker.broker.stats import Stats
 from certes_broker.broker.streak_log import StreakLog
 from certes_broker.broker.streams import Streams
 from certes_broker.broker.subscription_index import SubscriptionIndex
@@ -131,7 +133,7 @@ class Broker:
         self._settler = Settler(engine.cursors, clock, lambda: router.position)
         self._catch_up = CatchUp(engine.journal, names, clock, router)
         self.lanes = Lanes(engine, clock, router, self._settler, self._catch_up)
-        index = SubscriptionIndex()
+        index = self._index = SubscriptionIndex()
         self.streams = Streams(index, self.lanes, self.kept_events, clock, footing.undisturbed)
         poster = Poster(ports.sender, self.conversion, engine.journal, clock, settings.domain)
         self._attempts = AttemptLog(engine.attempts, clock)
@@ -219,6 +221,42 @@ class Broker:
         except Unavailable:
             return ("storage",)
         return ("storage",) if self._settler.is_failing else ()
+
+    @property
+    def weaker(self) -> Sequence[str]:
+        """Says which guarantees the storage weakens as it is set up."""
+        return self._engine.weaker
+
+    async def stats(self) -> Stats:
+        """Looks at the broker."""
+        journal = self._engine.journal
+        journal_bytes: int | None = None
+        storage_left: int | None = None
+        with suppress(Unavailable):
+            journal_bytes, storage_left = (await journal.bounds()).bytes, await journal.room()
+        now = self.clock.now()
+        unread = [now - lane.oldest_unread for lane in self.lanes.all() if lane.oldest_unread is not None]
+        return Stats(
+            accepted=self.publisher.accepted,
+            duplicates=self.publisher.duplicates,
+            pushed_back=self.publisher.pushed_back,
+            latencies=self.lanes.latencies,
+            attempts=self._attempts.outcomes,
+            dead_letters=self._settler.dead_letters,
+            gaps=self._settler.gaps,
+            subscriptions=Counter(one.state.value for one in self._index.all()),
+            breakers={condition.value: count for condition, count in self._pump.endpoints.count().items()},
+            streams=len(self.streams),
+            awake=len(self.lanes),
+            in_flight_bytes=self.publisher.in_flight_bytes,
+            webhooks_in_flight=self._pump.in_flight,
+            waiting_writes=self._engine.waiting,
+            oldest_unread=max(unread, default=0) / 1_000_000,
+            journal_bytes=journal_bytes,
+            storage_left=storage_left,
+            unavailable=await self.unavailable(),
+            weaker=self._engine.weaker,
+        )
 
     async def drain(self) -> None:
         """Takes nothing more in, ends streams with a reason, and returns when nothing is under way."""

@@ -16,17 +16,18 @@ Nothing here waits, so every method is one step as seen by everybody else.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from certes_broker.broker.filtering import Filtering
 from certes_broker.broker.items import Item
-from certes_broker.domain.cursor import Cursor
+from certes_broker.domain.cursor import Cursor, Tracked
 from certes_broker.domain.cursor_state import CursorChange
 from certes_broker.domain.events import Micros, Position
 from certes_broker.domain.limits import LIMITS
 from certes_broker.domain.matching import Interest, RoutingTable
 from certes_broker.domain.subscriptions import Subscription
+from certes_broker.observability.latencies import Latencies
 from certes_broker.ports.clock import Alarm, Clock
 
 READY_LIMIT: Final = LIMITS.loaded.deliveries
@@ -61,6 +62,8 @@ class Attendants:
     """The journal must be read, for what comes next or for what is due again."""
     filtering: Filtering
     """Says which events pass a filter."""
+    latencies: Latencies = field(default_factory=Latencies)
+    """From acceptance to hand-over, of first attempts."""
 
 
 class Lane:
@@ -209,6 +212,18 @@ class Lane:
             # What it gathers for the engine is for nobody.
             self.cursor.collect(level=False)
         self.attend()
+
+    def take(self, count: int, size: int) -> list[Tracked[Item]]:
+        """Takes ready deliveries for a consumer: at most so many, and no more once they have so many bytes."""
+        taken = self.cursor.take(count, size)
+        if taken:
+            now = self._attendants.clock.now()
+            self._attendants.latencies.observe(
+                [now - one.payload.entry.event.accept_time for one in taken if one.attempt == 1 and one.payload]
+            )
+        if not self.live:
+            self.attend()
+        return taken
 
     def attend(self) -> None:
         """Sees to reading and to the next retry. While it is frozen both wait, at rest for ever."""

@@ -23,6 +23,7 @@ from certes_broker.domain.cursor_state import CursorChange, CursorState, StoredC
 from certes_broker.domain.errors import Reason, Unavailable
 from certes_broker.domain.events import Position
 from certes_broker.domain.subscriptions import Subscription
+from certes_broker.observability.latencies import Latencies
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Engine
 
@@ -41,6 +42,11 @@ class Lanes:
         self._attendants = Attendants(clock, settler.settle, catch_up.read_for, router.filtering)
         self._awake: dict[str, Lane] = {}
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+
+    @property
+    def latencies(self) -> Latencies:
+        """How long deliveries waited from acceptance to the hand-over of their first attempt."""
+        return self._attendants.latencies
 
     def __len__(self) -> int:
         """How many durable lanes are awake."""

@@ -60,6 +60,12 @@ class Publisher:
         self._idle.set()
         self.in_flight_bytes = 0
         """Bytes of events that were taken in and are not durable yet."""
+        self.accepted = 0
+        """Events that were stored since the start."""
+        self.duplicates = 0
+        """Events that had been stored before."""
+        self.pushed_back = 0
+        """Requests that were not taken in for want of room."""
 
     async def publish(self, events: Sequence[AcceptedEvent]) -> Receipts:
         """Appends events as a whole; when it returns they are durable.
@@ -78,6 +84,7 @@ class Publisher:
         if events[0].original is not None:
             size += sum([len(event.original.body) for event in events if event.original is not None])
         if self.in_flight_bytes + size > self._limit:
+            self.pushed_back += 1
             raise Exhausted(
                 Reason.BUFFER_FULL,
                 f"{self.in_flight_bytes} bytes of events are being stored; the limit is {self._limit}.",
@@ -85,7 +92,11 @@ class Publisher:
                 metadata={"limit": str(self._limit), "setting": "limits.in_flight_bytes"},
                 retry_after=0.1,
             )
-        self._space.take(size)
+        try:
+            self._space.take(size)
+        except Exhausted:
+            self.pushed_back += 1
+            raise
         self.in_flight_bytes += size
         self._idle.clear()
         try:
@@ -94,7 +105,11 @@ class Publisher:
             self.in_flight_bytes -= size
             if not self.in_flight_bytes:
                 self._idle.set()
-        return Receipts(events, appended)
+        receipts = Receipts(events, appended)
+        duplicates = receipts.duplicates
+        self.accepted += len(receipts) - duplicates
+        self.duplicates += duplicates
+        return receipts
 
     async def drain(self) -> None:
         """Refuses further events and returns when those taken in are durable."""

@@ -11,6 +11,7 @@ the same commit; so an idle lane is written never, however far the journal goes 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -44,6 +45,10 @@ class Settler:
         self._watermark = Position(0)
         self._stopping = False
         self._given_up = False
+        self.dead_letters: Counter[str] = Counter()
+        """Deliveries that were given up since the start, by reason."""
+        self.gaps = 0
+        """Ranges that retention trimmed before a subscription had read them, found since the start."""
         self.is_failing = False
         """Whether the last commit that was tried failed."""
 
@@ -116,6 +121,9 @@ class Settler:
         dirty, self._dirty = self._dirty, {}
         waiters, self._waiters = self._waiters, []
         changes = [lane.collect(routed) for lane in dirty]
+        for change in changes:
+            self.dead_letters.update(letter.reason for letter in change.dead)
+            self.gaps += len(change.gaps)
         if not changes and watermark is None:
             return
         refused = await self._write(changes, watermark, waiters)

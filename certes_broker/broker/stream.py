@@ -146,7 +146,7 @@ class Stream:
         lane = self.lane
         if not lane.cursor.ready or (self._outstanding and lane.cursor.next_size > space):
             return None
-        taken = lane.cursor.take(min(room, BATCH_DELIVERIES), min(space, BATCH_BYTES))
+        taken = lane.take(min(room, BATCH_DELIVERIES), min(space, BATCH_BYTES))
         first = self._next_ordinal
         last = first + len(taken) - 1
         parts: list[bytes] = []
@@ -160,8 +160,6 @@ class Stream:
         self._deadlines.append((self._clock.monotonic() + self._ack_deadline, last))
         if self._deadline_alarm is None:
             self._set_deadline_alarm()
-        if not lane.live:
-            lane.attend()
         return batch_frame(first, parts)
 
     async def _wait(self, until: float) -> None:

@@ -177,11 +177,9 @@ class Taker:
             # What allowed it has changed since it asked.
             self.wake()
             return None
-        taken = self.lane.cursor.take(1, _SIZE)
+        taken = self.lane.take(1, _SIZE)
         if not taken:
             return None
-        if not self.lane.live:
-            self.lane.attend()
         self.in_flight += 1
         if self._pace is not None:
             self._pace.take(1, self._clock.monotonic())

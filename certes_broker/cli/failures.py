@@ -30,7 +30,7 @@ EXIT_MEANINGS: Final[Mapping[ExitCode, str]] = {
     ExitCode.USAGE: "The command line, or a file it names, cannot be meant. Nothing was sent.",
     ExitCode.UNREACHABLE: "The broker cannot be reached, or went away before it had answered.",
     ExitCode.SETTINGS: "The configuration cannot be used, or the broker cannot serve with it.",
-    ExitCode.UNFIT: "`doctor` found something that keeps a broker from working.",
+    ExitCode.UNFIT: "`doctor` or `ping` found something that keeps a broker from working.",
     ExitCode.INTERRUPTED: "Ended by Ctrl-C (128 and the number of SIGINT, as shells have it).",
     ExitCode.PIPE_CLOSED: "Whoever read the output went away (128 and the number of SIGPIPE); nothing is said.",
 }

@@ -30,6 +30,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "schemas": "certes_broker.cli.schemas",
     "sources": "certes_broker.cli.sources",
     "keys": "certes_broker.cli.keys",
+    "ping": "certes_broker.cli.looking",
+    "stats": "certes_broker.cli.looking",
     "migrate": "certes_broker.cli.migrate",
     "doctor": "certes_broker.cli.doctor",
 }

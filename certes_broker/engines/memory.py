@@ -100,6 +100,10 @@ class MemoryEngine:
         return self._post
 
     @property
+    def weaker(self) -> Sequence[str]:
+        return ()
+
+    @property
     def waiting(self) -> int:
         return self._journal.waiting + self._settings.waiting
 

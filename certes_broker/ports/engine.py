@@ -368,5 +368,9 @@ class Engine(Protocol):
     def post(self) -> Post: ...
 
     @property
+    def weaker(self) -> Sequence[str]:
+        """Says which of the promises above this storage does not keep as it is set up, each in a sentence; mostly none."""
+
+    @property
     def waiting(self) -> int:
         """How many writes wait for a commit."""

@@ -17,7 +17,13 @@ from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 from structlog.testing import capture_logs
 
-from certes.v1 import event_service_pb2, schema_service_pb2, source_service_pb2, subscription_service_pb2
+from certes.v1 import (
+    admin_service_pb2,
+    event_service_pb2,
+    schema_service_pb2,
+    source_service_pb2,
+    subscription_service_pb2,
+)
 from certes_broker.domain.access import Needs
 from certes_broker.domain.errors import Exhausted, Reason, Unavailable
 from certes_broker.gateway.grpc.server import GrpcServer
@@ -30,6 +36,7 @@ SERVICES = [
     *schema_service_pb2.DESCRIPTOR.services_by_name.values(),
     *source_service_pb2.DESCRIPTOR.services_by_name.values(),
     *subscription_service_pb2.DESCRIPTOR.services_by_name.values(),
+    *admin_service_pb2.DESCRIPTOR.services_by_name.values(),
 ]
 PUBLISH_STREAM = "/certes.v1.EventService/PublishStream"
 """Answers bytes that are no message by a rejection, and is served by other tests enough."""

@@ -16,6 +16,7 @@ from certes_broker.broker.system_clock import SystemClock
 from certes_broker.broker.webhooks import WebhookLimits
 from certes_broker.engines.memory import MemoryEngine
 from certes_broker.engines.sqlite.engine import SqliteEngine
+from certes_broker.gateway.admin_service import admin_methods
 from certes_broker.gateway.convert.sources import SourceRules
 from certes_broker.gateway.event_service import event_methods
 from certes_broker.gateway.grpc.server import GrpcServer
@@ -106,6 +107,7 @@ class LoopThreadBroker:
                         *event_methods(self.broker),
                         *subscription_methods(self.broker),
                         *sources,
+                        *admin_methods(self.broker),
                         *schema_methods(self.broker),
                     )
                     self.server = GrpcServer(methods, self._address)

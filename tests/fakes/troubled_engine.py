@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from certes_broker.domain.errors import CertesError, Internal, Reason, Unavailable
@@ -63,6 +63,8 @@ class TroubledEngine:
         self.calls: Counter[str] = Counter()
         self.settled: list[Any] = []
         """The changes of every settle that was carried out."""
+        self.weaker: Sequence[str] = behind.weaker
+        """Which guarantees storage weakens, where a test says so."""
         self.room: int | None = None
         """What is left of storage, where a test says so."""
         self._failures: Counter[str] = Counter()

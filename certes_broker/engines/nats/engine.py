@@ -154,6 +154,10 @@ class NatsEngine:
         return self._post
 
     @property
+    def weaker(self) -> Sequence[str]:
+        return [finding.fact for finding in self.findings]
+
+    @property
     def waiting(self) -> int:
         return sum(map(len, self._queues)) + self._settings.waiting
 

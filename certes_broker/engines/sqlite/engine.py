@@ -143,6 +143,10 @@ class SqliteEngine:
         return self._post
 
     @property
+    def weaker(self) -> Sequence[str]:
+        return ()
+
+    @property
     def waiting(self) -> int:
         return self._writer.waiting
 

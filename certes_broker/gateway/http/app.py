@@ -31,6 +31,8 @@ from certes_broker.gateway.http.exchange import (
 )
 from certes_broker.gateway.http.guard import Guard
 from certes_broker.gateway.http.ingress import Ingress
+from certes_broker.gateway.http.metrics import PATH as METRICS
+from certes_broker.gateway.http.metrics import metrics
 from certes_broker.gateway.http.settings import HttpSettings
 from certes_broker.gateway.ingestion import Ingestion
 from certes_broker.gateway.methods import Method
@@ -52,6 +54,7 @@ def build_app(
         CloudEvents(broker, settings.max_request_bytes),
         ConnectApi(served, broker.conversion, API, settings.max_request_bytes),
         about(broker, settings),
+        metrics(broker),
     )
 
 
@@ -66,6 +69,7 @@ class HttpGateway:
         cloud_events: CloudEvents,
         api: ConnectApi,
         about: Mapping[str, App],
+        metrics: App,
     ) -> None:
         self._guard = guard
         self._door = door
@@ -73,6 +77,7 @@ class HttpGateway:
         self._cloud_events = cloud_events
         self._api = api
         self._about = about
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request. Lifespan and websockets are not for it: the server is told to offer neither."""
@@ -101,6 +106,9 @@ class HttpGateway:
             # Connect answers for itself from here on, refusals included.
             serve = self._api.app_for(method, headers_of(scope))
             return await self._admitted(scope, method.needs, method.name, serve)
+        if path == METRICS:
+            _allow(scope, "GET", "HEAD")
+            return await self._admitted(scope, _LOOKING, "Reading metrics", self._metrics)
         if path not in self._about:
             raise NotFound(Reason.METHOD_NOT_FOUND, f"there is nothing at {path[:200]!r}.")
         _allow(scope, "GET", "HEAD")
@@ -136,6 +144,7 @@ class HttpGateway:
 
 
 _PUBLISHING: Final = Needs(Role.EVENTS_WRITE)
+_LOOKING: Final = Needs(Role.CONFIG_READ, unbound=True)
 _SOURCE_PREFIX: Final = f"{EVENTS}/"
 _API_PREFIX: Final = f"{API}/"
 

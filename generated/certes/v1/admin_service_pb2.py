@@ -24,15 +24,28 @@ _sym_db = _symbol_database.Default()
 
 from certes.v1 import access_pb2 as certes_dot_v1_dot_access__pb2
 from certes.v1 import api_key_pb2 as certes_dot_v1_dot_api__key__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63\x65rtes/v1/admin_service.proto\x12\tcertes.v1\x1a\x16\x63\x65rtes/v1/access.proto\x1a\x17\x63\x65rtes/v1/api_key.proto\"M\n\x13\x43reateApiKeyRequest\x12\x12\n\napi_key_id\x18\x01 \x01(\t\x12\"\n\x07\x61pi_key\x18\x02 \x01(\x0b\x32\x11.certes.v1.ApiKey\"G\n\x14\x43reateApiKeyResponse\x12\"\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x11.certes.v1.ApiKey\x12\x0b\n\x03key\x18\x02 \x01(\t\" \n\x10GetApiKeyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"7\n\x11GetApiKeyResponse\x12\"\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x11.certes.v1.ApiKey\"N\n\x12ListApiKeysRequest\x12\x16\n\tpage_size\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x02 \x01(\tB\x0c\n\n_page_size\"S\n\x13ListApiKeysResponse\x12#\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32\x11.certes.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\":\n\x13\x44\x65leteApiKeyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rallow_missing\x18\x02 \x01(\x08\"\x16\n\x14\x44\x65leteApiKeyResponse2\x9c\x03\n\x0c\x41\x64minService\x12\x65\n\x0c\x43reateApiKey\x12\x1e.certes.v1.CreateApiKeyRequest\x1a\x1f.certes.v1.CreateApiKeyResponse\"\x14\x82\x8d\x1d\x10\n\x0c\x63onfig:write\x10\x01\x12[\n\tGetApiKey\x12\x1b.certes.v1.GetApiKeyRequest\x1a\x1c.certes.v1.GetApiKeyResponse\"\x13\x82\x8d\x1d\x0f\n\x0b\x63onfig:read\x10\x01\x12\x61\n\x0bListApiKeys\x12\x1d.certes.v1.ListApiKeysRequest\x1a\x1e.certes.v1.ListApiKeysResponse\"\x13\x82\x8d\x1d\x0f\n\x0b\x63onfig:read\x10\x01\x12\x65\n\x0c\x44\x65leteApiKey\x12\x1e.certes.v1.DeleteApiKeyRequest\x1a\x1f.certes.v1.DeleteApiKeyResponse\"\x14\x82\x8d\x1d\x10\n\x0c\x63onfig:write\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63\x65rtes/v1/admin_service.proto\x12\tcertes.v1\x1a\x16\x63\x65rtes/v1/access.proto\x1a\x17\x63\x65rtes/v1/api_key.proto\x1a\x1egoogle/protobuf/duration.proto\"\r\n\x0bPingRequest\"O\n\x0cPingResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x13\n\x0bunavailable\x18\x02 \x03(\t\x12\x19\n\x11weaker_guarantees\x18\x03 \x03(\t\"\x11\n\x0fGetStatsRequest\"\xa9\x07\n\x10GetStatsResponse\x12\x17\n\x0f\x61\x63\x63\x65pted_events\x18\x01 \x01(\x03\x12\x18\n\x10\x64uplicate_events\x18\x02 \x01(\x03\x12\x1c\n\x14pushed_back_requests\x18\x03 \x01(\x03\x12\x16\n\x0e\x66irst_attempts\x18\x04 \x01(\x03\x12\x37\n\x14\x64\x65livery_latency_p99\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12J\n\x10webhook_attempts\x18\x06 \x03(\x0b\x32\x30.certes.v1.GetStatsResponse.WebhookAttemptsEntry\x12\x42\n\x0c\x64\x65\x61\x64_letters\x18\x07 \x03(\x0b\x32,.certes.v1.GetStatsResponse.DeadLettersEntry\x12\x0c\n\x04gaps\x18\x08 \x01(\x03\x12\x45\n\rsubscriptions\x18\t \x03(\x0b\x32..certes.v1.GetStatsResponse.SubscriptionsEntry\x12;\n\x08\x62reakers\x18\n \x03(\x0b\x32).certes.v1.GetStatsResponse.BreakersEntry\x12\x14\n\x0copen_streams\x18\x0b \x01(\x03\x12\x1b\n\x13\x61wake_subscriptions\x18\x0c \x01(\x03\x12\x17\n\x0fin_flight_bytes\x18\r \x01(\x03\x12\x1a\n\x12webhooks_in_flight\x18\x0e \x01(\x03\x12\x30\n\roldest_unread\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1a\n\rjournal_bytes\x18\x10 \x01(\x03H\x00\x88\x01\x01\x12\x1f\n\x12storage_left_bytes\x18\x11 \x01(\x03H\x01\x88\x01\x01\x1a\x36\n\x14WebhookAttemptsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x32\n\x10\x44\x65\x61\x64LettersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x34\n\x12SubscriptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a/\n\rBreakersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x42\x10\n\x0e_journal_bytesB\x15\n\x13_storage_left_bytes\"M\n\x13\x43reateApiKeyRequest\x12\x12\n\napi_key_id\x18\x01 \x01(\t\x12\"\n\x07\x61pi_key\x18\x02 \x01(\x0b\x32\x11.certes.v1.ApiKey\"G\n\x14\x43reateApiKeyResponse\x12\"\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x11.certes.v1.ApiKey\x12\x0b\n\x03key\x18\x02 \x01(\t\" \n\x10GetApiKeyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"7\n\x11GetApiKeyResponse\x12\"\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x11.certes.v1.ApiKey\"N\n\x12ListApiKeysRequest\x12\x16\n\tpage_size\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x02 \x01(\tB\x0c\n\n_page_size\"S\n\x13ListApiKeysResponse\x12#\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32\x11.certes.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\":\n\x13\x44\x65leteApiKeyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rallow_missing\x18\x02 \x01(\x08\"\x16\n\x14\x44\x65leteApiKeyResponse2\xba\x04\n\x0c\x41\x64minService\x12\x42\n\x04Ping\x12\x16.certes.v1.PingRequest\x1a\x17.certes.v1.PingResponse\"\t\x82\x8d\x1d\x05\n\x03\x61ny\x12X\n\x08GetStats\x12\x1a.certes.v1.GetStatsRequest\x1a\x1b.certes.v1.GetStatsResponse\"\x13\x82\x8d\x1d\x0f\n\x0b\x63onfig:read\x10\x01\x12\x65\n\x0c\x43reateApiKey\x12\x1e.certes.v1.CreateApiKeyRequest\x1a\x1f.certes.v1.CreateApiKeyResponse\"\x14\x82\x8d\x1d\x10\n\x0c\x63onfig:write\x10\x01\x12[\n\tGetApiKey\x12\x1b.certes.v1.GetApiKeyRequest\x1a\x1c.certes.v1.GetApiKeyResponse\"\x13\x82\x8d\x1d\x0f\n\x0b\x63onfig:read\x10\x01\x12\x61\n\x0bListApiKeys\x12\x1d.certes.v1.ListApiKeysRequest\x1a\x1e.certes.v1.ListApiKeysResponse\"\x13\x82\x8d\x1d\x0f\n\x0b\x63onfig:read\x10\x01\x12\x65\n\x0c\x44\x65leteApiKey\x12\x1e.certes.v1.DeleteApiKeyRequest\x1a\x1f.certes.v1.DeleteApiKeyResponse\"\x14\x82\x8d\x1d\x10\n\x0c\x63onfig:write\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'certes.v1.admin_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_GETSTATSRESPONSE_WEBHOOKATTEMPTSENTRY']._loaded_options = None
+  _globals['_GETSTATSRESPONSE_WEBHOOKATTEMPTSENTRY']._serialized_options = b'8\001'
+  _globals['_GETSTATSRESPONSE_DEADLETTERSENTRY']._loaded_options = None
+  _globals['_GETSTATSRESPONSE_DEADLETTERSENTRY']._serialized_options = b'8\001'
+  _globals['_GETSTATSRESPONSE_SUBSCRIPTIONSENTRY']._loaded_options = None
+  _globals['_GETSTATSRESPONSE_SUBSCRIPTIONSENTRY']._serialized_options = b'8\001'
+  _globals['_GETSTATSRESPONSE_BREAKERSENTRY']._loaded_options = None
+  _globals['_GETSTATSRESPONSE_BREAKERSENTRY']._serialized_options = b'8\001'
+  _globals['_ADMINSERVICE'].methods_by_name['Ping']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['Ping']._serialized_options = b'\202\215\035\005\n\003any'
+  _globals['_ADMINSERVICE'].methods_by_name['GetStats']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['GetStats']._serialized_options = b'\202\215\035\017\n\013config:read\020\001'
   _globals['_ADMINSERVICE'].methods_by_name['CreateApiKey']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['CreateApiKey']._serialized_options = b'\202\215\035\020\n\014config:write\020\001'
   _globals['_ADMINSERVICE'].methods_by_name['GetApiKey']._loaded_options = None
@@ -41,22 +54,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADMINSERVICE'].methods_by_name['ListApiKeys']._serialized_options = b'\202\215\035\017\n\013config:read\020\001'
   _globals['_ADMINSERVICE'].methods_by_name['DeleteApiKey']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['DeleteApiKey']._serialized_options = b'\202\215\035\020\n\014config:write\020\001'
-  _globals['_CREATEAPIKEYREQUEST']._serialized_start=93
-  _globals['_CREATEAPIKEYREQUEST']._serialized_end=170
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=172
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=243
-  _globals['_GETAPIKEYREQUEST']._serialized_start=245
-  _globals['_GETAPIKEYREQUEST']._serialized_end=277
-  _globals['_GETAPIKEYRESPONSE']._serialized_start=279
-  _globals['_GETAPIKEYRESPONSE']._serialized_end=334
-  _globals['_LISTAPIKEYSREQUEST']._serialized_start=336
-  _globals['_LISTAPIKEYSREQUEST']._serialized_end=414
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=416
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=499
-  _globals['_DELETEAPIKEYREQUEST']._serialized_start=501
-  _globals['_DELETEAPIKEYREQUEST']._serialized_end=559
-  _globals['_DELETEAPIKEYRESPONSE']._serialized_start=561
-  _globals['_DELETEAPIKEYRESPONSE']._serialized_end=583
-  _globals['_ADMINSERVICE']._serialized_start=586
-  _globals['_ADMINSERVICE']._serialized_end=998
+  _globals['_PINGREQUEST']._serialized_start=125
+  _globals['_PINGREQUEST']._serialized_end=138
+  _globals['_PINGRESPONSE']._serialized_start=140
+  _globals['_PINGRESPONSE']._serialized_end=219
+  _globals['_GETSTATSREQUEST']._serialized_start=221
+  _globals['_GETSTATSREQUEST']._serialized_end=238
+  _globals['_GETSTATSRESPONSE']._serialized_start=241
+  _globals['_GETSTATSRESPONSE']._serialized_end=1178
+  _globals['_GETSTATSRESPONSE_WEBHOOKATTEMPTSENTRY']._serialized_start=928
+  _globals['_GETSTATSRESPONSE_WEBHOOKATTEMPTSENTRY']._serialized_end=982
+  _globals['_GETSTATSRESPONSE_DEADLETTERSENTRY']._serialized_start=984
+  _globals['_GETSTATSRESPONSE_DEADLETTERSENTRY']._serialized_end=1034
+  _globals['_GETSTATSRESPONSE_SUBSCRIPTIONSENTRY']._serialized_start=1036
+  _globals['_GETSTATSRESPONSE_SUBSCRIPTIONSENTRY']._serialized_end=1088
+  _globals['_GETSTATSRESPONSE_BREAKERSENTRY']._serialized_start=1090
+  _globals['_GETSTATSRESPONSE_BREAKERSENTRY']._serialized_end=1137
+  _globals['_CREATEAPIKEYREQUEST']._serialized_start=1180
+  _globals['_CREATEAPIKEYREQUEST']._serialized_end=1257
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=1259
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=1330
+  _globals['_GETAPIKEYREQUEST']._serialized_start=1332
+  _globals['_GETAPIKEYREQUEST']._serialized_end=1364
+  _globals['_GETAPIKEYRESPONSE']._serialized_start=1366
+  _globals['_GETAPIKEYRESPONSE']._serialized_end=1421
+  _globals['_LISTAPIKEYSREQUEST']._serialized_start=1423
+  _globals['_LISTAPIKEYSREQUEST']._serialized_end=1501
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=1503
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=1586
+  _globals['_DELETEAPIKEYREQUEST']._serialized_start=1588
+  _globals['_DELETEAPIKEYREQUEST']._serialized_end=1646
+  _globals['_DELETEAPIKEYRESPONSE']._serialized_start=1648
+  _globals['_DELETEAPIKEYRESPONSE']._serialized_end=1670
+  _globals['_ADMINSERVICE']._serialized_start=1673
+  _globals['_ADMINSERVICE']._serialized_end=2243
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ isort:skip_file
 from certes.v1 import api_key_pb2 as _api_key_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
@@ -18,6 +19,263 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+@_typing.final
+class PingRequest(_message.Message):
+    """Request of `Ping`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PingRequest: _TypeAlias = PingRequest  # noqa: Y015
+
+@_typing.final
+class PingResponse(_message.Message):
+    """Response of `Ping`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    UNAVAILABLE_FIELD_NUMBER: _builtins.int
+    WEAKER_GUARANTEES_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """The broker's version."""
+    @_builtins.property
+    def unavailable(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The components that do not work now: `storage`, or `draining` while the broker is being stopped. Empty if it is ready."""
+
+    @_builtins.property
+    def weaker_guarantees(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Which guarantees the storage weakens as it is set up, each in a sentence, such as that NATS servers sync every two minutes
+        only. Mostly empty.
+        """
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        unavailable: _abc.Iterable[_builtins.str] | None = ...,
+        weaker_guarantees: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["unavailable", b"unavailable", "version", b"version", "weaker_guarantees", b"weaker_guarantees"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PingResponse: _TypeAlias = PingResponse  # noqa: Y015
+
+@_typing.final
+class GetStatsRequest(_message.Message):
+    """Request of `GetStats`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatsRequest: _TypeAlias = GetStatsRequest  # noqa: Y015
+
+@_typing.final
+class GetStatsResponse(_message.Message):
+    """Response of `GetStats`. Counts are since the broker was started."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class WebhookAttemptsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class DeadLettersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class SubscriptionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class BreakersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ACCEPTED_EVENTS_FIELD_NUMBER: _builtins.int
+    DUPLICATE_EVENTS_FIELD_NUMBER: _builtins.int
+    PUSHED_BACK_REQUESTS_FIELD_NUMBER: _builtins.int
+    FIRST_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    DELIVERY_LATENCY_P99_FIELD_NUMBER: _builtins.int
+    WEBHOOK_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    DEAD_LETTERS_FIELD_NUMBER: _builtins.int
+    GAPS_FIELD_NUMBER: _builtins.int
+    SUBSCRIPTIONS_FIELD_NUMBER: _builtins.int
+    BREAKERS_FIELD_NUMBER: _builtins.int
+    OPEN_STREAMS_FIELD_NUMBER: _builtins.int
+    AWAKE_SUBSCRIPTIONS_FIELD_NUMBER: _builtins.int
+    IN_FLIGHT_BYTES_FIELD_NUMBER: _builtins.int
+    WEBHOOKS_IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    OLDEST_UNREAD_FIELD_NUMBER: _builtins.int
+    JOURNAL_BYTES_FIELD_NUMBER: _builtins.int
+    STORAGE_LEFT_BYTES_FIELD_NUMBER: _builtins.int
+    accepted_events: _builtins.int
+    """Events that were stored."""
+    duplicate_events: _builtins.int
+    """Events that had been stored before, and were not again."""
+    pushed_back_requests: _builtins.int
+    """Publish requests that were refused with `BUFFER_FULL` or `STORAGE_FULL`."""
+    first_attempts: _builtins.int
+    """Deliveries whose first attempt was handed to a stream or sent to a webhook."""
+    gaps: _builtins.int
+    """Ranges of events that retention trimmed before a subscription had read them."""
+    open_streams: _builtins.int
+    """Streams that are open."""
+    awake_subscriptions: _builtins.int
+    """Subscriptions that deliver now: they have a stream, or a webhook."""
+    in_flight_bytes: _builtins.int
+    """Bytes of events that are on their way to storage."""
+    webhooks_in_flight: _builtins.int
+    """Requests to webhooks that are under way."""
+    journal_bytes: _builtins.int
+    """Bytes of events that are kept. Absent if storage does not answer."""
+    storage_left_bytes: _builtins.int
+    """Bytes that storage has left. Absent if it does not answer, or if nothing bounds it."""
+    @_builtins.property
+    def delivery_latency_p99(self) -> _duration_pb2.Duration:
+        """Within which time 99 % of those were handed over, counted from the acceptance of their events: an upper bound, from a
+        histogram. Absent as long as there were none, or if it is more than a minute.
+        """
+
+    @_builtins.property
+    def webhook_attempts(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Attempts at webhooks, by what came of them: a class of HTTP status such as `2xx`, or a failure such as `timeout`."""
+
+    @_builtins.property
+    def dead_letters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Deliveries that were given up, by reason."""
+
+    @_builtins.property
+    def subscriptions(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Subscriptions that there are, by state: `active`, `paused`, `disabled`, `deleted`."""
+
+    @_builtins.property
+    def breakers(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Endpoints that webhooks go to now, by the condition of their circuit breaker."""
+
+    @_builtins.property
+    def oldest_unread(self) -> _duration_pb2.Duration:
+        """About how old the oldest event is that a subscription which delivers now has still to read. Zero if none is behind."""
+
+    def __init__(
+        self,
+        *,
+        accepted_events: _builtins.int = ...,
+        duplicate_events: _builtins.int = ...,
+        pushed_back_requests: _builtins.int = ...,
+        first_attempts: _builtins.int = ...,
+        delivery_latency_p99: _duration_pb2.Duration | None = ...,
+        webhook_attempts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        dead_letters: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        gaps: _builtins.int = ...,
+        subscriptions: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        breakers: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        open_streams: _builtins.int = ...,
+        awake_subscriptions: _builtins.int = ...,
+        in_flight_bytes: _builtins.int = ...,
+        webhooks_in_flight: _builtins.int = ...,
+        oldest_unread: _duration_pb2.Duration | None = ...,
+        journal_bytes: _builtins.int | None = ...,
+        storage_left_bytes: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_journal_bytes", b"_journal_bytes", "_storage_left_bytes", b"_storage_left_bytes", "delivery_latency_p99", b"delivery_latency_p99", "journal_bytes", b"journal_bytes", "oldest_unread", b"oldest_unread", "storage_left_bytes", b"storage_left_bytes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_journal_bytes", b"_journal_bytes", "_storage_left_bytes", b"_storage_left_bytes", "accepted_events", b"accepted_events", "awake_subscriptions", b"awake_subscriptions", "breakers", b"breakers", "dead_letters", b"dead_letters", "delivery_latency_p99", b"delivery_latency_p99", "duplicate_events", b"duplicate_events", "first_attempts", b"first_attempts", "gaps", b"gaps", "in_flight_bytes", b"in_flight_bytes", "journal_bytes", b"journal_bytes", "oldest_unread", b"oldest_unread", "open_streams", b"open_streams", "pushed_back_requests", b"pushed_back_requests", "storage_left_bytes", b"storage_left_bytes", "subscriptions", b"subscriptions", "webhook_attempts", b"webhook_attempts", "webhooks_in_flight", b"webhooks_in_flight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__journal_bytes: _TypeAlias = _typing.Literal["journal_bytes"]  # noqa: Y015
+    _WhichOneofArgType__journal_bytes: _TypeAlias = _typing.Literal["_journal_bytes", b"_journal_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__storage_left_bytes: _TypeAlias = _typing.Literal["storage_left_bytes"]  # noqa: Y015
+    _WhichOneofArgType__storage_left_bytes: _TypeAlias = _typing.Literal["_storage_left_bytes", b"_storage_left_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__journal_bytes) -> _WhichOneofReturnType__journal_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__storage_left_bytes) -> _WhichOneofReturnType__storage_left_bytes | None: ...
+
+Global___GetStatsResponse: _TypeAlias = GetStatsResponse  # noqa: Y015
 
 @_typing.final
 class CreateApiKeyRequest(_message.Message):

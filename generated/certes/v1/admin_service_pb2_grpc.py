@@ -35,6 +35,16 @@ class AdminServiceStub(object):
         Args:
             channel: A grpc.Channel.
         """
+        self.Ping = channel.unary_unary(
+                '/certes.v1.AdminService/Ping',
+                request_serializer=certes_dot_v1_dot_admin__service__pb2.PingRequest.SerializeToString,
+                response_deserializer=certes_dot_v1_dot_admin__service__pb2.PingResponse.FromString,
+                _registered_method=True)
+        self.GetStats = channel.unary_unary(
+                '/certes.v1.AdminService/GetStats',
+                request_serializer=certes_dot_v1_dot_admin__service__pb2.GetStatsRequest.SerializeToString,
+                response_deserializer=certes_dot_v1_dot_admin__service__pb2.GetStatsResponse.FromString,
+                _registered_method=True)
         self.CreateApiKey = channel.unary_unary(
                 '/certes.v1.AdminService/CreateApiKey',
                 request_serializer=certes_dot_v1_dot_admin__service__pb2.CreateApiKeyRequest.SerializeToString,
@@ -60,6 +70,20 @@ class AdminServiceStub(object):
 class AdminServiceServicer(object):
     """Looks after the broker itself.
     """
+
+    def Ping(self, request, context):
+        """Says whether the broker works, and what of it does not. It always answers, even while it drains.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStats(self, request, context):
+        """Tells figures of the broker: what it has done since it was started, and what it is at.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def CreateApiKey(self, request, context):
         """Makes an API key, and tells it: it cannot be read again. `API_KEY_EXISTS` if the id is taken, `ROLE_MISSING` or
@@ -94,6 +118,16 @@ class AdminServiceServicer(object):
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'Ping': grpc.unary_unary_rpc_method_handler(
+                    servicer.Ping,
+                    request_deserializer=certes_dot_v1_dot_admin__service__pb2.PingRequest.FromString,
+                    response_serializer=certes_dot_v1_dot_admin__service__pb2.PingResponse.SerializeToString,
+            ),
+            'GetStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStats,
+                    request_deserializer=certes_dot_v1_dot_admin__service__pb2.GetStatsRequest.FromString,
+                    response_serializer=certes_dot_v1_dot_admin__service__pb2.GetStatsResponse.SerializeToString,
+            ),
             'CreateApiKey': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateApiKey,
                     request_deserializer=certes_dot_v1_dot_admin__service__pb2.CreateApiKeyRequest.FromString,
@@ -125,6 +159,60 @@ def add_AdminServiceServicer_to_server(servicer, server):
 class AdminService(object):
     """Looks after the broker itself.
     """
+
+    @staticmethod
+    def Ping(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/certes.v1.AdminService/Ping',
+            certes_dot_v1_dot_admin__service__pb2.PingRequest.SerializeToString,
+            certes_dot_v1_dot_admin__service__pb2.PingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/certes.v1.AdminService/GetStats',
+            certes_dot_v1_dot_admin__service__pb2.GetStatsRequest.SerializeToString,
+            certes_dot_v1_dot_admin__service__pb2.GetStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def CreateApiKey(request,

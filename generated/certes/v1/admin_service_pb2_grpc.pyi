@@ -33,6 +33,10 @@ class AdminServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
+    Ping: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.PingRequest, _admin_service_pb2.PingResponse]
+    """Says whether the broker works, and what of it does not. It always answers, even while it drains."""
+    GetStats: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetStatsRequest, _admin_service_pb2.GetStatsResponse]
+    """Tells figures of the broker: what it has done since it was started, and what it is at."""
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateApiKeyRequest, _admin_service_pb2.CreateApiKeyResponse]
     """Makes an API key, and tells it: it cannot be read again. `API_KEY_EXISTS` if the id is taken, `ROLE_MISSING` or
     `NOT_BOUND_TO` if it may do what its maker may not.
@@ -51,6 +55,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Looks after the broker itself."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    Ping: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.PingRequest, _admin_service_pb2.PingResponse]  # type: ignore[assignment]
+    """Says whether the broker works, and what of it does not. It always answers, even while it drains."""
+    GetStats: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetStatsRequest, _admin_service_pb2.GetStatsResponse]  # type: ignore[assignment]
+    """Tells figures of the broker: what it has done since it was started, and what it is at."""
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateApiKeyRequest, _admin_service_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
     """Makes an API key, and tells it: it cannot be read again. `API_KEY_EXISTS` if the id is taken, `ROLE_MISSING` or
     `NOT_BOUND_TO` if it may do what its maker may not.
@@ -66,6 +74,22 @@ class AdminServiceAsyncStub(AdminServiceStub):
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Looks after the broker itself."""
+
+    @_abc_1.abstractmethod
+    def Ping(
+        self,
+        request: _admin_service_pb2.PingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.PingResponse, _abc.Awaitable[_admin_service_pb2.PingResponse]]:
+        """Says whether the broker works, and what of it does not. It always answers, even while it drains."""
+
+    @_abc_1.abstractmethod
+    def GetStats(
+        self,
+        request: _admin_service_pb2.GetStatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.GetStatsResponse, _abc.Awaitable[_admin_service_pb2.GetStatsResponse]]:
+        """Tells figures of the broker: what it has done since it was started, and what it is at."""
 
     @_abc_1.abstractmethod
     def CreateApiKey(

@@ -9,6 +9,7 @@ package certesv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -20,6 +21,336 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+// Request of `Ping`.
+type PingRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PingRequest) Reset() {
+	*x = PingRequest{}
+	mi := &file_certes_v1_admin_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PingRequest) ProtoMessage() {}
+
+func (x *PingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_v1_admin_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PingRequest.ProtoReflect.Descriptor instead.
+func (*PingRequest) Descriptor() ([]byte, []int) {
+	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{0}
+}
+
+// Response of `Ping`.
+type PingResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The broker's version.
+	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	// The components that do not work now: `storage`, or `draining` while the broker is being stopped. Empty if it is ready.
+	Unavailable []string `protobuf:"bytes,2,rep,name=unavailable,proto3" json:"unavailable,omitempty"`
+	// Which guarantees the storage weakens as it is set up, each in a sentence, such as that NATS servers sync every two minutes
+	// only. Mostly empty.
+	WeakerGuarantees []string `protobuf:"bytes,3,rep,name=weaker_guarantees,json=weakerGuarantees,proto3" json:"weaker_guarantees,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *PingResponse) Reset() {
+	*x = PingResponse{}
+	mi := &file_certes_v1_admin_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PingResponse) ProtoMessage() {}
+
+func (x *PingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_v1_admin_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PingResponse.ProtoReflect.Descriptor instead.
+func (*PingResponse) Descriptor() ([]byte, []int) {
+	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PingResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *PingResponse) GetUnavailable() []string {
+	if x != nil {
+		return x.Unavailable
+	}
+	return nil
+}
+
+func (x *PingResponse) GetWeakerGuarantees() []string {
+	if x != nil {
+		return x.WeakerGuarantees
+	}
+	return nil
+}
+
+// Request of `GetStats`.
+type GetStatsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStatsRequest) Reset() {
+	*x = GetStatsRequest{}
+	mi := &file_certes_v1_admin_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStatsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStatsRequest) ProtoMessage() {}
+
+func (x *GetStatsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_v1_admin_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStatsRequest.ProtoReflect.Descriptor instead.
+func (*GetStatsRequest) Descriptor() ([]byte, []int) {
+	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{2}
+}
+
+// Response of `GetStats`. Counts are since the broker was started.
+type GetStatsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Events that were stored.
+	AcceptedEvents int64 `protobuf:"varint,1,opt,name=accepted_events,json=acceptedEvents,proto3" json:"accepted_events,omitempty"`
+	// Events that had been stored before, and were not again.
+	DuplicateEvents int64 `protobuf:"varint,2,opt,name=duplicate_events,json=duplicateEvents,proto3" json:"duplicate_events,omitempty"`
+	// Publish requests that were refused with `BUFFER_FULL` or `STORAGE_FULL`.
+	PushedBackRequests int64 `protobuf:"varint,3,opt,name=pushed_back_requests,json=pushedBackRequests,proto3" json:"pushed_back_requests,omitempty"`
+	// Deliveries whose first attempt was handed to a stream or sent to a webhook.
+	FirstAttempts int64 `protobuf:"varint,4,opt,name=first_attempts,json=firstAttempts,proto3" json:"first_attempts,omitempty"`
+	// Within which time 99 % of those were handed over, counted from the acceptance of their events: an upper bound, from a
+	// histogram. Absent as long as there were none, or if it is more than a minute.
+	DeliveryLatencyP99 *durationpb.Duration `protobuf:"bytes,5,opt,name=delivery_latency_p99,json=deliveryLatencyP99,proto3" json:"delivery_latency_p99,omitempty"`
+	// Attempts at webhooks, by what came of them: a class of HTTP status such as `2xx`, or a failure such as `timeout`.
+	WebhookAttempts map[string]int64 `protobuf:"bytes,6,rep,name=webhook_attempts,json=webhookAttempts,proto3" json:"webhook_attempts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Deliveries that were given up, by reason.
+	DeadLetters map[string]int64 `protobuf:"bytes,7,rep,name=dead_letters,json=deadLetters,proto3" json:"dead_letters,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Ranges of events that retention trimmed before a subscription had read them.
+	Gaps int64 `protobuf:"varint,8,opt,name=gaps,proto3" json:"gaps,omitempty"`
+	// Subscriptions that there are, by state: `active`, `paused`, `disabled`, `deleted`.
+	Subscriptions map[string]int64 `protobuf:"bytes,9,rep,name=subscriptions,proto3" json:"subscriptions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Endpoints that webhooks go to now, by the condition of their circuit breaker.
+	Breakers map[string]int64 `protobuf:"bytes,10,rep,name=breakers,proto3" json:"breakers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Streams that are open.
+	OpenStreams int64 `protobuf:"varint,11,opt,name=open_streams,json=openStreams,proto3" json:"open_streams,omitempty"`
+	// Subscriptions that deliver now: they have a stream, or a webhook.
+	AwakeSubscriptions int64 `protobuf:"varint,12,opt,name=awake_subscriptions,json=awakeSubscriptions,proto3" json:"awake_subscriptions,omitempty"`
+	// Bytes of events that are on their way to storage.
+	InFlightBytes int64 `protobuf:"varint,13,opt,name=in_flight_bytes,json=inFlightBytes,proto3" json:"in_flight_bytes,omitempty"`
+	// Requests to webhooks that are under way.
+	WebhooksInFlight int64 `protobuf:"varint,14,opt,name=webhooks_in_flight,json=webhooksInFlight,proto3" json:"webhooks_in_flight,omitempty"`
+	// About how old the oldest event is that a subscription which delivers now has still to read. Zero if none is behind.
+	OldestUnread *durationpb.Duration `protobuf:"bytes,15,opt,name=oldest_unread,json=oldestUnread,proto3" json:"oldest_unread,omitempty"`
+	// Bytes of events that are kept. Absent if storage does not answer.
+	JournalBytes *int64 `protobuf:"varint,16,opt,name=journal_bytes,json=journalBytes,proto3,oneof" json:"journal_bytes,omitempty"`
+	// Bytes that storage has left. Absent if it does not answer, or if nothing bounds it.
+	StorageLeftBytes *int64 `protobuf:"varint,17,opt,name=storage_left_bytes,json=storageLeftBytes,proto3,oneof" json:"storage_left_bytes,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *GetStatsResponse) Reset() {
+	*x = GetStatsResponse{}
+	mi := &file_certes_v1_admin_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStatsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStatsResponse) ProtoMessage() {}
+
+func (x *GetStatsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_v1_admin_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStatsResponse.ProtoReflect.Descriptor instead.
+func (*GetStatsResponse) Descriptor() ([]byte, []int) {
+	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GetStatsResponse) GetAcceptedEvents() int64 {
+	if x != nil {
+		return x.AcceptedEvents
+	}
+	return 0
+}
+
+func (x *GetStatsResponse) GetDuplicateEvents() int64 {
+	if x != nil {
+		return x.DuplicateEvents
+	}
+	return 0
+}
+
+func (x *GetStatsResponse) GetPushedBackRequests() int64 {
+	if x != nil {
+		return x.PushedBackRequests
+	}
+	return 0
+}
+
+func (x *GetStatsResponse) GetFirstAttempts() int64 {
+	if x != nil {
+		return x.FirstAttempts
+	}
+	return 0
+}
+
+func (x *GetStatsResponse) GetDeliveryLatencyP99() *durationpb.Duration {
+	if x != nil {
+		return x.DeliveryLatencyP99
+	}
+	return nil
+}
+
+func (x *GetStatsResponse) GetWebhookAttempts() map[string]int64 {
+	if x != nil {
+		return x.WebhookAttempts
+	}
+	return nil
+}
+
+func (x *GetStatsResponse) GetDeadLetters() map[string]int64 {
+	if x != nil {
+		return x.DeadLetters
+	}
+	return nil
+}
+
+func (x *GetStatsResponse) GetGaps() int64 {
+	if x != nil {
+		return x.Gaps
+	}
+	return 0
+}
+
+func (x *GetStatsResponse) GetSubscriptions() map[string]int64 {
+	if x != nil {
+		return x.Subscriptions
+	}
+	return nil
+}
+
+func (x *GetStatsResponse) GetBreakers() map[string]int64 {
+	if x != nil {
+		return x.Breakers
+	}
+	return nil
+}
+
+func (x *GetStatsResponse) GetOpenStreams() int64 {
+	if x != nil {
+		return x.OpenStreams
+	}
+	return 0
+}
+
+func (x *GetStatsResponse) GetAwakeSubscriptions() int64 {
+	if x != nil {
+		return x.AwakeSubscriptions
+	}
+	return 0
+}
+
+func (x *GetStatsResponse) GetInFlightBytes() int64 {
+	if x != nil {
+		return x.InFlightBytes
+	}
+	return 0
+}
+
+func (x *GetStatsResponse) GetWebhooksInFlight() int64 {
+	if x != nil {
+		return x.WebhooksInFlight
+	}
+	return 0
+}
+
+func (x *GetStatsResponse) GetOldestUnread() *durationpb.Duration {
+	if x != nil {
+		return x.OldestUnread
+	}
+	return nil
+}
+
+func (x *GetStatsResponse) GetJournalBytes() int64 {
+	if x != nil && x.JournalBytes != nil {
+		return *x.JournalBytes
+	}
+	return 0
+}
+
+func (x *GetStatsResponse) GetStorageLeftBytes() int64 {
+	if x != nil && x.StorageLeftBytes != nil {
+		return *x.StorageLeftBytes
+	}
+	return 0
+}
 
 // Request of `CreateApiKey`.
 type CreateApiKeyRequest struct {
@@ -34,7 +365,7 @@ type CreateApiKeyRequest struct {
 
 func (x *CreateApiKeyRequest) Reset() {
 	*x = CreateApiKeyRequest{}
-	mi := &file_certes_v1_admin_service_proto_msgTypes[0]
+	mi := &file_certes_v1_admin_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -46,7 +377,7 @@ func (x *CreateApiKeyRequest) String() string {
 func (*CreateApiKeyRequest) ProtoMessage() {}
 
 func (x *CreateApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_certes_v1_admin_service_proto_msgTypes[0]
+	mi := &file_certes_v1_admin_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -59,7 +390,7 @@ func (x *CreateApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*CreateApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{0}
+	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CreateApiKeyRequest) GetApiKeyId() string {
@@ -89,7 +420,7 @@ type CreateApiKeyResponse struct {
 
 func (x *CreateApiKeyResponse) Reset() {
 	*x = CreateApiKeyResponse{}
-	mi := &file_certes_v1_admin_service_proto_msgTypes[1]
+	mi := &file_certes_v1_admin_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -101,7 +432,7 @@ func (x *CreateApiKeyResponse) String() string {
 func (*CreateApiKeyResponse) ProtoMessage() {}
 
 func (x *CreateApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_certes_v1_admin_service_proto_msgTypes[1]
+	mi := &file_certes_v1_admin_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -114,7 +445,7 @@ func (x *CreateApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*CreateApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{1}
+	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CreateApiKeyResponse) GetApiKey() *ApiKey {
@@ -142,7 +473,7 @@ type GetApiKeyRequest struct {
 
 func (x *GetApiKeyRequest) Reset() {
 	*x = GetApiKeyRequest{}
-	mi := &file_certes_v1_admin_service_proto_msgTypes[2]
+	mi := &file_certes_v1_admin_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -154,7 +485,7 @@ func (x *GetApiKeyRequest) String() string {
 func (*GetApiKeyRequest) ProtoMessage() {}
 
 func (x *GetApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_certes_v1_admin_service_proto_msgTypes[2]
+	mi := &file_certes_v1_admin_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -167,7 +498,7 @@ func (x *GetApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*GetApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{2}
+	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetApiKeyRequest) GetName() string {
@@ -188,7 +519,7 @@ type GetApiKeyResponse struct {
 
 func (x *GetApiKeyResponse) Reset() {
 	*x = GetApiKeyResponse{}
-	mi := &file_certes_v1_admin_service_proto_msgTypes[3]
+	mi := &file_certes_v1_admin_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -200,7 +531,7 @@ func (x *GetApiKeyResponse) String() string {
 func (*GetApiKeyResponse) ProtoMessage() {}
 
 func (x *GetApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_certes_v1_admin_service_proto_msgTypes[3]
+	mi := &file_certes_v1_admin_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -213,7 +544,7 @@ func (x *GetApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*GetApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{3}
+	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetApiKeyResponse) GetApiKey() *ApiKey {
@@ -236,7 +567,7 @@ type ListApiKeysRequest struct {
 
 func (x *ListApiKeysRequest) Reset() {
 	*x = ListApiKeysRequest{}
-	mi := &file_certes_v1_admin_service_proto_msgTypes[4]
+	mi := &file_certes_v1_admin_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -248,7 +579,7 @@ func (x *ListApiKeysRequest) String() string {
 func (*ListApiKeysRequest) ProtoMessage() {}
 
 func (x *ListApiKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_certes_v1_admin_service_proto_msgTypes[4]
+	mi := &file_certes_v1_admin_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -261,7 +592,7 @@ func (x *ListApiKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListApiKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListApiKeysRequest) Descriptor() ([]byte, []int) {
-	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{4}
+	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListApiKeysRequest) GetPageSize() int32 {
@@ -291,7 +622,7 @@ type ListApiKeysResponse struct {
 
 func (x *ListApiKeysResponse) Reset() {
 	*x = ListApiKeysResponse{}
-	mi := &file_certes_v1_admin_service_proto_msgTypes[5]
+	mi := &file_certes_v1_admin_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -303,7 +634,7 @@ func (x *ListApiKeysResponse) String() string {
 func (*ListApiKeysResponse) ProtoMessage() {}
 
 func (x *ListApiKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_certes_v1_admin_service_proto_msgTypes[5]
+	mi := &file_certes_v1_admin_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -316,7 +647,7 @@ func (x *ListApiKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListApiKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListApiKeysResponse) Descriptor() ([]byte, []int) {
-	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{5}
+	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListApiKeysResponse) GetApiKeys() []*ApiKey {
@@ -346,7 +677,7 @@ type DeleteApiKeyRequest struct {
 
 func (x *DeleteApiKeyRequest) Reset() {
 	*x = DeleteApiKeyRequest{}
-	mi := &file_certes_v1_admin_service_proto_msgTypes[6]
+	mi := &file_certes_v1_admin_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -358,7 +689,7 @@ func (x *DeleteApiKeyRequest) String() string {
 func (*DeleteApiKeyRequest) ProtoMessage() {}
 
 func (x *DeleteApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_certes_v1_admin_service_proto_msgTypes[6]
+	mi := &file_certes_v1_admin_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -371,7 +702,7 @@ func (x *DeleteApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*DeleteApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{6}
+	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DeleteApiKeyRequest) GetName() string {
@@ -397,7 +728,7 @@ type DeleteApiKeyResponse struct {
 
 func (x *DeleteApiKeyResponse) Reset() {
 	*x = DeleteApiKeyResponse{}
-	mi := &file_certes_v1_admin_service_proto_msgTypes[7]
+	mi := &file_certes_v1_admin_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -409,7 +740,7 @@ func (x *DeleteApiKeyResponse) String() string {
 func (*DeleteApiKeyResponse) ProtoMessage() {}
 
 func (x *DeleteApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_certes_v1_admin_service_proto_msgTypes[7]
+	mi := &file_certes_v1_admin_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -422,14 +753,53 @@ func (x *DeleteApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*DeleteApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{7}
+	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{11}
 }
 
 var File_certes_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_certes_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1dcertes/v1/admin_service.proto\x12\tcertes.v1\x1a\x16certes/v1/access.proto\x1a\x17certes/v1/api_key.proto\"_\n" +
+	"\x1dcertes/v1/admin_service.proto\x12\tcertes.v1\x1a\x16certes/v1/access.proto\x1a\x17certes/v1/api_key.proto\x1a\x1egoogle/protobuf/duration.proto\"\r\n" +
+	"\vPingRequest\"w\n" +
+	"\fPingResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion\x12 \n" +
+	"\vunavailable\x18\x02 \x03(\tR\vunavailable\x12+\n" +
+	"\x11weaker_guarantees\x18\x03 \x03(\tR\x10weakerGuarantees\"\x11\n" +
+	"\x0fGetStatsRequest\"\xde\t\n" +
+	"\x10GetStatsResponse\x12'\n" +
+	"\x0faccepted_events\x18\x01 \x01(\x03R\x0eacceptedEvents\x12)\n" +
+	"\x10duplicate_events\x18\x02 \x01(\x03R\x0fduplicateEvents\x120\n" +
+	"\x14pushed_back_requests\x18\x03 \x01(\x03R\x12pushedBackRequests\x12%\n" +
+	"\x0efirst_attempts\x18\x04 \x01(\x03R\rfirstAttempts\x12K\n" +
+	"\x14delivery_latency_p99\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x12deliveryLatencyP99\x12[\n" +
+	"\x10webhook_attempts\x18\x06 \x03(\v20.certes.v1.GetStatsResponse.WebhookAttemptsEntryR\x0fwebhookAttempts\x12O\n" +
+	"\fdead_letters\x18\a \x03(\v2,.certes.v1.GetStatsResponse.DeadLettersEntryR\vdeadLetters\x12\x12\n" +
+	"\x04gaps\x18\b \x01(\x03R\x04gaps\x12T\n" +
+	"\rsubscriptions\x18\t \x03(\v2..certes.v1.GetStatsResponse.SubscriptionsEntryR\rsubscriptions\x12E\n" +
+	"\bbreakers\x18\n" +
+	" \x03(\v2).certes.v1.GetStatsResponse.BreakersEntryR\bbreakers\x12!\n" +
+	"\fopen_streams\x18\v \x01(\x03R\vopenStreams\x12/\n" +
+	"\x13awake_subscriptions\x18\f \x01(\x03R\x12awakeSubscriptions\x12&\n" +
+	"\x0fin_flight_bytes\x18\r \x01(\x03R\rinFlightBytes\x12,\n" +
+	"\x12webhooks_in_flight\x18\x0e \x01(\x03R\x10webhooksInFlight\x12>\n" +
+	"\roldest_unread\x18\x0f \x01(\v2\x19.google.protobuf.DurationR\foldestUnread\x12(\n" +
+	"\rjournal_bytes\x18\x10 \x01(\x03H\x00R\fjournalBytes\x88\x01\x01\x121\n" +
+	"\x12storage_left_bytes\x18\x11 \x01(\x03H\x01R\x10storageLeftBytes\x88\x01\x01\x1aB\n" +
+	"\x14WebhookAttemptsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a>\n" +
+	"\x10DeadLettersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a@\n" +
+	"\x12SubscriptionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a;\n" +
+	"\rBreakersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01B\x10\n" +
+	"\x0e_journal_bytesB\x15\n" +
+	"\x13_storage_left_bytes\"_\n" +
 	"\x13CreateApiKeyRequest\x12\x1c\n" +
 	"\n" +
 	"api_key_id\x18\x01 \x01(\tR\bapiKeyId\x12*\n" +
@@ -453,8 +823,12 @@ const file_certes_v1_admin_service_proto_rawDesc = "" +
 	"\x13DeleteApiKeyRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12#\n" +
 	"\rallow_missing\x18\x02 \x01(\bR\fallowMissing\"\x16\n" +
-	"\x14DeleteApiKeyResponse2\x9c\x03\n" +
-	"\fAdminService\x12e\n" +
+	"\x14DeleteApiKeyResponse2\xba\x04\n" +
+	"\fAdminService\x12B\n" +
+	"\x04Ping\x12\x16.certes.v1.PingRequest\x1a\x17.certes.v1.PingResponse\"\t\x82\x8d\x1d\x05\n" +
+	"\x03any\x12X\n" +
+	"\bGetStats\x12\x1a.certes.v1.GetStatsRequest\x1a\x1b.certes.v1.GetStatsResponse\"\x13\x82\x8d\x1d\x0f\n" +
+	"\vconfig:read\x10\x01\x12e\n" +
 	"\fCreateApiKey\x12\x1e.certes.v1.CreateApiKeyRequest\x1a\x1f.certes.v1.CreateApiKeyResponse\"\x14\x82\x8d\x1d\x10\n" +
 	"\fconfig:write\x10\x01\x12[\n" +
 	"\tGetApiKey\x12\x1b.certes.v1.GetApiKeyRequest\x1a\x1c.certes.v1.GetApiKeyResponse\"\x13\x82\x8d\x1d\x0f\n" +
@@ -478,36 +852,55 @@ func file_certes_v1_admin_service_proto_rawDescGZIP() []byte {
 	return file_certes_v1_admin_service_proto_rawDescData
 }
 
-var file_certes_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_certes_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_certes_v1_admin_service_proto_goTypes = []any{
-	(*CreateApiKeyRequest)(nil),  // 0: certes.v1.CreateApiKeyRequest
-	(*CreateApiKeyResponse)(nil), // 1: certes.v1.CreateApiKeyResponse
-	(*GetApiKeyRequest)(nil),     // 2: certes.v1.GetApiKeyRequest
-	(*GetApiKeyResponse)(nil),    // 3: certes.v1.GetApiKeyResponse
-	(*ListApiKeysRequest)(nil),   // 4: certes.v1.ListApiKeysRequest
-	(*ListApiKeysResponse)(nil),  // 5: certes.v1.ListApiKeysResponse
-	(*DeleteApiKeyRequest)(nil),  // 6: certes.v1.DeleteApiKeyRequest
-	(*DeleteApiKeyResponse)(nil), // 7: certes.v1.DeleteApiKeyResponse
-	(*ApiKey)(nil),               // 8: certes.v1.ApiKey
+	(*PingRequest)(nil),          // 0: certes.v1.PingRequest
+	(*PingResponse)(nil),         // 1: certes.v1.PingResponse
+	(*GetStatsRequest)(nil),      // 2: certes.v1.GetStatsRequest
+	(*GetStatsResponse)(nil),     // 3: certes.v1.GetStatsResponse
+	(*CreateApiKeyRequest)(nil),  // 4: certes.v1.CreateApiKeyRequest
+	(*CreateApiKeyResponse)(nil), // 5: certes.v1.CreateApiKeyResponse
+	(*GetApiKeyRequest)(nil),     // 6: certes.v1.GetApiKeyRequest
+	(*GetApiKeyResponse)(nil),    // 7: certes.v1.GetApiKeyResponse
+	(*ListApiKeysRequest)(nil),   // 8: certes.v1.ListApiKeysRequest
+	(*ListApiKeysResponse)(nil),  // 9: certes.v1.ListApiKeysResponse
+	(*DeleteApiKeyRequest)(nil),  // 10: certes.v1.DeleteApiKeyRequest
+	(*DeleteApiKeyResponse)(nil), // 11: certes.v1.DeleteApiKeyResponse
+	nil,                          // 12: certes.v1.GetStatsResponse.WebhookAttemptsEntry
+	nil,                          // 13: certes.v1.GetStatsResponse.DeadLettersEntry
+	nil,                          // 14: certes.v1.GetStatsResponse.SubscriptionsEntry
+	nil,                          // 15: certes.v1.GetStatsResponse.BreakersEntry
+	(*durationpb.Duration)(nil),  // 16: google.protobuf.Duration
+	(*ApiKey)(nil),               // 17: certes.v1.ApiKey
 }
 var file_certes_v1_admin_service_proto_depIdxs = []int32{
-	8, // 0: certes.v1.CreateApiKeyRequest.api_key:type_name -> certes.v1.ApiKey
-	8, // 1: certes.v1.CreateApiKeyResponse.api_key:type_name -> certes.v1.ApiKey
-	8, // 2: certes.v1.GetApiKeyResponse.api_key:type_name -> certes.v1.ApiKey
-	8, // 3: certes.v1.ListApiKeysResponse.api_keys:type_name -> certes.v1.ApiKey
-	0, // 4: certes.v1.AdminService.CreateApiKey:input_type -> certes.v1.CreateApiKeyRequest
-	2, // 5: certes.v1.AdminService.GetApiKey:input_type -> certes.v1.GetApiKeyRequest
-	4, // 6: certes.v1.AdminService.ListApiKeys:input_type -> certes.v1.ListApiKeysRequest
-	6, // 7: certes.v1.AdminService.DeleteApiKey:input_type -> certes.v1.DeleteApiKeyRequest
-	1, // 8: certes.v1.AdminService.CreateApiKey:output_type -> certes.v1.CreateApiKeyResponse
-	3, // 9: certes.v1.AdminService.GetApiKey:output_type -> certes.v1.GetApiKeyResponse
-	5, // 10: certes.v1.AdminService.ListApiKeys:output_type -> certes.v1.ListApiKeysResponse
-	7, // 11: certes.v1.AdminService.DeleteApiKey:output_type -> certes.v1.DeleteApiKeyResponse
-	8, // [8:12] is the sub-list for method output_type
-	4, // [4:8] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	16, // 0: certes.v1.GetStatsResponse.delivery_latency_p99:type_name -> google.protobuf.Duration
+	12, // 1: certes.v1.GetStatsResponse.webhook_attempts:type_name -> certes.v1.GetStatsResponse.WebhookAttemptsEntry
+	13, // 2: certes.v1.GetStatsResponse.dead_letters:type_name -> certes.v1.GetStatsResponse.DeadLettersEntry
+	14, // 3: certes.v1.GetStatsResponse.subscriptions:type_name -> certes.v1.GetStatsResponse.SubscriptionsEntry
+	15, // 4: certes.v1.GetStatsResponse.breakers:type_name -> certes.v1.GetStatsResponse.BreakersEntry
+	16, // 5: certes.v1.GetStatsResponse.oldest_unread:type_name -> google.protobuf.Duration
+	17, // 6: certes.v1.CreateApiKeyRequest.api_key:type_name -> certes.v1.ApiKey
+	17, // 7: certes.v1.CreateApiKeyResponse.api_key:type_name -> certes.v1.ApiKey
+	17, // 8: certes.v1.GetApiKeyResponse.api_key:type_name -> certes.v1.ApiKey
+	17, // 9: certes.v1.ListApiKeysResponse.api_keys:type_name -> certes.v1.ApiKey
+	0,  // 10: certes.v1.AdminService.Ping:input_type -> certes.v1.PingRequest
+	2,  // 11: certes.v1.AdminService.GetStats:input_type -> certes.v1.GetStatsRequest
+	4,  // 12: certes.v1.AdminService.CreateApiKey:input_type -> certes.v1.CreateApiKeyRequest
+	6,  // 13: certes.v1.AdminService.GetApiKey:input_type -> certes.v1.GetApiKeyRequest
+	8,  // 14: certes.v1.AdminService.ListApiKeys:input_type -> certes.v1.ListApiKeysRequest
+	10, // 15: certes.v1.AdminService.DeleteApiKey:input_type -> certes.v1.DeleteApiKeyRequest
+	1,  // 16: certes.v1.AdminService.Ping:output_type -> certes.v1.PingResponse
+	3,  // 17: certes.v1.AdminService.GetStats:output_type -> certes.v1.GetStatsResponse
+	5,  // 18: certes.v1.AdminService.CreateApiKey:output_type -> certes.v1.CreateApiKeyResponse
+	7,  // 19: certes.v1.AdminService.GetApiKey:output_type -> certes.v1.GetApiKeyResponse
+	9,  // 20: certes.v1.AdminService.ListApiKeys:output_type -> certes.v1.ListApiKeysResponse
+	11, // 21: certes.v1.AdminService.DeleteApiKey:output_type -> certes.v1.DeleteApiKeyResponse
+	16, // [16:22] is the sub-list for method output_type
+	10, // [10:16] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_certes_v1_admin_service_proto_init() }
@@ -517,14 +910,15 @@ func file_certes_v1_admin_service_proto_init() {
 	}
 	file_certes_v1_access_proto_init()
 	file_certes_v1_api_key_proto_init()
-	file_certes_v1_admin_service_proto_msgTypes[4].OneofWrappers = []any{}
+	file_certes_v1_admin_service_proto_msgTypes[3].OneofWrappers = []any{}
+	file_certes_v1_admin_service_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_certes_v1_admin_service_proto_rawDesc), len(file_certes_v1_admin_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -4,12 +4,209 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
+import type { Duration } from "@bufbuild/protobuf/wkt";
 import type { ApiKey } from "./api_key_pb.js";
 
 /**
  * Describes the file certes/v1/admin_service.proto.
  */
 export declare const file_certes_v1_admin_service: GenFile;
+
+/**
+ * Request of `Ping`.
+ *
+ * @generated from message certes.v1.PingRequest
+ */
+export declare type PingRequest = Message<"certes.v1.PingRequest"> & {
+};
+
+/**
+ * Describes the message certes.v1.PingRequest.
+ * Use `create(PingRequestSchema)` to create a new message.
+ */
+export declare const PingRequestSchema: GenMessage<PingRequest>;
+
+/**
+ * Response of `Ping`.
+ *
+ * @generated from message certes.v1.PingResponse
+ */
+export declare type PingResponse = Message<"certes.v1.PingResponse"> & {
+  /**
+   * The broker's version.
+   *
+   * @generated from field: string version = 1;
+   */
+  version: string;
+
+  /**
+   * The components that do not work now: `storage`, or `draining` while the broker is being stopped. Empty if it is ready.
+   *
+   * @generated from field: repeated string unavailable = 2;
+   */
+  unavailable: string[];
+
+  /**
+   * Which guarantees the storage weakens as it is set up, each in a sentence, such as that NATS servers sync every two minutes
+   * only. Mostly empty.
+   *
+   * @generated from field: repeated string weaker_guarantees = 3;
+   */
+  weakerGuarantees: string[];
+};
+
+/**
+ * Describes the message certes.v1.PingResponse.
+ * Use `create(PingResponseSchema)` to create a new message.
+ */
+export declare const PingResponseSchema: GenMessage<PingResponse>;
+
+/**
+ * Request of `GetStats`.
+ *
+ * @generated from message certes.v1.GetStatsRequest
+ */
+export declare type GetStatsRequest = Message<"certes.v1.GetStatsRequest"> & {
+};
+
+/**
+ * Describes the message certes.v1.GetStatsRequest.
+ * Use `create(GetStatsRequestSchema)` to create a new message.
+ */
+export declare const GetStatsRequestSchema: GenMessage<GetStatsRequest>;
+
+/**
+ * Response of `GetStats`. Counts are since the broker was started.
+ *
+ * @generated from message certes.v1.GetStatsResponse
+ */
+export declare type GetStatsResponse = Message<"certes.v1.GetStatsResponse"> & {
+  /**
+   * Events that were stored.
+   *
+   * @generated from field: int64 accepted_events = 1;
+   */
+  acceptedEvents: bigint;
+
+  /**
+   * Events that had been stored before, and were not again.
+   *
+   * @generated from field: int64 duplicate_events = 2;
+   */
+  duplicateEvents: bigint;
+
+  /**
+   * Publish requests that were refused with `BUFFER_FULL` or `STORAGE_FULL`.
+   *
+   * @generated from field: int64 pushed_back_requests = 3;
+   */
+  pushedBackRequests: bigint;
+
+  /**
+   * Deliveries whose first attempt was handed to a stream or sent to a webhook.
+   *
+   * @generated from field: int64 first_attempts = 4;
+   */
+  firstAttempts: bigint;
+
+  /**
+   * Within which time 99 % of those were handed over, counted from the acceptance of their events: an upper bound, from a
+   * histogram. Absent as long as there were none, or if it is more than a minute.
+   *
+   * @generated from field: google.protobuf.Duration delivery_latency_p99 = 5;
+   */
+  deliveryLatencyP99?: Duration | undefined;
+
+  /**
+   * Attempts at webhooks, by what came of them: a class of HTTP status such as `2xx`, or a failure such as `timeout`.
+   *
+   * @generated from field: map<string, int64> webhook_attempts = 6;
+   */
+  webhookAttempts: { [key: string]: bigint };
+
+  /**
+   * Deliveries that were given up, by reason.
+   *
+   * @generated from field: map<string, int64> dead_letters = 7;
+   */
+  deadLetters: { [key: string]: bigint };
+
+  /**
+   * Ranges of events that retention trimmed before a subscription had read them.
+   *
+   * @generated from field: int64 gaps = 8;
+   */
+  gaps: bigint;
+
+  /**
+   * Subscriptions that there are, by state: `active`, `paused`, `disabled`, `deleted`.
+   *
+   * @generated from field: map<string, int64> subscriptions = 9;
+   */
+  subscriptions: { [key: string]: bigint };
+
+  /**
+   * Endpoints that webhooks go to now, by the condition of their circuit breaker.
+   *
+   * @generated from field: map<string, int64> breakers = 10;
+   */
+  breakers: { [key: string]: bigint };
+
+  /**
+   * Streams that are open.
+   *
+   * @generated from field: int64 open_streams = 11;
+   */
+  openStreams: bigint;
+
+  /**
+   * Subscriptions that deliver now: they have a stream, or a webhook.
+   *
+   * @generated from field: int64 awake_subscriptions = 12;
+   */
+  awakeSubscriptions: bigint;
+
+  /**
+   * Bytes of events that are on their way to storage.
+   *
+   * @generated from field: int64 in_flight_bytes = 13;
+   */
+  inFlightBytes: bigint;
+
+  /**
+   * Requests to webhooks that are under way.
+   *
+   * @generated from field: int64 webhooks_in_flight = 14;
+   */
+  webhooksInFlight: bigint;
+
+  /**
+   * About how old the oldest event is that a subscription which delivers now has still to read. Zero if none is behind.
+   *
+   * @generated from field: google.protobuf.Duration oldest_unread = 15;
+   */
+  oldestUnread?: Duration | undefined;
+
+  /**
+   * Bytes of events that are kept. Absent if storage does not answer.
+   *
+   * @generated from field: optional int64 journal_bytes = 16;
+   */
+  journalBytes?: bigint | undefined;
+
+  /**
+   * Bytes that storage has left. Absent if it does not answer, or if nothing bounds it.
+   *
+   * @generated from field: optional int64 storage_left_bytes = 17;
+   */
+  storageLeftBytes?: bigint | undefined;
+};
+
+/**
+ * Describes the message certes.v1.GetStatsResponse.
+ * Use `create(GetStatsResponseSchema)` to create a new message.
+ */
+export declare const GetStatsResponseSchema: GenMessage<GetStatsResponse>;
 
 /**
  * Request of `CreateApiKey`.
@@ -206,6 +403,26 @@ export declare const DeleteApiKeyResponseSchema: GenMessage<DeleteApiKeyResponse
  * @generated from service certes.v1.AdminService
  */
 export declare const AdminService: GenService<{
+  /**
+   * Says whether the broker works, and what of it does not. It always answers, even while it drains.
+   *
+   * @generated from rpc certes.v1.AdminService.Ping
+   */
+  ping: {
+    methodKind: "unary";
+    input: typeof PingRequestSchema;
+    output: typeof PingResponseSchema;
+  },
+  /**
+   * Tells figures of the broker: what it has done since it was started, and what it is at.
+   *
+   * @generated from rpc certes.v1.AdminService.GetStats
+   */
+  getStats: {
+    methodKind: "unary";
+    input: typeof GetStatsRequestSchema;
+    output: typeof GetStatsResponseSchema;
+  },
   /**
    * Makes an API key, and tells it: it cannot be read again. `API_KEY_EXISTS` if the id is taken, `ROLE_MISSING` or
    * `NOT_BOUND_TO` if it may do what its maker may not.

@@ -5,68 +5,97 @@
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_certes_v1_access } from "./access_pb.js";
 import { file_certes_v1_api_key } from "./api_key_pb.js";
+import { file_google_protobuf_duration } from "@bufbuild/protobuf/wkt";
 
 /**
  * Describes the file certes/v1/admin_service.proto.
  */
 export const file_certes_v1_admin_service = /*@__PURE__*/
-  fileDesc("Ch1jZXJ0ZXMvdjEvYWRtaW5fc2VydmljZS5wcm90bxIJY2VydGVzLnYxIk0KE0NyZWF0ZUFwaUtleVJlcXVlc3QSEgoKYXBpX2tleV9pZBgBIAEoCRIiCgdhcGlfa2V5GAIgASgLMhEuY2VydGVzLnYxLkFwaUtleSJHChRDcmVhdGVBcGlLZXlSZXNwb25zZRIiCgdhcGlfa2V5GAEgASgLMhEuY2VydGVzLnYxLkFwaUtleRILCgNrZXkYAiABKAkiIAoQR2V0QXBpS2V5UmVxdWVzdBIMCgRuYW1lGAEgASgJIjcKEUdldEFwaUtleVJlc3BvbnNlEiIKB2FwaV9rZXkYASABKAsyES5jZXJ0ZXMudjEuQXBpS2V5Ik4KEkxpc3RBcGlLZXlzUmVxdWVzdBIWCglwYWdlX3NpemUYASABKAVIAIgBARISCgpwYWdlX3Rva2VuGAIgASgJQgwKCl9wYWdlX3NpemUiUwoTTGlzdEFwaUtleXNSZXNwb25zZRIjCghhcGlfa2V5cxgBIAMoCzIRLmNlcnRlcy52MS5BcGlLZXkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIjoKE0RlbGV0ZUFwaUtleVJlcXVlc3QSDAoEbmFtZRgBIAEoCRIVCg1hbGxvd19taXNzaW5nGAIgASgIIhYKFERlbGV0ZUFwaUtleVJlc3BvbnNlMpwDCgxBZG1pblNlcnZpY2USZQoMQ3JlYXRlQXBpS2V5Eh4uY2VydGVzLnYxLkNyZWF0ZUFwaUtleVJlcXVlc3QaHy5jZXJ0ZXMudjEuQ3JlYXRlQXBpS2V5UmVzcG9uc2UiFIKNHRAKDGNvbmZpZzp3cml0ZRABElsKCUdldEFwaUtleRIbLmNlcnRlcy52MS5HZXRBcGlLZXlSZXF1ZXN0GhwuY2VydGVzLnYxLkdldEFwaUtleVJlc3BvbnNlIhOCjR0PCgtjb25maWc6cmVhZBABEmEKC0xpc3RBcGlLZXlzEh0uY2VydGVzLnYxLkxpc3RBcGlLZXlzUmVxdWVzdBoeLmNlcnRlcy52MS5MaXN0QXBpS2V5c1Jlc3BvbnNlIhOCjR0PCgtjb25maWc6cmVhZBABEmUKDERlbGV0ZUFwaUtleRIeLmNlcnRlcy52MS5EZWxldGVBcGlLZXlSZXF1ZXN0Gh8uY2VydGVzLnYxLkRlbGV0ZUFwaUtleVJlc3BvbnNlIhSCjR0QCgxjb25maWc6d3JpdGUQAUKkAQoNY29tLmNlcnRlcy52MUIRQWRtaW5TZXJ2aWNlUHJvdG9QAVo7Z2l0aHViLmNvbS9ob29rYWN0aW9ucy9jZXJ0ZXMtc2RrL2dvL2dlbi9jZXJ0ZXMvdjE7Y2VydGVzdjGiAgNDWFiqAglDZXJ0ZXMuVjHKAglDZXJ0ZXNcVjHiAhVDZXJ0ZXNcVjFcR1BCTWV0YWRhdGHqAgpDZXJ0ZXM6OlYxYgZwcm90bzM", [file_certes_v1_access, file_certes_v1_api_key]);
+  fileDesc("Ch1jZXJ0ZXMvdjEvYWRtaW5fc2VydmljZS5wcm90bxIJY2VydGVzLnYxIg0KC1BpbmdSZXF1ZXN0Ik8KDFBpbmdSZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEhMKC3VuYXZhaWxhYmxlGAIgAygJEhkKEXdlYWtlcl9ndWFyYW50ZWVzGAMgAygJIhEKD0dldFN0YXRzUmVxdWVzdCKpBwoQR2V0U3RhdHNSZXNwb25zZRIXCg9hY2NlcHRlZF9ldmVudHMYASABKAMSGAoQZHVwbGljYXRlX2V2ZW50cxgCIAEoAxIcChRwdXNoZWRfYmFja19yZXF1ZXN0cxgDIAEoAxIWCg5maXJzdF9hdHRlbXB0cxgEIAEoAxI3ChRkZWxpdmVyeV9sYXRlbmN5X3A5ORgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhJKChB3ZWJob29rX2F0dGVtcHRzGAYgAygLMjAuY2VydGVzLnYxLkdldFN0YXRzUmVzcG9uc2UuV2ViaG9va0F0dGVtcHRzRW50cnkSQgoMZGVhZF9sZXR0ZXJzGAcgAygLMiwuY2VydGVzLnYxLkdldFN0YXRzUmVzcG9uc2UuRGVhZExldHRlcnNFbnRyeRIMCgRnYXBzGAggASgDEkUKDXN1YnNjcmlwdGlvbnMYCSADKAsyLi5jZXJ0ZXMudjEuR2V0U3RhdHNSZXNwb25zZS5TdWJzY3JpcHRpb25zRW50cnkSOwoIYnJlYWtlcnMYCiADKAsyKS5jZXJ0ZXMudjEuR2V0U3RhdHNSZXNwb25zZS5CcmVha2Vyc0VudHJ5EhQKDG9wZW5fc3RyZWFtcxgLIAEoAxIbChNhd2FrZV9zdWJzY3JpcHRpb25zGAwgASgDEhcKD2luX2ZsaWdodF9ieXRlcxgNIAEoAxIaChJ3ZWJob29rc19pbl9mbGlnaHQYDiABKAMSMAoNb2xkZXN0X3VucmVhZBgPIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIaCg1qb3VybmFsX2J5dGVzGBAgASgDSACIAQESHwoSc3RvcmFnZV9sZWZ0X2J5dGVzGBEgASgDSAGIAQEaNgoUV2ViaG9va0F0dGVtcHRzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgDOgI4ARoyChBEZWFkTGV0dGVyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAzoCOAEaNAoSU3Vic2NyaXB0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAzoCOAEaLwoNQnJlYWtlcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAM6AjgBQhAKDl9qb3VybmFsX2J5dGVzQhUKE19zdG9yYWdlX2xlZnRfYnl0ZXMiTQoTQ3JlYXRlQXBpS2V5UmVxdWVzdBISCgphcGlfa2V5X2lkGAEgASgJEiIKB2FwaV9rZXkYAiABKAsyES5jZXJ0ZXMudjEuQXBpS2V5IkcKFENyZWF0ZUFwaUtleVJlc3BvbnNlEiIKB2FwaV9rZXkYASABKAsyES5jZXJ0ZXMudjEuQXBpS2V5EgsKA2tleRgCIAEoCSIgChBHZXRBcGlLZXlSZXF1ZXN0EgwKBG5hbWUYASABKAkiNwoRR2V0QXBpS2V5UmVzcG9uc2USIgoHYXBpX2tleRgBIAEoCzIRLmNlcnRlcy52MS5BcGlLZXkiTgoSTGlzdEFwaUtleXNSZXF1ZXN0EhYKCXBhZ2Vfc2l6ZRgBIAEoBUgAiAEBEhIKCnBhZ2VfdG9rZW4YAiABKAlCDAoKX3BhZ2Vfc2l6ZSJTChNMaXN0QXBpS2V5c1Jlc3BvbnNlEiMKCGFwaV9rZXlzGAEgAygLMhEuY2VydGVzLnYxLkFwaUtleRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiOgoTRGVsZXRlQXBpS2V5UmVxdWVzdBIMCgRuYW1lGAEgASgJEhUKDWFsbG93X21pc3NpbmcYAiABKAgiFgoURGVsZXRlQXBpS2V5UmVzcG9uc2UyugQKDEFkbWluU2VydmljZRJCCgRQaW5nEhYuY2VydGVzLnYxLlBpbmdSZXF1ZXN0GhcuY2VydGVzLnYxLlBpbmdSZXNwb25zZSIJgo0dBQoDYW55ElgKCEdldFN0YXRzEhouY2VydGVzLnYxLkdldFN0YXRzUmVxdWVzdBobLmNlcnRlcy52MS5HZXRTdGF0c1Jlc3BvbnNlIhOCjR0PCgtjb25maWc6cmVhZBABEmUKDENyZWF0ZUFwaUtleRIeLmNlcnRlcy52MS5DcmVhdGVBcGlLZXlSZXF1ZXN0Gh8uY2VydGVzLnYxLkNyZWF0ZUFwaUtleVJlc3BvbnNlIhSCjR0QCgxjb25maWc6d3JpdGUQARJbCglHZXRBcGlLZXkSGy5jZXJ0ZXMudjEuR2V0QXBpS2V5UmVxdWVzdBocLmNlcnRlcy52MS5HZXRBcGlLZXlSZXNwb25zZSITgo0dDwoLY29uZmlnOnJlYWQQARJhCgtMaXN0QXBpS2V5cxIdLmNlcnRlcy52MS5MaXN0QXBpS2V5c1JlcXVlc3QaHi5jZXJ0ZXMudjEuTGlzdEFwaUtleXNSZXNwb25zZSITgo0dDwoLY29uZmlnOnJlYWQQARJlCgxEZWxldGVBcGlLZXkSHi5jZXJ0ZXMudjEuRGVsZXRlQXBpS2V5UmVxdWVzdBofLmNlcnRlcy52MS5EZWxldGVBcGlLZXlSZXNwb25zZSIUgo0dEAoMY29uZmlnOndyaXRlEAFCpAEKDWNvbS5jZXJ0ZXMudjFCEUFkbWluU2VydmljZVByb3RvUAFaO2dpdGh1Yi5jb20vaG9va2FjdGlvbnMvY2VydGVzLXNkay9nby9nZW4vY2VydGVzL3YxO2NlcnRlc3YxogIDQ1hYqgIJQ2VydGVzLlYxygIJQ2VydGVzXFYx4gIVQ2VydGVzXFYxXEdQQk1ldGFkYXRh6gIKQ2VydGVzOjpWMWIGcHJvdG8z", [file_certes_v1_access, file_certes_v1_api_key, file_google_protobuf_duration]);
+
+/**
+ * Describes the message certes.v1.PingRequest.
+ * Use `create(PingRequestSchema)` to create a new message.
+ */
+export const PingRequestSchema = /*@__PURE__*/
+  messageDesc(file_certes_v1_admin_service, 0);
+
+/**
+ * Describes the message certes.v1.PingResponse.
+ * Use `create(PingResponseSchema)` to create a new message.
+ */
+export const PingResponseSchema = /*@__PURE__*/
+  messageDesc(file_certes_v1_admin_service, 1);
+
+/**
+ * Describes the message certes.v1.GetStatsRequest.
+ * Use `create(GetStatsRequestSchema)` to create a new message.
+ */
+export const GetStatsRequestSchema = /*@__PURE__*/
+  messageDesc(file_certes_v1_admin_service, 2);
+
+/**
+ * Describes the message certes.v1.GetStatsResponse.
+ * Use `create(GetStatsResponseSchema)` to create a new message.
+ */
+export const GetStatsResponseSchema = /*@__PURE__*/
+  messageDesc(file_certes_v1_admin_service, 3);
 
 /**
  * Describes the message certes.v1.CreateApiKeyRequest.
  * Use `create(CreateApiKeyRequestSchema)` to create a new message.
  */
 export const CreateApiKeyRequestSchema = /*@__PURE__*/
-  messageDesc(file_certes_v1_admin_service, 0);
+  messageDesc(file_certes_v1_admin_service, 4);
 
 /**
  * Describes the message certes.v1.CreateApiKeyResponse.
  * Use `create(CreateApiKeyResponseSchema)` to create a new message.
  */
 export const CreateApiKeyResponseSchema = /*@__PURE__*/
-  messageDesc(file_certes_v1_admin_service, 1);
+  messageDesc(file_certes_v1_admin_service, 5);
 
 /**
  * Describes the message certes.v1.GetApiKeyRequest.
  * Use `create(GetApiKeyRequestSchema)` to create a new message.
  */
 export const GetApiKeyRequestSchema = /*@__PURE__*/
-  messageDesc(file_certes_v1_admin_service, 2);
+  messageDesc(file_certes_v1_admin_service, 6);
 
 /**
  * Describes the message certes.v1.GetApiKeyResponse.
  * Use `create(GetApiKeyResponseSchema)` to create a new message.
  */
 export const GetApiKeyResponseSchema = /*@__PURE__*/
-  messageDesc(file_certes_v1_admin_service, 3);
+  messageDesc(file_certes_v1_admin_service, 7);
 
 /**
  * Describes the message certes.v1.ListApiKeysRequest.
  * Use `create(ListApiKeysRequestSchema)` to create a new message.
  */
 export const ListApiKeysRequestSchema = /*@__PURE__*/
-  messageDesc(file_certes_v1_admin_service, 4);
+  messageDesc(file_certes_v1_admin_service, 8);
 
 /**
  * Describes the message certes.v1.ListApiKeysResponse.
  * Use `create(ListApiKeysResponseSchema)` to create a new message.
  */
 export const ListApiKeysResponseSchema = /*@__PURE__*/
-  messageDesc(file_certes_v1_admin_service, 5);
+  messageDesc(file_certes_v1_admin_service, 9);
 
 /**
  * Describes the message certes.v1.DeleteApiKeyRequest.
  * Use `create(DeleteApiKeyRequestSchema)` to create a new message.
  */
 export const DeleteApiKeyRequestSchema = /*@__PURE__*/
-  messageDesc(file_certes_v1_admin_service, 6);
+  messageDesc(file_certes_v1_admin_service, 10);
 
 /**
  * Describes the message certes.v1.DeleteApiKeyResponse.
  * Use `create(DeleteApiKeyResponseSchema)` to create a new message.
  */
 export const DeleteApiKeyResponseSchema = /*@__PURE__*/
-  messageDesc(file_certes_v1_admin_service, 7);
+  messageDesc(file_certes_v1_admin_service, 11);
 
 /**
  * Looks after the broker itself.
