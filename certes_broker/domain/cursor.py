@@ -31,7 +31,7 @@ from itertools import islice
 from typing import Final, Generic, TypeVar
 
 from certes_broker.domain.cursor_state import CursorChange, CursorState, DeadLetter, Gap, Owed, OwedKind, StoredCursor
-from certes_broker.domain.deliveries import IllegalTransition, Signal, State, Tracked, only_way
+from certes_broker.domain.deliveries import Signal, State, Tracked, ack_all
 from certes_broker.domain.events import AcceptedEvent, Micros, Position
 from certes_broker.domain.limits import LIMITS, CursorLimits
 from certes_broker.domain.ordering import Keys
@@ -44,7 +44,6 @@ __all__ = ["Cursor", "CursorLimits", "Tracked"]
 P = TypeVar("P")
 
 _READY: Final = State.READY
-_ACKED_FROM, _ACKED = only_way(Signal.ACK)
 _NEVER: Final = Micros(0)
 
 
@@ -76,10 +75,7 @@ class Cursor(Generic[P]):
         if is_parked and row.position > self.floor:
             self._deferred[row.position] = row
             return
-        begins = State.PARKED if is_parked else State.WAITING
-        tracked: Tracked[P] = Tracked(row.position, row.ordering_key, 0, None, begins)
-        tracked.attempt = row.attempt
-        tracked.row = row
+        tracked: Tracked[P] = Tracked.of_row(row)
         self._rows[row.position] = tracked
         has_key = not row.ordering_key or self._keys.claim(tracked)
         if not is_parked:
@@ -157,7 +153,7 @@ class Cursor(Generic[P]):
             return
         progress.read_mark = position
         tracked = Tracked(position, key, size, payload, _READY)
-        if position > progress.known_through:
+        if position > progress.known_through and position not in self._rows:
             progress.open.append(tracked)
         elif not self._is_news(tracked):
             return
@@ -205,15 +201,9 @@ class Cursor(Generic[P]):
 
     def ack_many(self, deliveries: Sequence[Tracked[P]]) -> None:
         """The deliveries are done. If one of them cannot be, `IllegalTransition` is raised and none is."""
-        for index, tracked in enumerate(deliveries):
-            if tracked.state is not _ACKED_FROM:
-                for done in deliveries[:index]:
-                    done.state = _ACKED_FROM
-                raise IllegalTransition(f"{tracked} cannot be acknowledged, or not twice")
-            tracked.state = _ACKED
+        ack_all(deliveries)
         self.out -= len(deliveries)
-        progress = self._progress
-        opened = progress.open
+        opened = self._progress.open
         for tracked in deliveries:
             if tracked.row is None and not tracked.key and opened[0] is tracked:
                 # As nearly all are: in order, with nothing written and nobody behind.
@@ -221,7 +211,7 @@ class Cursor(Generic[P]):
                 opened.popleft()
             else:
                 self._end(tracked)
-        progress.shed()
+        self._progress.shed()
 
     def retry(self, tracked: Tracked[P], began: Micros, due: Micros, error: str) -> None:
         """The attempt that began at `began` failed; the next is due at `due`. Unless that is past, the event leaves memory."""
@@ -230,9 +220,9 @@ class Cursor(Generic[P]):
         tracked.attempt += 1
         if due > began:
             tracked.payload = None
-        first_try = tracked.first_try or began
-        row = Owed(tracked.position, OwedKind.RETRY, due, tracked.attempt, first_try, tracked.key, error)
-        self._write(tracked, row)
+        kind = OwedKind.REPLAY if tracked.is_replay else OwedKind.RETRY
+        first = tracked.first_try or began
+        self._write(tracked, Owed(tracked.position, kind, due, tracked.attempt, first, tracked.key, error))
         heapq.heappush(self._waiting, (due, tracked.position, tracked))
 
     def give_up(self, tracked: Tracked[P], event: AcceptedEvent, reason: str, error: str, now: Micros) -> None:
@@ -263,8 +253,7 @@ class Cursor(Generic[P]):
 
     def needed(self, limit: int) -> list[Tracked[P]]:
         """Names at most `limit` deliveries whose events must be read again, until the caller answers with `load` or `lose`."""
-        room = max(0, self._limits.loaded.deliveries - self.ready)
-        return list(islice(self._needed.values(), min(limit, room)))
+        return list(islice(self._needed.values(), max(0, min(limit, self._limits.loaded.deliveries - self.ready))))
 
     @property
     def needs_events(self) -> bool:
@@ -291,6 +280,18 @@ class Cursor(Generic[P]):
         self._end(tracked)
 
     # Changing course.
+
+    def replay(self, position: Position) -> bool:
+        """Owes the event at `position` once more, whatever the selectors say. False if it is owed already, or under way."""
+        if self.is_owed(position):
+            return False
+        self._unwritten.put(row := Owed(position, OwedKind.REPLAY, _NEVER, 1, _NEVER, "", ""))
+        self._take_up(row)
+        return True
+
+    def is_owed(self, position: Position) -> bool:
+        """Whether a delivery of the event at `position` has been read, or asked for, and not settled."""
+        return position in self._rows or position in self._deferred or self._progress.is_open(position)
 
     def secure(self) -> None:
         """Gives every unsettled delivery a row, so that it stays owed whatever the selectors will say; the floor moves to the read mark."""
@@ -330,7 +331,7 @@ class Cursor(Generic[P]):
             tracked.attempt = row.attempt
             tracked.row = row
             self._rows[position] = tracked
-        elif not self._progress.was_passed(position):
+        elif position not in self._rows and not self._progress.was_passed(position):
             self._progress.open.append(tracked)
             return True
         self._progress.pass_over(position)
@@ -349,6 +350,8 @@ class Cursor(Generic[P]):
         if tracked.row is not None:
             del self._rows[tracked.position]
             self._unwritten.drop(tracked.position)
+            if tracked.is_replay and tracked.state is State.SETTLED:
+                self._unwritten.bury(tracked.position)
         else:
             self._progress.pass_open(tracked)
         if tracked.key:

@@ -18,6 +18,8 @@ class OwedKind(Enum):
     """It failed, and is due again at a time."""
     PARKED = "parked"
     """An earlier delivery of its ordering key is unsettled."""
+    REPLAY = "replay"
+    """Somebody asked for it once more: a dead letter, or an event that had been settled. It has no part in any order."""
 
 
 class Owed(NamedTuple):
@@ -89,7 +91,7 @@ class StoredCursor:
 class CursorChange:
     """One subscription's part of a settle: the whole new state, rows to put and to drop, dead letters and gaps to add.
 
-    With `reset`, every row it had is dropped first.
+    With `reset`, every row it had is dropped first. `buried` are dead letters that go, before those of `dead` come.
     """
 
     subscription: str
@@ -100,3 +102,4 @@ class CursorChange:
     dead: Sequence[DeadLetter] = ()
     gaps: Sequence[Gap] = ()
     reset: bool = False
+    buried: Sequence[Position] = ()

@@ -9,10 +9,11 @@ from its row after a restart.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum, unique
 from typing import Final, Generic, TypeVar
 
-from certes_broker.domain.cursor_state import Owed
+from certes_broker.domain.cursor_state import Owed, OwedKind
 from certes_broker.domain.events import Micros, Position
 
 P = TypeVar("P")
@@ -110,6 +111,20 @@ class Tracked(Generic[P]):
     def __repr__(self) -> str:
         return f"Tracked({self.position}, {self.state.value}, attempt {self.attempt}{', row' if self.row else ''})"
 
+    @classmethod
+    def of_row(cls, row: Owed) -> Tracked[P]:
+        """Returns the delivery that a row speaks for."""
+        begins = State.PARKED if row.kind is OwedKind.PARKED else State.WAITING
+        tracked: Tracked[P] = cls(row.position, row.ordering_key, 0, None, begins)
+        tracked.attempt = row.attempt
+        tracked.row = row
+        return tracked
+
+    @property
+    def is_replay(self) -> bool:
+        """Whether somebody asked for it once more."""
+        return self.row is not None and self.row.kind is OwedKind.REPLAY
+
     @property
     def first_try(self) -> Micros:
         """When its first failed attempt began; 0 if none has failed."""
@@ -133,6 +148,16 @@ class Tracked(Generic[P]):
         self.state = state
 
 
+def ack_all(deliveries: Sequence[Tracked[P]]) -> None:
+    """Moves deliveries that are out to settled. Raises `IllegalTransition` if one is not out; none is moved then."""
+    for index, tracked in enumerate(deliveries):
+        if tracked.state is not _ACKED_FROM:
+            for done in deliveries[:index]:
+                done.state = _ACKED_FROM
+            raise IllegalTransition(f"{tracked} cannot be acknowledged, or not twice")
+        tracked.state = _ACKED
+
+
 def only_way(signal: Signal) -> tuple[State, State]:
     """Returns the states before and after a signal that the table allows in one state only.
 
@@ -140,3 +165,6 @@ def only_way(signal: Signal) -> tuple[State, State]:
     """
     ((before, after),) = [(state, after) for (state, named), after in TRANSITIONS.items() if named is signal]
     return before, after
+
+
+_ACKED_FROM, _ACKED = only_way(Signal.ACK)

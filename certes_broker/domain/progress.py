@@ -9,7 +9,7 @@ and before they change everything unsettled gets a row.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator
 from typing import Generic, TypeVar
@@ -52,6 +52,11 @@ class Progress(Generic[P]):
         """Says whether an event that is read was passed before the restart."""
         index = bisect_right(self._passed_before, position, key=lambda passed: passed[0]) - 1
         return index >= 0 and position <= self._passed_before[index][1]
+
+    def is_open(self, position: Position) -> bool:
+        """Says whether what was read at `position` is not passed."""
+        index = bisect_left(self.open, position, key=lambda tracked: tracked.position)
+        return index < len(self.open) and self.open[index].position == position and not self.open[index].is_passed
 
     def pass_over(self, position: Position) -> None:
         """Notes that what was read at `position` is passed and need not be open."""

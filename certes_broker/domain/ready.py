@@ -23,7 +23,7 @@ class Ready(Generic[P]):
         self.fresh: deque[Tracked[P]] = deque()
         """First attempts. Whoever adds to a queue counts the size in `bytes`, too."""
         self.again: deque[Tracked[P]] = deque()
-        """Those that were out before."""
+        """Those that were out before, and replays."""
         self.bytes = 0
         """How many bytes all of them have together."""
         self._fresh_is_next = False
@@ -40,7 +40,7 @@ class Ready(Generic[P]):
     def add(self, tracked: Tracked[P]) -> None:
         """Adds a delivery to its queue."""
         self.bytes += tracked.size
-        (self.again if tracked.attempt > 1 else self.fresh).append(tracked)
+        (self.again if tracked.attempt > 1 or tracked.is_replay else self.fresh).append(tracked)
 
     def take(self, count: int, size: int) -> list[Tracked[P]]:
         """Hands out at most `count` deliveries of at most `size` bytes together, at least one if `count` allows."""

@@ -17,7 +17,8 @@ class Unwritten:
     def _begin(self) -> None:
         self._put: dict[Position, Owed] = {}
         self._drop: set[Position] = set()
-        self._dead: list[DeadLetter] = []
+        self._dead: dict[Position, DeadLetter] = {}
+        self._buried: set[Position] = set()
         self._gaps: list[Gap] = []
         self._reset = False
 
@@ -37,8 +38,13 @@ class Unwritten:
         self._reset = True
 
     def add_dead_letter(self, dead: DeadLetter) -> None:
-        """Adds a dead letter."""
-        self._dead.append(dead)
+        """Adds a dead letter, in the place of an older one."""
+        self._dead[dead.position] = dead
+
+    def bury(self, position: Position) -> None:
+        """Lets go of a dead letter, if there is one: its delivery was done after all."""
+        self._dead.pop(position, None)
+        self._buried.add(position)
 
     def add_gap(self, first: Position, last: Position, now: Micros) -> Gap:
         """Adds a gap that retention has left, and returns it."""
@@ -54,9 +60,10 @@ class Unwritten:
             state=state,
             put=tuple(self._put.values()),
             drop=tuple(self._drop),
-            dead=tuple(self._dead),
+            dead=tuple(self._dead.values()),
             gaps=tuple(self._gaps),
             reset=self._reset,
+            buried=tuple(self._buried),
         )
         self._begin()
         return change

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from certes_broker.domain.errors import Aborted, AlreadyExists, Reason
 from certes_broker.domain.events import AcceptedEvent, Position
-from certes_broker.ports.engine import CursorState, Rejected
+from certes_broker.ports.engine import CursorState, DeadLetter, Rejected
 
 
 def event_size(event: AcceptedEvent) -> int:
@@ -31,6 +33,18 @@ def raised(state: CursorState, watermark: Position) -> CursorState:
     if not state.level:
         return state
     return replace(state, floor=max(state.floor, watermark), read_mark=max(state.read_mark, watermark))
+
+
+def within(letters: Iterable[DeadLetter], limit: int, max_bytes: int | None) -> Sequence[DeadLetter]:
+    """Returns the first of some dead letters: at most `limit`, and no more once `max_bytes` of bodies are reached."""
+    found: list[DeadLetter] = []
+    size = 0
+    for letter in islice(letters, limit):
+        found.append(letter)
+        size += len(letter.event.body)
+        if max_bytes is not None and size >= max_bytes:
+            break
+    return found
 
 
 def id_reused(event: AcceptedEvent, index: int) -> AlreadyExists:

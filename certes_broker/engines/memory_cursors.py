@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from certes_broker.domain.events import BEGINNING, Position
-from certes_broker.engines.kept import raised
+from certes_broker.domain.events import BEGINNING, Micros, Position
+from certes_broker.engines.kept import raised, within
 from certes_broker.engines.memory_cluster import MemoryMembers
 from certes_broker.ports.cluster import MemberId
 from certes_broker.ports.engine import CursorChange, CursorState, DeadLetter, Gap, Owed, StoredCursor
@@ -83,6 +83,8 @@ class MemoryCursors:
         for position in change.drop:
             kept.owed.pop(position, None)
         kept.owed.update((owed.position, owed) for owed in change.put)
+        for position in change.buried:
+            kept.dead.pop(position, None)
         kept.dead.update(
             (dead.position, replace(dead, event=dead.event._replace(digest=None, original=None)))
             for dead in change.dead
@@ -92,10 +94,32 @@ class MemoryCursors:
     async def watermark(self) -> Position:
         return max(self._store.watermarks.values(), default=BEGINNING)
 
-    async def dead_letters(self, subscription: str, after: Position, limit: int) -> Sequence[DeadLetter]:
+    async def dead_letters(
+        self, subscription: str, after: Position, limit: int, max_bytes: int | None = None
+    ) -> Sequence[DeadLetter]:
+        dead = self._dead(subscription)
+        return within((dead[position] for position in sorted(dead) if position > after), limit, max_bytes)
+
+    async def dead_letter(self, subscription: str, position: Position) -> DeadLetter | None:
+        return self._dead(subscription).get(position)
+
+    async def count_dead_letters(self, subscription: str) -> int:
+        return len(self._dead(subscription))
+
+    async def bury(self, subscription: str, positions: Sequence[Position]) -> int:
         kept = self._store.kept.get(subscription)
-        dead = {} if kept is None else kept.dead
-        return [dead[position] for position in sorted(dead) if position > after][:limit]
+        gone = [] if kept is None else [one for one in positions if one in kept.dead and one not in kept.owed]
+        for position in gone:
+            self._dead(subscription).pop(position, None)
+        return len(gone)
+
+    async def expire(self, before: Micros) -> None:
+        for subscription, kept in self._store.kept.items():
+            await self.bury(subscription, [one.position for one in kept.dead.values() if one.time < before])
+
+    def _dead(self, subscription: str) -> dict[Position, DeadLetter]:
+        kept = self._store.kept.get(subscription)
+        return {} if kept is None else kept.dead
 
     async def gaps(self, subscription: str) -> Sequence[Gap]:
         kept = self._store.kept.get(subscription)

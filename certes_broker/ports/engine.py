@@ -170,8 +170,25 @@ class Cursors(Protocol):
     async def watermark(self) -> Position:
         """Returns the highest watermark of all members, also of those that have ended; 0 if none was written."""
 
-    async def dead_letters(self, subscription: str, after: Position, limit: int) -> Sequence[DeadLetter]:
-        """Returns dead letters of a subscription above a position, by position."""
+    async def dead_letters(
+        self, subscription: str, after: Position, limit: int, max_bytes: int | None = None
+    ) -> Sequence[DeadLetter]:
+        """Returns dead letters of a subscription above a position, by position: at most `limit`, one at least if there is one.
+
+        No more follow once `max_bytes` of their events' bodies are reached.
+        """
+
+    async def dead_letter(self, subscription: str, position: Position) -> DeadLetter | None:
+        """Returns one dead letter; None if there is none of that position."""
+
+    async def count_dead_letters(self, subscription: str) -> int:
+        """Returns how many dead letters a subscription has."""
+
+    async def bury(self, subscription: str, positions: Sequence[Position]) -> int:
+        """Forgets dead letters, but those that a row speaks for, and returns how many went. Idempotent."""
+
+    async def expire(self, before: Micros) -> None:
+        """Forgets dead letters of before a time, or a little fewer, but those that a row speaks for."""
 
     async def gaps(self, subscription: str) -> Sequence[Gap]:
         """Returns the gaps of a subscription, oldest first."""

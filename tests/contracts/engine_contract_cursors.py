@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from certes_broker.domain.events import BEGINNING, Micros, Position
 from certes_broker.ports.engine import CursorChange, DeadLetter, Engine, Gap, StoredCursor
@@ -125,6 +126,74 @@ class CursorsContract(EngineTests):
         await engine.cursors.settle([CursorChange(A, 0, state(9), dead=[letter])])
         (kept,) = await engine.cursors.dead_letters(A, BEGINNING, 10)
         assert kept.event == as_read(letter.event)
+
+    async def test_dead_letters_end_with_the_one_that_reaches_the_bytes_asked_for(self, engine: Engine) -> None:
+        letters = [dead(position) for position in (3, 5, 7)]
+        size = len(letters[0].event.body)
+        await engine.cursors.settle([CursorChange(A, 0, state(9), dead=letters)])
+        assert list(await engine.cursors.dead_letters(A, BEGINNING, 10, 1)) == letters[:1]
+        assert list(await engine.cursors.dead_letters(A, BEGINNING, 10, size + 1)) == letters[:2]
+        assert list(await engine.cursors.dead_letters(A, BEGINNING, 10, 100 * size)) == letters
+
+    async def test_a_dead_letter_is_found_by_its_position(self, engine: Engine) -> None:
+        await engine.cursors.settle([CursorChange(A, 0, state(9), dead=[dead(3), dead(5)])])
+        assert await engine.cursors.dead_letter(A, Position(5)) == dead(5)
+        assert await engine.cursors.dead_letter(A, Position(4)) is None
+        assert await engine.cursors.dead_letter(B, Position(5)) is None
+
+    async def test_the_dead_letters_of_a_subscription_are_counted(self, engine: Engine) -> None:
+        assert await engine.cursors.count_dead_letters(A) == 0
+        await engine.cursors.settle([CursorChange(A, 0, state(9), dead=[dead(3), dead(5)])])
+        await engine.cursors.settle([CursorChange(B, 0, state(9), dead=[dead(4)])])
+        assert await engine.cursors.count_dead_letters(A) == 2
+
+    async def test_a_settle_buries_dead_letters_of_its_own_subscription(self, engine: Engine) -> None:
+        for name in (A, B):
+            await engine.cursors.settle([CursorChange(name, 0, state(9), put=[retry(3)], dead=[dead(3), dead(5)])])
+        change = CursorChange(A, 0, state(9), drop=[Position(3)], buried=[Position(3), Position(4)])
+        for _ in range(2):
+            await engine.cursors.settle([change])
+            assert list(await engine.cursors.dead_letters(A, BEGINNING, 10)) == [dead(5)]
+        assert list(await engine.cursors.dead_letters(B, BEGINNING, 10)) == [dead(3), dead(5)]
+
+    async def test_a_dead_letter_that_is_buried_and_comes_in_one_change_is_the_new_one(self, engine: Engine) -> None:
+        await engine.cursors.settle([CursorChange(A, 0, state(9), dead=[dead(3)])])
+        again = dead(3, "HTTP 503")
+        await engine.cursors.settle([CursorChange(A, 0, state(9), dead=[again], buried=[Position(3)])])
+        assert list(await engine.cursors.dead_letters(A, BEGINNING, 10)) == [again]
+
+    async def test_burials_made_at_once_with_new_dead_letters_take_effect_in_order(self, engine: Engine) -> None:
+        changes = [
+            CursorChange(A, 0, state(9), dead=[dead(3), dead(5)]),
+            CursorChange(A, 0, state(9), buried=[Position(3), Position(5)]),
+            CursorChange(A, 0, state(9), dead=[dead(5, "again")]),
+        ]
+        async with asyncio.TaskGroup() as tasks:
+            for change in changes:
+                tasks.create_task(engine.cursors.settle([change]))
+        assert list(await engine.cursors.dead_letters(A, BEGINNING, 10)) == [dead(5, "again")]
+
+    async def test_dead_letters_are_buried_but_for_those_that_a_row_speaks_for(self, engine: Engine) -> None:
+        for name in (A, B):
+            change = CursorChange(name, 0, state(9), put=[retry(5)], dead=[dead(3), dead(5), dead(7)])
+            await engine.cursors.settle([change])
+        positions = [Position(3), Position(4), Position(5)]
+        assert await engine.cursors.bury(A, positions) == 1
+        assert await engine.cursors.bury(A, positions) == 0
+        assert await engine.cursors.bury(A, []) == 0
+        assert [one.position for one in await engine.cursors.dead_letters(A, BEGINNING, 10)] == [5, 7]
+        assert await engine.cursors.count_dead_letters(B) == 3
+
+    async def test_dead_letters_past_their_time_go_but_for_those_that_a_row_speaks_for(self, engine: Engine) -> None:
+        letters = [replace(dead(position), time=Micros(START + position)) for position in (1, 2, 3, 4)]
+        for letter in letters:
+            for name in (A, B):
+                await engine.cursors.settle([CursorChange(name, 0, state(9), put=[retry(2)], dead=[letter])])
+        for _ in range(2):
+            await engine.cursors.expire(Micros(START + 3))
+            for name in (A, B):
+                left = await engine.cursors.dead_letters(name, BEGINNING, 10)
+                assert [one.position for one in left] == [2, 3, 4]
 
     async def test_gaps_are_listed_oldest_first(self, engine: Engine) -> None:
         await engine.cursors.settle([CursorChange(A, 0, state(9), gaps=[gap(5, 8, START + 2), gap(1, 3, START + 1)])])

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, cast
 
-from certes_broker.domain.events import Position
+from certes_broker.domain.events import Micros, Position
 from certes_broker.engines.nats.groups import Groups
-from certes_broker.engines.nats.keepsakes import read_dead_letters, read_gaps
-from certes_broker.engines.nats.lanes import Forget, Lanes, LeaseRequest, Request, Settle
+from certes_broker.engines.nats.keepsakes import dead_positions, past, read_dead_letter, read_dead_letters, read_gaps
+from certes_broker.engines.nats.lanes import Bury, Forget, Lanes, LeaseRequest, Request, Settle
 from certes_broker.engines.nats.reading import Reader
 from certes_broker.engines.nats.subjects import Names
 from certes_broker.engines.nats.watermarks import Watermarks
@@ -50,8 +50,26 @@ class NatsCursors:
     async def watermark(self) -> Position:
         return await self._watermarks.highest()
 
-    async def dead_letters(self, subscription: str, after: Position, limit: int) -> Sequence[DeadLetter]:
-        return await read_dead_letters(self._reader, self._names, subscription, after, limit)
+    async def dead_letters(
+        self, subscription: str, after: Position, limit: int, max_bytes: int | None = None
+    ) -> Sequence[DeadLetter]:
+        return await read_dead_letters(self._reader, self._names, subscription, after, (limit, max_bytes))
+
+    async def dead_letter(self, subscription: str, position: Position) -> DeadLetter | None:
+        return await read_dead_letter(self._reader, self._names, subscription, position)
+
+    async def count_dead_letters(self, subscription: str) -> int:
+        return len(await dead_positions(self._reader, self._names, subscription))
+
+    async def bury(self, subscription: str, positions: Sequence[Position]) -> int:
+        return cast(int, await self._queue.submit(Bury(subscription, positions), ROW_BYTES * len(positions)))
+
+    async def expire(self, before: Micros) -> None:
+        found: dict[str, list[Position]] = {}
+        for subscription, position in await past(self._reader, self._names, before):
+            found.setdefault(subscription, []).append(position)
+        for subscription, positions in found.items():
+            await self.bury(subscription, positions)
 
     async def gaps(self, subscription: str) -> Sequence[Gap]:
         return await read_gaps(self._reader, self._names, subscription)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import orjson
@@ -27,21 +27,55 @@ def keepsakes(names: Names, change: CursorChange) -> Iterator[Message]:
         yield Message(names.gap(change.subscription, gap.first, gap.last), body, dict(ROLLUP))
 
 
-async def read_dead_letters(
-    reader: Reader, names: Names, subscription: str, after: Position, limit: int
-) -> Sequence[DeadLetter]:
-    """Returns dead letters of a subscription above a position, by position."""
+def buried(changes: Iterable[CursorChange]) -> Sequence[Position]:
+    """Returns the dead letters that are gone after some changes of one subscription."""
+    gone: dict[Position, None] = {}
+    for change in changes:
+        gone |= dict.fromkeys(change.buried)
+        for dead in change.dead:
+            gone.pop(dead.position, None)
+    return list(gone)
+
+
+async def dead_positions(reader: Reader, names: Names, subscription: str) -> Sequence[Position]:
+    """Returns the positions of a subscription's dead letters, in order."""
     subjects = await reader.subjects(names.dead_letter(subscription, "*"))
-    positions = sorted(int(subject.rpartition(".")[2]) for subject in subjects)
+    return sorted(Position(int(subject.rpartition(".")[2])) for subject in subjects)
+
+
+async def read_dead_letter(reader: Reader, names: Names, subscription: str, position: Position) -> DeadLetter | None:
+    """Returns a dead letter; None if there is none of that position."""
+    kept = await reader.last(names.dead_letter(subscription, position))
+    return None if kept is None else _dead_letter(position, kept.payload)
+
+
+async def read_dead_letters(
+    reader: Reader, names: Names, subscription: str, after: Position, bounds: tuple[int, int | None]
+) -> Sequence[DeadLetter]:
+    """Returns dead letters of a subscription above a position, by position; `bounds` are how many, and bytes of bodies."""
+    limit, max_bytes = bounds
     found: list[DeadLetter] = []
-    for position in positions:
+    size = 0
+    for position in await dead_positions(reader, names, subscription):
         if position <= after:
             continue
-        if len(found) == limit:
+        if len(found) == limit or (max_bytes is not None and size >= max_bytes):
             break
-        kept = await reader.last(names.dead_letter(subscription, position))
-        if kept is not None:
-            found.append(_dead_letter(Position(position), kept.payload))
+        letter = await read_dead_letter(reader, names, subscription, position)
+        if letter is not None:
+            found.append(letter)
+            size += len(letter.event.body)
+    return found
+
+
+async def past(reader: Reader, names: Names, before: Micros) -> Sequence[tuple[str, Position]]:
+    """Returns dead letters of before a time, by subscription and position, from the oldest up to one that is young enough."""
+    found: list[tuple[str, Position]] = []
+    async for kept in reader.between(names.dead_letters, 0, (await reader.state()).last):
+        subscription, position = names.dead_letter_of(kept.subject)
+        if _dead_letter(position, kept.payload).time >= before:
+            break
+        found.append((subscription, position))
     return found
 
 

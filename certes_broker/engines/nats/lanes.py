@@ -16,7 +16,7 @@ from certes_broker.domain.events import BEGINNING, Position
 from certes_broker.engines.kept import raised
 from certes_broker.engines.nats import lane_records
 from certes_broker.engines.nats.connection import HEADERS, WRONG_LAST_SEQUENCE, Connection, Refusal
-from certes_broker.engines.nats.keepsakes import keepsakes
+from certes_broker.engines.nats.keepsakes import buried, keepsakes
 from certes_broker.engines.nats.lane_records import WHOLE, LaneRecord, Lease, Rows, Written
 from certes_broker.engines.nats.membership import Membership
 from certes_broker.engines.nats.publishing import BATCH, EXPECTED, ROLLUP, Message, Publisher, Stored
@@ -53,13 +53,20 @@ class LeaseRequest(NamedTuple):
     release: bool = False
 
 
+class Bury(NamedTuple):
+    """A call of `bury`."""
+
+    subscription: str
+    positions: Sequence[Position]
+
+
 class Forget(NamedTuple):
     """A call of `forget`."""
 
     subscription: str
 
 
-Request = Settle | LeaseRequest | Forget
+Request = Settle | LeaseRequest | Bury | Forget
 
 
 @dataclass(slots=True)
@@ -124,6 +131,9 @@ class Lanes:
             elif isinstance(first, LeaseRequest):
                 stop = start + 1
                 outcomes.append(await self._lease(first))
+            elif isinstance(first, Bury):
+                stop = start + 1
+                outcomes.append(await self._bury(first))
             else:
                 stop = start + 1
                 await self._forget(first.subscription)
@@ -196,6 +206,19 @@ class Lanes:
 
     # Forgetting.
 
+    async def _bury(self, request: Bury) -> int:
+        owed = (await self.records([request.subscription]))[request.subscription].owed
+        return await self._purge_dead(request.subscription, [one for one in request.positions if one not in owed])
+
+    async def _purge_dead(self, subscription: str, positions: Sequence[Position]) -> int:
+        """Forgets dead letters, and returns how many there were."""
+        purged = 0
+        for position in positions:
+            subject = self._names.dead_letter(subscription, position)
+            answer = await self._connection.api(f"STREAM.PURGE.{self._names.lanes}", {"filter": subject})
+            purged += answer.get("purged", 0)
+        return purged
+
     async def _forget(self, subscription: str) -> None:
         self._held.pop(subscription, None)
         names = self._names
@@ -231,6 +254,8 @@ class Lanes:
             for name in plans.keys() - set(plain):
                 outcome = await self._store_with_keepsakes(name, plans[name], written[name])
                 self._note(name, plans[name].after, written[name], outcome, changed)
+            for name in plans.keys() - set(changed):
+                await self._purge_dead(name, buried(plans[name].changes))
         except BaseException as error:
             for name in plans:
                 self._held.pop(name, None)

@@ -31,6 +31,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from certes_broker.domain.events import Position
 from certes_broker.ports.cluster import MemberId
 
 LONGEST: Final = 1024
@@ -140,6 +141,16 @@ class Names:
     def dead_letter(self, subscription: str, position: int | str) -> str:
         """Returns the subject of a dead letter; `*` for the position is all of a subscription."""
         return f"{self.prefix}.lanes.dead.{escape_path(subscription)}.{position}"
+
+    @property
+    def dead_letters(self) -> str:
+        """Returns the pattern of all dead letters."""
+        return f"{self.prefix}.lanes.dead.>"
+
+    def dead_letter_of(self, subject: str) -> tuple[str, Position]:
+        """Returns the subscription and the position of the dead letter whose subject this is."""
+        tokens, _, position = subject.removeprefix(f"{self.prefix}.lanes.dead.").rpartition(".")
+        return unescape_path(tokens), Position(int(position))
 
     def gap(self, subscription: str, first: int | str, last: int | str) -> str:
         """Returns the subject of a gap; `*` for both ends is all of a subscription."""

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate, chain
 from operator import sub
 from typing import Any, Final, NamedTuple
 
-from certes_broker.domain.events import BEGINNING, Position
+from certes_broker.domain.events import BEGINNING, Micros, Position
 from certes_broker.engines.blocks import decode_one, encode
-from certes_broker.engines.kept import raised
+from certes_broker.engines.kept import raised, within
 from certes_broker.engines.sqlite.connection import Readers
 from certes_broker.engines.sqlite.leases import Leases
 from certes_broker.engines.sqlite.queries import named_queries, write_rows
@@ -30,6 +30,8 @@ QUERIES: Final = named_queries("cursors")
 CURSOR_BYTES: Final = 256
 ROW_BYTES: Final = 512
 """What a cursor and a row of one add to the log, roughly."""
+EXPIRED_AT_ONCE: Final = 500
+"""How many dead letters that are past their time one transaction deletes."""
 
 
 class Settle(NamedTuple):
@@ -37,6 +39,13 @@ class Settle(NamedTuple):
 
     changes: Sequence[CursorChange]
     watermark: Position | None
+
+
+class Burial(NamedTuple):
+    """One call's dead letters to forget."""
+
+    subscription: str
+    positions: Sequence[Position]
 
 
 class Settles:
@@ -75,6 +84,21 @@ class Settles:
         """Has nothing to hand on."""
 
 
+class Burials:
+    """A kind of write: dead letters to forget, or, as a time, all of before it. The outcome is how many went."""
+
+    ready = True
+
+    def load(self, db: sqlite3.Connection) -> None:
+        """Keeps nothing in mind."""
+
+    def apply(self, db: sqlite3.Connection, requests: Sequence[Burial | Micros]) -> Sequence[int]:
+        return [_bury(db, request) for request in requests]
+
+    def announce(self) -> None:
+        """Has nothing to hand on."""
+
+
 class Forgets:
     """A kind of write: forgetting subscriptions."""
 
@@ -105,7 +129,8 @@ class _Net:
     resets: dict[str, None] = field(default_factory=dict)
     put: dict[tuple[str, Position], Owed] = field(default_factory=dict)
     drop: dict[tuple[str, Position], None] = field(default_factory=dict)
-    dead: list[tuple[str, DeadLetter]] = field(default_factory=list)
+    dead: dict[tuple[str, Position], DeadLetter] = field(default_factory=dict)
+    buried: dict[tuple[str, Position], None] = field(default_factory=dict)
     gaps: list[tuple[str, Gap]] = field(default_factory=list)
 
     def add(self, change: CursorChange) -> None:
@@ -120,7 +145,10 @@ class _Net:
         for owed in change.put:
             self.put[name, owed.position] = owed
             self.drop.pop((name, owed.position), None)
-        self.dead.extend((name, dead) for dead in change.dead)
+        for position in change.buried:
+            self.dead.pop((name, position), None)
+            self.buried[name, position] = None
+        self.dead.update(((name, dead.position), dead) for dead in change.dead)
         self.gaps.extend((name, gap) for gap in change.gaps)
 
     def write(self, db: sqlite3.Connection) -> None:
@@ -128,6 +156,8 @@ class _Net:
             db.execute(QUERIES["forget_owed"], (subscription,))
         if self.drop:
             db.executemany(QUERIES["drop_owed"], list(self.drop))
+        if self.buried:
+            db.executemany(QUERIES["drop_dead_letter"], list(self.buried))
         cursors = [
             (name, s.floor, s.read_mark, s.level, _encode_ranges(s.floor, s.settled)) for name, s in self.states.items()
         ]
@@ -137,7 +167,7 @@ class _Net:
         ]
         dead = [
             (name, row.position, row.attempts, row.reason, row.error, row.time, *encode([row.event]))
-            for name, row in self.dead
+            for (name, _), row in self.dead.items()
         ]
         gaps = [(name, gap.first, gap.last, gap.reason, gap.time) for name, gap in self.gaps]
         for query, rows in (
@@ -155,25 +185,49 @@ class SqliteCursors:
     """The cursors: writes go through the writer, reads through connections of their own."""
 
     def __init__(
-        self, readers: Readers, settles: WriteQueue[Settle, Sequence[str]], forgets: WriteQueue[str, None]
+        self,
+        readers: Readers,
+        settles: WriteQueue[Settle, Sequence[str]],
+        burials: WriteQueue[Burial | Micros, int],
+        forgets: WriteQueue[str, None],
     ) -> None:
         self._readers = readers
         self._settles = settles
+        self._burials = burials
         self._forgets = forgets
 
     async def load(self, subscriptions: Sequence[str]) -> Sequence[StoredCursor | None]:
         return await self._readers.run(partial(_load, subscriptions=subscriptions))
 
     async def settle(self, changes: Sequence[CursorChange], watermark: Position | None = None) -> Sequence[str]:
-        size = sum(CURSOR_BYTES + ROW_BYTES * (len(change.put) + len(change.drop)) for change in changes)
+        size = sum(
+            CURSOR_BYTES + ROW_BYTES * (len(change.put) + len(change.drop) + len(change.buried)) for change in changes
+        )
         size += sum(len(dead.event.body) for change in changes for dead in change.dead)
         return await self._settles.submit(Settle(changes, watermark), size)
 
     async def watermark(self) -> Position:
         return await self._readers.run(lambda db: _counter(db, "watermark"))
 
-    async def dead_letters(self, subscription: str, after: Position, limit: int) -> Sequence[DeadLetter]:
-        return await self._readers.run(partial(_dead_letters, subscription=subscription, after=after, limit=limit))
+    async def dead_letters(
+        self, subscription: str, after: Position, limit: int, max_bytes: int | None = None
+    ) -> Sequence[DeadLetter]:
+        return await self._readers.run(
+            lambda db: within(_letters(db, "dead_letters", (subscription, after, limit)), limit, max_bytes)
+        )
+
+    async def dead_letter(self, subscription: str, position: Position) -> DeadLetter | None:
+        return await self._readers.run(lambda db: next(_letters(db, "dead_letter", (subscription, position)), None))
+
+    async def count_dead_letters(self, subscription: str) -> int:
+        return await self._readers.run(lambda db: db.execute(QUERIES["count_dead"], (subscription,)).fetchone()[0])
+
+    async def bury(self, subscription: str, positions: Sequence[Position]) -> int:
+        return await self._burials.submit(Burial(subscription, positions), ROW_BYTES * len(positions))
+
+    async def expire(self, before: Micros) -> None:
+        while await self._burials.submit(before, ROW_BYTES) == EXPIRED_AT_ONCE:
+            pass
 
     async def gaps(self, subscription: str) -> Sequence[Gap]:
         return await self._readers.run(lambda db: [Gap(*row) for row in db.execute(QUERIES["gaps"], (subscription,))])
@@ -195,13 +249,16 @@ def _load(db: sqlite3.Connection, subscriptions: Sequence[str]) -> Sequence[Stor
     return [stored.get(name) for name in subscriptions]
 
 
-def _dead_letters(db: sqlite3.Connection, subscription: str, after: Position, limit: int) -> Sequence[DeadLetter]:
-    return [
-        DeadLetter(position, decode_one(position, header, body), attempts, reason, error, time)
-        for position, attempts, reason, error, time, header, body in db.execute(
-            QUERIES["dead_letters"], (subscription, after, limit)
-        )
-    ]
+def _letters(db: sqlite3.Connection, query: str, values: tuple[str | int, ...]) -> Iterator[DeadLetter]:
+    for position, attempts, reason, error, time, header, body in db.execute(QUERIES[query], values):
+        yield DeadLetter(position, decode_one(position, header, body), attempts, reason, error, time)
+
+
+def _bury(db: sqlite3.Connection, request: Burial | Micros) -> int:
+    if isinstance(request, Burial):
+        rows = [(request.subscription, position) for position in request.positions]
+        return db.executemany(QUERIES["bury"], rows).rowcount if rows else 0
+    return db.execute(QUERIES["expire"], (request, EXPIRED_AT_ONCE)).rowcount
 
 
 def _counter(db: sqlite3.Connection, name: str) -> Position:

@@ -26,7 +26,7 @@ from certes_broker.engines.feed import Feeds
 from certes_broker.engines.sqlite.attempts import Attempts, SqliteAttempts
 from certes_broker.engines.sqlite.checkpoints import Checkpointer
 from certes_broker.engines.sqlite.connection import PAGE_SIZE, Readers, connect, connected
-from certes_broker.engines.sqlite.cursors import Forgets, Settles, SqliteCursors
+from certes_broker.engines.sqlite.cursors import Burials, Forgets, Settles, SqliteCursors
 from certes_broker.engines.sqlite.directory import held_directory, sync_directory
 from certes_broker.engines.sqlite.export import rejecting, with_digests_and_originals
 from certes_broker.engines.sqlite.ids import Ids
@@ -104,7 +104,10 @@ class SqliteEngine:
         )
         self._leases = SqliteLeases(leases, writer.queue(leases, others), self._members.own)
         self._cursors = SqliteCursors(
-            readers, writer.queue(Settles(leases), others), writer.queue(Forgets(leases), others)
+            readers,
+            writer.queue(Settles(leases), others),
+            writer.queue(Burials(), others),
+            writer.queue(Forgets(leases), others),
         )
         self._attempts = SqliteAttempts(readers, writer.queue(Attempts(), others))
         self._rejections = SqliteRejections(readers, writer.queue(Rejections(), others))

@@ -70,6 +70,9 @@ CREATE TABLE dead_letters (
     PRIMARY KEY (subscription, position)
 ) STRICT;
 
+-- What is past its time.
+CREATE INDEX dead_letters_by_time ON dead_letters (time);
+
 -- Ranges that retention trimmed before a subscription had read them.
 CREATE TABLE gaps (
     subscription TEXT NOT NULL,

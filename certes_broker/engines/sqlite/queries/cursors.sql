@@ -30,6 +30,26 @@ INSERT OR REPLACE INTO gaps (subscription, first, last, reason, time) VALUES {ro
 SELECT position, attempts, reason, error, time, header, body
 FROM dead_letters WHERE subscription = ? AND position > ? ORDER BY position LIMIT ?;
 
+-- name: dead_letter
+SELECT position, attempts, reason, error, time, header, body FROM dead_letters WHERE subscription = ? AND position = ?;
+
+-- name: count_dead
+SELECT count(*) FROM dead_letters WHERE subscription = ?;
+
+-- name: drop_dead_letter
+DELETE FROM dead_letters WHERE subscription = ? AND position = ?;
+
+-- name: bury
+DELETE FROM dead_letters WHERE subscription = ?1 AND position = ?2
+AND NOT EXISTS (SELECT 1 FROM owed WHERE owed.subscription = ?1 AND owed.position = ?2);
+
+-- name: expire
+DELETE FROM dead_letters WHERE rowid IN (
+    SELECT dead.rowid FROM dead_letters AS dead WHERE dead.time < ?
+    AND NOT EXISTS (SELECT 1 FROM owed WHERE owed.subscription = dead.subscription AND owed.position = dead.position)
+    ORDER BY dead.time LIMIT ?
+);
+
 -- name: gaps
 SELECT first, last, reason, time FROM gaps WHERE subscription = ? ORDER BY time, first, last;
 
