@@ -40,6 +40,7 @@ from certes_broker.gateway.authentication import Authenticator
 from certes_broker.gateway.callers import Door
 from certes_broker.gateway.certificates import CertificateFiles, Certificates
 from certes_broker.gateway.convert.sources import SourceRules
+from certes_broker.gateway.delivery_service import delivery_methods
 from certes_broker.gateway.event_service import event_methods
 from certes_broker.gateway.grpc.server import GrpcServer
 from certes_broker.gateway.http.app import build_app
@@ -100,6 +101,7 @@ async def serving(config: Config, registry: Registry, ports: Ports) -> AsyncIter
             *subscription_methods(broker),
             *schema_methods(broker),
             *source_methods(broker, ingestion, rules),
+            *delivery_methods(broker),
             *admin_methods(broker),
         )
         certificates, door = _certificates(config), _door(broker, config, ports.clock)
@@ -222,6 +224,7 @@ def _broker_settings(config: Config) -> BrokerSettings:
             config.retention.bytes,
             config.dedupe.window,
             RejectedBounds(config.rejected.retention, config.rejected.bytes, config.rejected.unverified),
+            config.retention.dead_letters,
         ),
         max_event_bytes=config.limits.event_bytes,
         in_flight_bytes=config.limits.in_flight_bytes,

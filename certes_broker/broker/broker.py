@@ -15,6 +15,7 @@ import structlog
 from certes_broker.broker.attempt_log import AttemptLog
 from certes_broker.broker.catch_up import WORKERS, CatchUp
 from certes_broker.broker.conversion import Conversion
+from certes_broker.broker.dead_letters import DeadLetters
 from certes_broker.broker.discovery import Discovery
 from certes_broker.broker.drift import Drift, DriftSurroundings
 from certes_broker.broker.filtering import Filtering
@@ -28,6 +29,7 @@ from certes_broker.broker.names import KEY_BYTES, NAME_KEY, EventNames
 from certes_broker.broker.posting import Poster
 from certes_broker.broker.publisher import Publisher
 from certes_broker.broker.rejected_payloads import RejectedPayloads
+from certes_broker.broker.replays import Replays
 from certes_broker.broker.router import Router
 from certes_broker.broker.schema_store import SchemaStore, SchemaSurroundings
 from certes_broker.broker.settler import Settler
@@ -131,7 +133,7 @@ class Broker:
         self.filtering = router.filtering
         self._router = router
         self._settler = Settler(engine.cursors, clock, lambda: router.position)
-        self._catch_up = CatchUp(engine.journal, names, clock, router)
+        self._catch_up = CatchUp(engine, names, clock, router)
         self.lanes = Lanes(engine, clock, router, self._settler, self._catch_up)
         index = self._index = SubscriptionIndex()
         self.streams = Streams(index, self.lanes, self.kept_events, clock, footing.undisturbed)
@@ -159,6 +161,8 @@ class Broker:
             )
         )
         self._pump.on_disable = self.subscriptions.disable
+        self.dead_letters = DeadLetters(engine, names, self.lanes)
+        self.replays = Replays(self.dead_letters, self.lanes, self.subscriptions.get, clock, footing.undisturbed)
         self.sources = SourceStore(engine, clock, footing.undisturbed)
         self.keys = KeyStore(engine.settings, clock, footing.undisturbed)
         self.rejected = RejectedPayloads(engine.rejections, clock, settings.retention.rejected)

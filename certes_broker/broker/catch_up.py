@@ -18,7 +18,7 @@ from certes_broker.broker.router import Router
 from certes_broker.domain.errors import Unavailable
 from certes_broker.domain.events import Entry, Position
 from certes_broker.ports.clock import Clock
-from certes_broker.ports.engine import Journal
+from certes_broker.ports.engine import Engine
 
 WORKERS: Final = 4
 PAGE: Final = 512
@@ -31,8 +31,9 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 class CatchUp:
     """Reads the journal for lanes."""
 
-    def __init__(self, journal: Journal, names: EventNames, clock: Clock, router: Router) -> None:
-        self._journal = journal
+    def __init__(self, engine: Engine, names: EventNames, clock: Clock, router: Router) -> None:
+        self._journal = engine.journal
+        self._cursors = engine.cursors
         self._names = names
         self._clock = clock
         self._router = router
@@ -103,7 +104,9 @@ class CatchUp:
                 # As much is in memory as may be; the rest when there is room.
                 return
             era = lane.era
-            entry: Entry | None = await self._journal.get(tracked.position)
+            entry = await self._journal.get(tracked.position)
+            if entry is None and tracked.is_replay:
+                entry = await self._copy(lane, tracked.position)
             if lane.era != era or lane.frozen:
                 return
             if entry is None:
@@ -112,3 +115,8 @@ class CatchUp:
             else:
                 item = Item(entry, self._names.name(entry.position))
                 lane.cursor.load(tracked, item.size, item)
+
+    async def _copy(self, lane: Lane, position: Position) -> Entry | None:
+        """Returns the event of a dead letter, which has a copy where the journal has forgotten it."""
+        letter = await self._cursors.dead_letter(lane.name, position)
+        return None if letter is None else Entry(position, letter.event)

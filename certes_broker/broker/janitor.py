@@ -26,12 +26,13 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long things are kept: `age` and `dedupe_window` in seconds, `size` in bytes of events."""
+    """How long things are kept: `age`, `dedupe_window` and `dead_letters` in seconds, `size` in bytes of events."""
 
     age: float
     size: int
     dedupe_window: float
     rejected: RejectedBounds = DEFAULT_BOUNDS
+    dead_letters: float = 30 * 86_400.0
 
 
 class Janitor:
@@ -75,6 +76,7 @@ class Janitor:
                 log.info("events_trimmed", bytes_kept=trimmed.bytes)
         await journal.forget_ids(_before(now, self._retention.dedupe_window))
         await self._engine.attempts.trim(oldest)
+        await self._engine.cursors.expire(_before(now, self._retention.dead_letters))
         await self._rejected.trim()
         await self._purge(now)
 

@@ -137,10 +137,17 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long events are kept. What comes first trims."""
+    """How long events are kept, and dead letters. Of events, what comes first trims."""
 
     age: float = _key(DURATION, 7 * DAY, "How long events are kept.", minimum=60, maximum=3650 * DAY)
     bytes: int = _key(SIZE, 10 * GIB, "How much is kept of all events together.", minimum=MIB, maximum=1024**5)
+    dead_letters: float = _key(
+        DURATION,
+        30 * DAY,
+        "How long deliveries that were given up on are kept, each with a copy of its event.",
+        minimum=60,
+        maximum=3650 * DAY,
+    )
 
 
 @dataclass(frozen=True, slots=True)

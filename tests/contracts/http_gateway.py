@@ -25,6 +25,7 @@ from certes_broker.gateway.admin_service import admin_methods
 from certes_broker.gateway.authentication import Authenticator
 from certes_broker.gateway.callers import Door
 from certes_broker.gateway.convert.sources import SourceRules
+from certes_broker.gateway.delivery_service import delivery_methods
 from certes_broker.gateway.event_service import event_methods
 from certes_broker.gateway.http.app import build_app
 from certes_broker.gateway.http.server import HttpServer
@@ -145,6 +146,7 @@ async def gateway(
             *source_service,
             *schema_methods(broker),
             *admin_methods(broker),
+            *delivery_methods(broker),
         )
         door = Door()
         headers = {}

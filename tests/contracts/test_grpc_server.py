@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 
 from certes.v1 import (
     admin_service_pb2,
+    delivery_service_pb2,
     event_service_pb2,
     schema_service_pb2,
     source_service_pb2,
@@ -32,6 +33,7 @@ from tests.contracts.grpc_callers import Caller, Refusal, refused
 
 TIMEOUT = 20.0
 SERVICES = [
+    *delivery_service_pb2.DESCRIPTOR.services_by_name.values(),
     *event_service_pb2.DESCRIPTOR.services_by_name.values(),
     *schema_service_pb2.DESCRIPTOR.services_by_name.values(),
     *source_service_pb2.DESCRIPTOR.services_by_name.values(),

@@ -18,6 +18,7 @@ from certes_broker.engines.memory import MemoryEngine
 from certes_broker.engines.sqlite.engine import SqliteEngine
 from certes_broker.gateway.admin_service import admin_methods
 from certes_broker.gateway.convert.sources import SourceRules
+from certes_broker.gateway.delivery_service import delivery_methods
 from certes_broker.gateway.event_service import event_methods
 from certes_broker.gateway.grpc.server import GrpcServer
 from certes_broker.gateway.ingestion import Ingestion
@@ -109,6 +110,7 @@ class LoopThreadBroker:
                         *sources,
                         *admin_methods(self.broker),
                         *schema_methods(self.broker),
+                        *delivery_methods(self.broker),
                     )
                     self.server = GrpcServer(methods, self._address)
                     await self.server.start()

@@ -7,11 +7,23 @@ from typing import Any, Final
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor, ServiceDescriptor
 from hypothesis import strategies as st
 
-from certes.v1 import event_service_pb2, schema_service_pb2, source_service_pb2, subscription_service_pb2
+from certes.v1 import (
+    delivery_service_pb2,
+    event_service_pb2,
+    schema_service_pb2,
+    source_service_pb2,
+    subscription_service_pb2,
+)
 
 SERVICES: Final[tuple[ServiceDescriptor, ...]] = tuple(
     service
-    for module in (event_service_pb2, schema_service_pb2, source_service_pb2, subscription_service_pb2)
+    for module in (
+        delivery_service_pb2,
+        event_service_pb2,
+        schema_service_pb2,
+        source_service_pb2,
+        subscription_service_pb2,
+    )
     for service in module.DESCRIPTOR.services_by_name.values()
 )
 

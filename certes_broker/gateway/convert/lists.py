@@ -6,6 +6,7 @@ from typing import Final
 
 from certes.v1 import (
     admin_service_pb2,
+    delivery_service_pb2,
     event_service_pb2,
     schema_service_pb2,
     source_service_pb2,
@@ -21,6 +22,8 @@ PagedRequest = (
     | admin_service_pb2.ListApiKeysRequest
     | source_service_pb2.ListSourcesRequest
     | source_service_pb2.ListRejectedRequest
+    | delivery_service_pb2.ListDeadLettersRequest
+    | delivery_service_pb2.ListAttemptsRequest
     | schema_service_pb2.ListSchemasRequest
     | schema_service_pb2.DiscoverSchemasRequest
 )

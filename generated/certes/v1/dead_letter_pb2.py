@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63\x65rtes/v1/dead_letter.proto\x12\tcertes.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbf\x03\n\nDeadLetter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x65vent\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x05 \x01(\t\x12,\n\x06reason\x18\x06 \x01(\x0e\x32\x1c.certes.v1.DeadLetter.Reason\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x08 \x01(\x05\x12-\n\tdead_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x61\x63\x63\x65pt_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\treplaying\x18\x0b \x01(\x08\x12\x13\n\x0b\x65vent_bytes\x18\x0c \x01(\x03\"\x8c\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19REASON_ATTEMPTS_EXHAUSTED\x10\x01\x12\x1d\n\x19REASON_DURATION_EXHAUSTED\x10\x02\x12\x13\n\x0fREASON_REJECTED\x10\x03\x12\x17\n\x13REASON_NOT_RENDERED\x10\x04\"\xaf\x01\n\x10\x44\x65\x61\x64LetterFilter\x12\x0f\n\x07pattern\x18\x01 \x01(\t\x12,\n\x06reason\x18\x02 \x01(\x0e\x32\x1c.certes.v1.DeadLetter.Reason\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63\x65rtes/v1/dead_letter.proto\x12\tcertes.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdf\x03\n\nDeadLetter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x65vent\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x05 \x01(\t\x12,\n\x06reason\x18\x06 \x01(\x0e\x32\x1c.certes.v1.DeadLetter.Reason\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x08 \x01(\x05\x12-\n\tdead_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x61\x63\x63\x65pt_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\treplaying\x18\x0b \x01(\x08\x12\x13\n\x0b\x65vent_bytes\x18\x0c \x01(\x03\"\xac\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19REASON_ATTEMPTS_EXHAUSTED\x10\x01\x12\x1d\n\x19REASON_DURATION_EXHAUSTED\x10\x02\x12\x13\n\x0fREASON_REJECTED\x10\x03\x12\x17\n\x13REASON_NOT_RENDERED\x10\x04\x12\x1e\n\x1aREASON_ABORTED_BY_RECEIVER\x10\x05\"\xaf\x01\n\x10\x44\x65\x61\x64LetterFilter\x12\x0f\n\x07pattern\x18\x01 \x01(\t\x12,\n\x06reason\x18\x02 \x01(\x0e\x32\x1c.certes.v1.DeadLetter.Reason\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,9 +33,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'certes.v1.dead_letter_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DEADLETTER']._serialized_start=76
-  _globals['_DEADLETTER']._serialized_end=523
+  _globals['_DEADLETTER']._serialized_end=555
   _globals['_DEADLETTER_REASON']._serialized_start=383
-  _globals['_DEADLETTER_REASON']._serialized_end=523
-  _globals['_DEADLETTERFILTER']._serialized_start=526
-  _globals['_DEADLETTERFILTER']._serialized_end=701
+  _globals['_DEADLETTER_REASON']._serialized_end=555
+  _globals['_DEADLETTERFILTER']._serialized_start=558
+  _globals['_DEADLETTERFILTER']._serialized_end=733
 # @@protoc_insertion_point(module_scope)

@@ -44,6 +44,8 @@ class DeadLetter(_message.Message):
         """The subscriber said that it will not have it."""
         REASON_NOT_RENDERED: DeadLetter._Reason.ValueType  # 4
         """No request could be made of it, whatever is tried: the event and the webhook's format do not go together."""
+        REASON_ABORTED_BY_RECEIVER: DeadLetter._Reason.ValueType  # 5
+        """The receiver asked for it (`webhook-delivery: abort`)."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
         """Why a delivery was given up on."""
@@ -58,6 +60,8 @@ class DeadLetter(_message.Message):
     """The subscriber said that it will not have it."""
     REASON_NOT_RENDERED: DeadLetter.Reason.ValueType  # 4
     """No request could be made of it, whatever is tried: the event and the webhook's format do not go together."""
+    REASON_ABORTED_BY_RECEIVER: DeadLetter.Reason.ValueType  # 5
+    """The receiver asked for it (`webhook-delivery: abort`)."""
 
     NAME_FIELD_NUMBER: _builtins.int
     EVENT_FIELD_NUMBER: _builtins.int

@@ -36,6 +36,8 @@ const (
 	DeadLetter_REASON_REJECTED DeadLetter_Reason = 3
 	// No request could be made of it, whatever is tried: the event and the webhook's format do not go together.
 	DeadLetter_REASON_NOT_RENDERED DeadLetter_Reason = 4
+	// The receiver asked for it (`webhook-delivery: abort`).
+	DeadLetter_REASON_ABORTED_BY_RECEIVER DeadLetter_Reason = 5
 )
 
 // Enum value maps for DeadLetter_Reason.
@@ -46,13 +48,15 @@ var (
 		2: "REASON_DURATION_EXHAUSTED",
 		3: "REASON_REJECTED",
 		4: "REASON_NOT_RENDERED",
+		5: "REASON_ABORTED_BY_RECEIVER",
 	}
 	DeadLetter_Reason_value = map[string]int32{
-		"REASON_UNSPECIFIED":        0,
-		"REASON_ATTEMPTS_EXHAUSTED": 1,
-		"REASON_DURATION_EXHAUSTED": 2,
-		"REASON_REJECTED":           3,
-		"REASON_NOT_RENDERED":       4,
+		"REASON_UNSPECIFIED":         0,
+		"REASON_ATTEMPTS_EXHAUSTED":  1,
+		"REASON_DURATION_EXHAUSTED":  2,
+		"REASON_REJECTED":            3,
+		"REASON_NOT_RENDERED":        4,
+		"REASON_ABORTED_BY_RECEIVER": 5,
 	}
 )
 
@@ -308,7 +312,7 @@ var File_certes_v1_dead_letter_proto protoreflect.FileDescriptor
 
 const file_certes_v1_dead_letter_proto_rawDesc = "" +
 	"\n" +
-	"\x1bcertes/v1/dead_letter.proto\x12\tcertes.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa9\x04\n" +
+	"\x1bcertes/v1/dead_letter.proto\x12\tcertes.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x04\n" +
 	"\n" +
 	"DeadLetter\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
@@ -325,13 +329,14 @@ const file_certes_v1_dead_letter_proto_rawDesc = "" +
 	"acceptTime\x12\x1c\n" +
 	"\treplaying\x18\v \x01(\bR\treplaying\x12\x1f\n" +
 	"\vevent_bytes\x18\f \x01(\x03R\n" +
-	"eventBytes\"\x8c\x01\n" +
+	"eventBytes\"\xac\x01\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19REASON_ATTEMPTS_EXHAUSTED\x10\x01\x12\x1d\n" +
 	"\x19REASON_DURATION_EXHAUSTED\x10\x02\x12\x13\n" +
 	"\x0fREASON_REJECTED\x10\x03\x12\x17\n" +
-	"\x13REASON_NOT_RENDERED\x10\x04\"\xd4\x01\n" +
+	"\x13REASON_NOT_RENDERED\x10\x04\x12\x1e\n" +
+	"\x1aREASON_ABORTED_BY_RECEIVER\x10\x05\"\xd4\x01\n" +
 	"\x10DeadLetterFilter\x12\x18\n" +
 	"\apattern\x18\x01 \x01(\tR\apattern\x124\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x1c.certes.v1.DeadLetter.ReasonR\x06reason\x129\n" +

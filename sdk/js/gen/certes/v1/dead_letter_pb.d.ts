@@ -151,6 +151,13 @@ export enum DeadLetter_Reason {
    * @generated from enum value: REASON_NOT_RENDERED = 4;
    */
   NOT_RENDERED = 4,
+
+  /**
+   * The receiver asked for it (`webhook-delivery: abort`).
+   *
+   * @generated from enum value: REASON_ABORTED_BY_RECEIVER = 5;
+   */
+  ABORTED_BY_RECEIVER = 5,
 }
 
 /**
