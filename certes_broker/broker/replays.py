@@ -28,7 +28,6 @@ from certes_broker.domain.subscriptions import State, Subscription, deleted
 from certes_broker.ports.clock import Clock
 
 LIMIT: Final = 10_000
-"""Deliveries that a subscription may be owed before no more replays are taken."""
 _AGAIN_AFTER: Final = 5.0
 
 
@@ -56,6 +55,8 @@ class Replays:
         self._find = find
         self._clock = clock
         self._undisturbed = undisturbed
+        self.limit = LIMIT
+        """Deliveries that a subscription may be owed before no more replays are taken."""
 
     async def replay(self, name: SubscriptionName, selection: Selection) -> Replayed:
         """Hands over the dead letters that are meant; one call does a part. Durable when it returns.
@@ -74,19 +75,19 @@ class Replays:
 
     async def _replay(self, name: SubscriptionName, selection: Selection) -> Replayed:
         async with self._awake(name) as lane:
-            selected = await self._letters.select(name, selection, min(AT_ONCE, _room(lane)))
+            selected = await self._letters.select(name, selection, min(AT_ONCE, self._room(lane)))
             return await self._begin(lane, selected.positions, selected.next_page_token)
 
     async def _replay_named(self, name: SubscriptionName, letter_ids: Sequence[str], sees: Sees) -> Replayed:
         async with self._awake(name) as lane:
             positions = await self._letters.positions(name, letter_ids, sees)
-            if len(positions) > _room(lane):
-                raise _full(lane)
+            if len(positions) > self._room(lane):
+                raise self._full(lane)
             return await self._begin(lane, positions, "")
 
     async def _redeliver(self, name: SubscriptionName, position: Position) -> bool:
         async with self._awake(name) as lane:
-            _room(lane)
+            self._room(lane)
             return (await self._begin(lane, [position], "")).replayed == 1
 
     async def _begin(self, lane: Lane, positions: Sequence[Position], token: str) -> Replayed:
@@ -109,19 +110,17 @@ class Replays:
             finally:
                 await self._lanes.rest(lane)
 
+    def _room(self, lane: Lane) -> int:
+        """Returns how many replays a lane takes. Raises `Exhausted` (BUFFER_FULL) for none."""
+        if lane.cursor.owed >= self.limit:
+            raise self._full(lane)
+        return self.limit - lane.cursor.owed
 
-def _room(lane: Lane) -> int:
-    """Returns how many replays a lane takes. Raises `Exhausted` (BUFFER_FULL) for none."""
-    if lane.cursor.owed >= LIMIT:
-        raise _full(lane)
-    return LIMIT - lane.cursor.owed
-
-
-def _full(lane: Lane) -> Exhausted:
-    return Exhausted(
-        Reason.BUFFER_FULL,
-        f"{lane.cursor.owed} deliveries are owed to {lane.name} already; with more than {LIMIT} nothing is replayed.",
-        hint="Go on when some of them are settled.",
-        metadata={"limit": str(LIMIT)},
-        retry_after=_AGAIN_AFTER,
-    )
+    def _full(self, lane: Lane) -> Exhausted:
+        return Exhausted(
+            Reason.BUFFER_FULL,
+            f"{lane.cursor.owed} deliveries are owed to {lane.name} already; replays wait beyond {self.limit}.",
+            hint="Go on when some of them are settled.",
+            metadata={"limit": str(self.limit)},
+            retry_after=_AGAIN_AFTER,
+        )
