@@ -36,6 +36,7 @@ Document = dict[str, Any]
 EVENT_SERVICE: Final = "certes.v1.EventService"
 SUBSCRIPTION_SERVICE: Final = "certes.v1.SubscriptionService"
 SOURCE_SERVICE: Final = "certes.v1.SourceService"
+DELIVERY_SERVICE: Final = "certes.v1.DeliveryService"
 ADMIN_SERVICE: Final = "certes.v1.AdminService"
 SCHEMA_SERVICE: Final = "certes.v1.SchemaService"
 

@@ -27,6 +27,9 @@ COMMANDS: Final[Mapping[str, str]] = {
     "publish": "certes_broker.cli.publish",
     "tail": "certes_broker.cli.tail",
     "subscriptions": "certes_broker.cli.subscriptions",
+    "deliveries": "certes_broker.cli.deliveries",
+    "dead-letters": "certes_broker.cli.dead_letters",
+    "redeliver": "certes_broker.cli.deliveries",
     "schemas": "certes_broker.cli.schemas",
     "sources": "certes_broker.cli.sources",
     "keys": "certes_broker.cli.keys",
@@ -35,7 +38,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "migrate": "certes_broker.cli.migrate",
     "doctor": "certes_broker.cli.doctor",
 }
-"""Every command, and the module that has it under its own name."""
+"""Every command, and the module that has it under its own name, with `_` for `-`."""
 
 
 class Certes(click.Group):
@@ -47,7 +50,7 @@ class Certes(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(import_module(COMMANDS[cmd_name]), cmd_name)
+        command = getattr(import_module(COMMANDS[cmd_name]), cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
 
