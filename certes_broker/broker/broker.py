@@ -18,6 +18,7 @@ from certes_broker.broker.conversion import Conversion
 from certes_broker.broker.dead_letters import DeadLetters
 from certes_broker.broker.discovery import Discovery
 from certes_broker.broker.drift import Drift, DriftSurroundings
+from certes_broker.broker.erasure import SubscriberErasure
 from certes_broker.broker.filtering import Filtering
 from certes_broker.broker.intake import Intake
 from certes_broker.broker.janitor import Janitor, Retention
@@ -166,6 +167,9 @@ class Broker:
         self.sources = SourceStore(engine, clock, footing.undisturbed)
         self.keys = KeyStore(engine.settings, clock, footing.undisturbed)
         self.rejected = RejectedPayloads(engine.rejections, clock, settings.retention.rejected)
+        self.erasure = SubscriberErasure(
+            engine, self.subscriptions, index, (self.sources, self.rejected), footing.undisturbed
+        )
         self._janitor = Janitor(engine, clock, settings.retention, self.rejected, self.subscriptions.purge)
         self._webhooks_in_flight = settings.webhooks.in_flight
         self.draining = False

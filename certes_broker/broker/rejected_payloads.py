@@ -35,6 +35,7 @@ _LONGEST_MESSAGE: Final = 1024
 _SHARE: Final = 4
 _PAGE_BYTES: Final = 2 << 20
 _SUMMARY_BYTES: Final = 256
+_ALL: Final = 1 << 31
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -125,6 +126,10 @@ class RejectedPayloads:
         if found is None:
             raise rejected_not_found(rejected_name(source, number))
         return found
+
+    async def count(self, source: str) -> int:
+        """Returns how many payloads of a source are kept."""
+        return len(await self._kept.list(source, None, _ALL))
 
     async def forget(self, source: str, number: int | None) -> None:
         """Forgets a payload, or all of a source for None. Idempotent."""

@@ -84,6 +84,10 @@ class SourceStore:
             raise source_not_found(name)
         return source
 
+    def all(self) -> Sequence[Source]:
+        """Returns the sources that are served."""
+        return list(self._serving.values())
+
     def list(self, *, page_size: int, page_token: str) -> SourcePage:
         """Returns sources by name."""
         names = sorted(self._serving)

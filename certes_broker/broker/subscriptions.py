@@ -247,16 +247,25 @@ class Subscriptions:
         """Forgets deleted subscriptions that can no longer be restored; returns how many."""
         gone = [one for one in self._index.all() if one.delete_time is not None and one.delete_time + RESTORABLE <= now]
         for subscription in gone:
-            name = subscription.name
-            async with self._around.lanes.alone(name.text):
-                if self._index.find(name.text) is not subscription:
-                    continue
-                # The document last: it is what a round that was interrupted here begins again with.
-                await self._around.engine.cursors.forget(name.text)
-                await self._around.engine.settings.delete(streak_key(name.text))
-                await self._around.engine.settings.delete(key_of(name))
-                self._index.remove(name.text)
+            await self._forget(subscription)
         return len(gone)
+
+    async def erase(self, name: SubscriptionName) -> None:
+        """Deletes a subscription and forgets it at once: it cannot be restored. Raises `NotFound`."""
+        if self.get(name).state is not State.DELETED:
+            await self.delete(name, etag="")
+        await self._forget(self.get(name))
+
+    async def _forget(self, subscription: Subscription) -> None:
+        name = subscription.name
+        async with self._around.lanes.alone(name.text):
+            if self._index.find(name.text) is not subscription:
+                return
+            # The document last: it is what a round that was interrupted here begins again with.
+            await self._around.engine.cursors.forget(name.text)
+            await self._around.engine.settings.delete(streak_key(name.text))
+            await self._around.engine.settings.delete(key_of(name))
+            self._index.remove(name.text)
 
     # Below: how a change takes effect.
 

@@ -77,12 +77,14 @@ class Broker:
         """`http://host:port` or `https://host:port`."""
         return f"{'https' if self._tls else 'http'}://{self.uri.authority}"
 
-    def call(self, service: str, method: str, request: Mapping[str, Any], *, doing: str) -> Document:
+    def call(
+        self, service: str, method: str, request: Mapping[str, Any], *, doing: str, timeout: float = UNARY_TIMEOUT
+    ) -> Document:
         """Calls a unary rpc and returns its response.
 
         Raises `CallRefused` or `BrokerUnreachable`; both begin with `doing`, such as "publishing the event".
         """
-        document = _decode(self._unary(service, method, "application/json", _encode(request), doing))
+        document = _decode(self._unary(service, method, "application/json", _encode(request), doing, timeout))
         if document is None:
             raise self._strange(doing)
         return document
@@ -132,8 +134,10 @@ class Broker:
                     return
                 yield document
 
-    def _unary(self, service: str, method: str, content_type: str, request: bytes, doing: str) -> bytes:
-        with self._answer(service, method, content_type, request, UNARY_TIMEOUT, doing) as answer:
+    def _unary(
+        self, service: str, method: str, content_type: str, request: bytes, doing: str, timeout: float = UNARY_TIMEOUT
+    ) -> bytes:
+        with self._answer(service, method, content_type, request, timeout, doing) as answer:
             body = answer.read()
             if answer.status != http.client.OK:
                 raise CallRefused(doing, _refusal_of(_decode(body), f"HTTP {answer.status} {answer.reason}"))

@@ -33,6 +33,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "schemas": "certes_broker.cli.schemas",
     "sources": "certes_broker.cli.sources",
     "keys": "certes_broker.cli.keys",
+    "subscribers": "certes_broker.cli.subscribers",
     "ping": "certes_broker.cli.looking",
     "stats": "certes_broker.cli.looking",
     "migrate": "certes_broker.cli.migrate",

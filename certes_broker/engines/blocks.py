@@ -23,6 +23,11 @@ MAXIMUM_BYTES: Final = 1 << 20
 
 FORMAT: Final = 1
 
+ERASED: Final = ""
+"""The type of an event that was erased: its place is empty. No event has it."""
+_SUBSCRIBERS: Final = 3
+"""Which of a header's columns it is."""
+
 _encode_json: Final = json.JSONEncoder(separators=(",", ":")).encode
 _make_event: Final = partial(tuple.__new__, AcceptedEvent)
 _make_entry: Final = partial(tuple.__new__, Entry)
@@ -81,12 +86,34 @@ def decode_header(text: str) -> Header:
 def decode(first: Position, header: Header, body: bytes, start: int, stop: int) -> list[Entry]:
     """Reads the events with the indexes `start` to `stop` (left out) of the block whose first position is `first`."""
     bounds = pairwise([header.begin(start), *header.ends[start:stop]])
-    return _entries(first, header, [body[begin:end] for begin, end in bounds], start)
+    entries = _entries(first, header, [body[begin:end] for begin, end in bounds], start)
+    if ERASED in header.columns[0]:
+        return [entry for entry in entries if entry.event.type != ERASED]
+    return entries
 
 
-def entry_at(first: Position, header: Header, index: int, body: bytes) -> Entry:
-    """Makes one entry of a block whose first position is `first`, of its bytes alone."""
-    return _entries(first, header, [body], index)[0]
+def entry_at(first: Position, header: Header, index: int, body: bytes) -> Entry | None:
+    """Makes one entry of a block whose first position is `first`, of its bytes alone. None if it was erased."""
+    entry = _entries(first, header, [body], index)[0]
+    return None if entry.event.type == ERASED else entry
+
+
+def is_for(header: Header, subscriber: str) -> bool:
+    """Says whether a block has an event for a subscriber."""
+    return subscriber in header.columns[_SUBSCRIBERS]
+
+
+def erase(first: Position, header: Header, body: bytes, subscriber: str) -> tuple[Block, Sequence[Position]]:
+    """Returns a block without its events for a subscriber, and where those were. Their places stay, so that no position moves."""
+    bounds = pairwise([0, *header.ends])
+    entries = _entries(first, header, [body[begin:end] for begin, end in bounds], 0)
+    gone = [position for position, event in entries if event.subscriber == subscriber]
+    left = [_erased(event) if event.subscriber == subscriber else event for _, event in entries]
+    return encode(left), gone
+
+
+def _erased(event: AcceptedEvent) -> AcceptedEvent:
+    return AcceptedEvent(b"", ERASED, "", "", None, "", (), event.accept_time, None, None)
 
 
 def decode_one(position: Position, header: str, body: bytes) -> AcceptedEvent:

@@ -12,7 +12,8 @@ Rules
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from copy import copy
 from typing import Final
 
@@ -25,6 +26,7 @@ from certes_broker.engines.memory_cursors import LaneStore, MemoryCursors, Memor
 from certes_broker.engines.memory_logs import MemoryAttempts, MemoryRejections
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Appended, Bounds, Document, DocumentChange, Page
+from certes_broker.ports.erasure import Erased
 
 MICROS_PER_SECOND: Final = 1_000_000
 
@@ -60,6 +62,7 @@ class MemoryEngine:
         self._post = MemoryPost(self._brokers, self._members.own)
         self._cursors = MemoryCursors(self._lanes, self._members)
         self._leases = MemoryLeases(self._lanes, self._members)
+        self._erasure = MemoryErasure(self._journal, self._lanes, self._attempts)
 
     def another(self) -> MemoryEngine:
         """Returns an engine on the same store, as another broker has it. Who is done with one ends its member."""
@@ -102,6 +105,10 @@ class MemoryEngine:
     @property
     def weaker(self) -> Sequence[str]:
         return ()
+
+    @property
+    def erasure(self) -> MemoryErasure:
+        return self._erasure
 
     @property
     def waiting(self) -> int:
@@ -228,6 +235,15 @@ class MemoryJournal:
         self._trimmed = max(self._trimmed, min(through, self._last))
         return await self.bounds()
 
+    def erase(self, subscriber: str) -> int:
+        """Forgets the events for a subscriber, and returns how many there were."""
+        gone = [entry for entry in self._entries if entry.event.subscriber == subscriber]
+        self._entries = [entry for entry in self._entries if entry.event.subscriber != subscriber]
+        for position, event in gone:
+            original = self._originals.pop(position, None)
+            self._bytes -= event_size(event) + (0 if original is None else len(original.body))
+        return len(gone)
+
     async def bounds(self) -> Bounds:
         return Bounds(self._trimmed, self._last, self._bytes)
 
@@ -245,6 +261,25 @@ class MemoryJournal:
     def _first(self, key: tuple[str, str]) -> tuple[Position, bytes] | None:
         present, previous = (self._ids.get(period, {}) for period in (self._period, self._period - 1))
         return present.get(key) or previous.get(key)
+
+
+class MemoryErasure:
+    """Erases by forgetting: what this process has let go of is nowhere."""
+
+    def __init__(self, journal: MemoryJournal, lanes: LaneStore, attempts: MemoryAttempts) -> None:
+        self._journal = journal
+        self._lanes = lanes
+        self._attempts = attempts
+
+    @asynccontextmanager
+    async def wiping(self) -> AsyncIterator[None]:
+        yield
+
+    async def events(self, subscriber: str) -> Erased:
+        return Erased(self._journal.erase(subscriber), self._lanes.erase(subscriber))
+
+    async def attempts(self, subscriber: str) -> int:
+        return self._attempts.erase(subscriber)
 
 
 class MemorySettings:

@@ -45,6 +45,16 @@ class LaneStore:
         kept = self.kept.get(subscription)
         return None if kept is None else raised(kept.state, self.watermarks.get(kept.writer, BEGINNING))
 
+    def erase(self, subscriber: str) -> int:
+        """Forgets the dead letters of events for a subscriber, and returns how many there were."""
+        erased = 0
+        for kept in self.kept.values():
+            gone = [one.position for one in kept.dead.values() if one.event.subscriber == subscriber]
+            erased += len(gone)
+            for position in gone:
+                del kept.dead[position]
+        return erased
+
 
 class MemoryCursors:
     """The cursors of one member."""

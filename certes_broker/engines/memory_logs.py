@@ -30,6 +30,12 @@ class MemoryAttempts:
     async def trim(self, before: Micros) -> None:
         self._log = [attempt for attempt in self._log if attempt.time >= before]
 
+    def erase(self, subscriber: str) -> int:
+        """Forgets the attempts at the webhooks of a subscriber, and returns how many there were."""
+        before = len(self._log)
+        self._log = [one for one in self._log if not one.subscription.startswith(f"subscribers/{subscriber}/")]
+        return before - len(self._log)
+
 
 class MemoryRejections:
     """The log of rejected payloads as a dictionary by number, and so from the oldest to the newest."""

@@ -36,6 +36,7 @@ from certes_broker.domain.cursor_state import (
 )
 from certes_broker.domain.events import AcceptedEvent, Entry, Micros, Original, Position
 from certes_broker.ports.cluster import MemberId, Members, Post
+from certes_broker.ports.erasure import Erasure
 
 __all__ = [
     "Appended",
@@ -383,6 +384,9 @@ class Engine(Protocol):
 
     @property
     def post(self) -> Post: ...
+
+    @property
+    def erasure(self) -> Erasure: ...
 
     @property
     def weaker(self) -> Sequence[str]:

@@ -10,6 +10,7 @@ import pytest
 
 from certes_broker.engines.sqlite import Limits, SqliteEngine
 from tests.contracts.engine_contract import EngineContract
+from tests.contracts.engine_contract_erasure import ErasureContract
 from tests.contracts.engine_harness import WINDOW
 from tests.fakes.manual_clock import ManualClock
 
@@ -28,7 +29,7 @@ class SqliteHarness:
             yield engine
 
 
-class TestSqliteEngine(EngineContract):
+class TestSqliteEngine(EngineContract, ErasureContract):
     @pytest.fixture
     def harness(self, tmp_path: Path) -> SqliteHarness:
         return SqliteHarness(tmp_path / "data")

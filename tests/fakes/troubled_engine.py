@@ -27,6 +27,10 @@ WRITES = {
     "leases.lease",
     "attempts.record",
     "rejections.keep",
+    "erasure.events",
+    "erasure.attempts",
+    "settings.delete",
+    "cursors.forget",
 }
 
 
@@ -60,6 +64,7 @@ class TroubledEngine:
         self.attempts: Any = _Part("attempts", behind.attempts, self)
         self.rejections: Any = _Part("rejections", behind.rejections, self)
         self.settings: Any = _Part("settings", behind.settings, self)
+        self.erasure: Any = _Part("erasure", behind.erasure, self)
         self.calls: Counter[str] = Counter()
         self.settled: list[Any] = []
         """The changes of every settle that was carried out."""

@@ -33,6 +33,7 @@ from certes_broker.engines.nats.carried_ids import CarriedIds
 from certes_broker.engines.nats.checks import Finding, check_jetstream, check_version, look
 from certes_broker.engines.nats.connection import Connection, connected
 from certes_broker.engines.nats.cursors import NatsCursors, NatsLeases
+from certes_broker.engines.nats.erasure import NoErasure
 from certes_broker.engines.nats.following import Follower
 from certes_broker.engines.nats.groups import Bound, Groups
 from certes_broker.engines.nats.ids import KEY_BYTES, Ids
@@ -156,6 +157,10 @@ class NatsEngine:
     @property
     def weaker(self) -> Sequence[str]:
         return [finding.fact for finding in self.findings]
+
+    @property
+    def erasure(self) -> NoErasure:
+        return NoErasure()
 
     @property
     def waiting(self) -> int:

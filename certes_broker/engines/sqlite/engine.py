@@ -28,6 +28,7 @@ from certes_broker.engines.sqlite.checkpoints import Checkpointer
 from certes_broker.engines.sqlite.connection import PAGE_SIZE, Readers, connect, connected
 from certes_broker.engines.sqlite.cursors import Burials, Forgets, Settles, SqliteCursors
 from certes_broker.engines.sqlite.directory import held_directory, sync_directory
+from certes_broker.engines.sqlite.erasure import Erasures, SqliteErasure
 from certes_broker.engines.sqlite.export import rejecting, with_digests_and_originals
 from certes_broker.engines.sqlite.ids import Ids
 from certes_broker.engines.sqlite.journal import Appends, SqliteJournal, Trims, read_page
@@ -109,6 +110,7 @@ class SqliteEngine:
             writer.queue(Burials(), others),
             writer.queue(Forgets(leases), others),
         )
+        self._erasure = SqliteErasure(readers, writer.queue(Erasures(), others))
         self._attempts = SqliteAttempts(readers, writer.queue(Attempts(), others))
         self._rejections = SqliteRejections(readers, writer.queue(Rejections(), others))
         self._settings = SqliteSettings(self._watch, readers, writer.queue(Changes(self._watch), others))
@@ -148,6 +150,10 @@ class SqliteEngine:
     @property
     def weaker(self) -> Sequence[str]:
         return ()
+
+    @property
+    def erasure(self) -> SqliteErasure:
+        return self._erasure
 
     @property
     def waiting(self) -> int:

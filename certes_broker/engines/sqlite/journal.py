@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from certes_broker.domain.errors import CertesError
 from certes_broker.domain.events import BEGINNING, AcceptedEvent, Entry, Micros, Original, Position
-from certes_broker.engines.blocks import Header, cut, decode, decode_header, encode, entry_at
+from certes_broker.engines.blocks import Header, cut, decode, decode_header, encode, entry_at, erase
 from certes_broker.engines.feed import Feed, Feeds
 from certes_broker.engines.kept import event_size, tail_weight
 from certes_broker.engines.sqlite.connection import PAGE_SIZE, Readers
@@ -209,6 +209,19 @@ def _get(db: sqlite3.Connection, position: Position) -> Entry | None:
         begin = header.begin(index)
         blob.seek(begin)
         return entry_at(first, header, index, blob.read(header.ends[index] - begin))
+
+
+def erase_events(db: sqlite3.Connection, blocks: Sequence[Position], subscriber: str) -> int:
+    """Writes blocks anew without the events for a subscriber; returns how many those were."""
+    erased = 0
+    for first in blocks:
+        row = db.execute(QUERIES["block"], (first,)).fetchone()
+        if row is not None:
+            block, gone = erase(first, decode_header(row[0]), row[1], subscriber)
+            db.execute(QUERIES["rewrite_block"], (*block, first))
+            db.executemany(QUERIES["forget_original"], [(position,) for position in gone])
+            erased += len(gone)
+    return erased
 
 
 def _original(db: sqlite3.Connection, position: Position) -> Original | None:

@@ -477,3 +477,69 @@ class DeleteApiKeyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteApiKeyResponse: _TypeAlias = DeleteApiKeyResponse  # noqa: Y015
+
+@_typing.final
+class DeleteSubscriberDataRequest(_message.Message):
+    """Request of `DeleteSubscriberData`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Whose: `subscribers/{subscriber}`. Required. One of whom nothing is kept is a success."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSubscriberDataRequest: _TypeAlias = DeleteSubscriberDataRequest  # noqa: Y015
+
+@_typing.final
+class DeleteSubscriberDataResponse(_message.Message):
+    """Response of `DeleteSubscriberData`. It counts what this call has erased."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBSCRIPTIONS_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    DEAD_LETTERS_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    REJECTED_FIELD_NUMBER: _builtins.int
+    REMAINS_FIELD_NUMBER: _builtins.int
+    subscriptions: _builtins.int
+    """Subscriptions, deleted ones that could have been restored included."""
+    events: _builtins.int
+    """Events."""
+    dead_letters: _builtins.int
+    """Dead letters of other subscriptions, which had a copy of such events. Those of its own went with them."""
+    attempts: _builtins.int
+    """Attempts at its webhooks."""
+    rejected: _builtins.int
+    """Payloads that sources for it alone had rejected."""
+    @_builtins.property
+    def remains(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is still somewhere, and for how long, in sentences for a person."""
+
+    def __init__(
+        self,
+        *,
+        subscriptions: _builtins.int = ...,
+        events: _builtins.int = ...,
+        dead_letters: _builtins.int = ...,
+        attempts: _builtins.int = ...,
+        rejected: _builtins.int = ...,
+        remains: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "dead_letters", b"dead_letters", "events", b"events", "rejected", b"rejected", "remains", b"remains", "subscriptions", b"subscriptions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSubscriberDataResponse: _TypeAlias = DeleteSubscriberDataResponse  # noqa: Y015

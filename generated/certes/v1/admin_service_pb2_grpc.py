@@ -65,6 +65,11 @@ class AdminServiceStub(object):
                 request_serializer=certes_dot_v1_dot_admin__service__pb2.DeleteApiKeyRequest.SerializeToString,
                 response_deserializer=certes_dot_v1_dot_admin__service__pb2.DeleteApiKeyResponse.FromString,
                 _registered_method=True)
+        self.DeleteSubscriberData = channel.unary_unary(
+                '/certes.v1.AdminService/DeleteSubscriberData',
+                request_serializer=certes_dot_v1_dot_admin__service__pb2.DeleteSubscriberDataRequest.SerializeToString,
+                response_deserializer=certes_dot_v1_dot_admin__service__pb2.DeleteSubscriberDataResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
@@ -115,6 +120,16 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteSubscriberData(self, request, context):
+        """Erases all that is kept of one subscriber, for good: its subscriptions, their dead letters and attempts, the events for it
+        wherever they are kept, and what sources for it alone rejected. It is written over, and not only let go of. Idempotent: what
+        was broken off is said again, and goes on. Events for everyone stay, and what is published for it later is kept anew.
+        `NOT_BUILT`, and nothing is erased, on NATS.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -147,6 +162,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.DeleteApiKey,
                     request_deserializer=certes_dot_v1_dot_admin__service__pb2.DeleteApiKeyRequest.FromString,
                     response_serializer=certes_dot_v1_dot_admin__service__pb2.DeleteApiKeyResponse.SerializeToString,
+            ),
+            'DeleteSubscriberData': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSubscriberData,
+                    request_deserializer=certes_dot_v1_dot_admin__service__pb2.DeleteSubscriberDataRequest.FromString,
+                    response_serializer=certes_dot_v1_dot_admin__service__pb2.DeleteSubscriberDataResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -312,6 +332,33 @@ class AdminService(object):
             '/certes.v1.AdminService/DeleteApiKey',
             certes_dot_v1_dot_admin__service__pb2.DeleteApiKeyRequest.SerializeToString,
             certes_dot_v1_dot_admin__service__pb2.DeleteApiKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSubscriberData(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/certes.v1.AdminService/DeleteSubscriberData',
+            certes_dot_v1_dot_admin__service__pb2.DeleteSubscriberDataRequest.SerializeToString,
+            certes_dot_v1_dot_admin__service__pb2.DeleteSubscriberDataResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,12 @@ class AdminServiceStub:
     """Deletes a key, and so revokes it: calls with it are refused from then on, and its streams end. `API_KEY_NOT_FOUND` if there
     is none.
     """
+    DeleteSubscriberData: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteSubscriberDataRequest, _admin_service_pb2.DeleteSubscriberDataResponse]
+    """Erases all that is kept of one subscriber, for good: its subscriptions, their dead letters and attempts, the events for it
+    wherever they are kept, and what sources for it alone rejected. It is written over, and not only let go of. Idempotent: what
+    was broken off is said again, and goes on. Events for everyone stay, and what is published for it later is kept anew.
+    `NOT_BUILT`, and nothing is erased, on NATS.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -70,6 +76,12 @@ class AdminServiceAsyncStub(AdminServiceStub):
     DeleteApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteApiKeyRequest, _admin_service_pb2.DeleteApiKeyResponse]  # type: ignore[assignment]
     """Deletes a key, and so revokes it: calls with it are refused from then on, and its streams end. `API_KEY_NOT_FOUND` if there
     is none.
+    """
+    DeleteSubscriberData: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteSubscriberDataRequest, _admin_service_pb2.DeleteSubscriberDataResponse]  # type: ignore[assignment]
+    """Erases all that is kept of one subscriber, for good: its subscriptions, their dead letters and attempts, the events for it
+    wherever they are kept, and what sources for it alone rejected. It is written over, and not only let go of. Idempotent: what
+    was broken off is said again, and goes on. Events for everyone stay, and what is published for it later is kept anew.
+    `NOT_BUILT`, and nothing is erased, on NATS.
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -125,6 +137,18 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_service_pb2.DeleteApiKeyResponse, _abc.Awaitable[_admin_service_pb2.DeleteApiKeyResponse]]:
         """Deletes a key, and so revokes it: calls with it are refused from then on, and its streams end. `API_KEY_NOT_FOUND` if there
         is none.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteSubscriberData(
+        self,
+        request: _admin_service_pb2.DeleteSubscriberDataRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.DeleteSubscriberDataResponse, _abc.Awaitable[_admin_service_pb2.DeleteSubscriberDataResponse]]:
+        """Erases all that is kept of one subscriber, for good: its subscriptions, their dead letters and attempts, the events for it
+        wherever they are kept, and what sources for it alone rejected. It is written over, and not only let go of. Idempotent: what
+        was broken off is said again, and goes on. Events for everyone stay, and what is published for it later is kept anew.
+        `NOT_BUILT`, and nothing is erased, on NATS.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
 from certes_broker.broker.dead_letters import DeadLetterFilter, Selection
-from certes_broker.domain.errors import Exhausted, FailedPrecondition, NotFound
+from certes_broker.domain.errors import CertesError, Exhausted, FailedPrecondition, NotFound
 from certes_broker.domain.events import AcceptedEvent, Position
 from certes_broker.domain.retry import RetryPolicy, Schedule
 from certes_broker.domain.seeking import SeekBeginning, SeekEnd
@@ -309,3 +311,32 @@ async def test_an_event_that_is_on_its_way_is_not_redelivered_beside_that(either
     assert not await world.broker.replays.redeliver(world.name(), receipt.position)
     await reader.nack(Nack(1, 1, NackAction.RETRY, 60.0, ""))
     assert not await world.broker.replays.redeliver(world.name(), receipt.position)
+
+
+@pytest.mark.parametrize("done", [False, True])
+@pytest.mark.parametrize("write", range(1, 7))
+async def test_a_crash_at_any_write_of_a_replay_loses_none_and_settles_each_in_the_end(
+    either_world: World, write: int, done: bool
+) -> None:
+    world = either_world
+    await dead_on_a_stream(world, 3)
+    world.engine.crash_at(write, done=done)
+    with suppress(CertesError):
+        await world.broker.replays.replay(world.name(), all_of_them())
+        reader = await world.open()
+        for one in await reader.take(3):
+            await reader.ack(one.ordinal)
+    await world.quiet_or_dead()
+    await world.restart()
+    left = {one.event.id for one in await world.dead_letters(world.name())}
+    owed = {row.position for row in (await world.cursor(world.name())).owed}
+    assert len(owed) <= len(left)
+    again = await world.broker.replays.replay(world.name(), all_of_them())
+    assert (again.replayed, again.replaying) == (len(left) - len(owed), len(owed))
+    reader = await world.open()
+    got = await reader.take(len(left)) if left else []
+    assert set(ids(got)) == left
+    for one in got:
+        await reader.ack(one.ordinal)
+    assert await world.dead_letters(world.name()) == []
+    assert (await world.cursor(world.name())).owed == ()

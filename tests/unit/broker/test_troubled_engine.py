@@ -10,6 +10,7 @@ import pytest
 from certes_broker.domain.errors import Unavailable
 from certes_broker.engines.memory import MemoryEngine
 from tests.contracts.engine_contract import EngineContract
+from tests.contracts.engine_contract_erasure import ErasureContract
 from tests.contracts.engine_harness import WINDOW
 from tests.fakes.manual_clock import ManualClock
 from tests.fakes.troubled_engine import TroubledEngine
@@ -34,7 +35,7 @@ class TroubledHarness:
         )
 
 
-class TestTroubledEngine(EngineContract):
+class TestTroubledEngine(EngineContract, ErasureContract):
     @pytest.fixture
     def harness(self) -> TroubledHarness:
         return TroubledHarness()

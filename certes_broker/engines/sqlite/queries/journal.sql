@@ -20,6 +20,15 @@ WHERE first >= ifnull((SELECT max(first) FROM blocks WHERE first <= ?1), 0) ORDE
 -- name: headers_from
 SELECT first, header FROM blocks WHERE first >= ? ORDER BY first;
 
+-- name: block
+SELECT header, body FROM blocks WHERE first = ?;
+
+-- name: rewrite_block
+UPDATE blocks SET header = ?, body = ? WHERE first = ?;
+
+-- name: forget_original
+DELETE FROM originals WHERE position = ?;
+
 -- name: original
 SELECT content_type, headers, body FROM originals WHERE position = ?;
 

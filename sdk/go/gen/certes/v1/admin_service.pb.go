@@ -756,6 +756,143 @@ func (*DeleteApiKeyResponse) Descriptor() ([]byte, []int) {
 	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{11}
 }
 
+// Request of `DeleteSubscriberData`.
+type DeleteSubscriberDataRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whose: `subscribers/{subscriber}`. Required. One of whom nothing is kept is a success.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSubscriberDataRequest) Reset() {
+	*x = DeleteSubscriberDataRequest{}
+	mi := &file_certes_v1_admin_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSubscriberDataRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSubscriberDataRequest) ProtoMessage() {}
+
+func (x *DeleteSubscriberDataRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_v1_admin_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSubscriberDataRequest.ProtoReflect.Descriptor instead.
+func (*DeleteSubscriberDataRequest) Descriptor() ([]byte, []int) {
+	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *DeleteSubscriberDataRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// Response of `DeleteSubscriberData`. It counts what this call has erased.
+type DeleteSubscriberDataResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Subscriptions, deleted ones that could have been restored included.
+	Subscriptions int64 `protobuf:"varint,1,opt,name=subscriptions,proto3" json:"subscriptions,omitempty"`
+	// Events.
+	Events int64 `protobuf:"varint,2,opt,name=events,proto3" json:"events,omitempty"`
+	// Dead letters of other subscriptions, which had a copy of such events. Those of its own went with them.
+	DeadLetters int64 `protobuf:"varint,3,opt,name=dead_letters,json=deadLetters,proto3" json:"dead_letters,omitempty"`
+	// Attempts at its webhooks.
+	Attempts int64 `protobuf:"varint,4,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// Payloads that sources for it alone had rejected.
+	Rejected int64 `protobuf:"varint,5,opt,name=rejected,proto3" json:"rejected,omitempty"`
+	// What is still somewhere, and for how long, in sentences for a person.
+	Remains       []string `protobuf:"bytes,6,rep,name=remains,proto3" json:"remains,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSubscriberDataResponse) Reset() {
+	*x = DeleteSubscriberDataResponse{}
+	mi := &file_certes_v1_admin_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSubscriberDataResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSubscriberDataResponse) ProtoMessage() {}
+
+func (x *DeleteSubscriberDataResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_v1_admin_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSubscriberDataResponse.ProtoReflect.Descriptor instead.
+func (*DeleteSubscriberDataResponse) Descriptor() ([]byte, []int) {
+	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *DeleteSubscriberDataResponse) GetSubscriptions() int64 {
+	if x != nil {
+		return x.Subscriptions
+	}
+	return 0
+}
+
+func (x *DeleteSubscriberDataResponse) GetEvents() int64 {
+	if x != nil {
+		return x.Events
+	}
+	return 0
+}
+
+func (x *DeleteSubscriberDataResponse) GetDeadLetters() int64 {
+	if x != nil {
+		return x.DeadLetters
+	}
+	return 0
+}
+
+func (x *DeleteSubscriberDataResponse) GetAttempts() int64 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *DeleteSubscriberDataResponse) GetRejected() int64 {
+	if x != nil {
+		return x.Rejected
+	}
+	return 0
+}
+
+func (x *DeleteSubscriberDataResponse) GetRemains() []string {
+	if x != nil {
+		return x.Remains
+	}
+	return nil
+}
+
 var File_certes_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_certes_v1_admin_service_proto_rawDesc = "" +
@@ -823,7 +960,16 @@ const file_certes_v1_admin_service_proto_rawDesc = "" +
 	"\x13DeleteApiKeyRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12#\n" +
 	"\rallow_missing\x18\x02 \x01(\bR\fallowMissing\"\x16\n" +
-	"\x14DeleteApiKeyResponse2\xba\x04\n" +
+	"\x14DeleteApiKeyResponse\"1\n" +
+	"\x1bDeleteSubscriberDataRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xd1\x01\n" +
+	"\x1cDeleteSubscriberDataResponse\x12$\n" +
+	"\rsubscriptions\x18\x01 \x01(\x03R\rsubscriptions\x12\x16\n" +
+	"\x06events\x18\x02 \x01(\x03R\x06events\x12!\n" +
+	"\fdead_letters\x18\x03 \x01(\x03R\vdeadLetters\x12\x1a\n" +
+	"\battempts\x18\x04 \x01(\x03R\battempts\x12\x1a\n" +
+	"\brejected\x18\x05 \x01(\x03R\brejected\x12\x18\n" +
+	"\aremains\x18\x06 \x03(\tR\aremains2\xb9\x05\n" +
 	"\fAdminService\x12B\n" +
 	"\x04Ping\x12\x16.certes.v1.PingRequest\x1a\x17.certes.v1.PingResponse\"\t\x82\x8d\x1d\x05\n" +
 	"\x03any\x12X\n" +
@@ -836,6 +982,8 @@ const file_certes_v1_admin_service_proto_rawDesc = "" +
 	"\vListApiKeys\x12\x1d.certes.v1.ListApiKeysRequest\x1a\x1e.certes.v1.ListApiKeysResponse\"\x13\x82\x8d\x1d\x0f\n" +
 	"\vconfig:read\x10\x01\x12e\n" +
 	"\fDeleteApiKey\x12\x1e.certes.v1.DeleteApiKeyRequest\x1a\x1f.certes.v1.DeleteApiKeyResponse\"\x14\x82\x8d\x1d\x10\n" +
+	"\fconfig:write\x10\x01\x12}\n" +
+	"\x14DeleteSubscriberData\x12&.certes.v1.DeleteSubscriberDataRequest\x1a'.certes.v1.DeleteSubscriberDataResponse\"\x14\x82\x8d\x1d\x10\n" +
 	"\fconfig:write\x10\x01B\xa4\x01\n" +
 	"\rcom.certes.v1B\x11AdminServiceProtoP\x01Z;github.com/hookactions/certes-sdk/go/gen/certes/v1;certesv1\xa2\x02\x03CXX\xaa\x02\tCertes.V1\xca\x02\tCertes\\V1\xe2\x02\x15Certes\\V1\\GPBMetadata\xea\x02\n" +
 	"Certes::V1b\x06proto3"
@@ -852,52 +1000,56 @@ func file_certes_v1_admin_service_proto_rawDescGZIP() []byte {
 	return file_certes_v1_admin_service_proto_rawDescData
 }
 
-var file_certes_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_certes_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_certes_v1_admin_service_proto_goTypes = []any{
-	(*PingRequest)(nil),          // 0: certes.v1.PingRequest
-	(*PingResponse)(nil),         // 1: certes.v1.PingResponse
-	(*GetStatsRequest)(nil),      // 2: certes.v1.GetStatsRequest
-	(*GetStatsResponse)(nil),     // 3: certes.v1.GetStatsResponse
-	(*CreateApiKeyRequest)(nil),  // 4: certes.v1.CreateApiKeyRequest
-	(*CreateApiKeyResponse)(nil), // 5: certes.v1.CreateApiKeyResponse
-	(*GetApiKeyRequest)(nil),     // 6: certes.v1.GetApiKeyRequest
-	(*GetApiKeyResponse)(nil),    // 7: certes.v1.GetApiKeyResponse
-	(*ListApiKeysRequest)(nil),   // 8: certes.v1.ListApiKeysRequest
-	(*ListApiKeysResponse)(nil),  // 9: certes.v1.ListApiKeysResponse
-	(*DeleteApiKeyRequest)(nil),  // 10: certes.v1.DeleteApiKeyRequest
-	(*DeleteApiKeyResponse)(nil), // 11: certes.v1.DeleteApiKeyResponse
-	nil,                          // 12: certes.v1.GetStatsResponse.WebhookAttemptsEntry
-	nil,                          // 13: certes.v1.GetStatsResponse.DeadLettersEntry
-	nil,                          // 14: certes.v1.GetStatsResponse.SubscriptionsEntry
-	nil,                          // 15: certes.v1.GetStatsResponse.BreakersEntry
-	(*durationpb.Duration)(nil),  // 16: google.protobuf.Duration
-	(*ApiKey)(nil),               // 17: certes.v1.ApiKey
+	(*PingRequest)(nil),                  // 0: certes.v1.PingRequest
+	(*PingResponse)(nil),                 // 1: certes.v1.PingResponse
+	(*GetStatsRequest)(nil),              // 2: certes.v1.GetStatsRequest
+	(*GetStatsResponse)(nil),             // 3: certes.v1.GetStatsResponse
+	(*CreateApiKeyRequest)(nil),          // 4: certes.v1.CreateApiKeyRequest
+	(*CreateApiKeyResponse)(nil),         // 5: certes.v1.CreateApiKeyResponse
+	(*GetApiKeyRequest)(nil),             // 6: certes.v1.GetApiKeyRequest
+	(*GetApiKeyResponse)(nil),            // 7: certes.v1.GetApiKeyResponse
+	(*ListApiKeysRequest)(nil),           // 8: certes.v1.ListApiKeysRequest
+	(*ListApiKeysResponse)(nil),          // 9: certes.v1.ListApiKeysResponse
+	(*DeleteApiKeyRequest)(nil),          // 10: certes.v1.DeleteApiKeyRequest
+	(*DeleteApiKeyResponse)(nil),         // 11: certes.v1.DeleteApiKeyResponse
+	(*DeleteSubscriberDataRequest)(nil),  // 12: certes.v1.DeleteSubscriberDataRequest
+	(*DeleteSubscriberDataResponse)(nil), // 13: certes.v1.DeleteSubscriberDataResponse
+	nil,                                  // 14: certes.v1.GetStatsResponse.WebhookAttemptsEntry
+	nil,                                  // 15: certes.v1.GetStatsResponse.DeadLettersEntry
+	nil,                                  // 16: certes.v1.GetStatsResponse.SubscriptionsEntry
+	nil,                                  // 17: certes.v1.GetStatsResponse.BreakersEntry
+	(*durationpb.Duration)(nil),          // 18: google.protobuf.Duration
+	(*ApiKey)(nil),                       // 19: certes.v1.ApiKey
 }
 var file_certes_v1_admin_service_proto_depIdxs = []int32{
-	16, // 0: certes.v1.GetStatsResponse.delivery_latency_p99:type_name -> google.protobuf.Duration
-	12, // 1: certes.v1.GetStatsResponse.webhook_attempts:type_name -> certes.v1.GetStatsResponse.WebhookAttemptsEntry
-	13, // 2: certes.v1.GetStatsResponse.dead_letters:type_name -> certes.v1.GetStatsResponse.DeadLettersEntry
-	14, // 3: certes.v1.GetStatsResponse.subscriptions:type_name -> certes.v1.GetStatsResponse.SubscriptionsEntry
-	15, // 4: certes.v1.GetStatsResponse.breakers:type_name -> certes.v1.GetStatsResponse.BreakersEntry
-	16, // 5: certes.v1.GetStatsResponse.oldest_unread:type_name -> google.protobuf.Duration
-	17, // 6: certes.v1.CreateApiKeyRequest.api_key:type_name -> certes.v1.ApiKey
-	17, // 7: certes.v1.CreateApiKeyResponse.api_key:type_name -> certes.v1.ApiKey
-	17, // 8: certes.v1.GetApiKeyResponse.api_key:type_name -> certes.v1.ApiKey
-	17, // 9: certes.v1.ListApiKeysResponse.api_keys:type_name -> certes.v1.ApiKey
+	18, // 0: certes.v1.GetStatsResponse.delivery_latency_p99:type_name -> google.protobuf.Duration
+	14, // 1: certes.v1.GetStatsResponse.webhook_attempts:type_name -> certes.v1.GetStatsResponse.WebhookAttemptsEntry
+	15, // 2: certes.v1.GetStatsResponse.dead_letters:type_name -> certes.v1.GetStatsResponse.DeadLettersEntry
+	16, // 3: certes.v1.GetStatsResponse.subscriptions:type_name -> certes.v1.GetStatsResponse.SubscriptionsEntry
+	17, // 4: certes.v1.GetStatsResponse.breakers:type_name -> certes.v1.GetStatsResponse.BreakersEntry
+	18, // 5: certes.v1.GetStatsResponse.oldest_unread:type_name -> google.protobuf.Duration
+	19, // 6: certes.v1.CreateApiKeyRequest.api_key:type_name -> certes.v1.ApiKey
+	19, // 7: certes.v1.CreateApiKeyResponse.api_key:type_name -> certes.v1.ApiKey
+	19, // 8: certes.v1.GetApiKeyResponse.api_key:type_name -> certes.v1.ApiKey
+	19, // 9: certes.v1.ListApiKeysResponse.api_keys:type_name -> certes.v1.ApiKey
 	0,  // 10: certes.v1.AdminService.Ping:input_type -> certes.v1.PingRequest
 	2,  // 11: certes.v1.AdminService.GetStats:input_type -> certes.v1.GetStatsRequest
 	4,  // 12: certes.v1.AdminService.CreateApiKey:input_type -> certes.v1.CreateApiKeyRequest
 	6,  // 13: certes.v1.AdminService.GetApiKey:input_type -> certes.v1.GetApiKeyRequest
 	8,  // 14: certes.v1.AdminService.ListApiKeys:input_type -> certes.v1.ListApiKeysRequest
 	10, // 15: certes.v1.AdminService.DeleteApiKey:input_type -> certes.v1.DeleteApiKeyRequest
-	1,  // 16: certes.v1.AdminService.Ping:output_type -> certes.v1.PingResponse
-	3,  // 17: certes.v1.AdminService.GetStats:output_type -> certes.v1.GetStatsResponse
-	5,  // 18: certes.v1.AdminService.CreateApiKey:output_type -> certes.v1.CreateApiKeyResponse
-	7,  // 19: certes.v1.AdminService.GetApiKey:output_type -> certes.v1.GetApiKeyResponse
-	9,  // 20: certes.v1.AdminService.ListApiKeys:output_type -> certes.v1.ListApiKeysResponse
-	11, // 21: certes.v1.AdminService.DeleteApiKey:output_type -> certes.v1.DeleteApiKeyResponse
-	16, // [16:22] is the sub-list for method output_type
-	10, // [10:16] is the sub-list for method input_type
+	12, // 16: certes.v1.AdminService.DeleteSubscriberData:input_type -> certes.v1.DeleteSubscriberDataRequest
+	1,  // 17: certes.v1.AdminService.Ping:output_type -> certes.v1.PingResponse
+	3,  // 18: certes.v1.AdminService.GetStats:output_type -> certes.v1.GetStatsResponse
+	5,  // 19: certes.v1.AdminService.CreateApiKey:output_type -> certes.v1.CreateApiKeyResponse
+	7,  // 20: certes.v1.AdminService.GetApiKey:output_type -> certes.v1.GetApiKeyResponse
+	9,  // 21: certes.v1.AdminService.ListApiKeys:output_type -> certes.v1.ListApiKeysResponse
+	11, // 22: certes.v1.AdminService.DeleteApiKey:output_type -> certes.v1.DeleteApiKeyResponse
+	13, // 23: certes.v1.AdminService.DeleteSubscriberData:output_type -> certes.v1.DeleteSubscriberDataResponse
+	17, // [17:24] is the sub-list for method output_type
+	10, // [10:17] is the sub-list for method input_type
 	10, // [10:10] is the sub-list for extension type_name
 	10, // [10:10] is the sub-list for extension extendee
 	0,  // [0:10] is the sub-list for field type_name
@@ -918,7 +1070,7 @@ func file_certes_v1_admin_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_certes_v1_admin_service_proto_rawDesc), len(file_certes_v1_admin_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

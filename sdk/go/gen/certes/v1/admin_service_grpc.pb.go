@@ -19,12 +19,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AdminService_Ping_FullMethodName         = "/certes.v1.AdminService/Ping"
-	AdminService_GetStats_FullMethodName     = "/certes.v1.AdminService/GetStats"
-	AdminService_CreateApiKey_FullMethodName = "/certes.v1.AdminService/CreateApiKey"
-	AdminService_GetApiKey_FullMethodName    = "/certes.v1.AdminService/GetApiKey"
-	AdminService_ListApiKeys_FullMethodName  = "/certes.v1.AdminService/ListApiKeys"
-	AdminService_DeleteApiKey_FullMethodName = "/certes.v1.AdminService/DeleteApiKey"
+	AdminService_Ping_FullMethodName                 = "/certes.v1.AdminService/Ping"
+	AdminService_GetStats_FullMethodName             = "/certes.v1.AdminService/GetStats"
+	AdminService_CreateApiKey_FullMethodName         = "/certes.v1.AdminService/CreateApiKey"
+	AdminService_GetApiKey_FullMethodName            = "/certes.v1.AdminService/GetApiKey"
+	AdminService_ListApiKeys_FullMethodName          = "/certes.v1.AdminService/ListApiKeys"
+	AdminService_DeleteApiKey_FullMethodName         = "/certes.v1.AdminService/DeleteApiKey"
+	AdminService_DeleteSubscriberData_FullMethodName = "/certes.v1.AdminService/DeleteSubscriberData"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -47,6 +48,11 @@ type AdminServiceClient interface {
 	// Deletes a key, and so revokes it: calls with it are refused from then on, and its streams end. `API_KEY_NOT_FOUND` if there
 	// is none.
 	DeleteApiKey(ctx context.Context, in *DeleteApiKeyRequest, opts ...grpc.CallOption) (*DeleteApiKeyResponse, error)
+	// Erases all that is kept of one subscriber, for good: its subscriptions, their dead letters and attempts, the events for it
+	// wherever they are kept, and what sources for it alone rejected. It is written over, and not only let go of. Idempotent: what
+	// was broken off is said again, and goes on. Events for everyone stay, and what is published for it later is kept anew.
+	// `NOT_BUILT`, and nothing is erased, on NATS.
+	DeleteSubscriberData(ctx context.Context, in *DeleteSubscriberDataRequest, opts ...grpc.CallOption) (*DeleteSubscriberDataResponse, error)
 }
 
 type adminServiceClient struct {
@@ -117,6 +123,16 @@ func (c *adminServiceClient) DeleteApiKey(ctx context.Context, in *DeleteApiKeyR
 	return out, nil
 }
 
+func (c *adminServiceClient) DeleteSubscriberData(ctx context.Context, in *DeleteSubscriberDataRequest, opts ...grpc.CallOption) (*DeleteSubscriberDataResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteSubscriberDataResponse)
+	err := c.cc.Invoke(ctx, AdminService_DeleteSubscriberData_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -137,6 +153,11 @@ type AdminServiceServer interface {
 	// Deletes a key, and so revokes it: calls with it are refused from then on, and its streams end. `API_KEY_NOT_FOUND` if there
 	// is none.
 	DeleteApiKey(context.Context, *DeleteApiKeyRequest) (*DeleteApiKeyResponse, error)
+	// Erases all that is kept of one subscriber, for good: its subscriptions, their dead letters and attempts, the events for it
+	// wherever they are kept, and what sources for it alone rejected. It is written over, and not only let go of. Idempotent: what
+	// was broken off is said again, and goes on. Events for everyone stay, and what is published for it later is kept anew.
+	// `NOT_BUILT`, and nothing is erased, on NATS.
+	DeleteSubscriberData(context.Context, *DeleteSubscriberDataRequest) (*DeleteSubscriberDataResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -164,6 +185,9 @@ func (UnimplementedAdminServiceServer) ListApiKeys(context.Context, *ListApiKeys
 }
 func (UnimplementedAdminServiceServer) DeleteApiKey(context.Context, *DeleteApiKeyRequest) (*DeleteApiKeyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteApiKey not implemented")
+}
+func (UnimplementedAdminServiceServer) DeleteSubscriberData(context.Context, *DeleteSubscriberDataRequest) (*DeleteSubscriberDataResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteSubscriberData not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -294,6 +318,24 @@ func _AdminService_DeleteApiKey_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_DeleteSubscriberData_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteSubscriberDataRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).DeleteSubscriberData(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_DeleteSubscriberData_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).DeleteSubscriberData(ctx, req.(*DeleteSubscriberDataRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -324,6 +366,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteApiKey",
 			Handler:    _AdminService_DeleteApiKey_Handler,
+		},
+		{
+			MethodName: "DeleteSubscriberData",
+			Handler:    _AdminService_DeleteSubscriberData_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -398,6 +398,81 @@ export declare type DeleteApiKeyResponse = Message<"certes.v1.DeleteApiKeyRespon
 export declare const DeleteApiKeyResponseSchema: GenMessage<DeleteApiKeyResponse>;
 
 /**
+ * Request of `DeleteSubscriberData`.
+ *
+ * @generated from message certes.v1.DeleteSubscriberDataRequest
+ */
+export declare type DeleteSubscriberDataRequest = Message<"certes.v1.DeleteSubscriberDataRequest"> & {
+  /**
+   * Whose: `subscribers/{subscriber}`. Required. One of whom nothing is kept is a success.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message certes.v1.DeleteSubscriberDataRequest.
+ * Use `create(DeleteSubscriberDataRequestSchema)` to create a new message.
+ */
+export declare const DeleteSubscriberDataRequestSchema: GenMessage<DeleteSubscriberDataRequest>;
+
+/**
+ * Response of `DeleteSubscriberData`. It counts what this call has erased.
+ *
+ * @generated from message certes.v1.DeleteSubscriberDataResponse
+ */
+export declare type DeleteSubscriberDataResponse = Message<"certes.v1.DeleteSubscriberDataResponse"> & {
+  /**
+   * Subscriptions, deleted ones that could have been restored included.
+   *
+   * @generated from field: int64 subscriptions = 1;
+   */
+  subscriptions: bigint;
+
+  /**
+   * Events.
+   *
+   * @generated from field: int64 events = 2;
+   */
+  events: bigint;
+
+  /**
+   * Dead letters of other subscriptions, which had a copy of such events. Those of its own went with them.
+   *
+   * @generated from field: int64 dead_letters = 3;
+   */
+  deadLetters: bigint;
+
+  /**
+   * Attempts at its webhooks.
+   *
+   * @generated from field: int64 attempts = 4;
+   */
+  attempts: bigint;
+
+  /**
+   * Payloads that sources for it alone had rejected.
+   *
+   * @generated from field: int64 rejected = 5;
+   */
+  rejected: bigint;
+
+  /**
+   * What is still somewhere, and for how long, in sentences for a person.
+   *
+   * @generated from field: repeated string remains = 6;
+   */
+  remains: string[];
+};
+
+/**
+ * Describes the message certes.v1.DeleteSubscriberDataResponse.
+ * Use `create(DeleteSubscriberDataResponseSchema)` to create a new message.
+ */
+export declare const DeleteSubscriberDataResponseSchema: GenMessage<DeleteSubscriberDataResponse>;
+
+/**
  * Looks after the broker itself.
  *
  * @generated from service certes.v1.AdminService
@@ -464,6 +539,19 @@ export declare const AdminService: GenService<{
     methodKind: "unary";
     input: typeof DeleteApiKeyRequestSchema;
     output: typeof DeleteApiKeyResponseSchema;
+  },
+  /**
+   * Erases all that is kept of one subscriber, for good: its subscriptions, their dead letters and attempts, the events for it
+   * wherever they are kept, and what sources for it alone rejected. It is written over, and not only let go of. Idempotent: what
+   * was broken off is said again, and goes on. Events for everyone stay, and what is published for it later is kept anew.
+   * `NOT_BUILT`, and nothing is erased, on NATS.
+   *
+   * @generated from rpc certes.v1.AdminService.DeleteSubscriberData
+   */
+  deleteSubscriberData: {
+    methodKind: "unary";
+    input: typeof DeleteSubscriberDataRequestSchema;
+    output: typeof DeleteSubscriberDataResponseSchema;
   },
 }>;
 

@@ -1,0 +1,88 @@
+"""Erasing a subscriber: everything that the broker keeps of one, and a report of what that was and what remains.
+
+Each step can be made again, and the one that says who is meant comes last: what a crash broke off is said once more, and goes on.
+Subscriptions go first, so that nothing new is kept for them meanwhile. Whoever publishes for the subscriber later begins anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from certes_broker.broker.rejected_payloads import RejectedPayloads
+from certes_broker.broker.source_store import SourceStore
+from certes_broker.broker.subscription_index import SubscriptionIndex
+from certes_broker.broker.subscriptions import Subscriptions
+from certes_broker.broker.undisturbed import Undisturbed
+from certes_broker.domain.names import SubscriberName
+from certes_broker.ports.engine import Engine
+
+REMAINS: Final = (
+    "What was sent out: to the subscriber's receivers, and to subscriptions to the events of all subscribers.",
+    "Backups of the broker's storage, until they are deleted.",
+    "Sources and ids of its events, without their content, until the dedupe window has passed (dedupe.window, 24 h by default).",
+    "Attempts that subscriptions to the events of all subscribers made at its events, until retention.age has passed.",
+    "Payloads that sources rejected before anybody knew whose they were, until rejected.retention has passed.",
+    "The write-ahead log may have former pages until it has been written over, or the broker was stopped and started.",
+    "Pages freed before, by retention, may have content until they are used again, or a stopped broker's database is VACUUMed.",
+)
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureReport:
+    """What was erased by this call, and, in sentences, what remains."""
+
+    subscriptions: int
+    events: int
+    dead_letters: int
+    attempts: int
+    rejected: int
+    remains: tuple[str, ...] = REMAINS
+
+
+class SubscriberErasure:
+    """Erases subscribers, one after the other."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        subscriptions: Subscriptions,
+        index: SubscriptionIndex,
+        origins: tuple[SourceStore, RejectedPayloads],
+        undisturbed: Undisturbed,
+    ) -> None:
+        self._engine = engine
+        self._subscriptions = subscriptions
+        self._index = index
+        self._sources, self._rejected = origins
+        self._undisturbed = undisturbed
+        self._alone = asyncio.Lock()
+
+    async def erase(self, name: SubscriberName) -> ErasureReport:
+        """Erases all that is kept of a subscriber. Idempotent.
+
+        Raises `Unimplemented` (NOT_BUILT), and nothing is done, where the engine cannot erase.
+        """
+        return await self._undisturbed.do(self._erase(name))
+
+    async def _erase(self, name: SubscriberName) -> ErasureReport:
+        engine, subscriber = self._engine, name.subscriber
+        async with self._alone, engine.erasure.wiping():
+            theirs = [one.name for one in self._index.all() if one.name.subscriber == subscriber]
+            for subscription in theirs:
+                await self._subscriptions.erase(subscription)
+            rejected = 0
+            for source in self._sources.all():
+                if source.audience == name:
+                    rejected += await self._rejected.count(source.name)
+                    await self._rejected.forget(source.name, None)
+            erased = await engine.erasure.events(subscriber)
+            attempts = await engine.erasure.attempts(subscriber)
+        report = ErasureReport(len(theirs), erased.events, erased.dead_letters, attempts, rejected)
+        log.info("subscriber_erased", subscriptions=report.subscriptions, events=report.events)
+        return report

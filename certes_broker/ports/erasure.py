@@ -1,0 +1,36 @@
+"""The erasure port: what an engine must do so that nothing of one subscriber is kept.
+
+Elsewhere an engine forgets: what is forgotten is read by nobody any more, and its bytes stay until something else is written over
+them. Here they are overwritten.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import NamedTuple, Protocol
+
+
+class Erased(NamedTuple):
+    """How much of what went to one subscriber was erased."""
+
+    events: int
+    dead_letters: int
+
+
+class Erasure(Protocol):
+    """Erases. Every call is idempotent: one that a crash broke off is made again, and goes on."""
+
+    def wiping(self) -> AbstractAsyncContextManager[None]:
+        """Sees to it that what any part of the engine deletes meanwhile is overwritten.
+
+        Entering raises `Unimplemented` (NOT_BUILT) if the engine cannot erase. Not to be entered by two at once.
+        """
+
+    async def events(self, subscriber: str) -> Erased:
+        """Erases the events for a subscriber that had been accepted by now, with originals, and every dead letter of them.
+
+        Their positions stay empty; what was accepted for others stays as it is. Only while `wiping`.
+        """
+
+    async def attempts(self, subscriber: str) -> int:
+        """Erases the attempts at the webhooks of a subscriber; returns how many there were. Only while `wiping`."""

@@ -1,0 +1,98 @@
+"""What every engine promises of erasing a subscriber, or refuses."""
+
+from __future__ import annotations
+
+import pytest
+
+from certes_broker.domain.errors import Reason, Unimplemented
+from certes_broker.domain.events import BEGINNING, Micros, Original, Position
+from certes_broker.ports.engine import Attempt, CursorChange, DeadLetter, Engine
+from tests.contracts.engine_harness import START, EngineTests, as_read, event, state
+
+THEIRS = "subscribers/org_1/subscriptions/a"
+ORIGINAL = Original("application/json", (("x-event", "push"),), b"{}")
+OTHERS = "subscribers/org_10/subscriptions/a"
+
+
+def attempt(subscription: str) -> Attempt:
+    return Attempt(subscription, Position(1), 1, Micros(START), 0.1, 500, "", "HTTP 500", b"no", None)
+
+
+async def appended(engine: Engine) -> None:
+    """Appends events 1 to 6 in two commits: for org_1 the second, the third and the sixth."""
+    await engine.journal.append(
+        [
+            event("e1", subscriber="org_2"),
+            event("e2", subscriber="org_1"),
+            event("e3", subscriber="org_1", original=ORIGINAL),
+            event("e4", subscriber=None, original=ORIGINAL),
+        ]
+    )
+    await engine.journal.append([event("e5", subscriber="org_10"), event("e6", subscriber="org_1")])
+
+
+async def kept(engine: Engine, after: Position = BEGINNING) -> list[tuple[int, str]]:
+    page = await engine.journal.read(after, 100, 1 << 20)
+    return [(entry.position, entry.event.id) for entry in page.entries]
+
+
+class ErasureContract(EngineTests):
+    async def test_events_for_a_subscriber_go_and_the_others_stay_where_they_are(self, engine: Engine) -> None:
+        await appended(engine)
+        before = dict(await kept(engine))
+        async with engine.erasure.wiping():
+            assert (await engine.erasure.events("org_1")).events == 3
+            assert (await engine.erasure.events("org_1")).events == 0
+        left = await kept(engine)
+        assert [entry_id for _, entry_id in left] == ["e1", "e4", "e5"]
+        assert all(before[position] == entry_id for position, entry_id in left)
+        for position, entry_id in before.items():
+            entry = await engine.journal.get(position)
+            assert (None if entry is None else entry.event.id) == (entry_id if (position, entry_id) in left else None)
+
+    async def test_the_originals_of_what_was_erased_go_too(self, engine: Engine) -> None:
+        await appended(engine)
+        positions = {entry_id: position for position, entry_id in await kept(engine)}
+        async with engine.erasure.wiping():
+            await engine.erasure.events("org_1")
+        assert await engine.journal.original(positions["e3"]) is None
+        assert await engine.journal.original(positions["e4"]) == ORIGINAL
+
+    async def test_reading_goes_past_what_was_erased_and_new_events_come_behind(self, engine: Engine) -> None:
+        await appended(engine)
+        last = (await engine.journal.bounds()).last
+        async with engine.erasure.wiping():
+            await engine.erasure.events("org_1")
+        assert (await engine.journal.bounds()).last == last
+        page = await engine.journal.read(Position(last - 1), 10, 1 << 20)
+        assert (list(page.entries), page.through) == ([], last)
+        await engine.journal.append([event("e7", subscriber="org_1")])
+        assert [entry_id for _, entry_id in await kept(engine, last)] == ["e7"]
+        assert (await engine.journal.trim(last)).trimmed >= last - 2
+
+    async def test_dead_letters_of_its_events_go_whosoever_they_are(self, engine: Engine) -> None:
+        letters = [
+            DeadLetter(Position(1), as_read(event("a", subscriber="org_1")), 1, "rejected", "", Micros(START)),
+            DeadLetter(Position(2), as_read(event("b", subscriber=None)), 1, "rejected", "", Micros(START)),
+        ]
+        await engine.cursors.settle([CursorChange(name, 0, state(9), dead=letters) for name in (THEIRS, OTHERS)])
+        async with engine.erasure.wiping():
+            assert (await engine.erasure.events("org_1")).dead_letters == 2
+        for name in (THEIRS, OTHERS):
+            assert list(await engine.cursors.dead_letters(name, BEGINNING, 10)) == letters[1:]
+
+    async def test_attempts_of_its_subscriptions_go_and_no_others(self, engine: Engine) -> None:
+        await engine.attempts.record([attempt(THEIRS), attempt(THEIRS), attempt(OTHERS)])
+        async with engine.erasure.wiping():
+            assert await engine.erasure.attempts("org_1") == 2
+            assert await engine.erasure.attempts("org_1") == 0
+        assert list(await engine.attempts.list(THEIRS, None, 10)) == []
+        assert list(await engine.attempts.list(OTHERS, None, 10)) == [attempt(OTHERS)]
+
+
+class NoErasureContract(EngineTests):
+    async def test_an_engine_that_cannot_erase_says_so_before_anything_is_done(self, engine: Engine) -> None:
+        with pytest.raises(Unimplemented) as refused:
+            async with engine.erasure.wiping():
+                pytest.fail("it went on")
+        assert refused.value.reason is Reason.NOT_BUILT

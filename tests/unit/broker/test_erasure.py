@@ -1,0 +1,108 @@
+"""Erasing a subscriber: nothing of it is kept, nothing of others goes, and a crash is mended by saying it again."""
+
+from __future__ import annotations
+
+import pytest
+
+from certes_broker.domain.errors import CertesError, NotFound
+from certes_broker.domain.events import Position
+from certes_broker.domain.names import SubscriberName
+from certes_broker.domain.settlement import Nack, NackAction
+from certes_broker.domain.subscriptions import Scope
+from tests.fakes.broker_world import ORG, World, ids, ping
+
+OTHER = "org_2"
+THEIRS = SubscriberName(ORG)
+
+
+async def kept(world: World) -> list[str]:
+    page = await world.engine.journal.read(Position(0), 100, 1 << 20)
+    return [entry.event.id for entry in page.entries]
+
+
+async def filled(world: World) -> None:
+    """Gives two subscribers a subscription, an event and a dead letter each, and everyone an event."""
+    for subscriber in (ORG, OTHER):
+        await world.create(subscriber=subscriber)
+    await world.publish(ping("a", subscriber=ORG), ping("b", subscriber=OTHER), ping("c"))
+    for subscriber in (ORG, OTHER):
+        reader = await world.open(subscriber=subscriber)
+        await reader.take(2)
+        await reader.nack(Nack(1, 1, NackAction.DEAD_LETTER, None, "no"))
+        await reader.ack(2)
+        await reader.close()
+
+
+async def test_all_that_is_kept_of_a_subscriber_goes_and_nothing_of_others(either_world: World) -> None:
+    world = either_world
+    await filled(world)
+    report = await world.broker.erasure.erase(THEIRS)
+    assert (report.subscriptions, report.events) == (1, 1)
+    assert report.remains
+    assert await kept(world) == ["b", "c"]
+    with pytest.raises(NotFound):
+        world.broker.subscriptions.get(world.name())
+    assert await world.dead_letters(world.name()) == []
+    assert [one.event.id for one in await world.dead_letters(world.name(subscriber=OTHER))] == ["b"]
+    await world.restart()
+    with pytest.raises(NotFound):
+        world.broker.subscriptions.get(world.name())
+    reader = await world.open(subscriber=OTHER)
+    await world.publish(ping("d"))
+    assert ids(await reader.take(1)) == ["d"]
+
+
+async def test_erasing_again_and_erasing_nobody_finds_nothing(world: World) -> None:
+    await filled(world)
+    await world.broker.erasure.erase(THEIRS)
+    for name in (THEIRS, SubscriberName("nobody")):
+        report = await world.broker.erasure.erase(name)
+        assert (report.subscriptions, report.events, report.dead_letters, report.attempts, report.rejected) == (0,) * 5
+
+
+async def test_a_subscription_that_was_deleted_and_could_be_restored_goes_too(world: World) -> None:
+    await filled(world)
+    await world.broker.subscriptions.delete(world.name(), etag="")
+    assert (await world.broker.erasure.erase(THEIRS)).subscriptions == 1
+    with pytest.raises(NotFound):
+        world.broker.subscriptions.get(world.name())
+
+
+async def test_a_subscription_to_the_events_of_all_goes_on_without_what_was_erased(either_world: World) -> None:
+    world = either_world
+    await world.create("audit", subscriber=OTHER, scope=Scope.ALL_SUBSCRIBERS)
+    await world.publish(ping("a", subscriber=ORG), ping("b", subscriber=OTHER), ping("c", subscriber=ORG))
+    reader = await world.open("audit", subscriber=OTHER)
+    await reader.take(3)
+    await reader.nack(Nack(1, 1, NackAction.DEAD_LETTER, None, "no"))
+    await reader.ack(2)
+    await reader.nack(Nack(3, 3, NackAction.RETRY, 60.0, ""))
+    report = await world.broker.erasure.erase(THEIRS)
+    assert (report.events, report.dead_letters) == (2, 1)
+    await world.advance(61)
+    await world.publish(ping("d", subscriber=ORG))
+    assert ids(await reader.take(1)) == ["d"]
+    name = world.name("audit", OTHER)
+    assert await world.dead_letters(name) == []
+    assert [(gap.first, gap.last) for gap in await world.gaps(name)] == [(3, 3)]
+
+
+@pytest.mark.parametrize("done", [False, True])
+@pytest.mark.parametrize("write", range(1, 7))
+async def test_an_erasure_that_a_crash_broke_off_is_said_again_and_goes_on(
+    either_world: World, write: int, done: bool
+) -> None:
+    world = either_world
+    await filled(world)
+    world.engine.crash_at(write, done=done)
+    with pytest.raises(CertesError):
+        await world.broker.erasure.erase(THEIRS)
+        # Where it has fewer writes than that, there is nothing to go on with.
+        world.engine.crash()
+        await world.broker.erasure.erase(THEIRS)
+    await world.restart()
+    await world.broker.erasure.erase(THEIRS)
+    assert await kept(world) == ["b", "c"]
+    with pytest.raises(NotFound):
+        world.broker.subscriptions.get(world.name())
+    assert await world.dead_letters(world.name()) == []
