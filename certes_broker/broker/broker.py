@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from certes_broker.broker.attempt_log import AttemptLog
+from certes_broker.broker.backoff_store import BackoffStore
 from certes_broker.broker.catch_up import WORKERS, CatchUp
 from certes_broker.broker.conversion import Conversion
 from certes_broker.broker.dead_letters import DeadLetters
@@ -24,6 +25,7 @@ from certes_broker.broker.intake import Intake
 from certes_broker.broker.janitor import Janitor, Retention
 from certes_broker.broker.kept_events import KeptEvents
 from certes_broker.broker.key_store import KeyStore
+from certes_broker.broker.lane import Attendants
 from certes_broker.broker.lanes import Lanes
 from certes_broker.broker.migration import check_complete
 from certes_broker.broker.names import KEY_BYTES, NAME_KEY, EventNames
@@ -135,7 +137,9 @@ class Broker:
         self._router = router
         self._settler = Settler(engine.cursors, clock, lambda: router.position)
         self._catch_up = CatchUp(engine, names, clock, router)
-        self.lanes = Lanes(engine, clock, router, self._settler, self._catch_up)
+        self.backoffs = BackoffStore(engine.settings, clock, footing.undisturbed)
+        attendants = Attendants(clock, self._settler.settle, self._catch_up.read_for, router.filtering, self.backoffs)
+        self.lanes = Lanes(engine, attendants, router, self._settler, self._catch_up)
         index = self._index = SubscriptionIndex()
         self.streams = Streams(index, self.lanes, self.kept_events, clock, footing.undisturbed)
         poster = Poster(ports.sender, self.conversion, engine.journal, clock, settings.domain)
@@ -192,6 +196,7 @@ class Broker:
             await broker.drift.start()
             await broker.sources.start()
             others.append(tasks.create_task(broker.keys.run(await broker.keys.start()), name="keys"))
+            others.append(tasks.create_task(broker.backoffs.run(await broker.backoffs.start()), name="backoffs"))
             await broker.subscriptions.start()
             tail = await router.catch_up()
             others.append(tasks.create_task(router.run(tail), name="router"))

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from certes_broker.broker.backoff_store import BackoffStore
 from certes_broker.broker.filtering import Filtering
 from certes_broker.broker.items import Item
 from certes_broker.domain.cursor import Cursor, Tracked
@@ -26,6 +27,7 @@ from certes_broker.domain.cursor_state import CursorChange
 from certes_broker.domain.events import Micros, Position
 from certes_broker.domain.limits import LIMITS
 from certes_broker.domain.matching import Interest, RoutingTable
+from certes_broker.domain.retry import RetryPolicy
 from certes_broker.domain.subscriptions import Subscription
 from certes_broker.observability.latencies import Latencies
 from certes_broker.ports.clock import Alarm, Clock
@@ -62,6 +64,8 @@ class Attendants:
     """The journal must be read, for what comes next or for what is due again."""
     filtering: Filtering
     """Says which events pass a filter."""
+    backoffs: BackoffStore
+    """Says which retry policy holds."""
     latencies: Latencies = field(default_factory=Latencies)
     """From acceptance to hand-over, of first attempts."""
 
@@ -191,6 +195,10 @@ class Lane:
         """Takes over changed settings."""
         self.subscription = subscription
         self._alone = None
+
+    def policy_for(self, item: Item) -> RetryPolicy:
+        """Returns the retry policy that holds for an event that is out."""
+        return self._attendants.backoffs.policy(self.subscription, item.entry.event)
 
     def leave(self, consumer: Consumer) -> None:
         """Forgets a consumer. It stays awake until it is put to rest. Idempotent."""

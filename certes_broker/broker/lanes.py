@@ -24,7 +24,6 @@ from certes_broker.domain.errors import Reason, Unavailable
 from certes_broker.domain.events import Position
 from certes_broker.domain.subscriptions import Subscription
 from certes_broker.observability.latencies import Latencies
-from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Engine
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
@@ -33,13 +32,15 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 class Lanes:
     """Wakes lanes and puts them to rest."""
 
-    def __init__(self, engine: Engine, clock: Clock, router: Router, settler: Settler, catch_up: CatchUp) -> None:
+    def __init__(
+        self, engine: Engine, attendants: Attendants, router: Router, settler: Settler, catch_up: CatchUp
+    ) -> None:
         self._engine = engine
-        self._clock = clock
+        self._clock = attendants.clock
         self._router = router
         self._settler = settler
         self._catch_up = catch_up
-        self._attendants = Attendants(clock, settler.settle, catch_up.read_for, router.filtering)
+        self._attendants = attendants
         self._awake: dict[str, Lane] = {}
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
 

@@ -23,7 +23,6 @@ from certes_broker.broker.outcomes import Failure, fail
 from certes_broker.domain.cursor import Tracked
 from certes_broker.domain.errors import Invalid, Reason
 from certes_broker.domain.events import Micros
-from certes_broker.domain.retry import DEFAULT_RETRY_POLICY, RetryPolicy
 from certes_broker.domain.settlement import NackAction, Settlement
 from certes_broker.domain.subscriptions import DEFAULT_ACK_DEADLINE, StreamDelivery
 from certes_broker.ports.clock import Alarm, Clock
@@ -181,7 +180,7 @@ class Stream:
 
     # Settling.
 
-    def settle(self, settlement: Settlement, now: Micros, policy: RetryPolicy) -> None:
+    def settle(self, settlement: Settlement, now: Micros) -> None:
         """Applies an acknowledgement as a whole.
 
         Raises `Invalid` (ORDINAL_NOT_OUTSTANDING) and changes nothing if one of its ordinals is not outstanding.
@@ -202,6 +201,8 @@ class Stream:
                         event = tracked.payload.entry.event
                         cursor.give_up(tracked, event, "rejected", nack.reason, now)
                     case NackAction.RETRY:
+                        assert tracked.payload is not None  # The same.
+                        policy = self.lane.policy_for(tracked.payload)
                         fail(cursor, tracked, Failure(policy, now, now, nack.reason, wait=nack.delay))
         if settlement.extended:
             until = self._clock.monotonic()
@@ -278,9 +279,8 @@ class Stream:
 
     def _return(self, tracked: Tracked[Item]) -> None:
         """Returns a delivery, or gives it up after as many attempts as the policy allows."""
-        policy = self.lane.subscription.retry_policy or DEFAULT_RETRY_POLICY
-        if tracked.attempt >= policy.attempts:
-            assert tracked.payload is not None  # What is out is in memory.
+        assert tracked.payload is not None  # What is out is in memory.
+        if tracked.attempt >= self.lane.policy_for(tracked.payload).attempts:
             event = tracked.payload.entry.event
             error = f"not acknowledged within {self._ack_deadline:g} s"
             self.lane.cursor.give_up(tracked, event, "attempts_exhausted", error, self._clock.now())

@@ -14,7 +14,6 @@ from certes_broker.broker.undisturbed import Undisturbed
 from certes_broker.domain.errors import CertesError, FailedPrecondition, Reason, Unavailable
 from certes_broker.domain.matching import Selector
 from certes_broker.domain.names import SubscriptionName
-from certes_broker.domain.retry import DEFAULT_RETRY_POLICY
 from certes_broker.domain.seeking import SeekEnd, SeekPoint
 from certes_broker.domain.settlement import Settlement
 from certes_broker.domain.subscriptions import StreamDelivery, Subscription, streamability
@@ -115,7 +114,7 @@ class Streams:
         if stream is None or stream.has_ended:
             raise _stream_ended(name)
         lane = stream.lane
-        stream.settle(settlement, self._clock.now(), lane.subscription.retry_policy or DEFAULT_RETRY_POLICY)
+        stream.settle(settlement, self._clock.now())
         await self._lanes.settled(lane)
 
     async def drain(self) -> None:

@@ -21,7 +21,6 @@ from certes_broker.domain.breaker import Outcome
 from certes_broker.domain.cursor import Tracked
 from certes_broker.domain.errors import CertesError, Exhausted, Unavailable
 from certes_broker.domain.events import Micros
-from certes_broker.domain.retry import DEFAULT_RETRY_POLICY
 from certes_broker.domain.subscriptions import WebhookDelivery
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Attempt
@@ -147,7 +146,8 @@ class WebhookAttempts:
             tracked.attempt -= 1
             lane.cursor.retry(tracked, tried.began, due, result.error)
             return due
-        policy = lane.subscription.retry_policy or DEFAULT_RETRY_POLICY
+        assert tracked.payload is not None  # What is out is in memory.
+        policy = lane.policy_for(tracked.payload)
         error = result.error or f"HTTP {result.status}"
         return fail(lane.cursor, tracked, Failure(policy, tried.began, tried.ended, error, asked=asked))
 

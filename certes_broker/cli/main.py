@@ -36,6 +36,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "subscribers": "certes_broker.cli.subscribers",
     "ping": "certes_broker.cli.looking",
     "stats": "certes_broker.cli.looking",
+    "backoffs": "certes_broker.cli.backoffs",
     "migrate": "certes_broker.cli.migrate",
     "doctor": "certes_broker.cli.doctor",
 }

@@ -1,9 +1,9 @@
-"""`certes subscriptions`: lists, shows, creates and deletes subscriptions."""
+"""`certes subscriptions`: lists, shows, creates, changes and deletes subscriptions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -18,6 +18,8 @@ from certes_broker.cli.options import (
     subscriber_option,
 )
 from certes_broker.cli.output import print_facts, print_json, print_table
+from certes_broker.cli.retry_policies import spell_retry_policy
+from certes_broker.cli.subscription_limits import limit_facts, limit_options, said_limits, with_limits
 
 FORMATS: Final[Mapping[str, str]] = {
     "json": "FORMAT_CLOUDEVENTS_JSON",
@@ -29,7 +31,7 @@ FORMATS: Final[Mapping[str, str]] = {
 
 @click.group()
 def subscriptions() -> None:
-    """List, show, create and delete subscriptions.
+    """List, show, create, change and delete subscriptions.
 
     A NAME is subscribers/SUBSCRIBER/subscriptions/ID, or only the ID beside --subscriber.
     """
@@ -94,6 +96,7 @@ def get_subscription(*, name: str, subscriber: str, secrets: bool, as_json: bool
     show_default=True,
     help="Begin with what is accepted from now on, or with the earliest event that is kept.",
 )
+@limit_options
 @json_option
 @broker_option
 def create_subscription(
@@ -108,6 +111,7 @@ def create_subscription(
     start: str,
     as_json: bool,
     broker: Broker,
+    **said: tuple[Any] | None,
 ) -> None:
     """Create a subscription. An --option narrows every --pattern.
 
@@ -118,6 +122,11 @@ def create_subscription(
     """  # noqa: D301  click itself reads the backspace: what follows is not to be wrapped
     if body_format is not None and webhook is None:
         raise click.UsageError("--format is about a webhook's body: give --webhook URL too.")
+    limits = said_limits(said)
+    if webhook is None and any(path.startswith("webhook.") for path in limits):
+        raise click.UsageError(
+            "--timeout, --max-in-flight and --rate-limit are about a webhook: give --webhook URL too."
+        )
     full = _full_name(name, subscriber)
     parent, _, subscription_id = full.partition("/subscriptions/")
     options = parse_matching(option)
@@ -128,6 +137,7 @@ def create_subscription(
         wanted["stream"] = {}
     else:
         wanted["webhook"] = {"url": webhook, "format": FORMATS[body_format or "json"]}
+    wanted = with_limits(wanted, limits)
     request: Document = {"parent": parent, "subscriptionId": subscription_id, "subscription": wanted}
     if start == "beginning":
         request["start"] = {"beginning": True}
@@ -138,6 +148,68 @@ def create_subscription(
     click.echo(f"Created {full}.")
     if webhook is not None:
         click.echo(f"Its webhooks are signed; `certes subscriptions get {full} --secrets` shows the secret.")
+
+
+@subscriptions.command("update")
+@click.argument("name")
+@subscriber_option
+@limit_options
+@click.option("--etag", help="Only if it is still as it was when this etag was read.")
+@json_option
+@broker_option
+def update_subscription(
+    *, name: str, subscriber: str, etag: str | None, as_json: bool, broker: Broker, **said: tuple[Any] | None
+) -> None:
+    """Change how much a subscription gets, and when it is tried again. What is not named stays; `default` takes a setting back.
+
+    \b
+    Example:
+      certes subscriptions update billing --rate-limit 5/s --retry default
+    """  # noqa: D301  the same
+    limits = said_limits(said)
+    if not limits:
+        raise click.UsageError("Name what is to change.")
+    full = _full_name(name, subscriber)
+    request: Document = {
+        "subscription": with_limits({"name": full, "etag": etag or ""}, limits),
+        "updateMask": ",".join(sorted(limits)),
+    }
+    answer = broker.call(SUBSCRIPTION_SERVICE, "UpdateSubscription", request, doing=f"Changing {full}")
+    if as_json:
+        print_json(answer["subscription"])
+    else:
+        _print_subscription(answer["subscription"], [])
+
+
+@subscriptions.command("policies")
+@click.argument("name")
+@subscriber_option
+@json_option
+@broker_option
+def list_policies(*, name: str, subscriber: str, as_json: bool, broker: Broker) -> None:
+    """Show by which retry policies its deliveries are tried again.
+
+    Of those whose TYPE and SOURCE are an event's, or empty, the first one holds.
+    """
+    full = _full_name(name, subscriber)
+    doing = f"Reading the retry policies of {full}"
+    answer = broker.call(SUBSCRIPTION_SERVICE, "GetEffectiveRetryPolicy", {"name": full}, doing=doing)
+    if as_json:
+        print_json(answer["policies"])
+        return
+    print_table(
+        ("FROM", "TYPE", "SOURCE", "POLICY"),
+        [
+            (
+                _word(one["origin"], "ORIGIN_"),
+                one.get("eventType", ""),
+                one.get("source", ""),
+                spell_retry_policy(one["retryPolicy"]),
+            )
+            for one in answer["policies"]
+        ],
+        empty="",
+    )
 
 
 @subscriptions.command("delete")
@@ -179,7 +251,7 @@ def _print_subscription(subscription: Document, signing: Sequence[Document]) -> 
             ("delivery", _delivery(subscription)),
             ("format", _word(webhook.get("format", ""), "FORMAT_")),
             ("signing secrets", "\n".join(_secret(secret) for secret in signing)),
-            ("timeout", webhook.get("timeout", "")),
+            *limit_facts(subscription),
             ("ack deadline", subscription.get("ackDeadline", "")),
             ("generation", str(subscription.get("generation", ""))),
             ("labels", "\n".join(f"{key}={value}" for key, value in sorted(labels.items()))),

@@ -16,6 +16,7 @@ from certes_broker.domain.errors import Aborted, AlreadyExists, FailedPreconditi
 from certes_broker.domain.names import SubscriptionName, parse_id, parse_subscriber_name, parse_subscription_name
 from certes_broker.domain.subscriptions import Scope, Subscription
 from certes_broker.gateway.callers import current_caller
+from certes_broker.gateway.convert.backoffs import effective_message
 from certes_broker.gateway.convert.lists import read_page_size, read_parent
 from certes_broker.gateway.convert.names import read_subscription_name
 from certes_broker.gateway.convert.seeking import read_seek_target
@@ -56,6 +57,7 @@ def subscription_methods(broker: Broker, make_id: Callable[[], str] = random_id)
             "RotateSecret": unary(pb.RotateSecretRequest, service.rotate_secret),
             "GetSigningSecrets": unary(pb.GetSigningSecretsRequest, service.get_signing_secrets),
             "TestSubscription": unary(pb.TestSubscriptionRequest, service.test),
+            "GetEffectiveRetryPolicy": unary(pb.GetEffectiveRetryPolicyRequest, service.get_effective_retry_policy),
         },
     )
 
@@ -175,6 +177,21 @@ class _SubscriptionService:
         with suppress(NotFound):
             check_subscription(self.broker.subscriptions.get(name))
         return name
+
+    async def get_effective_retry_policy(
+        self, request: pb.GetEffectiveRetryPolicyRequest
+    ) -> pb.GetEffectiveRetryPolicyResponse:
+        found = self.broker.subscriptions.get(read_subscription_name("name", request.name))
+        policies = [
+            one
+            for one in self.broker.backoffs.policies(found)
+            if (not request.event_type or one.event_type in ("", request.event_type))
+            and (not request.source or one.source in ("", request.source))
+        ]
+        if current_caller().is_bound and not request.source:
+            # Which sources there are is not everybody's to know.
+            policies = [one for one in policies if not one.source]
+        return pb.GetEffectiveRetryPolicyResponse(policies=[effective_message(one) for one in policies])
 
     def _name_to_create(self, faults: Faults, request: pb.CreateSubscriptionRequest) -> SubscriptionName:
         subscriber, subscription_id = "", request.subscription_id

@@ -20,6 +20,7 @@ ListRequest = event_service_pb2.ListEventsRequest | subscription_service_pb2.Lis
 PagedRequest = (
     ListRequest
     | admin_service_pb2.ListApiKeysRequest
+    | admin_service_pb2.ListBackoffsRequest
     | source_service_pb2.ListSourcesRequest
     | source_service_pb2.ListRejectedRequest
     | delivery_service_pb2.ListDeadLettersRequest

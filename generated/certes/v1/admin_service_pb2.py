@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from certes.v1 import access_pb2 as certes_dot_v1_dot_access__pb2
 from certes.v1 import api_key_pb2 as certes_dot_v1_dot_api__key__pb2
+from certes.v1 import backoff_pb2 as certes_dot_v1_dot_backoff__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63\x65rtes/v1/admin_service.proto\x12\tcertes.v1\x1a\x16\x63\x65rtes/v1/access.proto\x1a\x17\x63\x65rtes/v1/api_key.proto\x1a\x1egoogle/protobuf/duration.proto\"\r\n\x0bPingRequest\"O\n\x0cPingResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x13\n\x0bunavailable\x18\x02 \x03(\t\x12\x19\n\x11weaker_guarantees\x18\x03 \x03(\t\"\x11\n\x0fGetStatsRequest\"\xa9\x07\n\x10GetStatsResponse\x12\x17\n\x0f\x61\x63\x63\x65pted_events\x18\x01 \x01(\x03\x12\x18\n\x10\x64uplicate_events\x18\x02 \x01(\x03\x12\x1c\n\x14pushed_back_requests\x18\x03 \x01(\x03\x12\x16\n\x0e\x66irst_attempts\x18\x04 \x01(\x03\x12\x37\n\x14\x64\x65livery_latency_p99\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12J\n\x10webhook_attempts\x18\x06 \x03(\x0b\x32\x30.certes.v1.GetStatsResponse.WebhookAttemptsEntry\x12\x42\n\x0c\x64\x65\x61\x64_letters\x18\x07 \x03(\x0b\x32,.certes.v1.GetStatsResponse.DeadLettersEntry\x12\x0c\n\x04gaps\x18\x08 \x01(\x03\x12\x45\n\rsubscriptions\x18\t \x03(\x0b\x32..certes.v1.GetStatsResponse.SubscriptionsEntry\x12;\n\x08\x62reakers\x18\n \x03(\x0b\x32).certes.v1.GetStatsResponse.BreakersEntry\x12\x14\n\x0copen_streams\x18\x0b \x01(\x03\x12\x1b\n\x13\x61wake_subscriptions\x18\x0c \x01(\x03\x12\x17\n\x0fin_flight_bytes\x18\r \x01(\x03\x12\x1a\n\x12webhooks_in_flight\x18\x0e \x01(\x03\x12\x30\n\roldest_unread\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1a\n\rjournal_bytes\x18\x10 \x01(\x03H\x00\x88\x01\x01\x12\x1f\n\x12storage_left_bytes\x18\x11 \x01(\x03H\x01\x88\x01\x01\x1a\x36\n\x14WebhookAttemptsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x32\n\x10\x44\x65\x61\x64LettersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x34\n\x12SubscriptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a/\n\rBreakersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x42\x10\n\x0e_journal_bytesB\x15\n\x13_storage_left_bytes\"M\n\x13\x43reateApiKeyRequest\x12\x12\n\napi_key_id\x18\x01 \x01(\t\x12\"\n\x07\x61pi_key\x18\x02 \x01(\x0b\x32\x11.certes.v1.ApiKey\"G\n\x14\x43reateApiKeyResponse\x12\"\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x11.certes.v1.ApiKey\x12\x0b\n\x03key\x18\x02 \x01(\t\" \n\x10GetApiKeyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"7\n\x11GetApiKeyResponse\x12\"\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x11.certes.v1.ApiKey\"N\n\x12ListApiKeysRequest\x12\x16\n\tpage_size\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x02 \x01(\tB\x0c\n\n_page_size\"S\n\x13ListApiKeysResponse\x12#\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32\x11.certes.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\":\n\x13\x44\x65leteApiKeyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rallow_missing\x18\x02 \x01(\x08\"\x16\n\x14\x44\x65leteApiKeyResponse\"+\n\x1b\x44\x65leteSubscriberDataRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x90\x01\n\x1c\x44\x65leteSubscriberDataResponse\x12\x15\n\rsubscriptions\x18\x01 \x01(\x03\x12\x0e\n\x06\x65vents\x18\x02 \x01(\x03\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x03 \x01(\x03\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\x03\x12\x10\n\x08rejected\x18\x05 \x01(\x03\x12\x0f\n\x07remains\x18\x06 \x03(\t2\xb9\x05\n\x0c\x41\x64minService\x12\x42\n\x04Ping\x12\x16.certes.v1.PingRequest\x1a\x17.certes.v1.PingResponse\"\t\x82\x8d\x1d\x05\n\x03\x61ny\x12X\n\x08GetStats\x12\x1a.certes.v1.GetStatsRequest\x1a\x1b.certes.v1.GetStatsResponse\"\x13\x82\x8d\x1d\x0f\n\x0b\x63onfig:read\x10\x01\x12\x65\n\x0c\x43reateApiKey\x12\x1e.certes.v1.CreateApiKeyRequest\x1a\x1f.certes.v1.CreateApiKeyResponse\"\x14\x82\x8d\x1d\x10\n\x0c\x63onfig:write\x10\x01\x12[\n\tGetApiKey\x12\x1b.certes.v1.GetApiKeyRequest\x1a\x1c.certes.v1.GetApiKeyResponse\"\x13\x82\x8d\x1d\x0f\n\x0b\x63onfig:read\x10\x01\x12\x61\n\x0bListApiKeys\x12\x1d.certes.v1.ListApiKeysRequest\x1a\x1e.certes.v1.ListApiKeysResponse\"\x13\x82\x8d\x1d\x0f\n\x0b\x63onfig:read\x10\x01\x12\x65\n\x0c\x44\x65leteApiKey\x12\x1e.certes.v1.DeleteApiKeyRequest\x1a\x1f.certes.v1.DeleteApiKeyResponse\"\x14\x82\x8d\x1d\x10\n\x0c\x63onfig:write\x10\x01\x12}\n\x14\x44\x65leteSubscriberData\x12&.certes.v1.DeleteSubscriberDataRequest\x1a\'.certes.v1.DeleteSubscriberDataResponse\"\x14\x82\x8d\x1d\x10\n\x0c\x63onfig:write\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63\x65rtes/v1/admin_service.proto\x12\tcertes.v1\x1a\x16\x63\x65rtes/v1/access.proto\x1a\x17\x63\x65rtes/v1/api_key.proto\x1a\x17\x63\x65rtes/v1/backoff.proto\x1a\x1egoogle/protobuf/duration.proto\"\r\n\x0bPingRequest\"O\n\x0cPingResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x13\n\x0bunavailable\x18\x02 \x03(\t\x12\x19\n\x11weaker_guarantees\x18\x03 \x03(\t\"\x11\n\x0fGetStatsRequest\"\xa9\x07\n\x10GetStatsResponse\x12\x17\n\x0f\x61\x63\x63\x65pted_events\x18\x01 \x01(\x03\x12\x18\n\x10\x64uplicate_events\x18\x02 \x01(\x03\x12\x1c\n\x14pushed_back_requests\x18\x03 \x01(\x03\x12\x16\n\x0e\x66irst_attempts\x18\x04 \x01(\x03\x12\x37\n\x14\x64\x65livery_latency_p99\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12J\n\x10webhook_attempts\x18\x06 \x03(\x0b\x32\x30.certes.v1.GetStatsResponse.WebhookAttemptsEntry\x12\x42\n\x0c\x64\x65\x61\x64_letters\x18\x07 \x03(\x0b\x32,.certes.v1.GetStatsResponse.DeadLettersEntry\x12\x0c\n\x04gaps\x18\x08 \x01(\x03\x12\x45\n\rsubscriptions\x18\t \x03(\x0b\x32..certes.v1.GetStatsResponse.SubscriptionsEntry\x12;\n\x08\x62reakers\x18\n \x03(\x0b\x32).certes.v1.GetStatsResponse.BreakersEntry\x12\x14\n\x0copen_streams\x18\x0b \x01(\x03\x12\x1b\n\x13\x61wake_subscriptions\x18\x0c \x01(\x03\x12\x17\n\x0fin_flight_bytes\x18\r \x01(\x03\x12\x1a\n\x12webhooks_in_flight\x18\x0e \x01(\x03\x12\x30\n\roldest_unread\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1a\n\rjournal_bytes\x18\x10 \x01(\x03H\x00\x88\x01\x01\x12\x1f\n\x12storage_left_bytes\x18\x11 \x01(\x03H\x01\x88\x01\x01\x1a\x36\n\x14WebhookAttemptsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x32\n\x10\x44\x65\x61\x64LettersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x34\n\x12SubscriptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a/\n\rBreakersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x42\x10\n\x0e_journal_bytesB\x15\n\x13_storage_left_bytes\"M\n\x13\x43reateApiKeyRequest\x12\x12\n\napi_key_id\x18\x01 \x01(\t\x12\"\n\x07\x61pi_key\x18\x02 \x01(\x0b\x32\x11.certes.v1.ApiKey\"G\n\x14\x43reateApiKeyResponse\x12\"\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x11.certes.v1.ApiKey\x12\x0b\n\x03key\x18\x02 \x01(\t\" \n\x10GetApiKeyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"7\n\x11GetApiKeyResponse\x12\"\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x11.certes.v1.ApiKey\"N\n\x12ListApiKeysRequest\x12\x16\n\tpage_size\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x02 \x01(\tB\x0c\n\n_page_size\"S\n\x13ListApiKeysResponse\x12#\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32\x11.certes.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\":\n\x13\x44\x65leteApiKeyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rallow_missing\x18\x02 \x01(\x08\"\x16\n\x14\x44\x65leteApiKeyResponse\"+\n\x1b\x44\x65leteSubscriberDataRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x90\x01\n\x1c\x44\x65leteSubscriberDataResponse\x12\x15\n\rsubscriptions\x18\x01 \x01(\x03\x12\x0e\n\x06\x65vents\x18\x02 \x01(\x03\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x03 \x01(\x03\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\x03\x12\x10\n\x08rejected\x18\x05 \x01(\x03\x12\x0f\n\x07remains\x18\x06 \x03(\t\"!\n\x11GetBackoffRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"9\n\x12GetBackoffResponse\x12#\n\x07\x62\x61\x63koff\x18\x01 \x01(\x0b\x32\x12.certes.v1.Backoff\"O\n\x13ListBackoffsRequest\x12\x16\n\tpage_size\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x02 \x01(\tB\x0c\n\n_page_size\"U\n\x14ListBackoffsResponse\x12$\n\x08\x62\x61\x63koffs\x18\x01 \x03(\x0b\x32\x12.certes.v1.Backoff\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"8\n\x11SetBackoffRequest\x12#\n\x07\x62\x61\x63koff\x18\x01 \x01(\x0b\x32\x12.certes.v1.Backoff\"9\n\x12SetBackoffResponse\x12#\n\x07\x62\x61\x63koff\x18\x01 \x01(\x0b\x32\x12.certes.v1.Backoff\"I\n\x14\x44\x65leteBackoffRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\"\x17\n\x15\x44\x65leteBackoffResponse2\xd2\x08\n\x0c\x41\x64minService\x12\x42\n\x04Ping\x12\x16.certes.v1.PingRequest\x1a\x17.certes.v1.PingResponse\"\t\x82\x8d\x1d\x05\n\x03\x61ny\x12X\n\x08GetStats\x12\x1a.certes.v1.GetStatsRequest\x1a\x1b.certes.v1.GetStatsResponse\"\x13\x82\x8d\x1d\x0f\n\x0b\x63onfig:read\x10\x01\x12\x65\n\x0c\x43reateApiKey\x12\x1e.certes.v1.CreateApiKeyRequest\x1a\x1f.certes.v1.CreateApiKeyResponse\"\x14\x82\x8d\x1d\x10\n\x0c\x63onfig:write\x10\x01\x12[\n\tGetApiKey\x12\x1b.certes.v1.GetApiKeyRequest\x1a\x1c.certes.v1.GetApiKeyResponse\"\x13\x82\x8d\x1d\x0f\n\x0b\x63onfig:read\x10\x01\x12\x61\n\x0bListApiKeys\x12\x1d.certes.v1.ListApiKeysRequest\x1a\x1e.certes.v1.ListApiKeysResponse\"\x13\x82\x8d\x1d\x0f\n\x0b\x63onfig:read\x10\x01\x12\x65\n\x0c\x44\x65leteApiKey\x12\x1e.certes.v1.DeleteApiKeyRequest\x1a\x1f.certes.v1.DeleteApiKeyResponse\"\x14\x82\x8d\x1d\x10\n\x0c\x63onfig:write\x10\x01\x12}\n\x14\x44\x65leteSubscriberData\x12&.certes.v1.DeleteSubscriberDataRequest\x1a\'.certes.v1.DeleteSubscriberDataResponse\"\x14\x82\x8d\x1d\x10\n\x0c\x63onfig:write\x10\x01\x12`\n\nGetBackoff\x12\x1c.certes.v1.GetBackoffRequest\x1a\x1d.certes.v1.GetBackoffResponse\"\x15\x82\x8d\x1d\x11\n\rbackoffs:read\x10\x01\x12\x66\n\x0cListBackoffs\x12\x1e.certes.v1.ListBackoffsRequest\x1a\x1f.certes.v1.ListBackoffsResponse\"\x15\x82\x8d\x1d\x11\n\rbackoffs:read\x10\x01\x12\x61\n\nSetBackoff\x12\x1c.certes.v1.SetBackoffRequest\x1a\x1d.certes.v1.SetBackoffResponse\"\x16\x82\x8d\x1d\x12\n\x0e\x62\x61\x63koffs:write\x10\x01\x12j\n\rDeleteBackoff\x12\x1f.certes.v1.DeleteBackoffRequest\x1a .certes.v1.DeleteBackoffResponse\"\x16\x82\x8d\x1d\x12\n\x0e\x62\x61\x63koffs:write\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,42 +57,66 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADMINSERVICE'].methods_by_name['DeleteApiKey']._serialized_options = b'\202\215\035\020\n\014config:write\020\001'
   _globals['_ADMINSERVICE'].methods_by_name['DeleteSubscriberData']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['DeleteSubscriberData']._serialized_options = b'\202\215\035\020\n\014config:write\020\001'
-  _globals['_PINGREQUEST']._serialized_start=125
-  _globals['_PINGREQUEST']._serialized_end=138
-  _globals['_PINGRESPONSE']._serialized_start=140
-  _globals['_PINGRESPONSE']._serialized_end=219
-  _globals['_GETSTATSREQUEST']._serialized_start=221
-  _globals['_GETSTATSREQUEST']._serialized_end=238
-  _globals['_GETSTATSRESPONSE']._serialized_start=241
-  _globals['_GETSTATSRESPONSE']._serialized_end=1178
-  _globals['_GETSTATSRESPONSE_WEBHOOKATTEMPTSENTRY']._serialized_start=928
-  _globals['_GETSTATSRESPONSE_WEBHOOKATTEMPTSENTRY']._serialized_end=982
-  _globals['_GETSTATSRESPONSE_DEADLETTERSENTRY']._serialized_start=984
-  _globals['_GETSTATSRESPONSE_DEADLETTERSENTRY']._serialized_end=1034
-  _globals['_GETSTATSRESPONSE_SUBSCRIPTIONSENTRY']._serialized_start=1036
-  _globals['_GETSTATSRESPONSE_SUBSCRIPTIONSENTRY']._serialized_end=1088
-  _globals['_GETSTATSRESPONSE_BREAKERSENTRY']._serialized_start=1090
-  _globals['_GETSTATSRESPONSE_BREAKERSENTRY']._serialized_end=1137
-  _globals['_CREATEAPIKEYREQUEST']._serialized_start=1180
-  _globals['_CREATEAPIKEYREQUEST']._serialized_end=1257
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=1259
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=1330
-  _globals['_GETAPIKEYREQUEST']._serialized_start=1332
-  _globals['_GETAPIKEYREQUEST']._serialized_end=1364
-  _globals['_GETAPIKEYRESPONSE']._serialized_start=1366
-  _globals['_GETAPIKEYRESPONSE']._serialized_end=1421
-  _globals['_LISTAPIKEYSREQUEST']._serialized_start=1423
-  _globals['_LISTAPIKEYSREQUEST']._serialized_end=1501
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=1503
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=1586
-  _globals['_DELETEAPIKEYREQUEST']._serialized_start=1588
-  _globals['_DELETEAPIKEYREQUEST']._serialized_end=1646
-  _globals['_DELETEAPIKEYRESPONSE']._serialized_start=1648
-  _globals['_DELETEAPIKEYRESPONSE']._serialized_end=1670
-  _globals['_DELETESUBSCRIBERDATAREQUEST']._serialized_start=1672
-  _globals['_DELETESUBSCRIBERDATAREQUEST']._serialized_end=1715
-  _globals['_DELETESUBSCRIBERDATARESPONSE']._serialized_start=1718
-  _globals['_DELETESUBSCRIBERDATARESPONSE']._serialized_end=1862
-  _globals['_ADMINSERVICE']._serialized_start=1865
-  _globals['_ADMINSERVICE']._serialized_end=2562
+  _globals['_ADMINSERVICE'].methods_by_name['GetBackoff']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['GetBackoff']._serialized_options = b'\202\215\035\021\n\rbackoffs:read\020\001'
+  _globals['_ADMINSERVICE'].methods_by_name['ListBackoffs']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['ListBackoffs']._serialized_options = b'\202\215\035\021\n\rbackoffs:read\020\001'
+  _globals['_ADMINSERVICE'].methods_by_name['SetBackoff']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['SetBackoff']._serialized_options = b'\202\215\035\022\n\016backoffs:write\020\001'
+  _globals['_ADMINSERVICE'].methods_by_name['DeleteBackoff']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['DeleteBackoff']._serialized_options = b'\202\215\035\022\n\016backoffs:write\020\001'
+  _globals['_PINGREQUEST']._serialized_start=150
+  _globals['_PINGREQUEST']._serialized_end=163
+  _globals['_PINGRESPONSE']._serialized_start=165
+  _globals['_PINGRESPONSE']._serialized_end=244
+  _globals['_GETSTATSREQUEST']._serialized_start=246
+  _globals['_GETSTATSREQUEST']._serialized_end=263
+  _globals['_GETSTATSRESPONSE']._serialized_start=266
+  _globals['_GETSTATSRESPONSE']._serialized_end=1203
+  _globals['_GETSTATSRESPONSE_WEBHOOKATTEMPTSENTRY']._serialized_start=953
+  _globals['_GETSTATSRESPONSE_WEBHOOKATTEMPTSENTRY']._serialized_end=1007
+  _globals['_GETSTATSRESPONSE_DEADLETTERSENTRY']._serialized_start=1009
+  _globals['_GETSTATSRESPONSE_DEADLETTERSENTRY']._serialized_end=1059
+  _globals['_GETSTATSRESPONSE_SUBSCRIPTIONSENTRY']._serialized_start=1061
+  _globals['_GETSTATSRESPONSE_SUBSCRIPTIONSENTRY']._serialized_end=1113
+  _globals['_GETSTATSRESPONSE_BREAKERSENTRY']._serialized_start=1115
+  _globals['_GETSTATSRESPONSE_BREAKERSENTRY']._serialized_end=1162
+  _globals['_CREATEAPIKEYREQUEST']._serialized_start=1205
+  _globals['_CREATEAPIKEYREQUEST']._serialized_end=1282
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=1284
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=1355
+  _globals['_GETAPIKEYREQUEST']._serialized_start=1357
+  _globals['_GETAPIKEYREQUEST']._serialized_end=1389
+  _globals['_GETAPIKEYRESPONSE']._serialized_start=1391
+  _globals['_GETAPIKEYRESPONSE']._serialized_end=1446
+  _globals['_LISTAPIKEYSREQUEST']._serialized_start=1448
+  _globals['_LISTAPIKEYSREQUEST']._serialized_end=1526
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=1528
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=1611
+  _globals['_DELETEAPIKEYREQUEST']._serialized_start=1613
+  _globals['_DELETEAPIKEYREQUEST']._serialized_end=1671
+  _globals['_DELETEAPIKEYRESPONSE']._serialized_start=1673
+  _globals['_DELETEAPIKEYRESPONSE']._serialized_end=1695
+  _globals['_DELETESUBSCRIBERDATAREQUEST']._serialized_start=1697
+  _globals['_DELETESUBSCRIBERDATAREQUEST']._serialized_end=1740
+  _globals['_DELETESUBSCRIBERDATARESPONSE']._serialized_start=1743
+  _globals['_DELETESUBSCRIBERDATARESPONSE']._serialized_end=1887
+  _globals['_GETBACKOFFREQUEST']._serialized_start=1889
+  _globals['_GETBACKOFFREQUEST']._serialized_end=1922
+  _globals['_GETBACKOFFRESPONSE']._serialized_start=1924
+  _globals['_GETBACKOFFRESPONSE']._serialized_end=1981
+  _globals['_LISTBACKOFFSREQUEST']._serialized_start=1983
+  _globals['_LISTBACKOFFSREQUEST']._serialized_end=2062
+  _globals['_LISTBACKOFFSRESPONSE']._serialized_start=2064
+  _globals['_LISTBACKOFFSRESPONSE']._serialized_end=2149
+  _globals['_SETBACKOFFREQUEST']._serialized_start=2151
+  _globals['_SETBACKOFFREQUEST']._serialized_end=2207
+  _globals['_SETBACKOFFRESPONSE']._serialized_start=2209
+  _globals['_SETBACKOFFRESPONSE']._serialized_end=2266
+  _globals['_DELETEBACKOFFREQUEST']._serialized_start=2268
+  _globals['_DELETEBACKOFFREQUEST']._serialized_end=2341
+  _globals['_DELETEBACKOFFRESPONSE']._serialized_start=2343
+  _globals['_DELETEBACKOFFRESPONSE']._serialized_end=2366
+  _globals['_ADMINSERVICE']._serialized_start=2369
+  _globals['_ADMINSERVICE']._serialized_end=3475
 # @@protoc_insertion_point(module_scope)

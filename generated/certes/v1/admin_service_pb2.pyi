@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from certes.v1 import api_key_pb2 as _api_key_pb2
+from certes.v1 import backoff_pb2 as _backoff_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
@@ -543,3 +544,200 @@ class DeleteSubscriberDataResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteSubscriberDataResponse: _TypeAlias = DeleteSubscriberDataResponse  # noqa: Y015
+
+@_typing.final
+class GetBackoffRequest(_message.Message):
+    """Request of `GetBackoff`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """What the policy is for, as in `Backoff.name`. Required."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetBackoffRequest: _TypeAlias = GetBackoffRequest  # noqa: Y015
+
+@_typing.final
+class GetBackoffResponse(_message.Message):
+    """Response of `GetBackoff`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKOFF_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def backoff(self) -> _backoff_pb2.Backoff:
+        """The policy."""
+
+    def __init__(
+        self,
+        *,
+        backoff: _backoff_pb2.Backoff | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["backoff", b"backoff"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backoff", b"backoff"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetBackoffResponse: _TypeAlias = GetBackoffResponse  # noqa: Y015
+
+@_typing.final
+class ListBackoffsRequest(_message.Message):
+    """Request of `ListBackoffs`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most this many, 1 to 1,000; 100 by default."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before. Empty for the first."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int | None = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_page_size", b"_page_size", "page_size", b"page_size"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_page_size", b"_page_size", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__page_size: _TypeAlias = _typing.Literal["page_size"]  # noqa: Y015
+    _WhichOneofArgType__page_size: _TypeAlias = _typing.Literal["_page_size", b"_page_size"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__page_size) -> _WhichOneofReturnType__page_size | None: ...
+
+Global___ListBackoffsRequest: _TypeAlias = ListBackoffsRequest  # noqa: Y015
+
+@_typing.final
+class ListBackoffsResponse(_message.Message):
+    """Response of `ListBackoffs`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKOFFS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Fetches the next page. Empty if there is none."""
+    @_builtins.property
+    def backoffs(self) -> _containers.RepeatedCompositeFieldContainer[_backoff_pb2.Backoff]:
+        """The policies, by name."""
+
+    def __init__(
+        self,
+        *,
+        backoffs: _abc.Iterable[_backoff_pb2.Backoff] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backoffs", b"backoffs", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBackoffsResponse: _TypeAlias = ListBackoffsResponse  # noqa: Y015
+
+@_typing.final
+class SetBackoffRequest(_message.Message):
+    """Request of `SetBackoff`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKOFF_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def backoff(self) -> _backoff_pb2.Backoff:
+        """The policy, with the name of what it is for. Required."""
+
+    def __init__(
+        self,
+        *,
+        backoff: _backoff_pb2.Backoff | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["backoff", b"backoff"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backoff", b"backoff"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetBackoffRequest: _TypeAlias = SetBackoffRequest  # noqa: Y015
+
+@_typing.final
+class SetBackoffResponse(_message.Message):
+    """Response of `SetBackoff`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKOFF_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def backoff(self) -> _backoff_pb2.Backoff:
+        """The policy as it is kept."""
+
+    def __init__(
+        self,
+        *,
+        backoff: _backoff_pb2.Backoff | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["backoff", b"backoff"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backoff", b"backoff"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetBackoffResponse: _TypeAlias = SetBackoffResponse  # noqa: Y015
+
+@_typing.final
+class DeleteBackoffRequest(_message.Message):
+    """Request of `DeleteBackoff`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    ALLOW_MISSING_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """What the policy is for, as in `Backoff.name`. Required."""
+    etag: _builtins.str
+    """Must equal the stored one's if given: `ETAG_MISMATCH`."""
+    allow_missing: _builtins.bool
+    """Whether it is fine if there is none."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        allow_missing: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "etag", b"etag", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteBackoffRequest: _TypeAlias = DeleteBackoffRequest  # noqa: Y015
+
+@_typing.final
+class DeleteBackoffResponse(_message.Message):
+    """Response of `DeleteBackoff`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteBackoffResponse: _TypeAlias = DeleteBackoffResponse  # noqa: Y015

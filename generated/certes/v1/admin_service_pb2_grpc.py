@@ -70,6 +70,26 @@ class AdminServiceStub(object):
                 request_serializer=certes_dot_v1_dot_admin__service__pb2.DeleteSubscriberDataRequest.SerializeToString,
                 response_deserializer=certes_dot_v1_dot_admin__service__pb2.DeleteSubscriberDataResponse.FromString,
                 _registered_method=True)
+        self.GetBackoff = channel.unary_unary(
+                '/certes.v1.AdminService/GetBackoff',
+                request_serializer=certes_dot_v1_dot_admin__service__pb2.GetBackoffRequest.SerializeToString,
+                response_deserializer=certes_dot_v1_dot_admin__service__pb2.GetBackoffResponse.FromString,
+                _registered_method=True)
+        self.ListBackoffs = channel.unary_unary(
+                '/certes.v1.AdminService/ListBackoffs',
+                request_serializer=certes_dot_v1_dot_admin__service__pb2.ListBackoffsRequest.SerializeToString,
+                response_deserializer=certes_dot_v1_dot_admin__service__pb2.ListBackoffsResponse.FromString,
+                _registered_method=True)
+        self.SetBackoff = channel.unary_unary(
+                '/certes.v1.AdminService/SetBackoff',
+                request_serializer=certes_dot_v1_dot_admin__service__pb2.SetBackoffRequest.SerializeToString,
+                response_deserializer=certes_dot_v1_dot_admin__service__pb2.SetBackoffResponse.FromString,
+                _registered_method=True)
+        self.DeleteBackoff = channel.unary_unary(
+                '/certes.v1.AdminService/DeleteBackoff',
+                request_serializer=certes_dot_v1_dot_admin__service__pb2.DeleteBackoffRequest.SerializeToString,
+                response_deserializer=certes_dot_v1_dot_admin__service__pb2.DeleteBackoffResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
@@ -130,6 +150,35 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetBackoff(self, request, context):
+        """Returns a default retry policy. `BACKOFF_NOT_FOUND` if there is none for that.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBackoffs(self, request, context):
+        """Lists the default retry policies by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetBackoff(self, request, context):
+        """Sets a default retry policy, whether there was one or not. It holds from the next failure on. `TOO_MANY_BACKOFFS` if there
+        are 1,000 others already.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteBackoff(self, request, context):
+        """Deletes a default retry policy; what is next in rank holds from the next failure on. `BACKOFF_NOT_FOUND` if there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -167,6 +216,26 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.DeleteSubscriberData,
                     request_deserializer=certes_dot_v1_dot_admin__service__pb2.DeleteSubscriberDataRequest.FromString,
                     response_serializer=certes_dot_v1_dot_admin__service__pb2.DeleteSubscriberDataResponse.SerializeToString,
+            ),
+            'GetBackoff': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBackoff,
+                    request_deserializer=certes_dot_v1_dot_admin__service__pb2.GetBackoffRequest.FromString,
+                    response_serializer=certes_dot_v1_dot_admin__service__pb2.GetBackoffResponse.SerializeToString,
+            ),
+            'ListBackoffs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBackoffs,
+                    request_deserializer=certes_dot_v1_dot_admin__service__pb2.ListBackoffsRequest.FromString,
+                    response_serializer=certes_dot_v1_dot_admin__service__pb2.ListBackoffsResponse.SerializeToString,
+            ),
+            'SetBackoff': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetBackoff,
+                    request_deserializer=certes_dot_v1_dot_admin__service__pb2.SetBackoffRequest.FromString,
+                    response_serializer=certes_dot_v1_dot_admin__service__pb2.SetBackoffResponse.SerializeToString,
+            ),
+            'DeleteBackoff': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteBackoff,
+                    request_deserializer=certes_dot_v1_dot_admin__service__pb2.DeleteBackoffRequest.FromString,
+                    response_serializer=certes_dot_v1_dot_admin__service__pb2.DeleteBackoffResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -359,6 +428,114 @@ class AdminService(object):
             '/certes.v1.AdminService/DeleteSubscriberData',
             certes_dot_v1_dot_admin__service__pb2.DeleteSubscriberDataRequest.SerializeToString,
             certes_dot_v1_dot_admin__service__pb2.DeleteSubscriberDataResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetBackoff(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/certes.v1.AdminService/GetBackoff',
+            certes_dot_v1_dot_admin__service__pb2.GetBackoffRequest.SerializeToString,
+            certes_dot_v1_dot_admin__service__pb2.GetBackoffResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBackoffs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/certes.v1.AdminService/ListBackoffs',
+            certes_dot_v1_dot_admin__service__pb2.ListBackoffsRequest.SerializeToString,
+            certes_dot_v1_dot_admin__service__pb2.ListBackoffsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetBackoff(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/certes.v1.AdminService/SetBackoff',
+            certes_dot_v1_dot_admin__service__pb2.SetBackoffRequest.SerializeToString,
+            certes_dot_v1_dot_admin__service__pb2.SetBackoffResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteBackoff(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/certes.v1.AdminService/DeleteBackoff',
+            certes_dot_v1_dot_admin__service__pb2.DeleteBackoffRequest.SerializeToString,
+            certes_dot_v1_dot_admin__service__pb2.DeleteBackoffResponse.FromString,
             options,
             channel_credentials,
             insecure,

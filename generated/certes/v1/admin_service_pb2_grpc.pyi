@@ -55,6 +55,16 @@ class AdminServiceStub:
     was broken off is said again, and goes on. Events for everyone stay, and what is published for it later is kept anew.
     `NOT_BUILT`, and nothing is erased, on NATS.
     """
+    GetBackoff: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetBackoffRequest, _admin_service_pb2.GetBackoffResponse]
+    """Returns a default retry policy. `BACKOFF_NOT_FOUND` if there is none for that."""
+    ListBackoffs: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListBackoffsRequest, _admin_service_pb2.ListBackoffsResponse]
+    """Lists the default retry policies by name."""
+    SetBackoff: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.SetBackoffRequest, _admin_service_pb2.SetBackoffResponse]
+    """Sets a default retry policy, whether there was one or not. It holds from the next failure on. `TOO_MANY_BACKOFFS` if there
+    are 1,000 others already.
+    """
+    DeleteBackoff: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteBackoffRequest, _admin_service_pb2.DeleteBackoffResponse]
+    """Deletes a default retry policy; what is next in rank holds from the next failure on. `BACKOFF_NOT_FOUND` if there is none."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -83,6 +93,16 @@ class AdminServiceAsyncStub(AdminServiceStub):
     was broken off is said again, and goes on. Events for everyone stay, and what is published for it later is kept anew.
     `NOT_BUILT`, and nothing is erased, on NATS.
     """
+    GetBackoff: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetBackoffRequest, _admin_service_pb2.GetBackoffResponse]  # type: ignore[assignment]
+    """Returns a default retry policy. `BACKOFF_NOT_FOUND` if there is none for that."""
+    ListBackoffs: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListBackoffsRequest, _admin_service_pb2.ListBackoffsResponse]  # type: ignore[assignment]
+    """Lists the default retry policies by name."""
+    SetBackoff: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.SetBackoffRequest, _admin_service_pb2.SetBackoffResponse]  # type: ignore[assignment]
+    """Sets a default retry policy, whether there was one or not. It holds from the next failure on. `TOO_MANY_BACKOFFS` if there
+    are 1,000 others already.
+    """
+    DeleteBackoff: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteBackoffRequest, _admin_service_pb2.DeleteBackoffResponse]  # type: ignore[assignment]
+    """Deletes a default retry policy; what is next in rank holds from the next failure on. `BACKOFF_NOT_FOUND` if there is none."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Looks after the broker itself."""
@@ -150,5 +170,39 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         was broken off is said again, and goes on. Events for everyone stay, and what is published for it later is kept anew.
         `NOT_BUILT`, and nothing is erased, on NATS.
         """
+
+    @_abc_1.abstractmethod
+    def GetBackoff(
+        self,
+        request: _admin_service_pb2.GetBackoffRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.GetBackoffResponse, _abc.Awaitable[_admin_service_pb2.GetBackoffResponse]]:
+        """Returns a default retry policy. `BACKOFF_NOT_FOUND` if there is none for that."""
+
+    @_abc_1.abstractmethod
+    def ListBackoffs(
+        self,
+        request: _admin_service_pb2.ListBackoffsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListBackoffsResponse, _abc.Awaitable[_admin_service_pb2.ListBackoffsResponse]]:
+        """Lists the default retry policies by name."""
+
+    @_abc_1.abstractmethod
+    def SetBackoff(
+        self,
+        request: _admin_service_pb2.SetBackoffRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.SetBackoffResponse, _abc.Awaitable[_admin_service_pb2.SetBackoffResponse]]:
+        """Sets a default retry policy, whether there was one or not. It holds from the next failure on. `TOO_MANY_BACKOFFS` if there
+        are 1,000 others already.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteBackoff(
+        self,
+        request: _admin_service_pb2.DeleteBackoffRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.DeleteBackoffResponse, _abc.Awaitable[_admin_service_pb2.DeleteBackoffResponse]]:
+        """Deletes a default retry policy; what is next in rank holds from the next failure on. `BACKOFF_NOT_FOUND` if there is none."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -161,8 +161,9 @@ class Subscription(_message.Message):
 
     @_builtins.property
     def retry_policy(self) -> Global___RetryPolicy:
-        """When a failed delivery is tried again. If absent, after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h, each up to
-        20 % later; then it becomes a dead letter.
+        """When a failed delivery is tried again. If absent, as the default of the event's type says, else that of its source, else the
+        global one (`AdminService.SetBackoff`); where there is none, after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h, each up to
+        20 % later, and then it becomes a dead letter.
         """
 
     @_builtins.property

@@ -12,6 +12,7 @@ from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -646,3 +647,130 @@ class TestSubscriptionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TestSubscriptionResponse: _TypeAlias = TestSubscriptionResponse  # noqa: Y015
+
+@_typing.final
+class GetEffectiveRetryPolicyRequest(_message.Message):
+    """Request of `GetEffectiveRetryPolicy`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    EVENT_TYPE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The subscription's name. Required."""
+    event_type: _builtins.str
+    """An event type. If given, what does not hold for it is left out."""
+    source: _builtins.str
+    """What `Event.source` says. If given, what does not hold for it is left out."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        event_type: _builtins.str = ...,
+        source: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_type", b"event_type", "name", b"name", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetEffectiveRetryPolicyRequest: _TypeAlias = GetEffectiveRetryPolicyRequest  # noqa: Y015
+
+@_typing.final
+class GetEffectiveRetryPolicyResponse(_message.Message):
+    """Response of `GetEffectiveRetryPolicy`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def policies(self) -> _containers.RepeatedCompositeFieldContainer[Global___EffectiveRetryPolicy]:
+        """The policies that can hold for a delivery, first in rank first: of those whose `event_type` and `source` are the event's, or
+        empty, the first one holds. At least one.
+        """
+
+    def __init__(
+        self,
+        *,
+        policies: _abc.Iterable[Global___EffectiveRetryPolicy] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["policies", b"policies"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetEffectiveRetryPolicyResponse: _TypeAlias = GetEffectiveRetryPolicyResponse  # noqa: Y015
+
+@_typing.final
+class EffectiveRetryPolicy(_message.Message):
+    """A retry policy that holds for some deliveries of a subscription."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Origin:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _OriginEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[EffectiveRetryPolicy._Origin.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        ORIGIN_UNSPECIFIED: EffectiveRetryPolicy._Origin.ValueType  # 0
+        """Never sent by the broker."""
+        ORIGIN_SUBSCRIPTION: EffectiveRetryPolicy._Origin.ValueType  # 1
+        """The subscription has it itself."""
+        ORIGIN_EVENT_TYPE: EffectiveRetryPolicy._Origin.ValueType  # 2
+        """It is the default of the event type."""
+        ORIGIN_SOURCE: EffectiveRetryPolicy._Origin.ValueType  # 3
+        """It is the default of the source."""
+        ORIGIN_GLOBAL: EffectiveRetryPolicy._Origin.ValueType  # 4
+        """It is the global default."""
+        ORIGIN_BUILT_IN: EffectiveRetryPolicy._Origin.ValueType  # 5
+        """Nobody has set any."""
+
+    class Origin(_Origin, metaclass=_OriginEnumTypeWrapper):
+        """Where a policy comes from, first in rank first."""
+
+    ORIGIN_UNSPECIFIED: EffectiveRetryPolicy.Origin.ValueType  # 0
+    """Never sent by the broker."""
+    ORIGIN_SUBSCRIPTION: EffectiveRetryPolicy.Origin.ValueType  # 1
+    """The subscription has it itself."""
+    ORIGIN_EVENT_TYPE: EffectiveRetryPolicy.Origin.ValueType  # 2
+    """It is the default of the event type."""
+    ORIGIN_SOURCE: EffectiveRetryPolicy.Origin.ValueType  # 3
+    """It is the default of the source."""
+    ORIGIN_GLOBAL: EffectiveRetryPolicy.Origin.ValueType  # 4
+    """It is the global default."""
+    ORIGIN_BUILT_IN: EffectiveRetryPolicy.Origin.ValueType  # 5
+    """Nobody has set any."""
+
+    RETRY_POLICY_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    EVENT_TYPE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    origin: Global___EffectiveRetryPolicy.Origin.ValueType
+    """Where it comes from."""
+    event_type: _builtins.str
+    """The event type that it is for. Empty if for any."""
+    source: _builtins.str
+    """The source that it is for. Empty if for any."""
+    @_builtins.property
+    def retry_policy(self) -> _subscription_pb2.RetryPolicy:
+        """The policy, every default spelled out."""
+
+    def __init__(
+        self,
+        *,
+        retry_policy: _subscription_pb2.RetryPolicy | None = ...,
+        origin: Global___EffectiveRetryPolicy.Origin.ValueType = ...,
+        event_type: _builtins.str = ...,
+        source: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retry_policy", b"retry_policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_type", b"event_type", "origin", b"origin", "retry_policy", b"retry_policy", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EffectiveRetryPolicy: _TypeAlias = EffectiveRetryPolicy  # noqa: Y015

@@ -90,6 +90,11 @@ class SubscriptionServiceStub(object):
                 request_serializer=certes_dot_v1_dot_subscription__service__pb2.TestSubscriptionRequest.SerializeToString,
                 response_deserializer=certes_dot_v1_dot_subscription__service__pb2.TestSubscriptionResponse.FromString,
                 _registered_method=True)
+        self.GetEffectiveRetryPolicy = channel.unary_unary(
+                '/certes.v1.SubscriptionService/GetEffectiveRetryPolicy',
+                request_serializer=certes_dot_v1_dot_subscription__service__pb2.GetEffectiveRetryPolicyRequest.SerializeToString,
+                response_deserializer=certes_dot_v1_dot_subscription__service__pb2.GetEffectiveRetryPolicyResponse.FromString,
+                _registered_method=True)
 
 
 class SubscriptionServiceServicer(object):
@@ -178,6 +183,13 @@ class SubscriptionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetEffectiveRetryPolicy(self, request, context):
+        """Says by which retry policies deliveries are tried again, and where each comes from.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SubscriptionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -235,6 +247,11 @@ def add_SubscriptionServiceServicer_to_server(servicer, server):
                     servicer.TestSubscription,
                     request_deserializer=certes_dot_v1_dot_subscription__service__pb2.TestSubscriptionRequest.FromString,
                     response_serializer=certes_dot_v1_dot_subscription__service__pb2.TestSubscriptionResponse.SerializeToString,
+            ),
+            'GetEffectiveRetryPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetEffectiveRetryPolicy,
+                    request_deserializer=certes_dot_v1_dot_subscription__service__pb2.GetEffectiveRetryPolicyRequest.FromString,
+                    response_serializer=certes_dot_v1_dot_subscription__service__pb2.GetEffectiveRetryPolicyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -535,6 +552,33 @@ class SubscriptionService(object):
             '/certes.v1.SubscriptionService/TestSubscription',
             certes_dot_v1_dot_subscription__service__pb2.TestSubscriptionRequest.SerializeToString,
             certes_dot_v1_dot_subscription__service__pb2.TestSubscriptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEffectiveRetryPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/certes.v1.SubscriptionService/GetEffectiveRetryPolicy',
+            certes_dot_v1_dot_subscription__service__pb2.GetEffectiveRetryPolicyRequest.SerializeToString,
+            certes_dot_v1_dot_subscription__service__pb2.GetEffectiveRetryPolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

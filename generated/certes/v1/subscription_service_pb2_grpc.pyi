@@ -64,6 +64,8 @@ class SubscriptionServiceStub:
     """Sends one signed test request to the webhook, now, and says what came of it. Nothing is stored and nothing retried.
     `SUBSCRIPTION_DELETED` if it is deleted.
     """
+    GetEffectiveRetryPolicy: _grpc.UnaryUnaryMultiCallable[_subscription_service_pb2.GetEffectiveRetryPolicyRequest, _subscription_service_pb2.GetEffectiveRetryPolicyResponse]
+    """Says by which retry policies deliveries are tried again, and where each comes from."""
 
 @_typing.type_check_only
 class SubscriptionServiceAsyncStub(SubscriptionServiceStub):
@@ -101,6 +103,8 @@ class SubscriptionServiceAsyncStub(SubscriptionServiceStub):
     """Sends one signed test request to the webhook, now, and says what came of it. Nothing is stored and nothing retried.
     `SUBSCRIPTION_DELETED` if it is deleted.
     """
+    GetEffectiveRetryPolicy: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.GetEffectiveRetryPolicyRequest, _subscription_service_pb2.GetEffectiveRetryPolicyResponse]  # type: ignore[assignment]
+    """Says by which retry policies deliveries are tried again, and where each comes from."""
 
 class SubscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Creates and manages subscriptions."""
@@ -201,5 +205,13 @@ class SubscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sends one signed test request to the webhook, now, and says what came of it. Nothing is stored and nothing retried.
         `SUBSCRIPTION_DELETED` if it is deleted.
         """
+
+    @_abc_1.abstractmethod
+    def GetEffectiveRetryPolicy(
+        self,
+        request: _subscription_service_pb2.GetEffectiveRetryPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_subscription_service_pb2.GetEffectiveRetryPolicyResponse, _abc.Awaitable[_subscription_service_pb2.GetEffectiveRetryPolicyResponse]]:
+        """Says by which retry policies deliveries are tried again, and where each comes from."""
 
 def add_SubscriptionServiceServicer_to_server(servicer: SubscriptionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

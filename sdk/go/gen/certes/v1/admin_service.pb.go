@@ -893,11 +893,406 @@ func (x *DeleteSubscriberDataResponse) GetRemains() []string {
 	return nil
 }
 
+// Request of `GetBackoff`.
+type GetBackoffRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the policy is for, as in `Backoff.name`. Required.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetBackoffRequest) Reset() {
+	*x = GetBackoffRequest{}
+	mi := &file_certes_v1_admin_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetBackoffRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetBackoffRequest) ProtoMessage() {}
+
+func (x *GetBackoffRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_v1_admin_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetBackoffRequest.ProtoReflect.Descriptor instead.
+func (*GetBackoffRequest) Descriptor() ([]byte, []int) {
+	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *GetBackoffRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// Response of `GetBackoff`.
+type GetBackoffResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The policy.
+	Backoff       *Backoff `protobuf:"bytes,1,opt,name=backoff,proto3" json:"backoff,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetBackoffResponse) Reset() {
+	*x = GetBackoffResponse{}
+	mi := &file_certes_v1_admin_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetBackoffResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetBackoffResponse) ProtoMessage() {}
+
+func (x *GetBackoffResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_v1_admin_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetBackoffResponse.ProtoReflect.Descriptor instead.
+func (*GetBackoffResponse) Descriptor() ([]byte, []int) {
+	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *GetBackoffResponse) GetBackoff() *Backoff {
+	if x != nil {
+		return x.Backoff
+	}
+	return nil
+}
+
+// Request of `ListBackoffs`.
+type ListBackoffsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most this many, 1 to 1,000; 100 by default.
+	PageSize *int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3,oneof" json:"page_size,omitempty"`
+	// The `next_page_token` of the page before. Empty for the first.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListBackoffsRequest) Reset() {
+	*x = ListBackoffsRequest{}
+	mi := &file_certes_v1_admin_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListBackoffsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListBackoffsRequest) ProtoMessage() {}
+
+func (x *ListBackoffsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_v1_admin_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListBackoffsRequest.ProtoReflect.Descriptor instead.
+func (*ListBackoffsRequest) Descriptor() ([]byte, []int) {
+	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ListBackoffsRequest) GetPageSize() int32 {
+	if x != nil && x.PageSize != nil {
+		return *x.PageSize
+	}
+	return 0
+}
+
+func (x *ListBackoffsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// Response of `ListBackoffs`.
+type ListBackoffsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The policies, by name.
+	Backoffs []*Backoff `protobuf:"bytes,1,rep,name=backoffs,proto3" json:"backoffs,omitempty"`
+	// Fetches the next page. Empty if there is none.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListBackoffsResponse) Reset() {
+	*x = ListBackoffsResponse{}
+	mi := &file_certes_v1_admin_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListBackoffsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListBackoffsResponse) ProtoMessage() {}
+
+func (x *ListBackoffsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_v1_admin_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListBackoffsResponse.ProtoReflect.Descriptor instead.
+func (*ListBackoffsResponse) Descriptor() ([]byte, []int) {
+	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ListBackoffsResponse) GetBackoffs() []*Backoff {
+	if x != nil {
+		return x.Backoffs
+	}
+	return nil
+}
+
+func (x *ListBackoffsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// Request of `SetBackoff`.
+type SetBackoffRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The policy, with the name of what it is for. Required.
+	Backoff       *Backoff `protobuf:"bytes,1,opt,name=backoff,proto3" json:"backoff,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetBackoffRequest) Reset() {
+	*x = SetBackoffRequest{}
+	mi := &file_certes_v1_admin_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetBackoffRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetBackoffRequest) ProtoMessage() {}
+
+func (x *SetBackoffRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_v1_admin_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetBackoffRequest.ProtoReflect.Descriptor instead.
+func (*SetBackoffRequest) Descriptor() ([]byte, []int) {
+	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *SetBackoffRequest) GetBackoff() *Backoff {
+	if x != nil {
+		return x.Backoff
+	}
+	return nil
+}
+
+// Response of `SetBackoff`.
+type SetBackoffResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The policy as it is kept.
+	Backoff       *Backoff `protobuf:"bytes,1,opt,name=backoff,proto3" json:"backoff,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetBackoffResponse) Reset() {
+	*x = SetBackoffResponse{}
+	mi := &file_certes_v1_admin_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetBackoffResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetBackoffResponse) ProtoMessage() {}
+
+func (x *SetBackoffResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_v1_admin_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetBackoffResponse.ProtoReflect.Descriptor instead.
+func (*SetBackoffResponse) Descriptor() ([]byte, []int) {
+	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SetBackoffResponse) GetBackoff() *Backoff {
+	if x != nil {
+		return x.Backoff
+	}
+	return nil
+}
+
+// Request of `DeleteBackoff`.
+type DeleteBackoffRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the policy is for, as in `Backoff.name`. Required.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Must equal the stored one's if given: `ETAG_MISMATCH`.
+	Etag string `protobuf:"bytes,2,opt,name=etag,proto3" json:"etag,omitempty"`
+	// Whether it is fine if there is none.
+	AllowMissing  bool `protobuf:"varint,3,opt,name=allow_missing,json=allowMissing,proto3" json:"allow_missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteBackoffRequest) Reset() {
+	*x = DeleteBackoffRequest{}
+	mi := &file_certes_v1_admin_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteBackoffRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteBackoffRequest) ProtoMessage() {}
+
+func (x *DeleteBackoffRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_v1_admin_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteBackoffRequest.ProtoReflect.Descriptor instead.
+func (*DeleteBackoffRequest) Descriptor() ([]byte, []int) {
+	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *DeleteBackoffRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DeleteBackoffRequest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *DeleteBackoffRequest) GetAllowMissing() bool {
+	if x != nil {
+		return x.AllowMissing
+	}
+	return false
+}
+
+// Response of `DeleteBackoff`.
+type DeleteBackoffResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteBackoffResponse) Reset() {
+	*x = DeleteBackoffResponse{}
+	mi := &file_certes_v1_admin_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteBackoffResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteBackoffResponse) ProtoMessage() {}
+
+func (x *DeleteBackoffResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_v1_admin_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteBackoffResponse.ProtoReflect.Descriptor instead.
+func (*DeleteBackoffResponse) Descriptor() ([]byte, []int) {
+	return file_certes_v1_admin_service_proto_rawDescGZIP(), []int{21}
+}
+
 var File_certes_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_certes_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1dcertes/v1/admin_service.proto\x12\tcertes.v1\x1a\x16certes/v1/access.proto\x1a\x17certes/v1/api_key.proto\x1a\x1egoogle/protobuf/duration.proto\"\r\n" +
+	"\x1dcertes/v1/admin_service.proto\x12\tcertes.v1\x1a\x16certes/v1/access.proto\x1a\x17certes/v1/api_key.proto\x1a\x17certes/v1/backoff.proto\x1a\x1egoogle/protobuf/duration.proto\"\r\n" +
 	"\vPingRequest\"w\n" +
 	"\fPingResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12 \n" +
@@ -969,7 +1364,29 @@ const file_certes_v1_admin_service_proto_rawDesc = "" +
 	"\fdead_letters\x18\x03 \x01(\x03R\vdeadLetters\x12\x1a\n" +
 	"\battempts\x18\x04 \x01(\x03R\battempts\x12\x1a\n" +
 	"\brejected\x18\x05 \x01(\x03R\brejected\x12\x18\n" +
-	"\aremains\x18\x06 \x03(\tR\aremains2\xb9\x05\n" +
+	"\aremains\x18\x06 \x03(\tR\aremains\"'\n" +
+	"\x11GetBackoffRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"B\n" +
+	"\x12GetBackoffResponse\x12,\n" +
+	"\abackoff\x18\x01 \x01(\v2\x12.certes.v1.BackoffR\abackoff\"d\n" +
+	"\x13ListBackoffsRequest\x12 \n" +
+	"\tpage_size\x18\x01 \x01(\x05H\x00R\bpageSize\x88\x01\x01\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageTokenB\f\n" +
+	"\n" +
+	"_page_size\"n\n" +
+	"\x14ListBackoffsResponse\x12.\n" +
+	"\bbackoffs\x18\x01 \x03(\v2\x12.certes.v1.BackoffR\bbackoffs\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"A\n" +
+	"\x11SetBackoffRequest\x12,\n" +
+	"\abackoff\x18\x01 \x01(\v2\x12.certes.v1.BackoffR\abackoff\"B\n" +
+	"\x12SetBackoffResponse\x12,\n" +
+	"\abackoff\x18\x01 \x01(\v2\x12.certes.v1.BackoffR\abackoff\"c\n" +
+	"\x14DeleteBackoffRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04etag\x18\x02 \x01(\tR\x04etag\x12#\n" +
+	"\rallow_missing\x18\x03 \x01(\bR\fallowMissing\"\x17\n" +
+	"\x15DeleteBackoffResponse2\xd2\b\n" +
 	"\fAdminService\x12B\n" +
 	"\x04Ping\x12\x16.certes.v1.PingRequest\x1a\x17.certes.v1.PingResponse\"\t\x82\x8d\x1d\x05\n" +
 	"\x03any\x12X\n" +
@@ -984,7 +1401,17 @@ const file_certes_v1_admin_service_proto_rawDesc = "" +
 	"\fDeleteApiKey\x12\x1e.certes.v1.DeleteApiKeyRequest\x1a\x1f.certes.v1.DeleteApiKeyResponse\"\x14\x82\x8d\x1d\x10\n" +
 	"\fconfig:write\x10\x01\x12}\n" +
 	"\x14DeleteSubscriberData\x12&.certes.v1.DeleteSubscriberDataRequest\x1a'.certes.v1.DeleteSubscriberDataResponse\"\x14\x82\x8d\x1d\x10\n" +
-	"\fconfig:write\x10\x01B\xa4\x01\n" +
+	"\fconfig:write\x10\x01\x12`\n" +
+	"\n" +
+	"GetBackoff\x12\x1c.certes.v1.GetBackoffRequest\x1a\x1d.certes.v1.GetBackoffResponse\"\x15\x82\x8d\x1d\x11\n" +
+	"\rbackoffs:read\x10\x01\x12f\n" +
+	"\fListBackoffs\x12\x1e.certes.v1.ListBackoffsRequest\x1a\x1f.certes.v1.ListBackoffsResponse\"\x15\x82\x8d\x1d\x11\n" +
+	"\rbackoffs:read\x10\x01\x12a\n" +
+	"\n" +
+	"SetBackoff\x12\x1c.certes.v1.SetBackoffRequest\x1a\x1d.certes.v1.SetBackoffResponse\"\x16\x82\x8d\x1d\x12\n" +
+	"\x0ebackoffs:write\x10\x01\x12j\n" +
+	"\rDeleteBackoff\x12\x1f.certes.v1.DeleteBackoffRequest\x1a .certes.v1.DeleteBackoffResponse\"\x16\x82\x8d\x1d\x12\n" +
+	"\x0ebackoffs:write\x10\x01B\xa4\x01\n" +
 	"\rcom.certes.v1B\x11AdminServiceProtoP\x01Z;github.com/hookactions/certes-sdk/go/gen/certes/v1;certesv1\xa2\x02\x03CXX\xaa\x02\tCertes.V1\xca\x02\tCertes\\V1\xe2\x02\x15Certes\\V1\\GPBMetadata\xea\x02\n" +
 	"Certes::V1b\x06proto3"
 
@@ -1000,7 +1427,7 @@ func file_certes_v1_admin_service_proto_rawDescGZIP() []byte {
 	return file_certes_v1_admin_service_proto_rawDescData
 }
 
-var file_certes_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_certes_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_certes_v1_admin_service_proto_goTypes = []any{
 	(*PingRequest)(nil),                  // 0: certes.v1.PingRequest
 	(*PingResponse)(nil),                 // 1: certes.v1.PingResponse
@@ -1016,43 +1443,64 @@ var file_certes_v1_admin_service_proto_goTypes = []any{
 	(*DeleteApiKeyResponse)(nil),         // 11: certes.v1.DeleteApiKeyResponse
 	(*DeleteSubscriberDataRequest)(nil),  // 12: certes.v1.DeleteSubscriberDataRequest
 	(*DeleteSubscriberDataResponse)(nil), // 13: certes.v1.DeleteSubscriberDataResponse
-	nil,                                  // 14: certes.v1.GetStatsResponse.WebhookAttemptsEntry
-	nil,                                  // 15: certes.v1.GetStatsResponse.DeadLettersEntry
-	nil,                                  // 16: certes.v1.GetStatsResponse.SubscriptionsEntry
-	nil,                                  // 17: certes.v1.GetStatsResponse.BreakersEntry
-	(*durationpb.Duration)(nil),          // 18: google.protobuf.Duration
-	(*ApiKey)(nil),                       // 19: certes.v1.ApiKey
+	(*GetBackoffRequest)(nil),            // 14: certes.v1.GetBackoffRequest
+	(*GetBackoffResponse)(nil),           // 15: certes.v1.GetBackoffResponse
+	(*ListBackoffsRequest)(nil),          // 16: certes.v1.ListBackoffsRequest
+	(*ListBackoffsResponse)(nil),         // 17: certes.v1.ListBackoffsResponse
+	(*SetBackoffRequest)(nil),            // 18: certes.v1.SetBackoffRequest
+	(*SetBackoffResponse)(nil),           // 19: certes.v1.SetBackoffResponse
+	(*DeleteBackoffRequest)(nil),         // 20: certes.v1.DeleteBackoffRequest
+	(*DeleteBackoffResponse)(nil),        // 21: certes.v1.DeleteBackoffResponse
+	nil,                                  // 22: certes.v1.GetStatsResponse.WebhookAttemptsEntry
+	nil,                                  // 23: certes.v1.GetStatsResponse.DeadLettersEntry
+	nil,                                  // 24: certes.v1.GetStatsResponse.SubscriptionsEntry
+	nil,                                  // 25: certes.v1.GetStatsResponse.BreakersEntry
+	(*durationpb.Duration)(nil),          // 26: google.protobuf.Duration
+	(*ApiKey)(nil),                       // 27: certes.v1.ApiKey
+	(*Backoff)(nil),                      // 28: certes.v1.Backoff
 }
 var file_certes_v1_admin_service_proto_depIdxs = []int32{
-	18, // 0: certes.v1.GetStatsResponse.delivery_latency_p99:type_name -> google.protobuf.Duration
-	14, // 1: certes.v1.GetStatsResponse.webhook_attempts:type_name -> certes.v1.GetStatsResponse.WebhookAttemptsEntry
-	15, // 2: certes.v1.GetStatsResponse.dead_letters:type_name -> certes.v1.GetStatsResponse.DeadLettersEntry
-	16, // 3: certes.v1.GetStatsResponse.subscriptions:type_name -> certes.v1.GetStatsResponse.SubscriptionsEntry
-	17, // 4: certes.v1.GetStatsResponse.breakers:type_name -> certes.v1.GetStatsResponse.BreakersEntry
-	18, // 5: certes.v1.GetStatsResponse.oldest_unread:type_name -> google.protobuf.Duration
-	19, // 6: certes.v1.CreateApiKeyRequest.api_key:type_name -> certes.v1.ApiKey
-	19, // 7: certes.v1.CreateApiKeyResponse.api_key:type_name -> certes.v1.ApiKey
-	19, // 8: certes.v1.GetApiKeyResponse.api_key:type_name -> certes.v1.ApiKey
-	19, // 9: certes.v1.ListApiKeysResponse.api_keys:type_name -> certes.v1.ApiKey
-	0,  // 10: certes.v1.AdminService.Ping:input_type -> certes.v1.PingRequest
-	2,  // 11: certes.v1.AdminService.GetStats:input_type -> certes.v1.GetStatsRequest
-	4,  // 12: certes.v1.AdminService.CreateApiKey:input_type -> certes.v1.CreateApiKeyRequest
-	6,  // 13: certes.v1.AdminService.GetApiKey:input_type -> certes.v1.GetApiKeyRequest
-	8,  // 14: certes.v1.AdminService.ListApiKeys:input_type -> certes.v1.ListApiKeysRequest
-	10, // 15: certes.v1.AdminService.DeleteApiKey:input_type -> certes.v1.DeleteApiKeyRequest
-	12, // 16: certes.v1.AdminService.DeleteSubscriberData:input_type -> certes.v1.DeleteSubscriberDataRequest
-	1,  // 17: certes.v1.AdminService.Ping:output_type -> certes.v1.PingResponse
-	3,  // 18: certes.v1.AdminService.GetStats:output_type -> certes.v1.GetStatsResponse
-	5,  // 19: certes.v1.AdminService.CreateApiKey:output_type -> certes.v1.CreateApiKeyResponse
-	7,  // 20: certes.v1.AdminService.GetApiKey:output_type -> certes.v1.GetApiKeyResponse
-	9,  // 21: certes.v1.AdminService.ListApiKeys:output_type -> certes.v1.ListApiKeysResponse
-	11, // 22: certes.v1.AdminService.DeleteApiKey:output_type -> certes.v1.DeleteApiKeyResponse
-	13, // 23: certes.v1.AdminService.DeleteSubscriberData:output_type -> certes.v1.DeleteSubscriberDataResponse
-	17, // [17:24] is the sub-list for method output_type
-	10, // [10:17] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	26, // 0: certes.v1.GetStatsResponse.delivery_latency_p99:type_name -> google.protobuf.Duration
+	22, // 1: certes.v1.GetStatsResponse.webhook_attempts:type_name -> certes.v1.GetStatsResponse.WebhookAttemptsEntry
+	23, // 2: certes.v1.GetStatsResponse.dead_letters:type_name -> certes.v1.GetStatsResponse.DeadLettersEntry
+	24, // 3: certes.v1.GetStatsResponse.subscriptions:type_name -> certes.v1.GetStatsResponse.SubscriptionsEntry
+	25, // 4: certes.v1.GetStatsResponse.breakers:type_name -> certes.v1.GetStatsResponse.BreakersEntry
+	26, // 5: certes.v1.GetStatsResponse.oldest_unread:type_name -> google.protobuf.Duration
+	27, // 6: certes.v1.CreateApiKeyRequest.api_key:type_name -> certes.v1.ApiKey
+	27, // 7: certes.v1.CreateApiKeyResponse.api_key:type_name -> certes.v1.ApiKey
+	27, // 8: certes.v1.GetApiKeyResponse.api_key:type_name -> certes.v1.ApiKey
+	27, // 9: certes.v1.ListApiKeysResponse.api_keys:type_name -> certes.v1.ApiKey
+	28, // 10: certes.v1.GetBackoffResponse.backoff:type_name -> certes.v1.Backoff
+	28, // 11: certes.v1.ListBackoffsResponse.backoffs:type_name -> certes.v1.Backoff
+	28, // 12: certes.v1.SetBackoffRequest.backoff:type_name -> certes.v1.Backoff
+	28, // 13: certes.v1.SetBackoffResponse.backoff:type_name -> certes.v1.Backoff
+	0,  // 14: certes.v1.AdminService.Ping:input_type -> certes.v1.PingRequest
+	2,  // 15: certes.v1.AdminService.GetStats:input_type -> certes.v1.GetStatsRequest
+	4,  // 16: certes.v1.AdminService.CreateApiKey:input_type -> certes.v1.CreateApiKeyRequest
+	6,  // 17: certes.v1.AdminService.GetApiKey:input_type -> certes.v1.GetApiKeyRequest
+	8,  // 18: certes.v1.AdminService.ListApiKeys:input_type -> certes.v1.ListApiKeysRequest
+	10, // 19: certes.v1.AdminService.DeleteApiKey:input_type -> certes.v1.DeleteApiKeyRequest
+	12, // 20: certes.v1.AdminService.DeleteSubscriberData:input_type -> certes.v1.DeleteSubscriberDataRequest
+	14, // 21: certes.v1.AdminService.GetBackoff:input_type -> certes.v1.GetBackoffRequest
+	16, // 22: certes.v1.AdminService.ListBackoffs:input_type -> certes.v1.ListBackoffsRequest
+	18, // 23: certes.v1.AdminService.SetBackoff:input_type -> certes.v1.SetBackoffRequest
+	20, // 24: certes.v1.AdminService.DeleteBackoff:input_type -> certes.v1.DeleteBackoffRequest
+	1,  // 25: certes.v1.AdminService.Ping:output_type -> certes.v1.PingResponse
+	3,  // 26: certes.v1.AdminService.GetStats:output_type -> certes.v1.GetStatsResponse
+	5,  // 27: certes.v1.AdminService.CreateApiKey:output_type -> certes.v1.CreateApiKeyResponse
+	7,  // 28: certes.v1.AdminService.GetApiKey:output_type -> certes.v1.GetApiKeyResponse
+	9,  // 29: certes.v1.AdminService.ListApiKeys:output_type -> certes.v1.ListApiKeysResponse
+	11, // 30: certes.v1.AdminService.DeleteApiKey:output_type -> certes.v1.DeleteApiKeyResponse
+	13, // 31: certes.v1.AdminService.DeleteSubscriberData:output_type -> certes.v1.DeleteSubscriberDataResponse
+	15, // 32: certes.v1.AdminService.GetBackoff:output_type -> certes.v1.GetBackoffResponse
+	17, // 33: certes.v1.AdminService.ListBackoffs:output_type -> certes.v1.ListBackoffsResponse
+	19, // 34: certes.v1.AdminService.SetBackoff:output_type -> certes.v1.SetBackoffResponse
+	21, // 35: certes.v1.AdminService.DeleteBackoff:output_type -> certes.v1.DeleteBackoffResponse
+	25, // [25:36] is the sub-list for method output_type
+	14, // [14:25] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_certes_v1_admin_service_proto_init() }
@@ -1062,15 +1510,17 @@ func file_certes_v1_admin_service_proto_init() {
 	}
 	file_certes_v1_access_proto_init()
 	file_certes_v1_api_key_proto_init()
+	file_certes_v1_backoff_proto_init()
 	file_certes_v1_admin_service_proto_msgTypes[3].OneofWrappers = []any{}
 	file_certes_v1_admin_service_proto_msgTypes[8].OneofWrappers = []any{}
+	file_certes_v1_admin_service_proto_msgTypes[16].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_certes_v1_admin_service_proto_rawDesc), len(file_certes_v1_admin_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,10 @@ const (
 	AdminService_ListApiKeys_FullMethodName          = "/certes.v1.AdminService/ListApiKeys"
 	AdminService_DeleteApiKey_FullMethodName         = "/certes.v1.AdminService/DeleteApiKey"
 	AdminService_DeleteSubscriberData_FullMethodName = "/certes.v1.AdminService/DeleteSubscriberData"
+	AdminService_GetBackoff_FullMethodName           = "/certes.v1.AdminService/GetBackoff"
+	AdminService_ListBackoffs_FullMethodName         = "/certes.v1.AdminService/ListBackoffs"
+	AdminService_SetBackoff_FullMethodName           = "/certes.v1.AdminService/SetBackoff"
+	AdminService_DeleteBackoff_FullMethodName        = "/certes.v1.AdminService/DeleteBackoff"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -53,6 +57,15 @@ type AdminServiceClient interface {
 	// was broken off is said again, and goes on. Events for everyone stay, and what is published for it later is kept anew.
 	// `NOT_BUILT`, and nothing is erased, on NATS.
 	DeleteSubscriberData(ctx context.Context, in *DeleteSubscriberDataRequest, opts ...grpc.CallOption) (*DeleteSubscriberDataResponse, error)
+	// Returns a default retry policy. `BACKOFF_NOT_FOUND` if there is none for that.
+	GetBackoff(ctx context.Context, in *GetBackoffRequest, opts ...grpc.CallOption) (*GetBackoffResponse, error)
+	// Lists the default retry policies by name.
+	ListBackoffs(ctx context.Context, in *ListBackoffsRequest, opts ...grpc.CallOption) (*ListBackoffsResponse, error)
+	// Sets a default retry policy, whether there was one or not. It holds from the next failure on. `TOO_MANY_BACKOFFS` if there
+	// are 1,000 others already.
+	SetBackoff(ctx context.Context, in *SetBackoffRequest, opts ...grpc.CallOption) (*SetBackoffResponse, error)
+	// Deletes a default retry policy; what is next in rank holds from the next failure on. `BACKOFF_NOT_FOUND` if there is none.
+	DeleteBackoff(ctx context.Context, in *DeleteBackoffRequest, opts ...grpc.CallOption) (*DeleteBackoffResponse, error)
 }
 
 type adminServiceClient struct {
@@ -133,6 +146,46 @@ func (c *adminServiceClient) DeleteSubscriberData(ctx context.Context, in *Delet
 	return out, nil
 }
 
+func (c *adminServiceClient) GetBackoff(ctx context.Context, in *GetBackoffRequest, opts ...grpc.CallOption) (*GetBackoffResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetBackoffResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetBackoff_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ListBackoffs(ctx context.Context, in *ListBackoffsRequest, opts ...grpc.CallOption) (*ListBackoffsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListBackoffsResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListBackoffs_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) SetBackoff(ctx context.Context, in *SetBackoffRequest, opts ...grpc.CallOption) (*SetBackoffResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetBackoffResponse)
+	err := c.cc.Invoke(ctx, AdminService_SetBackoff_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) DeleteBackoff(ctx context.Context, in *DeleteBackoffRequest, opts ...grpc.CallOption) (*DeleteBackoffResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteBackoffResponse)
+	err := c.cc.Invoke(ctx, AdminService_DeleteBackoff_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -158,6 +211,15 @@ type AdminServiceServer interface {
 	// was broken off is said again, and goes on. Events for everyone stay, and what is published for it later is kept anew.
 	// `NOT_BUILT`, and nothing is erased, on NATS.
 	DeleteSubscriberData(context.Context, *DeleteSubscriberDataRequest) (*DeleteSubscriberDataResponse, error)
+	// Returns a default retry policy. `BACKOFF_NOT_FOUND` if there is none for that.
+	GetBackoff(context.Context, *GetBackoffRequest) (*GetBackoffResponse, error)
+	// Lists the default retry policies by name.
+	ListBackoffs(context.Context, *ListBackoffsRequest) (*ListBackoffsResponse, error)
+	// Sets a default retry policy, whether there was one or not. It holds from the next failure on. `TOO_MANY_BACKOFFS` if there
+	// are 1,000 others already.
+	SetBackoff(context.Context, *SetBackoffRequest) (*SetBackoffResponse, error)
+	// Deletes a default retry policy; what is next in rank holds from the next failure on. `BACKOFF_NOT_FOUND` if there is none.
+	DeleteBackoff(context.Context, *DeleteBackoffRequest) (*DeleteBackoffResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -188,6 +250,18 @@ func (UnimplementedAdminServiceServer) DeleteApiKey(context.Context, *DeleteApiK
 }
 func (UnimplementedAdminServiceServer) DeleteSubscriberData(context.Context, *DeleteSubscriberDataRequest) (*DeleteSubscriberDataResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteSubscriberData not implemented")
+}
+func (UnimplementedAdminServiceServer) GetBackoff(context.Context, *GetBackoffRequest) (*GetBackoffResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetBackoff not implemented")
+}
+func (UnimplementedAdminServiceServer) ListBackoffs(context.Context, *ListBackoffsRequest) (*ListBackoffsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListBackoffs not implemented")
+}
+func (UnimplementedAdminServiceServer) SetBackoff(context.Context, *SetBackoffRequest) (*SetBackoffResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetBackoff not implemented")
+}
+func (UnimplementedAdminServiceServer) DeleteBackoff(context.Context, *DeleteBackoffRequest) (*DeleteBackoffResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteBackoff not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -336,6 +410,78 @@ func _AdminService_DeleteSubscriberData_Handler(srv interface{}, ctx context.Con
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_GetBackoff_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetBackoffRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetBackoff(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetBackoff_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetBackoff(ctx, req.(*GetBackoffRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ListBackoffs_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListBackoffsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListBackoffs(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListBackoffs_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListBackoffs(ctx, req.(*ListBackoffsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_SetBackoff_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetBackoffRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).SetBackoff(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_SetBackoff_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).SetBackoff(ctx, req.(*SetBackoffRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_DeleteBackoff_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteBackoffRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).DeleteBackoff(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_DeleteBackoff_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).DeleteBackoff(ctx, req.(*DeleteBackoffRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -370,6 +516,22 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteSubscriberData",
 			Handler:    _AdminService_DeleteSubscriberData_Handler,
+		},
+		{
+			MethodName: "GetBackoff",
+			Handler:    _AdminService_GetBackoff_Handler,
+		},
+		{
+			MethodName: "ListBackoffs",
+			Handler:    _AdminService_ListBackoffs_Handler,
+		},
+		{
+			MethodName: "SetBackoff",
+			Handler:    _AdminService_SetBackoff_Handler,
+		},
+		{
+			MethodName: "DeleteBackoff",
+			Handler:    _AdminService_DeleteBackoff_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -225,8 +225,9 @@ type Subscription struct {
 	// priority p gets p + 1 parts, so 9 gets ten times what 0 gets, and nobody starves. Streams do not compete, and are not
 	// affected. Default 5. `FIELD_INVALID` outside of 0 to 9.
 	Priority *int32 `protobuf:"varint,7,opt,name=priority,proto3,oneof" json:"priority,omitempty"`
-	// When a failed delivery is tried again. If absent, after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h, each up to
-	// 20 % later; then it becomes a dead letter.
+	// When a failed delivery is tried again. If absent, as the default of the event's type says, else that of its source, else the
+	// global one (`AdminService.SetBackoff`); where there is none, after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h, each up to
+	// 20 % later, and then it becomes a dead letter.
 	RetryPolicy *RetryPolicy `protobuf:"bytes,8,opt,name=retry_policy,json=retryPolicy,proto3" json:"retry_policy,omitempty"`
 	// How long a stream may keep a delivery unsettled before it is delivered again, from the hand-over to the stream.
 	// 1 s to 1 h, 30 s by default. A webhook has `Webhook.timeout` instead; `FIELD_INVALID` if set there.

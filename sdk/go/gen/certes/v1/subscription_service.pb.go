@@ -24,6 +24,71 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Where a policy comes from, first in rank first.
+type EffectiveRetryPolicy_Origin int32
+
+const (
+	// Never sent by the broker.
+	EffectiveRetryPolicy_ORIGIN_UNSPECIFIED EffectiveRetryPolicy_Origin = 0
+	// The subscription has it itself.
+	EffectiveRetryPolicy_ORIGIN_SUBSCRIPTION EffectiveRetryPolicy_Origin = 1
+	// It is the default of the event type.
+	EffectiveRetryPolicy_ORIGIN_EVENT_TYPE EffectiveRetryPolicy_Origin = 2
+	// It is the default of the source.
+	EffectiveRetryPolicy_ORIGIN_SOURCE EffectiveRetryPolicy_Origin = 3
+	// It is the global default.
+	EffectiveRetryPolicy_ORIGIN_GLOBAL EffectiveRetryPolicy_Origin = 4
+	// Nobody has set any.
+	EffectiveRetryPolicy_ORIGIN_BUILT_IN EffectiveRetryPolicy_Origin = 5
+)
+
+// Enum value maps for EffectiveRetryPolicy_Origin.
+var (
+	EffectiveRetryPolicy_Origin_name = map[int32]string{
+		0: "ORIGIN_UNSPECIFIED",
+		1: "ORIGIN_SUBSCRIPTION",
+		2: "ORIGIN_EVENT_TYPE",
+		3: "ORIGIN_SOURCE",
+		4: "ORIGIN_GLOBAL",
+		5: "ORIGIN_BUILT_IN",
+	}
+	EffectiveRetryPolicy_Origin_value = map[string]int32{
+		"ORIGIN_UNSPECIFIED":  0,
+		"ORIGIN_SUBSCRIPTION": 1,
+		"ORIGIN_EVENT_TYPE":   2,
+		"ORIGIN_SOURCE":       3,
+		"ORIGIN_GLOBAL":       4,
+		"ORIGIN_BUILT_IN":     5,
+	}
+)
+
+func (x EffectiveRetryPolicy_Origin) Enum() *EffectiveRetryPolicy_Origin {
+	p := new(EffectiveRetryPolicy_Origin)
+	*p = x
+	return p
+}
+
+func (x EffectiveRetryPolicy_Origin) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (EffectiveRetryPolicy_Origin) Descriptor() protoreflect.EnumDescriptor {
+	return file_certes_v1_subscription_service_proto_enumTypes[0].Descriptor()
+}
+
+func (EffectiveRetryPolicy_Origin) Type() protoreflect.EnumType {
+	return &file_certes_v1_subscription_service_proto_enumTypes[0]
+}
+
+func (x EffectiveRetryPolicy_Origin) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use EffectiveRetryPolicy_Origin.Descriptor instead.
+func (EffectiveRetryPolicy_Origin) EnumDescriptor() ([]byte, []int) {
+	return file_certes_v1_subscription_service_proto_rawDescGZIP(), []int{25, 0}
+}
+
 // Request of `CreateSubscription`.
 type CreateSubscriptionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1255,6 +1320,190 @@ func (x *TestSubscriptionResponse) GetAnswer() []byte {
 	return nil
 }
 
+// Request of `GetEffectiveRetryPolicy`.
+type GetEffectiveRetryPolicyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The subscription's name. Required.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// An event type. If given, what does not hold for it is left out.
+	EventType string `protobuf:"bytes,2,opt,name=event_type,json=eventType,proto3" json:"event_type,omitempty"`
+	// What `Event.source` says. If given, what does not hold for it is left out.
+	Source        string `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetEffectiveRetryPolicyRequest) Reset() {
+	*x = GetEffectiveRetryPolicyRequest{}
+	mi := &file_certes_v1_subscription_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetEffectiveRetryPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetEffectiveRetryPolicyRequest) ProtoMessage() {}
+
+func (x *GetEffectiveRetryPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_v1_subscription_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetEffectiveRetryPolicyRequest.ProtoReflect.Descriptor instead.
+func (*GetEffectiveRetryPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_certes_v1_subscription_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *GetEffectiveRetryPolicyRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GetEffectiveRetryPolicyRequest) GetEventType() string {
+	if x != nil {
+		return x.EventType
+	}
+	return ""
+}
+
+func (x *GetEffectiveRetryPolicyRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+// Response of `GetEffectiveRetryPolicy`.
+type GetEffectiveRetryPolicyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The policies that can hold for a delivery, first in rank first: of those whose `event_type` and `source` are the event's, or
+	// empty, the first one holds. At least one.
+	Policies      []*EffectiveRetryPolicy `protobuf:"bytes,1,rep,name=policies,proto3" json:"policies,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetEffectiveRetryPolicyResponse) Reset() {
+	*x = GetEffectiveRetryPolicyResponse{}
+	mi := &file_certes_v1_subscription_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetEffectiveRetryPolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetEffectiveRetryPolicyResponse) ProtoMessage() {}
+
+func (x *GetEffectiveRetryPolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_v1_subscription_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetEffectiveRetryPolicyResponse.ProtoReflect.Descriptor instead.
+func (*GetEffectiveRetryPolicyResponse) Descriptor() ([]byte, []int) {
+	return file_certes_v1_subscription_service_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *GetEffectiveRetryPolicyResponse) GetPolicies() []*EffectiveRetryPolicy {
+	if x != nil {
+		return x.Policies
+	}
+	return nil
+}
+
+// A retry policy that holds for some deliveries of a subscription.
+type EffectiveRetryPolicy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The policy, every default spelled out.
+	RetryPolicy *RetryPolicy `protobuf:"bytes,1,opt,name=retry_policy,json=retryPolicy,proto3" json:"retry_policy,omitempty"`
+	// Where it comes from.
+	Origin EffectiveRetryPolicy_Origin `protobuf:"varint,2,opt,name=origin,proto3,enum=certes.v1.EffectiveRetryPolicy_Origin" json:"origin,omitempty"`
+	// The event type that it is for. Empty if for any.
+	EventType string `protobuf:"bytes,3,opt,name=event_type,json=eventType,proto3" json:"event_type,omitempty"`
+	// The source that it is for. Empty if for any.
+	Source        string `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EffectiveRetryPolicy) Reset() {
+	*x = EffectiveRetryPolicy{}
+	mi := &file_certes_v1_subscription_service_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EffectiveRetryPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EffectiveRetryPolicy) ProtoMessage() {}
+
+func (x *EffectiveRetryPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_v1_subscription_service_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EffectiveRetryPolicy.ProtoReflect.Descriptor instead.
+func (*EffectiveRetryPolicy) Descriptor() ([]byte, []int) {
+	return file_certes_v1_subscription_service_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *EffectiveRetryPolicy) GetRetryPolicy() *RetryPolicy {
+	if x != nil {
+		return x.RetryPolicy
+	}
+	return nil
+}
+
+func (x *EffectiveRetryPolicy) GetOrigin() EffectiveRetryPolicy_Origin {
+	if x != nil {
+		return x.Origin
+	}
+	return EffectiveRetryPolicy_ORIGIN_UNSPECIFIED
+}
+
+func (x *EffectiveRetryPolicy) GetEventType() string {
+	if x != nil {
+		return x.EventType
+	}
+	return ""
+}
+
+func (x *EffectiveRetryPolicy) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
 var File_certes_v1_subscription_service_proto protoreflect.FileDescriptor
 
 const file_certes_v1_subscription_service_proto_rawDesc = "" +
@@ -1329,8 +1578,27 @@ const file_certes_v1_subscription_service_proto_rawDesc = "" +
 	"\x06status\x18\x02 \x01(\x05R\x06status\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x125\n" +
 	"\bduration\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x16\n" +
-	"\x06answer\x18\x05 \x01(\fR\x06answer2\xcf\n" +
+	"\x06answer\x18\x05 \x01(\fR\x06answer\"k\n" +
+	"\x1eGetEffectiveRetryPolicyRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
+	"event_type\x18\x02 \x01(\tR\teventType\x12\x16\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\"^\n" +
+	"\x1fGetEffectiveRetryPolicyResponse\x12;\n" +
+	"\bpolicies\x18\x01 \x03(\v2\x1f.certes.v1.EffectiveRetryPolicyR\bpolicies\"\xd6\x02\n" +
+	"\x14EffectiveRetryPolicy\x129\n" +
+	"\fretry_policy\x18\x01 \x01(\v2\x16.certes.v1.RetryPolicyR\vretryPolicy\x12>\n" +
+	"\x06origin\x18\x02 \x01(\x0e2&.certes.v1.EffectiveRetryPolicy.OriginR\x06origin\x12\x1d\n" +
+	"\n" +
+	"event_type\x18\x03 \x01(\tR\teventType\x12\x16\n" +
+	"\x06source\x18\x04 \x01(\tR\x06source\"\x8b\x01\n" +
+	"\x06Origin\x12\x16\n" +
+	"\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13ORIGIN_SUBSCRIPTION\x10\x01\x12\x15\n" +
+	"\x11ORIGIN_EVENT_TYPE\x10\x02\x12\x11\n" +
+	"\rORIGIN_SOURCE\x10\x03\x12\x11\n" +
+	"\rORIGIN_GLOBAL\x10\x04\x12\x13\n" +
+	"\x0fORIGIN_BUILT_IN\x10\x052\xdc\v\n" +
 	"\x13SubscriptionService\x12|\n" +
 	"\x12CreateSubscription\x12$.certes.v1.CreateSubscriptionRequest\x1a%.certes.v1.CreateSubscriptionResponse\"\x19\x82\x8d\x1d\x15\n" +
 	"\x13subscriptions:write\x12r\n" +
@@ -1353,7 +1621,9 @@ const file_certes_v1_subscription_service_proto_rawDesc = "" +
 	"\x11GetSigningSecrets\x12#.certes.v1.GetSigningSecretsRequest\x1a$.certes.v1.GetSigningSecretsResponse\"\x1b\x82\x8d\x1d\x17\n" +
 	"\x15subscriptions:secrets\x12v\n" +
 	"\x10TestSubscription\x12\".certes.v1.TestSubscriptionRequest\x1a#.certes.v1.TestSubscriptionResponse\"\x19\x82\x8d\x1d\x15\n" +
-	"\x13subscriptions:writeB\xab\x01\n" +
+	"\x13subscriptions:write\x12\x8a\x01\n" +
+	"\x17GetEffectiveRetryPolicy\x12).certes.v1.GetEffectiveRetryPolicyRequest\x1a*.certes.v1.GetEffectiveRetryPolicyResponse\"\x18\x82\x8d\x1d\x14\n" +
+	"\x12subscriptions:readB\xab\x01\n" +
 	"\rcom.certes.v1B\x18SubscriptionServiceProtoP\x01Z;github.com/hookactions/certes-sdk/go/gen/certes/v1;certesv1\xa2\x02\x03CXX\xaa\x02\tCertes.V1\xca\x02\tCertes\\V1\xe2\x02\x15Certes\\V1\\GPBMetadata\xea\x02\n" +
 	"Certes::V1b\x06proto3"
 
@@ -1369,83 +1639,94 @@ func file_certes_v1_subscription_service_proto_rawDescGZIP() []byte {
 	return file_certes_v1_subscription_service_proto_rawDescData
 }
 
-var file_certes_v1_subscription_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_certes_v1_subscription_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_certes_v1_subscription_service_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_certes_v1_subscription_service_proto_goTypes = []any{
-	(*CreateSubscriptionRequest)(nil),  // 0: certes.v1.CreateSubscriptionRequest
-	(*CreateSubscriptionResponse)(nil), // 1: certes.v1.CreateSubscriptionResponse
-	(*GetSubscriptionRequest)(nil),     // 2: certes.v1.GetSubscriptionRequest
-	(*GetSubscriptionResponse)(nil),    // 3: certes.v1.GetSubscriptionResponse
-	(*ListSubscriptionsRequest)(nil),   // 4: certes.v1.ListSubscriptionsRequest
-	(*ListSubscriptionsResponse)(nil),  // 5: certes.v1.ListSubscriptionsResponse
-	(*UpdateSubscriptionRequest)(nil),  // 6: certes.v1.UpdateSubscriptionRequest
-	(*UpdateSubscriptionResponse)(nil), // 7: certes.v1.UpdateSubscriptionResponse
-	(*DeleteSubscriptionRequest)(nil),  // 8: certes.v1.DeleteSubscriptionRequest
-	(*DeleteSubscriptionResponse)(nil), // 9: certes.v1.DeleteSubscriptionResponse
-	(*PauseSubscriptionRequest)(nil),   // 10: certes.v1.PauseSubscriptionRequest
-	(*PauseSubscriptionResponse)(nil),  // 11: certes.v1.PauseSubscriptionResponse
-	(*ResumeSubscriptionRequest)(nil),  // 12: certes.v1.ResumeSubscriptionRequest
-	(*ResumeSubscriptionResponse)(nil), // 13: certes.v1.ResumeSubscriptionResponse
-	(*SeekSubscriptionRequest)(nil),    // 14: certes.v1.SeekSubscriptionRequest
-	(*SeekSubscriptionResponse)(nil),   // 15: certes.v1.SeekSubscriptionResponse
-	(*RotateSecretRequest)(nil),        // 16: certes.v1.RotateSecretRequest
-	(*RotateSecretResponse)(nil),       // 17: certes.v1.RotateSecretResponse
-	(*GetSigningSecretsRequest)(nil),   // 18: certes.v1.GetSigningSecretsRequest
-	(*GetSigningSecretsResponse)(nil),  // 19: certes.v1.GetSigningSecretsResponse
-	(*SigningSecret)(nil),              // 20: certes.v1.SigningSecret
-	(*TestSubscriptionRequest)(nil),    // 21: certes.v1.TestSubscriptionRequest
-	(*TestSubscriptionResponse)(nil),   // 22: certes.v1.TestSubscriptionResponse
-	(*Subscription)(nil),               // 23: certes.v1.Subscription
-	(*SeekTarget)(nil),                 // 24: certes.v1.SeekTarget
-	(*fieldmaskpb.FieldMask)(nil),      // 25: google.protobuf.FieldMask
-	(*durationpb.Duration)(nil),        // 26: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 27: google.protobuf.Timestamp
+	(EffectiveRetryPolicy_Origin)(0),        // 0: certes.v1.EffectiveRetryPolicy.Origin
+	(*CreateSubscriptionRequest)(nil),       // 1: certes.v1.CreateSubscriptionRequest
+	(*CreateSubscriptionResponse)(nil),      // 2: certes.v1.CreateSubscriptionResponse
+	(*GetSubscriptionRequest)(nil),          // 3: certes.v1.GetSubscriptionRequest
+	(*GetSubscriptionResponse)(nil),         // 4: certes.v1.GetSubscriptionResponse
+	(*ListSubscriptionsRequest)(nil),        // 5: certes.v1.ListSubscriptionsRequest
+	(*ListSubscriptionsResponse)(nil),       // 6: certes.v1.ListSubscriptionsResponse
+	(*UpdateSubscriptionRequest)(nil),       // 7: certes.v1.UpdateSubscriptionRequest
+	(*UpdateSubscriptionResponse)(nil),      // 8: certes.v1.UpdateSubscriptionResponse
+	(*DeleteSubscriptionRequest)(nil),       // 9: certes.v1.DeleteSubscriptionRequest
+	(*DeleteSubscriptionResponse)(nil),      // 10: certes.v1.DeleteSubscriptionResponse
+	(*PauseSubscriptionRequest)(nil),        // 11: certes.v1.PauseSubscriptionRequest
+	(*PauseSubscriptionResponse)(nil),       // 12: certes.v1.PauseSubscriptionResponse
+	(*ResumeSubscriptionRequest)(nil),       // 13: certes.v1.ResumeSubscriptionRequest
+	(*ResumeSubscriptionResponse)(nil),      // 14: certes.v1.ResumeSubscriptionResponse
+	(*SeekSubscriptionRequest)(nil),         // 15: certes.v1.SeekSubscriptionRequest
+	(*SeekSubscriptionResponse)(nil),        // 16: certes.v1.SeekSubscriptionResponse
+	(*RotateSecretRequest)(nil),             // 17: certes.v1.RotateSecretRequest
+	(*RotateSecretResponse)(nil),            // 18: certes.v1.RotateSecretResponse
+	(*GetSigningSecretsRequest)(nil),        // 19: certes.v1.GetSigningSecretsRequest
+	(*GetSigningSecretsResponse)(nil),       // 20: certes.v1.GetSigningSecretsResponse
+	(*SigningSecret)(nil),                   // 21: certes.v1.SigningSecret
+	(*TestSubscriptionRequest)(nil),         // 22: certes.v1.TestSubscriptionRequest
+	(*TestSubscriptionResponse)(nil),        // 23: certes.v1.TestSubscriptionResponse
+	(*GetEffectiveRetryPolicyRequest)(nil),  // 24: certes.v1.GetEffectiveRetryPolicyRequest
+	(*GetEffectiveRetryPolicyResponse)(nil), // 25: certes.v1.GetEffectiveRetryPolicyResponse
+	(*EffectiveRetryPolicy)(nil),            // 26: certes.v1.EffectiveRetryPolicy
+	(*Subscription)(nil),                    // 27: certes.v1.Subscription
+	(*SeekTarget)(nil),                      // 28: certes.v1.SeekTarget
+	(*fieldmaskpb.FieldMask)(nil),           // 29: google.protobuf.FieldMask
+	(*durationpb.Duration)(nil),             // 30: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),           // 31: google.protobuf.Timestamp
+	(*RetryPolicy)(nil),                     // 32: certes.v1.RetryPolicy
 }
 var file_certes_v1_subscription_service_proto_depIdxs = []int32{
-	23, // 0: certes.v1.CreateSubscriptionRequest.subscription:type_name -> certes.v1.Subscription
-	24, // 1: certes.v1.CreateSubscriptionRequest.start:type_name -> certes.v1.SeekTarget
-	23, // 2: certes.v1.CreateSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
-	23, // 3: certes.v1.GetSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
-	23, // 4: certes.v1.ListSubscriptionsResponse.subscriptions:type_name -> certes.v1.Subscription
-	23, // 5: certes.v1.UpdateSubscriptionRequest.subscription:type_name -> certes.v1.Subscription
-	25, // 6: certes.v1.UpdateSubscriptionRequest.update_mask:type_name -> google.protobuf.FieldMask
-	23, // 7: certes.v1.UpdateSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
-	23, // 8: certes.v1.DeleteSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
-	23, // 9: certes.v1.PauseSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
-	23, // 10: certes.v1.ResumeSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
-	24, // 11: certes.v1.SeekSubscriptionRequest.target:type_name -> certes.v1.SeekTarget
-	23, // 12: certes.v1.SeekSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
-	26, // 13: certes.v1.RotateSecretRequest.overlap:type_name -> google.protobuf.Duration
-	20, // 14: certes.v1.RotateSecretResponse.secrets:type_name -> certes.v1.SigningSecret
-	20, // 15: certes.v1.GetSigningSecretsResponse.secrets:type_name -> certes.v1.SigningSecret
-	27, // 16: certes.v1.SigningSecret.expire_time:type_name -> google.protobuf.Timestamp
-	26, // 17: certes.v1.TestSubscriptionResponse.duration:type_name -> google.protobuf.Duration
-	0,  // 18: certes.v1.SubscriptionService.CreateSubscription:input_type -> certes.v1.CreateSubscriptionRequest
-	2,  // 19: certes.v1.SubscriptionService.GetSubscription:input_type -> certes.v1.GetSubscriptionRequest
-	4,  // 20: certes.v1.SubscriptionService.ListSubscriptions:input_type -> certes.v1.ListSubscriptionsRequest
-	6,  // 21: certes.v1.SubscriptionService.UpdateSubscription:input_type -> certes.v1.UpdateSubscriptionRequest
-	8,  // 22: certes.v1.SubscriptionService.DeleteSubscription:input_type -> certes.v1.DeleteSubscriptionRequest
-	10, // 23: certes.v1.SubscriptionService.PauseSubscription:input_type -> certes.v1.PauseSubscriptionRequest
-	12, // 24: certes.v1.SubscriptionService.ResumeSubscription:input_type -> certes.v1.ResumeSubscriptionRequest
-	14, // 25: certes.v1.SubscriptionService.SeekSubscription:input_type -> certes.v1.SeekSubscriptionRequest
-	16, // 26: certes.v1.SubscriptionService.RotateSecret:input_type -> certes.v1.RotateSecretRequest
-	18, // 27: certes.v1.SubscriptionService.GetSigningSecrets:input_type -> certes.v1.GetSigningSecretsRequest
-	21, // 28: certes.v1.SubscriptionService.TestSubscription:input_type -> certes.v1.TestSubscriptionRequest
-	1,  // 29: certes.v1.SubscriptionService.CreateSubscription:output_type -> certes.v1.CreateSubscriptionResponse
-	3,  // 30: certes.v1.SubscriptionService.GetSubscription:output_type -> certes.v1.GetSubscriptionResponse
-	5,  // 31: certes.v1.SubscriptionService.ListSubscriptions:output_type -> certes.v1.ListSubscriptionsResponse
-	7,  // 32: certes.v1.SubscriptionService.UpdateSubscription:output_type -> certes.v1.UpdateSubscriptionResponse
-	9,  // 33: certes.v1.SubscriptionService.DeleteSubscription:output_type -> certes.v1.DeleteSubscriptionResponse
-	11, // 34: certes.v1.SubscriptionService.PauseSubscription:output_type -> certes.v1.PauseSubscriptionResponse
-	13, // 35: certes.v1.SubscriptionService.ResumeSubscription:output_type -> certes.v1.ResumeSubscriptionResponse
-	15, // 36: certes.v1.SubscriptionService.SeekSubscription:output_type -> certes.v1.SeekSubscriptionResponse
-	17, // 37: certes.v1.SubscriptionService.RotateSecret:output_type -> certes.v1.RotateSecretResponse
-	19, // 38: certes.v1.SubscriptionService.GetSigningSecrets:output_type -> certes.v1.GetSigningSecretsResponse
-	22, // 39: certes.v1.SubscriptionService.TestSubscription:output_type -> certes.v1.TestSubscriptionResponse
-	29, // [29:40] is the sub-list for method output_type
-	18, // [18:29] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	27, // 0: certes.v1.CreateSubscriptionRequest.subscription:type_name -> certes.v1.Subscription
+	28, // 1: certes.v1.CreateSubscriptionRequest.start:type_name -> certes.v1.SeekTarget
+	27, // 2: certes.v1.CreateSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
+	27, // 3: certes.v1.GetSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
+	27, // 4: certes.v1.ListSubscriptionsResponse.subscriptions:type_name -> certes.v1.Subscription
+	27, // 5: certes.v1.UpdateSubscriptionRequest.subscription:type_name -> certes.v1.Subscription
+	29, // 6: certes.v1.UpdateSubscriptionRequest.update_mask:type_name -> google.protobuf.FieldMask
+	27, // 7: certes.v1.UpdateSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
+	27, // 8: certes.v1.DeleteSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
+	27, // 9: certes.v1.PauseSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
+	27, // 10: certes.v1.ResumeSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
+	28, // 11: certes.v1.SeekSubscriptionRequest.target:type_name -> certes.v1.SeekTarget
+	27, // 12: certes.v1.SeekSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
+	30, // 13: certes.v1.RotateSecretRequest.overlap:type_name -> google.protobuf.Duration
+	21, // 14: certes.v1.RotateSecretResponse.secrets:type_name -> certes.v1.SigningSecret
+	21, // 15: certes.v1.GetSigningSecretsResponse.secrets:type_name -> certes.v1.SigningSecret
+	31, // 16: certes.v1.SigningSecret.expire_time:type_name -> google.protobuf.Timestamp
+	30, // 17: certes.v1.TestSubscriptionResponse.duration:type_name -> google.protobuf.Duration
+	26, // 18: certes.v1.GetEffectiveRetryPolicyResponse.policies:type_name -> certes.v1.EffectiveRetryPolicy
+	32, // 19: certes.v1.EffectiveRetryPolicy.retry_policy:type_name -> certes.v1.RetryPolicy
+	0,  // 20: certes.v1.EffectiveRetryPolicy.origin:type_name -> certes.v1.EffectiveRetryPolicy.Origin
+	1,  // 21: certes.v1.SubscriptionService.CreateSubscription:input_type -> certes.v1.CreateSubscriptionRequest
+	3,  // 22: certes.v1.SubscriptionService.GetSubscription:input_type -> certes.v1.GetSubscriptionRequest
+	5,  // 23: certes.v1.SubscriptionService.ListSubscriptions:input_type -> certes.v1.ListSubscriptionsRequest
+	7,  // 24: certes.v1.SubscriptionService.UpdateSubscription:input_type -> certes.v1.UpdateSubscriptionRequest
+	9,  // 25: certes.v1.SubscriptionService.DeleteSubscription:input_type -> certes.v1.DeleteSubscriptionRequest
+	11, // 26: certes.v1.SubscriptionService.PauseSubscription:input_type -> certes.v1.PauseSubscriptionRequest
+	13, // 27: certes.v1.SubscriptionService.ResumeSubscription:input_type -> certes.v1.ResumeSubscriptionRequest
+	15, // 28: certes.v1.SubscriptionService.SeekSubscription:input_type -> certes.v1.SeekSubscriptionRequest
+	17, // 29: certes.v1.SubscriptionService.RotateSecret:input_type -> certes.v1.RotateSecretRequest
+	19, // 30: certes.v1.SubscriptionService.GetSigningSecrets:input_type -> certes.v1.GetSigningSecretsRequest
+	22, // 31: certes.v1.SubscriptionService.TestSubscription:input_type -> certes.v1.TestSubscriptionRequest
+	24, // 32: certes.v1.SubscriptionService.GetEffectiveRetryPolicy:input_type -> certes.v1.GetEffectiveRetryPolicyRequest
+	2,  // 33: certes.v1.SubscriptionService.CreateSubscription:output_type -> certes.v1.CreateSubscriptionResponse
+	4,  // 34: certes.v1.SubscriptionService.GetSubscription:output_type -> certes.v1.GetSubscriptionResponse
+	6,  // 35: certes.v1.SubscriptionService.ListSubscriptions:output_type -> certes.v1.ListSubscriptionsResponse
+	8,  // 36: certes.v1.SubscriptionService.UpdateSubscription:output_type -> certes.v1.UpdateSubscriptionResponse
+	10, // 37: certes.v1.SubscriptionService.DeleteSubscription:output_type -> certes.v1.DeleteSubscriptionResponse
+	12, // 38: certes.v1.SubscriptionService.PauseSubscription:output_type -> certes.v1.PauseSubscriptionResponse
+	14, // 39: certes.v1.SubscriptionService.ResumeSubscription:output_type -> certes.v1.ResumeSubscriptionResponse
+	16, // 40: certes.v1.SubscriptionService.SeekSubscription:output_type -> certes.v1.SeekSubscriptionResponse
+	18, // 41: certes.v1.SubscriptionService.RotateSecret:output_type -> certes.v1.RotateSecretResponse
+	20, // 42: certes.v1.SubscriptionService.GetSigningSecrets:output_type -> certes.v1.GetSigningSecretsResponse
+	23, // 43: certes.v1.SubscriptionService.TestSubscription:output_type -> certes.v1.TestSubscriptionResponse
+	25, // 44: certes.v1.SubscriptionService.GetEffectiveRetryPolicy:output_type -> certes.v1.GetEffectiveRetryPolicyResponse
+	33, // [33:45] is the sub-list for method output_type
+	21, // [21:33] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_certes_v1_subscription_service_proto_init() }
@@ -1462,13 +1743,14 @@ func file_certes_v1_subscription_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_certes_v1_subscription_service_proto_rawDesc), len(file_certes_v1_subscription_service_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   23,
+			NumEnums:      1,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_certes_v1_subscription_service_proto_goTypes,
 		DependencyIndexes: file_certes_v1_subscription_service_proto_depIdxs,
+		EnumInfos:         file_certes_v1_subscription_service_proto_enumTypes,
 		MessageInfos:      file_certes_v1_subscription_service_proto_msgTypes,
 	}.Build()
 	File_certes_v1_subscription_service_proto = out.File

@@ -19,17 +19,18 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SubscriptionService_CreateSubscription_FullMethodName = "/certes.v1.SubscriptionService/CreateSubscription"
-	SubscriptionService_GetSubscription_FullMethodName    = "/certes.v1.SubscriptionService/GetSubscription"
-	SubscriptionService_ListSubscriptions_FullMethodName  = "/certes.v1.SubscriptionService/ListSubscriptions"
-	SubscriptionService_UpdateSubscription_FullMethodName = "/certes.v1.SubscriptionService/UpdateSubscription"
-	SubscriptionService_DeleteSubscription_FullMethodName = "/certes.v1.SubscriptionService/DeleteSubscription"
-	SubscriptionService_PauseSubscription_FullMethodName  = "/certes.v1.SubscriptionService/PauseSubscription"
-	SubscriptionService_ResumeSubscription_FullMethodName = "/certes.v1.SubscriptionService/ResumeSubscription"
-	SubscriptionService_SeekSubscription_FullMethodName   = "/certes.v1.SubscriptionService/SeekSubscription"
-	SubscriptionService_RotateSecret_FullMethodName       = "/certes.v1.SubscriptionService/RotateSecret"
-	SubscriptionService_GetSigningSecrets_FullMethodName  = "/certes.v1.SubscriptionService/GetSigningSecrets"
-	SubscriptionService_TestSubscription_FullMethodName   = "/certes.v1.SubscriptionService/TestSubscription"
+	SubscriptionService_CreateSubscription_FullMethodName      = "/certes.v1.SubscriptionService/CreateSubscription"
+	SubscriptionService_GetSubscription_FullMethodName         = "/certes.v1.SubscriptionService/GetSubscription"
+	SubscriptionService_ListSubscriptions_FullMethodName       = "/certes.v1.SubscriptionService/ListSubscriptions"
+	SubscriptionService_UpdateSubscription_FullMethodName      = "/certes.v1.SubscriptionService/UpdateSubscription"
+	SubscriptionService_DeleteSubscription_FullMethodName      = "/certes.v1.SubscriptionService/DeleteSubscription"
+	SubscriptionService_PauseSubscription_FullMethodName       = "/certes.v1.SubscriptionService/PauseSubscription"
+	SubscriptionService_ResumeSubscription_FullMethodName      = "/certes.v1.SubscriptionService/ResumeSubscription"
+	SubscriptionService_SeekSubscription_FullMethodName        = "/certes.v1.SubscriptionService/SeekSubscription"
+	SubscriptionService_RotateSecret_FullMethodName            = "/certes.v1.SubscriptionService/RotateSecret"
+	SubscriptionService_GetSigningSecrets_FullMethodName       = "/certes.v1.SubscriptionService/GetSigningSecrets"
+	SubscriptionService_TestSubscription_FullMethodName        = "/certes.v1.SubscriptionService/TestSubscription"
+	SubscriptionService_GetEffectiveRetryPolicy_FullMethodName = "/certes.v1.SubscriptionService/GetEffectiveRetryPolicy"
 )
 
 // SubscriptionServiceClient is the client API for SubscriptionService service.
@@ -65,6 +66,8 @@ type SubscriptionServiceClient interface {
 	// Sends one signed test request to the webhook, now, and says what came of it. Nothing is stored and nothing retried.
 	// `SUBSCRIPTION_DELETED` if it is deleted.
 	TestSubscription(ctx context.Context, in *TestSubscriptionRequest, opts ...grpc.CallOption) (*TestSubscriptionResponse, error)
+	// Says by which retry policies deliveries are tried again, and where each comes from.
+	GetEffectiveRetryPolicy(ctx context.Context, in *GetEffectiveRetryPolicyRequest, opts ...grpc.CallOption) (*GetEffectiveRetryPolicyResponse, error)
 }
 
 type subscriptionServiceClient struct {
@@ -185,6 +188,16 @@ func (c *subscriptionServiceClient) TestSubscription(ctx context.Context, in *Te
 	return out, nil
 }
 
+func (c *subscriptionServiceClient) GetEffectiveRetryPolicy(ctx context.Context, in *GetEffectiveRetryPolicyRequest, opts ...grpc.CallOption) (*GetEffectiveRetryPolicyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetEffectiveRetryPolicyResponse)
+	err := c.cc.Invoke(ctx, SubscriptionService_GetEffectiveRetryPolicy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SubscriptionServiceServer is the server API for SubscriptionService service.
 // All implementations must embed UnimplementedSubscriptionServiceServer
 // for forward compatibility.
@@ -218,6 +231,8 @@ type SubscriptionServiceServer interface {
 	// Sends one signed test request to the webhook, now, and says what came of it. Nothing is stored and nothing retried.
 	// `SUBSCRIPTION_DELETED` if it is deleted.
 	TestSubscription(context.Context, *TestSubscriptionRequest) (*TestSubscriptionResponse, error)
+	// Says by which retry policies deliveries are tried again, and where each comes from.
+	GetEffectiveRetryPolicy(context.Context, *GetEffectiveRetryPolicyRequest) (*GetEffectiveRetryPolicyResponse, error)
 	mustEmbedUnimplementedSubscriptionServiceServer()
 }
 
@@ -260,6 +275,9 @@ func (UnimplementedSubscriptionServiceServer) GetSigningSecrets(context.Context,
 }
 func (UnimplementedSubscriptionServiceServer) TestSubscription(context.Context, *TestSubscriptionRequest) (*TestSubscriptionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method TestSubscription not implemented")
+}
+func (UnimplementedSubscriptionServiceServer) GetEffectiveRetryPolicy(context.Context, *GetEffectiveRetryPolicyRequest) (*GetEffectiveRetryPolicyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetEffectiveRetryPolicy not implemented")
 }
 func (UnimplementedSubscriptionServiceServer) mustEmbedUnimplementedSubscriptionServiceServer() {}
 func (UnimplementedSubscriptionServiceServer) testEmbeddedByValue()                             {}
@@ -480,6 +498,24 @@ func _SubscriptionService_TestSubscription_Handler(srv interface{}, ctx context.
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SubscriptionService_GetEffectiveRetryPolicy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetEffectiveRetryPolicyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SubscriptionServiceServer).GetEffectiveRetryPolicy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SubscriptionService_GetEffectiveRetryPolicy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SubscriptionServiceServer).GetEffectiveRetryPolicy(ctx, req.(*GetEffectiveRetryPolicyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SubscriptionService_ServiceDesc is the grpc.ServiceDesc for SubscriptionService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -530,6 +566,10 @@ var SubscriptionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "TestSubscription",
 			Handler:    _SubscriptionService_TestSubscription_Handler,
+		},
+		{
+			MethodName: "GetEffectiveRetryPolicy",
+			Handler:    _SubscriptionService_GetEffectiveRetryPolicy_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -6,6 +6,7 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import type { Message } from "@bufbuild/protobuf";
 import type { Duration } from "@bufbuild/protobuf/wkt";
 import type { ApiKey } from "./api_key_pb.js";
+import type { Backoff } from "./backoff_pb.js";
 
 /**
  * Describes the file certes/v1/admin_service.proto.
@@ -473,6 +474,188 @@ export declare type DeleteSubscriberDataResponse = Message<"certes.v1.DeleteSubs
 export declare const DeleteSubscriberDataResponseSchema: GenMessage<DeleteSubscriberDataResponse>;
 
 /**
+ * Request of `GetBackoff`.
+ *
+ * @generated from message certes.v1.GetBackoffRequest
+ */
+export declare type GetBackoffRequest = Message<"certes.v1.GetBackoffRequest"> & {
+  /**
+   * What the policy is for, as in `Backoff.name`. Required.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message certes.v1.GetBackoffRequest.
+ * Use `create(GetBackoffRequestSchema)` to create a new message.
+ */
+export declare const GetBackoffRequestSchema: GenMessage<GetBackoffRequest>;
+
+/**
+ * Response of `GetBackoff`.
+ *
+ * @generated from message certes.v1.GetBackoffResponse
+ */
+export declare type GetBackoffResponse = Message<"certes.v1.GetBackoffResponse"> & {
+  /**
+   * The policy.
+   *
+   * @generated from field: certes.v1.Backoff backoff = 1;
+   */
+  backoff?: Backoff | undefined;
+};
+
+/**
+ * Describes the message certes.v1.GetBackoffResponse.
+ * Use `create(GetBackoffResponseSchema)` to create a new message.
+ */
+export declare const GetBackoffResponseSchema: GenMessage<GetBackoffResponse>;
+
+/**
+ * Request of `ListBackoffs`.
+ *
+ * @generated from message certes.v1.ListBackoffsRequest
+ */
+export declare type ListBackoffsRequest = Message<"certes.v1.ListBackoffsRequest"> & {
+  /**
+   * At most this many, 1 to 1,000; 100 by default.
+   *
+   * @generated from field: optional int32 page_size = 1;
+   */
+  pageSize?: number | undefined;
+
+  /**
+   * The `next_page_token` of the page before. Empty for the first.
+   *
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message certes.v1.ListBackoffsRequest.
+ * Use `create(ListBackoffsRequestSchema)` to create a new message.
+ */
+export declare const ListBackoffsRequestSchema: GenMessage<ListBackoffsRequest>;
+
+/**
+ * Response of `ListBackoffs`.
+ *
+ * @generated from message certes.v1.ListBackoffsResponse
+ */
+export declare type ListBackoffsResponse = Message<"certes.v1.ListBackoffsResponse"> & {
+  /**
+   * The policies, by name.
+   *
+   * @generated from field: repeated certes.v1.Backoff backoffs = 1;
+   */
+  backoffs: Backoff[];
+
+  /**
+   * Fetches the next page. Empty if there is none.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message certes.v1.ListBackoffsResponse.
+ * Use `create(ListBackoffsResponseSchema)` to create a new message.
+ */
+export declare const ListBackoffsResponseSchema: GenMessage<ListBackoffsResponse>;
+
+/**
+ * Request of `SetBackoff`.
+ *
+ * @generated from message certes.v1.SetBackoffRequest
+ */
+export declare type SetBackoffRequest = Message<"certes.v1.SetBackoffRequest"> & {
+  /**
+   * The policy, with the name of what it is for. Required.
+   *
+   * @generated from field: certes.v1.Backoff backoff = 1;
+   */
+  backoff?: Backoff | undefined;
+};
+
+/**
+ * Describes the message certes.v1.SetBackoffRequest.
+ * Use `create(SetBackoffRequestSchema)` to create a new message.
+ */
+export declare const SetBackoffRequestSchema: GenMessage<SetBackoffRequest>;
+
+/**
+ * Response of `SetBackoff`.
+ *
+ * @generated from message certes.v1.SetBackoffResponse
+ */
+export declare type SetBackoffResponse = Message<"certes.v1.SetBackoffResponse"> & {
+  /**
+   * The policy as it is kept.
+   *
+   * @generated from field: certes.v1.Backoff backoff = 1;
+   */
+  backoff?: Backoff | undefined;
+};
+
+/**
+ * Describes the message certes.v1.SetBackoffResponse.
+ * Use `create(SetBackoffResponseSchema)` to create a new message.
+ */
+export declare const SetBackoffResponseSchema: GenMessage<SetBackoffResponse>;
+
+/**
+ * Request of `DeleteBackoff`.
+ *
+ * @generated from message certes.v1.DeleteBackoffRequest
+ */
+export declare type DeleteBackoffRequest = Message<"certes.v1.DeleteBackoffRequest"> & {
+  /**
+   * What the policy is for, as in `Backoff.name`. Required.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Must equal the stored one's if given: `ETAG_MISMATCH`.
+   *
+   * @generated from field: string etag = 2;
+   */
+  etag: string;
+
+  /**
+   * Whether it is fine if there is none.
+   *
+   * @generated from field: bool allow_missing = 3;
+   */
+  allowMissing: boolean;
+};
+
+/**
+ * Describes the message certes.v1.DeleteBackoffRequest.
+ * Use `create(DeleteBackoffRequestSchema)` to create a new message.
+ */
+export declare const DeleteBackoffRequestSchema: GenMessage<DeleteBackoffRequest>;
+
+/**
+ * Response of `DeleteBackoff`.
+ *
+ * @generated from message certes.v1.DeleteBackoffResponse
+ */
+export declare type DeleteBackoffResponse = Message<"certes.v1.DeleteBackoffResponse"> & {
+};
+
+/**
+ * Describes the message certes.v1.DeleteBackoffResponse.
+ * Use `create(DeleteBackoffResponseSchema)` to create a new message.
+ */
+export declare const DeleteBackoffResponseSchema: GenMessage<DeleteBackoffResponse>;
+
+/**
  * Looks after the broker itself.
  *
  * @generated from service certes.v1.AdminService
@@ -552,6 +735,47 @@ export declare const AdminService: GenService<{
     methodKind: "unary";
     input: typeof DeleteSubscriberDataRequestSchema;
     output: typeof DeleteSubscriberDataResponseSchema;
+  },
+  /**
+   * Returns a default retry policy. `BACKOFF_NOT_FOUND` if there is none for that.
+   *
+   * @generated from rpc certes.v1.AdminService.GetBackoff
+   */
+  getBackoff: {
+    methodKind: "unary";
+    input: typeof GetBackoffRequestSchema;
+    output: typeof GetBackoffResponseSchema;
+  },
+  /**
+   * Lists the default retry policies by name.
+   *
+   * @generated from rpc certes.v1.AdminService.ListBackoffs
+   */
+  listBackoffs: {
+    methodKind: "unary";
+    input: typeof ListBackoffsRequestSchema;
+    output: typeof ListBackoffsResponseSchema;
+  },
+  /**
+   * Sets a default retry policy, whether there was one or not. It holds from the next failure on. `TOO_MANY_BACKOFFS` if there
+   * are 1,000 others already.
+   *
+   * @generated from rpc certes.v1.AdminService.SetBackoff
+   */
+  setBackoff: {
+    methodKind: "unary";
+    input: typeof SetBackoffRequestSchema;
+    output: typeof SetBackoffResponseSchema;
+  },
+  /**
+   * Deletes a default retry policy; what is next in rank holds from the next failure on. `BACKOFF_NOT_FOUND` if there is none.
+   *
+   * @generated from rpc certes.v1.AdminService.DeleteBackoff
+   */
+  deleteBackoff: {
+    methodKind: "unary";
+    input: typeof DeleteBackoffRequestSchema;
+    output: typeof DeleteBackoffResponseSchema;
   },
 }>;
 

@@ -82,8 +82,9 @@ export declare type Subscription = Message<"certes.v1.Subscription"> & {
   priority?: number | undefined;
 
   /**
-   * When a failed delivery is tried again. If absent, after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h, each up to
-   * 20 % later; then it becomes a dead letter.
+   * When a failed delivery is tried again. If absent, as the default of the event's type says, else that of its source, else the
+   * global one (`AdminService.SetBackoff`); where there is none, after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h, each up to
+   * 20 % later, and then it becomes a dead letter.
    *
    * @generated from field: certes.v1.RetryPolicy retry_policy = 8;
    */

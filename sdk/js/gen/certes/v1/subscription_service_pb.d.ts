@@ -2,9 +2,9 @@
 // @generated from file certes/v1/subscription_service.proto (package certes.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
-import type { Subscription } from "./subscription_pb.js";
+import type { RetryPolicy, Subscription } from "./subscription_pb.js";
 import type { SeekTarget } from "./event_service_pb.js";
 import type { Duration, FieldMask, Timestamp } from "@bufbuild/protobuf/wkt";
 
@@ -609,6 +609,156 @@ export declare type TestSubscriptionResponse = Message<"certes.v1.TestSubscripti
 export declare const TestSubscriptionResponseSchema: GenMessage<TestSubscriptionResponse>;
 
 /**
+ * Request of `GetEffectiveRetryPolicy`.
+ *
+ * @generated from message certes.v1.GetEffectiveRetryPolicyRequest
+ */
+export declare type GetEffectiveRetryPolicyRequest = Message<"certes.v1.GetEffectiveRetryPolicyRequest"> & {
+  /**
+   * The subscription's name. Required.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * An event type. If given, what does not hold for it is left out.
+   *
+   * @generated from field: string event_type = 2;
+   */
+  eventType: string;
+
+  /**
+   * What `Event.source` says. If given, what does not hold for it is left out.
+   *
+   * @generated from field: string source = 3;
+   */
+  source: string;
+};
+
+/**
+ * Describes the message certes.v1.GetEffectiveRetryPolicyRequest.
+ * Use `create(GetEffectiveRetryPolicyRequestSchema)` to create a new message.
+ */
+export declare const GetEffectiveRetryPolicyRequestSchema: GenMessage<GetEffectiveRetryPolicyRequest>;
+
+/**
+ * Response of `GetEffectiveRetryPolicy`.
+ *
+ * @generated from message certes.v1.GetEffectiveRetryPolicyResponse
+ */
+export declare type GetEffectiveRetryPolicyResponse = Message<"certes.v1.GetEffectiveRetryPolicyResponse"> & {
+  /**
+   * The policies that can hold for a delivery, first in rank first: of those whose `event_type` and `source` are the event's, or
+   * empty, the first one holds. At least one.
+   *
+   * @generated from field: repeated certes.v1.EffectiveRetryPolicy policies = 1;
+   */
+  policies: EffectiveRetryPolicy[];
+};
+
+/**
+ * Describes the message certes.v1.GetEffectiveRetryPolicyResponse.
+ * Use `create(GetEffectiveRetryPolicyResponseSchema)` to create a new message.
+ */
+export declare const GetEffectiveRetryPolicyResponseSchema: GenMessage<GetEffectiveRetryPolicyResponse>;
+
+/**
+ * A retry policy that holds for some deliveries of a subscription.
+ *
+ * @generated from message certes.v1.EffectiveRetryPolicy
+ */
+export declare type EffectiveRetryPolicy = Message<"certes.v1.EffectiveRetryPolicy"> & {
+  /**
+   * The policy, every default spelled out.
+   *
+   * @generated from field: certes.v1.RetryPolicy retry_policy = 1;
+   */
+  retryPolicy?: RetryPolicy | undefined;
+
+  /**
+   * Where it comes from.
+   *
+   * @generated from field: certes.v1.EffectiveRetryPolicy.Origin origin = 2;
+   */
+  origin: EffectiveRetryPolicy_Origin;
+
+  /**
+   * The event type that it is for. Empty if for any.
+   *
+   * @generated from field: string event_type = 3;
+   */
+  eventType: string;
+
+  /**
+   * The source that it is for. Empty if for any.
+   *
+   * @generated from field: string source = 4;
+   */
+  source: string;
+};
+
+/**
+ * Describes the message certes.v1.EffectiveRetryPolicy.
+ * Use `create(EffectiveRetryPolicySchema)` to create a new message.
+ */
+export declare const EffectiveRetryPolicySchema: GenMessage<EffectiveRetryPolicy>;
+
+/**
+ * Where a policy comes from, first in rank first.
+ *
+ * @generated from enum certes.v1.EffectiveRetryPolicy.Origin
+ */
+export enum EffectiveRetryPolicy_Origin {
+  /**
+   * Never sent by the broker.
+   *
+   * @generated from enum value: ORIGIN_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The subscription has it itself.
+   *
+   * @generated from enum value: ORIGIN_SUBSCRIPTION = 1;
+   */
+  SUBSCRIPTION = 1,
+
+  /**
+   * It is the default of the event type.
+   *
+   * @generated from enum value: ORIGIN_EVENT_TYPE = 2;
+   */
+  EVENT_TYPE = 2,
+
+  /**
+   * It is the default of the source.
+   *
+   * @generated from enum value: ORIGIN_SOURCE = 3;
+   */
+  SOURCE = 3,
+
+  /**
+   * It is the global default.
+   *
+   * @generated from enum value: ORIGIN_GLOBAL = 4;
+   */
+  GLOBAL = 4,
+
+  /**
+   * Nobody has set any.
+   *
+   * @generated from enum value: ORIGIN_BUILT_IN = 5;
+   */
+  BUILT_IN = 5,
+}
+
+/**
+ * Describes the enum certes.v1.EffectiveRetryPolicy.Origin.
+ */
+export declare const EffectiveRetryPolicy_OriginSchema: GenEnum<EffectiveRetryPolicy_Origin>;
+
+/**
  * Creates and manages subscriptions.
  *
  * @generated from service certes.v1.SubscriptionService
@@ -728,6 +878,16 @@ export declare const SubscriptionService: GenService<{
     methodKind: "unary";
     input: typeof TestSubscriptionRequestSchema;
     output: typeof TestSubscriptionResponseSchema;
+  },
+  /**
+   * Says by which retry policies deliveries are tried again, and where each comes from.
+   *
+   * @generated from rpc certes.v1.SubscriptionService.GetEffectiveRetryPolicy
+   */
+  getEffectiveRetryPolicy: {
+    methodKind: "unary";
+    input: typeof GetEffectiveRetryPolicyRequestSchema;
+    output: typeof GetEffectiveRetryPolicyResponseSchema;
   },
 }>;
 

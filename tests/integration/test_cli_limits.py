@@ -1,0 +1,57 @@
+"""Limits and retry policies by the command, against the real broker."""
+
+from __future__ import annotations
+
+import json
+
+from tests.integration.conftest import Certes
+
+PING = "community.certes.dev/github/1/ping"
+HOOK = ("--pattern", PING, "--webhook", "https://example.com/hook")
+
+
+def told(certes: Certes, *words: str):
+    done = certes(*words)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_limits_that_are_set_are_kept_over_updates_of_others_and_taken_back(certes):
+    limits = ("--retry", "schedule:1s/2s,jitter=0", "--timeout", "2s", "--max-in-flight", "4", "--rate-limit", "100/1m")
+    told(certes, "subscriptions", "create", "hook", *HOOK, *limits, "--priority", "9", "--json")
+    told(certes, "subscriptions", "update", "hook", "--priority", "0", "--json")
+    kept = told(certes, "subscriptions", "get", "hook", "--json")
+    assert kept["retryPolicy"] == {"schedule": {"delays": ["0s", "1s", "2s"]}, "jitter": 0}
+    assert kept["webhook"]["rateLimit"] == {"count": 100, "interval": "60s"}
+    assert (kept["webhook"]["timeout"], kept["webhook"]["maxInFlight"], kept["priority"]) == ("2s", 4, 0)
+    shown = certes("subscriptions", "get", "hook").stdout
+    assert "schedule:1s/2s,jitter=0" in shown
+    assert "100/1m" in shown
+    words = ("--retry", "default", "--timeout", "default", "--max-in-flight", "default", "--rate-limit", "default")
+    changed = told(certes, "subscriptions", "update", "hook", *words, "--priority", "default", "--json")
+    assert "retryPolicy" not in changed
+    assert not {"rateLimit", "maxInFlight"} & changed["webhook"].keys()
+    assert (changed["webhook"]["timeout"], changed.get("priority")) == ("15s", None)
+
+
+def test_default_policies_are_set_asked_for_and_deleted(certes):
+    told(certes, "subscriptions", "create", "hook", *HOOK, "--json")
+    for target, policy in (
+        ("global", "linear:1m"),
+        (f"types/{PING}", "exponential:1s"),
+        ("sources///shop", "linear:2m"),
+    ):
+        assert certes("backoffs", "set", target, policy).returncode == 0
+    listed = certes("backoffs", "list").stdout.splitlines()[1:]
+    assert [line.split("\t")[0] for line in listed] == ["global", "sources///shop", f"types/{PING}"]
+    held = certes("subscriptions", "policies", "hook").stdout.splitlines()[1:]
+    assert [line.split("\t")[:3] for line in held] == [
+        ["event type", PING, ""],
+        ["source", "", "//shop"],
+        ["global", "", ""],
+    ]
+    assert certes("backoffs", "delete", "global").returncode == 0
+    refused = certes("backoffs", "delete", "global")
+    assert refused.returncode == 1
+    assert "BACKOFF_NOT_FOUND" in refused.stderr
+    assert certes("subscriptions", "policies", "hook").stdout.splitlines()[-1].startswith("built in")
