@@ -241,13 +241,14 @@ async def test_after_a_seek_back_an_event_that_is_replayed_too_comes_once(either
     world = either_world
     await dead_on_a_stream(world, 2)
     await world.broker.subscriptions.seek(world.name(), SeekBeginning())
-    await world.broker.replays.replay(world.name(), all_of_them())
+    replayed = (await world.broker.replays.replay(world.name(), all_of_them())).replayed
     reader = await world.open()
     assert sorted(ids(await reader.take(2))) == ["p1", "p2"]
     await world.quiet()
     assert len(reader.got) == 2
     await reader.ack(1, 2)
-    assert await world.dead_letters(world.name()) == []
+    # What had been read again before the replay was on its way already, and its dead letter stays.
+    assert len(await world.dead_letters(world.name())) == 2 - replayed
 
 
 async def test_dead_letters_that_are_replayed_are_neither_purged_nor_past_their_time(either_world: World) -> None:
