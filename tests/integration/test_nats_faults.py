@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -52,8 +52,10 @@ async def stored_ids(engine: Engine) -> list[str]:
 class Load:
     """Appends and settles from a few tasks for as long as it is wanted, and says what was accepted."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, name: str = "", lane: str = A) -> None:
         self._engine = engine
+        self._name = name
+        self.lane = lane
         self._stopping = False
         self._news = asyncio.Event()
         self.accepted: dict[str, Position] = {}
@@ -78,7 +80,7 @@ class Load:
         call = 0
         while not self._stopping:
             call += 1
-            ids = [f"{producer}-{call}-{index}" for index in range(10)]
+            ids = [f"{self._name}{producer}-{call}-{index}" for index in range(10)]
             try:
                 appended = await self._engine.journal.append([event(one, body=bytes(500)) for one in ids])
             except Unavailable:
@@ -91,7 +93,7 @@ class Load:
         while not self._stopping:
             position = max(self.accepted.values(), default=BEGINNING)
             try:
-                await self._engine.cursors.settle([CursorChange(A, 0, state(position))])
+                await self._engine.cursors.settle([CursorChange(self.lane, 0, state(position))])
             except Unavailable:
                 await asyncio.sleep(0)
             else:
@@ -110,15 +112,24 @@ async def assert_kept(engine: Engine, load: Load) -> None:
     assert cursor.state.floor >= load.settled
 
 
-async def through_trouble(engine: Engine, load: Load, trouble) -> None:
+async def through_trouble(load: Load, trouble: Awaitable[None]) -> None:
     """Runs the load before, during and after some trouble, to which `trouble` is a coroutine."""
+    await all_through_trouble([load], trouble)
+
+
+async def all_through_trouble(loads: Sequence[Load], trouble: Awaitable[None]) -> None:
+    """Does the same with the loads of several engines."""
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(load.run())
-        await load.until(lambda: len(load.accepted) >= 500)
+        for load in loads:
+            tasks.create_task(load.run())
+        for load in loads:
+            await load.until(lambda load=load: len(load.accepted) >= 500)
         await trouble
-        before = len(load.accepted)
-        await load.until(lambda: len(load.accepted) >= before + 500)
-        load.stop()
+        before = [len(load.accepted) for load in loads]
+        for load, count in zip(loads, before, strict=True):
+            await load.until(lambda load=load, count=count: len(load.accepted) >= count + 500)
+        for load in loads:
+            load.stop()
 
 
 async def test_a_server_that_is_killed_in_the_middle_of_appends_loses_nothing_that_was_accepted(
@@ -131,7 +142,7 @@ async def test_a_server_that_is_killed_in_the_middle_of_appends_loses_nothing_th
             one.kill()
             await asyncio.to_thread(one.restart)
 
-        await through_trouble(engine, load, kill())
+        await through_trouble(load, kill())
         await assert_kept(engine, load)
     async with opened(one) as engine:
         await assert_kept(engine, load)
@@ -196,7 +207,7 @@ async def test_a_leader_that_is_killed_loses_nothing_that_was_accepted(three: Na
             await asyncio.to_thread(three.leader_of, "certes-journal")
             await asyncio.to_thread(leader.restart)
 
-        await through_trouble(engine, load, kill())
+        await through_trouble(load, kill())
         await assert_kept(engine, load)
         assert load.settled > BEGINNING
 
@@ -209,7 +220,7 @@ async def test_all_servers_of_a_cluster_may_be_killed_at_once(three: NatsCluster
             three.stop()
             await asyncio.to_thread(three.start)
 
-        await through_trouble(engine, load, kill())
+        await through_trouble(load, kill())
         await assert_kept(engine, load)
 
 
@@ -284,26 +295,6 @@ async def test_settings_that_others_changed_meanwhile_are_not_overwritten(one: N
             assert refusal.value.metadata == {"revision": str(newer)}
             assert await engine.settings.get("key") == Document("key", b"2", newer)
             assert (await anext(watch)).body == b"2"
-
-
-async def test_members_that_cannot_reach_the_servers_are_not_current_and_end_nobody(one: NatsServer) -> None:
-    quick = Pace(renewal=0.1, current=0.5, ended=1.0)
-    async with opened(one, pace=quick, shared=True) as engine, opened(one, pace=quick, shared=True) as other:
-        both = {engine.members.own, other.members.own}
-        one.freeze()
-        try:
-            appends = (member.journal.append([event("meanwhile")]) for member in (engine, other))
-            outcomes = await asyncio.gather(*appends, return_exceptions=True)
-            assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
-            assert not engine.members.is_current()
-            assert not other.members.is_current()
-        finally:
-            one.thaw()
-        async with asyncio.timeout(20):
-            while not (engine.members.is_current() and other.members.is_current()):
-                await engine.journal.append([event("after")])
-        await other.journal.append([event("later")])
-        assert engine.members.living == other.members.living == both
 
 
 async def test_an_engine_that_was_displaced_ends(one: NatsServer) -> None:

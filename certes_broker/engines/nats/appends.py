@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from itertools import count
 from random import SystemRandom
 from typing import Final
+
+import structlog
 
 from certes_broker.domain.errors import CertesError, Invalid, Reason, Unavailable
 from certes_broker.domain.events import BEGINNING, AcceptedEvent, Entry, Micros, Position
@@ -33,11 +35,11 @@ from certes_broker.engines.nats.block_messages import (
     headers_of,
     payload_of,
 )
-from certes_broker.engines.nats.connection import WRONG_LAST_SEQUENCE, Refusal
+from certes_broker.engines.nats.connection import AGAIN, WRONG_LAST_SEQUENCE, Refusal
 from certes_broker.engines.nats.following import Follower
 from certes_broker.engines.nats.ids import Fingerprint, Ids
 from certes_broker.engines.nats.publishing import Message, Publisher
-from certes_broker.engines.nats.reading import Reader
+from certes_broker.engines.nats.reading import Kept, Reader
 from certes_broker.engines.nats.subjects import Names
 from certes_broker.engines.nats.turns import Turns
 from certes_broker.ports.clock import Clock
@@ -59,6 +61,8 @@ NEWS: Final = 0.05
 """Seconds in which the block that came before is to come by itself."""
 
 CHANCE: Final = SystemRandom().random
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
 Call = Sequence[AcceptedEvent]
 Outcome = Sequence[Appended] | CertesError
@@ -126,15 +130,23 @@ class Appends:
         """Takes in what others store, for ever."""
         await self._turns.open()
         self.follows = True
-        async for kept in follower.messages(lambda: self.last_sequence):
-            if kept.sequence <= self.last_sequence:
-                continue
-            await self._tail.room()
-            async with self._turn:
-                if kept.sequence == self.last_sequence + 1:
-                    self._take_in(StoredBlock(kept))
-                elif kept.sequence > self.last_sequence:
-                    await self._catch_up()
+        while True:
+            try:
+                async with aclosing(follower.messages(lambda: self.last_sequence)) as messages:
+                    async for kept in messages:
+                        if kept.sequence > self.last_sequence:
+                            await self._tail.room()
+                            await self._follow_with(kept)
+            except Unavailable as error:
+                log.warning("journal_not_followed", error=str(error))
+                await asyncio.sleep(AGAIN)
+
+    async def _follow_with(self, kept: Kept) -> None:
+        async with self._turn:
+            if kept.sequence == self.last_sequence + 1:
+                self._take_in(StoredBlock(kept))
+            elif kept.sequence > self.last_sequence:
+                await self._catch_up()
 
     async def _catch_up(self) -> None:
         """Reads the blocks that came without this writer, or whose answers were lost."""

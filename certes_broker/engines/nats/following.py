@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from typing import Final
 
@@ -43,7 +43,7 @@ class Follower:
         self._connection = connection
         self._stream = stream
 
-    async def messages(self, last: Callable[[], int]) -> AsyncIterator[Kept]:
+    async def messages(self, last: Callable[[], int]) -> AsyncGenerator[Kept]:
         """Yields the messages above a sequence for ever. Where it must begin anew, it asks for the sequence again."""
         while True:
             with suppress(Unavailable, Refusal, errors.Error):

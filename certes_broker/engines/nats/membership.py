@@ -154,7 +154,10 @@ class Membership:
             self._nudged.clear()
             if self._now() >= due:
                 due = self._now() + self._pace.renewal
-                await self._renew()
+                try:
+                    await self._renew()
+                except Unavailable as error:
+                    log.warning("member_not_renewed", error=str(error))
             await self._look()
 
     async def leave(self) -> None:
@@ -169,14 +172,10 @@ class Membership:
         headers = {**ROLLUP, EXPECTED: str(self._sequence)}
         try:
             stored = await self._publisher.store(Message(self._names.member(self.own), self._about, headers))
-        except Unavailable as error:
-            if not self._sequence:
-                raise
-            log.warning("member_not_renewed", error=str(error))
         except Refusal as refusal:
-            kept = await self._reader.last(self._names.member(self.own))
             if refusal.error_code != WRONG_LAST_SEQUENCE:
                 raise self._connection.unavailable(refusal) from refusal
+            kept = await self._reader.last(self._names.member(self.own))
             if kept is None or not _lives(kept):
                 raise self._ended() from refusal
             # A renewal whose answer was lost: when it began is not known.

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import aclosing
 from typing import Final
 
 from certes_broker.engines.feed import Feed, Feeds
@@ -53,8 +54,8 @@ class NatsSettings:
 
     async def follow(self, follower: Follower) -> None:
         """Takes in what others change, for ever."""
-        async for kept in follower.messages(lambda: self._revision):
-            if kept.sequence > self._revision:
+        async with aclosing(follower.messages(lambda: self._revision)) as messages:
+            async for kept in messages:
                 await self._feeds.room()
                 async with self._turn:
                     if kept.sequence > self._revision:
