@@ -181,6 +181,28 @@ def update_subscription(
         _print_subscription(answer["subscription"], [])
 
 
+@subscriptions.command("pause")
+@click.argument("name")
+@subscriber_option
+@broker_option
+def pause_subscription(*, name: str, subscriber: str, broker: Broker) -> None:
+    """Stop its deliveries. Events gather until it is resumed, or retention trims them."""
+    full = _full_name(name, subscriber)
+    broker.call(SUBSCRIPTION_SERVICE, "PauseSubscription", {"name": full}, doing=f"Pausing {full}")
+    click.echo(f"Paused {full}.")
+
+
+@subscriptions.command("resume")
+@click.argument("name")
+@subscriber_option
+@broker_option
+def resume_subscription(*, name: str, subscriber: str, broker: Broker) -> None:
+    """Let its deliveries go out again, also where the broker had disabled it."""
+    full = _full_name(name, subscriber)
+    broker.call(SUBSCRIPTION_SERVICE, "ResumeSubscription", {"name": full}, doing=f"Resuming {full}")
+    click.echo(f"Resumed {full}.")
+
+
 @subscriptions.command("policies")
 @click.argument("name")
 @subscriber_option

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 NAME = "subscribers/default/subscriptions/billing"
 STREAM = {
     "name": NAME,
@@ -115,3 +117,12 @@ def test_delete_of_a_missing_one_succeeds_if_that_is_fine(certes, gateway):
     result = certes("subscriptions", "delete", "billing", "--missing-ok", "--broker", gateway.address)
     assert result.exit_code == 0
     assert result.stdout == f"There was no {NAME}.\n"
+
+
+@pytest.mark.parametrize(("word", "said"), [("pause", "Paused"), ("resume", "Resumed")])
+def test_a_subscription_is_paused_and_resumed(certes, gateway, word, said):
+    method = f"{word.title()}Subscription"
+    gateway.answer(method, {"subscription": STREAM})
+    result = certes("subscriptions", word, "billing", "--broker", gateway.address)
+    assert result.stdout == f"{said} {NAME}.\n"
+    assert gateway.requests(method) == [{"name": NAME}]
