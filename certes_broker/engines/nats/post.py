@@ -328,7 +328,11 @@ class NatsPost:
 
     async def _take_notice(self, message: Msg) -> None:
         now = asyncio.get_running_loop().time()
-        notice = post_messages.decode_notice(message.data)
+        try:
+            notice = post_messages.decode_notice(message.data)
+        except ValueError as error:
+            log.warning("post_message_unreadable", error=str(error))
+            return
         for call, taken in notice.taken.items():
             writing = self._writing.get(call)
             if writing is not None:
