@@ -12,7 +12,7 @@ import json
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -48,6 +48,7 @@ from certes_broker.gateway.http.server import HttpServer
 from certes_broker.gateway.http.settings import LOOPBACK_NAMES, HttpSettings
 from certes_broker.gateway.ingestion import Ingestion
 from certes_broker.gateway.open_streams import OpenStreams
+from certes_broker.gateway.relay import Relay
 from certes_broker.gateway.schema_service import schema_methods
 from certes_broker.gateway.source_service import source_methods
 from certes_broker.gateway.subscription_service import subscription_methods
@@ -92,18 +93,23 @@ def run(config: Config) -> int:
 @asynccontextmanager
 async def serving(config: Config, registry: Registry, ports: Ports) -> AsyncIterator[Serving]:
     """Serves a broker; leaving drains it within `config.drain_timeout`."""
-    async with Broker.running(ports, registry, _broker_settings(config)) as broker:
+    async with AsyncExitStack() as stack:
+        broker = await stack.enter_async_context(Broker.running(ports, registry, _broker_settings(config)))
         broker.sources.declare(config.sources)
         rules = SourceRules(shipped_providers(), allow_unsigned=config.http.listen.is_loopback)
         ingestion = Ingestion(broker, rules.providers, loopback=rules.allow_unsigned)
-        methods = (
-            *event_methods(broker, config.limits.request_bytes),
-            *subscription_methods(broker),
-            *schema_methods(broker),
-            *source_methods(broker, ingestion, rules),
-            *delivery_methods(broker),
-            *admin_methods(broker),
+        relay = Relay(ports.engine.members, ports.engine.post, broker.look)
+        methods = relay.relayed(
+            (
+                *event_methods(broker, config.limits.request_bytes),
+                *subscription_methods(broker),
+                *schema_methods(broker),
+                *source_methods(broker, ingestion, rules),
+                *delivery_methods(broker),
+                *admin_methods(broker),
+            )
         )
+        await stack.enter_async_context(relay.serve())
         certificates, door = _certificates(config), _door(broker, config, ports.clock)
         grpc_server = GrpcServer(methods, str(config.grpc.listen), door, certificates=certificates)
         await grpc_server.start()
@@ -114,7 +120,10 @@ async def serving(config: Config, registry: Registry, ports: Ports) -> AsyncIter
             port = await http_server.start()
             yield Serving(broker, str(Address(config.http.listen.host, port)), grpc_address)
         finally:
-            await _drain(broker, grpc_server, http_server, config.drain_timeout)
+            relay.drain()
+            # One that others have taken for gone has nothing that could still be settled.
+            grace = config.drain_timeout if ports.engine.members.is_current() else min(1.0, config.drain_timeout)
+            await _drain(broker, grpc_server, http_server, grace)
 
 
 async def _serve(config: Config, registry: Registry) -> int:
@@ -148,7 +157,9 @@ async def _engine(config: Config, clock: SystemClock) -> AsyncIterator[Engine]:
         async with SqliteEngine.open(config.data_dir, clock, dedupe_window=config.dedupe.window) as embedded:
             yield embedded
     else:
-        async with NatsEngine.open(nats_place(config), clock, dedupe_window=config.dedupe.window) as engine:
+        async with NatsEngine.open(
+            nats_place(config), clock, dedupe_window=config.dedupe.window, shared=True
+        ) as engine:
             yield engine
 
 

@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from certes_broker.broker import source_documents, subscription_documents
 from certes_broker.broker.attempt_log import AttemptLog
 from certes_broker.broker.backoff_store import BackoffStore
 from certes_broker.broker.catch_up import WORKERS, CatchUp
@@ -21,6 +22,7 @@ from certes_broker.broker.discovery import Discovery
 from certes_broker.broker.drift import Drift, DriftSurroundings
 from certes_broker.broker.erasure import SubscriberErasure
 from certes_broker.broker.filtering import Filtering
+from certes_broker.broker.follower import Follower
 from certes_broker.broker.intake import Intake
 from certes_broker.broker.janitor import Janitor, Retention
 from certes_broker.broker.kept_events import KeptEvents
@@ -29,6 +31,7 @@ from certes_broker.broker.lane import Attendants
 from certes_broker.broker.lanes import Lanes
 from certes_broker.broker.migration import check_complete
 from certes_broker.broker.names import KEY_BYTES, NAME_KEY, EventNames
+from certes_broker.broker.placement import Placement
 from certes_broker.broker.posting import Poster
 from certes_broker.broker.publisher import Publisher
 from certes_broker.broker.rejected_payloads import RejectedPayloads
@@ -47,11 +50,12 @@ from certes_broker.broker.undisturbed import Undisturbed
 from certes_broker.broker.webhook_attempts import WebhookAttempts
 from certes_broker.broker.webhooks import WebhookLimits, WebhookPump
 from certes_broker.broker.workers import Workers
-from certes_broker.domain.errors import Unavailable
+from certes_broker.domain.errors import Aborted, Reason, Unavailable
 from certes_broker.domain.open_namespaces import NONE_OPEN, OpenNamespaces
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Engine, Settings
 from certes_broker.ports.sender import Sender
+from certes_broker.schemas import stored_versions
 from certes_broker.schemas.compiling.compiler import SchemaCompiler
 from certes_broker.schemas.events import EventReader
 from certes_broker.schemas.filters.filters import Filters
@@ -61,6 +65,9 @@ from certes_broker.schemas.worker.answers import Answers
 
 LAST_WRITES: Final = 10.0
 """Seconds for which a broker that ends goes on trying to store what was settled."""
+
+DISPLACED_WRITES: Final = 1.0
+"""The same for one that is not current: others may have taken over, and what it writes is refused then."""
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -138,10 +145,17 @@ class Broker:
         self._settler = Settler(engine.cursors, clock, lambda: router.position)
         self._catch_up = CatchUp(engine, names, clock, router)
         self.backoffs = BackoffStore(engine.settings, clock, footing.undisturbed)
-        attendants = Attendants(clock, self._settler.settle, self._catch_up.read_for, router.filtering, self.backoffs)
+        attendants = Attendants(
+            clock,
+            self._settler.settle,
+            self._catch_up.read_for,
+            router.filtering,
+            self.backoffs,
+            engine.members.is_current,
+        )
         self.lanes = Lanes(engine, attendants, router, self._settler, self._catch_up)
         index = self._index = SubscriptionIndex()
-        self.streams = Streams(index, self.lanes, self.kept_events, clock, footing.undisturbed)
+        self.streams = Streams(engine.members, index, self.lanes, self.kept_events, clock, footing.undisturbed)
         poster = Poster(ports.sender, self.conversion, engine.journal, clock, settings.domain)
         self._attempts = AttemptLog(engine.attempts, clock)
         self._pump = WebhookPump(
@@ -152,6 +166,8 @@ class Broker:
             settings.webhooks,
         )
         self.endpoints = self._pump.endpoints
+        self._placement = Placement(engine.members, clock, index, self.lanes, self.streams, self._pump)
+        self.lanes.on_lost = self._placement.look_again
         self.subscriptions = Subscriptions(
             Surroundings(
                 engine,
@@ -159,7 +175,7 @@ class Broker:
                 index,
                 self.lanes,
                 self.streams,
-                self._pump,
+                self._placement,
                 poster,
                 self.kept_events,
                 footing.undisturbed,
@@ -174,8 +190,13 @@ class Broker:
         self.erasure = SubscriberErasure(
             engine, self.subscriptions, index, (self.sources, self.rejected), footing.undisturbed
         )
-        self._janitor = Janitor(engine, clock, settings.retention, self.rejected, self.subscriptions.purge)
+        self._janitor = Janitor(
+            engine, clock, settings.retention, self.rejected, self.subscriptions.purge, self._placement.belongs_here
+        )
         self._webhooks_in_flight = settings.webhooks.in_flight
+        self._followers: Sequence[Follower] = ()
+        self._looking = asyncio.Lock()
+        self._looks = 0
         self.draining = False
 
     @classmethod
@@ -192,14 +213,24 @@ class Broker:
             settling = tasks.create_task(broker._settler.run(broker.lanes.all), name="settler")
             recording = tasks.create_task(broker._attempts.run(), name="attempts")
             others = [tasks.create_task(broker._catch_up.run(), name="catch-up") for _ in range(WORKERS)]
+            followers = broker._followers = [
+                Follower(ports.engine.settings, prefix, apply, ports.clock)
+                for prefix, apply in (
+                    (stored_versions.PREFIX, broker.schemas.follow),
+                    (source_documents.PREFIX, broker.sources.follow),
+                    (subscription_documents.PREFIX, broker.subscriptions.follow),
+                )
+            ]
             await broker.schemas.start()
             await broker.drift.start()
             await broker.sources.start()
             others.append(tasks.create_task(broker.keys.run(await broker.keys.start()), name="keys"))
             others.append(tasks.create_task(broker.backoffs.run(await broker.backoffs.start()), name="backoffs"))
             await broker.subscriptions.start()
+            others += [tasks.create_task(follower.run(), name="follower") for follower in followers]
             tail = await router.catch_up()
             others.append(tasks.create_task(router.run(tail), name="router"))
+            others.append(tasks.create_task(broker._placement.run(), name="placement"))
             others.append(tasks.create_task(broker.drift.run(), name="drift"))
             others += [
                 tasks.create_task(broker._pump.run(), name="webhooks") for _ in range(broker._webhooks_in_flight)
@@ -212,7 +243,8 @@ class Broker:
             finally:
                 for task in others:
                     task.cancel()
-                giving_up = ports.clock.alarm(LAST_WRITES, broker._give_up)
+                patience = LAST_WRITES if ports.engine.members.is_current() else DISPLACED_WRITES
+                giving_up = ports.clock.alarm(patience, broker._give_up)
                 await undisturbed.finished()
                 await broker._workers.close()
                 broker._settler.stop()
@@ -224,6 +256,18 @@ class Broker:
         """Lets go of what storage does not take: a broker must end even then. What was settled is delivered again."""
         self._settler.give_up()
         self._attempts.give_up()
+
+    async def look(self) -> None:
+        """Returns when everything is in force here that any broker had stored before. Calls share the work."""
+        asked = self._looks
+        async with self._looking:
+            if self._looks > asked:
+                # Somebody began after this call did, and is done.
+                return
+            self._looks += 1
+            await self._engine.settings.refresh()
+            for follower in self._followers:
+                await follower.catch_up()
 
     async def unavailable(self) -> Sequence[str]:
         """Names the parts that do not work now; none when it is ready."""
@@ -284,7 +328,12 @@ async def _name_key(settings: Settings) -> bytes:
     """Returns the key of event names, made at the first start."""
     document = await settings.get(NAME_KEY)
     if document is None:
-        await settings.put(NAME_KEY, secrets.token_bytes(KEY_BYTES), 0)
+        try:
+            await settings.put(NAME_KEY, secrets.token_bytes(KEY_BYTES), 0)
+        except Aborted as conflict:
+            # Another broker starts at the same time, and was faster.
+            if conflict.reason is not Reason.REVISION_CONFLICT:
+                raise
         document = await settings.get(NAME_KEY)
     assert document is not None  # It was put just now, and nobody deletes it.
     return document.body

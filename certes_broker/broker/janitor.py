@@ -45,19 +45,23 @@ class Janitor:
         retention: Retention,
         rejected: RejectedPayloads,
         purge: Callable[[Micros], Awaitable[int]],
+        is_here: Callable[[str], bool],
     ) -> None:
+        """`is_here` says whether what has a name is this broker's to do; of several brokers one goes round."""
         self._engine = engine
         self._clock = clock
         self._retention = retention
         self._rejected = rejected
         self._purge = purge
+        self._is_here = is_here
         self._due = asyncio.Event()
 
     async def run(self) -> None:
         """Goes round for ever."""
         while True:
             try:
-                await self.go_round()
+                if self._is_here("janitor"):
+                    await self.go_round()
             except CertesError as error:
                 log.warning("janitor_failed", error=str(error))
             self._due.clear()

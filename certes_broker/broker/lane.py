@@ -46,11 +46,17 @@ OWED_LIMIT: Final = 100_000
 """How many rows a subscription may have before it reads no further until some are settled."""
 
 
+_ASKED_AGAIN_AFTER: Final = 0.25
+
+
 class Consumer(Protocol):
     """What takes ready deliveries out of a lane."""
 
     def wake(self) -> None:
         """Hears that deliveries are ready. Called once per commit, not once per delivery."""
+
+    def lose(self) -> None:
+        """Hears that another broker has the lane: what was taken from it is that one's to deliver."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,8 @@ class Attendants:
     """Says which events pass a filter."""
     backoffs: BackoffStore
     """Says which retry policy holds."""
+    is_current: Callable[[], bool]
+    """Says whether this broker may hand out deliveries now."""
     latencies: Latencies = field(default_factory=Latencies)
     """From acceptance to hand-over, of first attempts."""
 
@@ -84,6 +92,8 @@ class Lane:
         self.consumers: list[Consumer] = []
         self.live = False
         self.frozen = False
+        self.lost = False
+        """Whether another broker has it; then it is for nobody here any more."""
         self.being_read = False
         self.stored_level = False
         """Whether the stored cursor lets the watermark speak for it."""
@@ -97,6 +107,7 @@ class Lane:
         self._alarm: Alarm | None = None
         self._alarm_due: Micros | None = None
         self._alone: RoutingTable[None] | None = None
+        self._asks_again = False
 
     def __repr__(self) -> str:
         return (
@@ -137,6 +148,22 @@ class Lane:
         Then it is better to wait than to read on, and to write rows for what cannot go yet.
         """
         return self.cursor.ready > 0 or self.cursor.out > 0
+
+    @property
+    def may_hand_out(self) -> bool:
+        """Whether deliveries may be taken out of it now. If not, its consumers are woken when it is time to ask again."""
+        if self.lost:
+            return False
+        if not self.durable or self._attendants.is_current():
+            return True
+        if not self._asks_again:
+            self._asks_again = True
+            self._attendants.clock.alarm(_ASKED_AGAIN_AFTER, self._ask_again)
+        return False
+
+    def _ask_again(self) -> None:
+        self._asks_again = False
+        self.wake()
 
     @property
     def is_level(self) -> bool:

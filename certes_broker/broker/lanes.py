@@ -7,23 +7,25 @@ has no lane and costs nothing: its cursor lies in the engine, and what it missed
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 import structlog
 
 from certes_broker.broker.catch_up import CatchUp
+from certes_broker.broker.elsewhere import Elsewhere
 from certes_broker.broker.items import Item
 from certes_broker.broker.lane import Attendants, Consumer, Lane
 from certes_broker.broker.router import Router
 from certes_broker.broker.settler import Settler
 from certes_broker.domain.cursor import Cursor
 from certes_broker.domain.cursor_state import CursorChange, CursorState, StoredCursor
-from certes_broker.domain.errors import Reason, Unavailable
+from certes_broker.domain.errors import CertesError, Reason, Unavailable
 from certes_broker.domain.events import Position
 from certes_broker.domain.subscriptions import Subscription
 from certes_broker.observability.latencies import Latencies
+from certes_broker.ports.cluster import MemberId
 from certes_broker.ports.engine import Engine
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
@@ -41,8 +43,14 @@ class Lanes:
         self._settler = settler
         self._catch_up = catch_up
         self._attendants = attendants
+        settler.on_refused = self.lose
         self._awake: dict[str, Lane] = {}
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        # Bounded by the number of subscriptions.
+        self._unreleased: set[str] = set()
+        """Lanes that rest, whose leases could not be given up yet."""
+        self.on_lost: Callable[[], None] = _nothing
+        """Called when a lane was lost."""
 
     @property
     def latencies(self) -> Latencies:
@@ -75,7 +83,18 @@ class Lanes:
                 self._locks[name] = (lock, holders - 1)
 
     async def wake(self, subscriptions: Sequence[Subscription]) -> Sequence[Lane]:
-        """Returns the lanes of subscriptions, in order, woken where they were not. The caller is `alone` with each."""
+        """Returns the lanes of subscriptions, in order, woken where they were not. The caller is `alone` with each.
+
+        Raises `Elsewhere` if another member has one of them; then some of the others may be awake.
+        """
+        await self.wake_free(subscriptions)
+        held = [name for subscription in subscriptions if (name := subscription.name.text) not in self._awake]
+        if held:
+            raise await self._elsewhere(held[0])
+        return [self._awake[subscription.name.text] for subscription in subscriptions]
+
+    async def wake_free(self, subscriptions: Sequence[Subscription]) -> Sequence[Lane]:
+        """Does what `wake` does with those that no other member has, and returns theirs."""
         asleep = [subscription for subscription in subscriptions if subscription.name.text not in self._awake]
         if asleep:
             names = [subscription.name.text for subscription in asleep]
@@ -83,12 +102,22 @@ class Lanes:
             cursors = await self._engine.cursors.load(names)
             trimmed = (await self._engine.journal.bounds()).trimmed
             for subscription, epoch, stored in zip(asleep, epochs, cursors, strict=True):
-                if epoch is None:
-                    raise Unavailable(
-                        Reason.LEASE_LOST, f"Another broker runs {subscription.name.text}.", retry_after=1.0
-                    )
-                self._begin(subscription, epoch, stored or _new_cursor(subscription), trimmed)
-        return [self._awake[subscription.name.text] for subscription in subscriptions]
+                self._unreleased.discard(subscription.name.text)
+                if epoch is not None:
+                    self._begin(subscription, epoch, stored or _new_cursor(subscription), trimmed)
+        return [lane for subscription in subscriptions if (lane := self._awake.get(subscription.name.text))]
+
+    async def check_free(self, name: str) -> None:
+        """Raises `Elsewhere` if another member has a lane."""
+        [holder] = await self._engine.leases.holders([name])
+        if holder is not None and holder != self._engine.members.own:
+            raise _at(holder, name)
+
+    async def _elsewhere(self, name: str) -> CertesError:
+        [holder] = await self._engine.leases.holders([name])
+        if holder is None or holder == self._engine.members.own:
+            return Unavailable(Reason.LEASE_LOST, f"Another broker gave {name} up just now.", retry_after=0.1)
+        return _at(holder, name)
 
     async def stand_alone(self, subscriptions: Sequence[Subscription]) -> None:
         """Sees to it that the watermark goes on without these, which sleep.
@@ -150,7 +179,7 @@ class Lanes:
 
     async def rest(self, lane: Lane) -> None:
         """Puts a lane to rest, unless somebody takes from it. The caller is `alone` with it."""
-        if lane.consumers:
+        if lane.consumers or lane.lost:
             return
         lane.fall_behind(self._router.position)
         lane.frozen = True
@@ -160,7 +189,33 @@ class Lanes:
             return
         if self._awake.get(lane.name) is lane:
             await self._settler.settled_at_last(lane)
+        if self._awake.get(lane.name) is lane:
             del self._awake[lane.name]
+            if self._engine.members.is_shared:
+                self._unreleased.add(lane.name)
+                with suppress(Unavailable):
+                    await self._engine.leases.release([lane.name])
+                    self._unreleased.discard(lane.name)
+
+    async def release_rested(self) -> None:
+        """Gives up the leases that could not be when their lanes went to rest."""
+        names = sorted(self._unreleased - self._awake.keys())
+        if names:
+            await self._engine.leases.release(names)
+            self._unreleased.difference_update(names)
+
+    def lose(self, lane: Lane) -> None:
+        """Lets go of a lane that another member has: nobody takes from it here any more, and nothing of it is written."""
+        if self._awake.get(lane.name) is not lane:
+            return
+        del self._awake[lane.name]
+        log.warning("lane_lost", subscription=lane.name)
+        lane.frozen = lane.lost = True
+        lane.rest()
+        self._router.remove(lane)
+        for consumer in list(lane.consumers):
+            consumer.lose()
+        self.on_lost()
 
     async def freeze(self, lane: Lane) -> None:
         """Stops a lane's reading and gives rows to all that it has read and not settled; durable when it returns.
@@ -177,6 +232,8 @@ class Lanes:
     def thaw(self, lane: Lane, subscription: Subscription) -> None:
         """Lets a frozen lane go on with changed settings."""
         lane.become(subscription)
+        if lane.lost:
+            return
         self._router.put(lane)
         lane.frozen = False
         lane.attend()
@@ -194,6 +251,14 @@ class Lanes:
             # It has moved, even if that is not durable yet.
             lane.attend()
         return discarded
+
+
+def _at(holder: MemberId, name: str) -> Elsewhere:
+    return Elsewhere(holder, f"Another broker runs {name}.")
+
+
+def _nothing() -> None:
+    pass
 
 
 def _new_cursor(subscription: Subscription) -> StoredCursor:

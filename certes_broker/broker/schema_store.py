@@ -25,7 +25,7 @@ import asyncio
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -35,7 +35,7 @@ from certes_broker.domain.errors import Aborted, CertesError, FailedPrecondition
 from certes_broker.domain.events import Micros
 from certes_broker.domain.schemas import Comparison, Origin, SchemaChange, VersionName
 from certes_broker.ports.clock import Clock
-from certes_broker.ports.engine import Settings
+from certes_broker.ports.engine import Document, DocumentChange, Settings
 from certes_broker.schemas.compatibility.comparison import compare
 from certes_broker.schemas.compiling.compiler import SchemaCompiler
 from certes_broker.schemas.registry import Registry
@@ -88,7 +88,7 @@ class SchemaStore:
         self._compiler = compiler
         self._turn = asyncio.Lock()
         self._stored: dict[VersionName, SchemaVersion] = {}
-        self._under_way: Registration | None = None
+        self._under_way: _UnderWay | None = None
 
     async def start(self) -> None:
         """Loads what is stored, and carries out a registration that was interrupted.
@@ -96,17 +96,34 @@ class SchemaStore:
         A version that cannot be read or linked is logged and left out: its event types are unknown, the others serve, and
         who registers it again begins with revision 1.
         """
-        for document in await self._around.settings.list(PREFIX):
-            try:
-                version = read_version(document.body)
-                version.check_links()
-            except CertesError as error:
-                log.error("stored_schemas_unusable", key=document.key, error=str(error))
-                continue
-            self._stored[version.name] = version
-            self._registry.put(version)
+        self._learn_all(await self._around.settings.list(PREFIX))
         await self._recall()
         await self._carry_out()
+
+    async def follow(self, change: DocumentChange) -> None:
+        """Takes over a version that another broker has registered."""
+        if change.body is None:
+            return
+        try:
+            version = await asyncio.to_thread(_read, change.body)
+        except CertesError as error:
+            log.error("stored_schemas_unusable", key=change.key, error=str(error))
+            return
+        async with self._turn:
+            self._learn(version)
+
+    def _learn_all(self, documents: Sequence[Document]) -> None:
+        for document in documents:
+            try:
+                self._learn(_read(document.body))
+            except CertesError as error:
+                log.error("stored_schemas_unusable", key=document.key, error=str(error))
+
+    def _learn(self, version: SchemaVersion) -> None:
+        known = self._stored.get(version.name)
+        if known is None or known.revision < version.revision:
+            self._stored[version.name] = version
+            self._registry.put(version)
 
     async def check(self, submission: Submission) -> tuple[Comparison, ...]:
         """Says how schemas compare with those that are registered. Stores nothing.
@@ -131,14 +148,17 @@ class SchemaStore:
     async def _in_turn(self, files: Sequence[VersionFiles]) -> Registered:
         async with self._turn:
             await self._carry_out()
-            try:
-                return await self._register(files)
-            except Aborted as conflict:
-                if conflict.reason is not Reason.REVISION_CONFLICT:
-                    raise
-            # Storage had failed after it wrote a registration, of which nobody was told.
-            await self._recall()
-            await self._carry_out()
+            for _ in range(_TRIES):
+                try:
+                    return await self._register(files)
+                except Aborted as conflict:
+                    if conflict.reason is not Reason.REVISION_CONFLICT:
+                        raise
+                # Storage had failed after it wrote a registration, of which nobody was told; or another broker registers,
+                # or ended in the midst of it.
+                await self._recall()
+                await self._carry_out()
+                self._learn_all(await self._around.settings.list(PREFIX))
             return await self._register(files)
 
     async def _register(self, files: Sequence[VersionFiles]) -> Registered:
@@ -148,8 +168,8 @@ class SchemaStore:
             registration = self._decide(changed)
             # Megabytes are compressed here and below: not in the loop, which has others to serve.
             body = await asyncio.to_thread(write_registration, registration)
-            await self._around.settings.put(UNDER_WAY, body, 0)
-            self._under_way = registration
+            revision = await self._around.settings.put(UNDER_WAY, body, 0)
+            self._under_way = _UnderWay(registration, revision)
             await self._carry_out()
         return self._outcome(plans)
 
@@ -217,29 +237,47 @@ class SchemaStore:
         if document is None:
             return
         try:
-            self._under_way = read_registration(document.body)
+            self._under_way = _UnderWay(read_registration(document.body), document.revision)
         except Internal as error:
             log.error("stored_schemas_unusable", key=UNDER_WAY, error=str(error))
             await self._around.settings.delete(UNDER_WAY)
 
     async def _carry_out(self) -> None:
         """Carries out the registration under way, if there is one, from its beginning."""
-        registration = self._under_way
-        if registration is None:
+        if self._under_way is None:
             return
+        registration, revision = self._under_way
         for version in registration.versions:
-            body = await asyncio.to_thread(write_version, version)
-            await self._around.settings.put(key_of(version.name), body)
+            await self._store(version)
         for version in registration.versions:
-            self._stored[version.name] = version
-            self._registry.put(version)
+            self._learn(version)
             log.info("schemas_registered", version=version.name.text, revision=version.revision)
         now = self._around.clock.now()
         for first in range(0, len(registration.events), _EVENTS_AT_ONCE):
             events = registration.events[first : first + _EVENTS_AT_ONCE]
             await self._around.publisher.publish([event.accepted(now) for event in events])
-        await self._around.settings.delete(UNDER_WAY)
+        try:
+            await self._around.settings.delete(UNDER_WAY, revision)
+        except Aborted as conflict:
+            # Another broker has carried it out too, and was faster.
+            if conflict.reason is not Reason.REVISION_CONFLICT:
+                raise
         self._under_way = None
+
+    async def _store(self, version: SchemaVersion) -> None:
+        """Writes a version's document, unless another broker has written it, or a later one, already."""
+        key, body = key_of(version.name), await asyncio.to_thread(write_version, version)
+        for _ in range(_TRIES):
+            present = await self._around.settings.get(key)
+            if present is not None and await asyncio.to_thread(_revision, present.body) >= version.revision:
+                return
+            try:
+                await self._around.settings.put(key, body, 0 if present is None else present.revision)
+            except Aborted as conflict:
+                if conflict.reason is not Reason.REVISION_CONFLICT:
+                    raise
+            else:
+                return
 
     def _incompatible(self, comparisons: Sequence[Comparison]) -> FailedPrecondition:
         first = comparisons[0]
@@ -264,6 +302,29 @@ class SchemaStore:
 
 
 _EVENTS_AT_ONCE: Final = 16
+_TRIES: Final = 20
+"""How often a write that another broker's came before is decided again: each time another has got on."""
+
+
+class _UnderWay(NamedTuple):
+    """The registration under way, and the revision of its document."""
+
+    registration: Registration
+    revision: int
+
+
+def _revision(body: bytes) -> int:
+    """Returns the revision of a stored version; 0 for one that cannot be read."""
+    try:
+        return read_version(body).revision
+    except Internal:
+        return 0
+
+
+def _read(body: bytes) -> SchemaVersion:
+    version = read_version(body)
+    version.check_links()
+    return version
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,8 @@ class Settler:
         """Deliveries that were given up since the start, by reason."""
         self.gaps = 0
         """Ranges that retention trimmed before a subscription had read them, found since the start."""
+        self.on_refused: Callable[[Lane], None] = _nothing
+        """Called with each lane whose settle was refused, since another broker runs it."""
         self.is_failing = False
         """Whether the last commit that was tried failed."""
 
@@ -128,6 +130,9 @@ class Settler:
             return
         refused = await self._write(changes, watermark, waiters)
         self._watermark = max(self._watermark, watermark or Position(0))
+        for lane in dirty:
+            if lane.name in refused and not lane.lost:
+                self.on_refused(lane)
         for lane, future in waiters:
             if not future.done():
                 if lane.name in refused:
@@ -166,6 +171,10 @@ class Settler:
         self._watermark_due = True
         self._wake.set()
         self._clock.alarm(WATERMARK_INTERVAL, self._set_watermark_alarm)
+
+
+def _nothing(_: Lane) -> None:
+    pass
 
 
 def _lease_lost(name: str) -> CertesError:

@@ -27,11 +27,13 @@ from certes_broker.domain.errors import Aborted, AlreadyExists, FailedPreconditi
 from certes_broker.domain.events import Micros
 from certes_broker.domain.sources import MAXIMUM_SOURCE_SECRETS, Source, SourceSecret
 from certes_broker.ports.clock import Clock
-from certes_broker.ports.engine import Document, Engine
+from certes_broker.ports.engine import Document, DocumentChange, Engine
 
 T = TypeVar("T")
 
 _ETAG_BYTES: Final = 8
+_TRIES: Final = 20
+"""How often a change that another broker's came before is made again: each time another has got on."""
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -63,6 +65,14 @@ class SourceStore:
             source = read_document(document)
             self._stored[source.name] = source
         self._take_effect()
+
+    async def follow(self, change: DocumentChange) -> None:
+        """Takes over what another broker has stored."""
+        name = change.key.removeprefix(PREFIX)
+        async with self._turn:
+            known = self._stored.get(name)
+            if known is None or known.revision < change.revision:
+                await self._adopt(name)
 
     def declare(self, sources: Iterable[Source]) -> None:
         """Serves these sources, and no others that the configuration declared before, from now on."""
@@ -187,17 +197,18 @@ class SourceStore:
         return await self._undisturbed.do(self._in_turn(name, work))
 
     async def _in_turn(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
-        """Does work on a source, and once more if its document turns out to be another than is known.
+        """Does work on a source, and again if its document turns out to be another than is known.
 
-        That is so where storage failed after it had written: nobody was told.
+        That is so where another broker changed it, or where storage failed after it had written: nobody was told.
         """
         async with self._turn:
-            try:
-                return await work()
-            except Aborted as conflict:
-                if conflict.reason is not Reason.REVISION_CONFLICT:
-                    raise
-            await self._adopt(name)
+            for _ in range(_TRIES):
+                try:
+                    return await work()
+                except Aborted as conflict:
+                    if conflict.reason is not Reason.REVISION_CONFLICT:
+                        raise
+                await self._adopt(name)
             return await work()
 
     async def _adopt(self, name: str) -> None:

@@ -113,6 +113,10 @@ class Stream:
             self.lane.leave(self)
             self._ready.set()
 
+    def lose(self) -> None:
+        """Ends the stream, since another broker has the lane now."""
+        self.end(Closing.REASON_DRAINING, "Another broker runs the subscription now; open the stream again.")
+
     def give_back(self) -> None:
         """Returns every unsettled delivery to the lane. Idempotent."""
         for tracked in self._outstanding.values():
@@ -143,7 +147,7 @@ class Stream:
         if space <= 0:
             return None
         lane = self.lane
-        if not lane.cursor.ready or (self._outstanding and lane.cursor.next_size > space):
+        if not lane.cursor.ready or not lane.may_hand_out or (self._outstanding and lane.cursor.next_size > space):
             return None
         taken = lane.take(min(room, BATCH_DELIVERIES), min(space, BATCH_BYTES))
         first = self._next_ordinal

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import secrets
 
+from certes_broker.broker.elsewhere import Elsewhere
 from certes_broker.broker.kept_events import KeptEvents
 from certes_broker.broker.lane import Lane
 from certes_broker.broker.lanes import Lanes
 from certes_broker.broker.stream import Stream, StreamLimits
 from certes_broker.broker.subscription_index import SubscriptionIndex
 from certes_broker.broker.undisturbed import Undisturbed
-from certes_broker.domain.errors import CertesError, FailedPrecondition, Reason, Unavailable
+from certes_broker.domain.errors import Aborted, CertesError, FailedPrecondition, Reason, Unavailable
 from certes_broker.domain.matching import Selector
 from certes_broker.domain.names import SubscriptionName
 from certes_broker.domain.seeking import SeekEnd, SeekPoint
 from certes_broker.domain.settlement import Settlement
 from certes_broker.domain.subscriptions import StreamDelivery, Subscription, streamability
 from certes_broker.ports.clock import Clock
+from certes_broker.ports.cluster import MemberId, Members
 from certes_broker.schemas.wire import Closing
 
 __all__ = ["Stream", "StreamLimits", "Streams"]
@@ -27,8 +29,15 @@ class Streams:
     """All open streams."""
 
     def __init__(
-        self, index: SubscriptionIndex, lanes: Lanes, kept_events: KeptEvents, clock: Clock, undisturbed: Undisturbed
+        self,
+        members: Members,
+        index: SubscriptionIndex,
+        lanes: Lanes,
+        kept_events: KeptEvents,
+        clock: Clock,
+        undisturbed: Undisturbed,
     ) -> None:
+        self._members = members
         self._index = index
         self._lanes = lanes
         self._kept_events = kept_events
@@ -75,7 +84,9 @@ class Streams:
     def _begin(self, lane: Lane, limits: StreamLimits) -> Stream:
         if self._draining:
             raise Unavailable(Reason.DRAINING, "The broker is shutting down.", retry_after=1.0)
-        stream = Stream(f"{lane.name}/streams/{secrets.token_urlsafe(16)}", lane, limits, self._clock, self.end)
+        # It begins with this member's id, so that every other knows where to pass an acknowledgement on to.
+        token = f"{self._members.own}-{secrets.token_urlsafe(16)}"
+        stream = Stream(f"{lane.name}/streams/{token}", lane, limits, self._clock, self.end)
         self._open[stream.name] = stream
         self._all_closed.clear()
         self._lanes.join(lane, stream)
@@ -107,15 +118,25 @@ class Streams:
     async def acknowledge(self, name: str, settlement: Settlement) -> None:
         """Settles deliveries of a stream; durable when it returns.
 
-        Raises `FailedPrecondition` (STREAM_ENDED) if there is no such stream, for whatever reason, `Invalid`
-        (ORDINAL_NOT_OUTSTANDING), and what `Settler.settled` raises.
+        Raises `FailedPrecondition` (STREAM_ENDED) if there is no such stream, for whatever reason, `Elsewhere` if another
+        broker has it, `Invalid` (ORDINAL_NOT_OUTSTANDING), and what `Settler.settled` raises.
         """
         stream = self._open.get(name)
         if stream is None or stream.has_ended:
-            raise _stream_ended(name)
+            raise self._not_here(name)
         lane = stream.lane
         stream.settle(settlement, self._clock.now())
-        await self._lanes.settled(lane)
+        try:
+            await self._lanes.settled(lane)
+        except Aborted as error:
+            # Another broker has the lane, and delivers again what was settled here.
+            raise _stream_ended(name) from error
+
+    def _not_here(self, name: str) -> CertesError:
+        member = MemberId(name.rpartition("/streams/")[2].partition("-")[0])
+        if member != self._members.own and member in self._members.living:
+            return Elsewhere(member, f"Another broker has the stream {name!r}.", _stream_ended(name))
+        return _stream_ended(name)
 
     async def drain(self) -> None:
         """Ends every stream, opens no more, and returns when all have said so."""

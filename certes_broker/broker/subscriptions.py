@@ -16,13 +16,13 @@ import structlog
 from certes_broker.broker.kept_events import KeptEvents
 from certes_broker.broker.lane import Lane
 from certes_broker.broker.lanes import Lanes
+from certes_broker.broker.placement import Placement
 from certes_broker.broker.posting import Poster, signing_now
 from certes_broker.broker.streak_log import streak_key
 from certes_broker.broker.streams import Streams
 from certes_broker.broker.subscription_documents import PREFIX, key_of, read_document, write_document
 from certes_broker.broker.subscription_index import SubscriptionIndex, SubscriptionPage
 from certes_broker.broker.undisturbed import Undisturbed
-from certes_broker.broker.webhooks import WebhookPump
 from certes_broker.domain.errors import Aborted, AlreadyExists, FailedPrecondition, Reason
 from certes_broker.domain.events import Micros, Position
 from certes_broker.domain.names import SubscriptionName, parse_subscription_name
@@ -39,12 +39,13 @@ from certes_broker.domain.subscriptions import (
     revise,
 )
 from certes_broker.ports.clock import Clock
-from certes_broker.ports.engine import Document, Engine
+from certes_broker.ports.engine import Document, DocumentChange, Engine
 from certes_broker.ports.sender import SendResult
 from certes_broker.schemas.wire import Closing
 
 _SECRET_BYTES: Final = 32
 _ETAG_BYTES: Final = 8
+_TRIES: Final = 20
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -58,7 +59,7 @@ class Surroundings:
     index: SubscriptionIndex
     lanes: Lanes
     streams: Streams
-    pump: WebhookPump
+    placement: Placement
     poster: Poster
     kept_events: KeptEvents
     undisturbed: Undisturbed
@@ -75,13 +76,18 @@ class Subscriptions:
         """Loads what is stored and wakes the lanes of webhooks."""
         for document in await self._around.engine.settings.list(PREFIX):
             self._index.put(read_document(document))
-        awake: list[Subscription] = []
-        asleep: list[Subscription] = []
-        for one in self._index.all():
-            (awake if one.is_webhook and one.state is State.ACTIVE else asleep).append(one)
-        await self._around.lanes.stand_alone(asleep)
-        for lane in await self._around.lanes.wake(awake):
-            self._around.pump.start(lane)
+        await self._around.lanes.stand_alone(
+            [one for one in self._index.all() if not (one.is_webhook and one.state is State.ACTIVE)]
+        )
+        await self._around.placement.start()
+
+    async def follow(self, change: DocumentChange) -> None:
+        """Takes over what another broker has stored."""
+        name = parse_subscription_name(change.key.removeprefix(PREFIX))
+        async with self._around.lanes.alone(name.text):
+            known = self._index.find(name.text)
+            if known is None or known.revision < change.revision:
+                await self._adopt(name)
 
     # Reading.
 
@@ -119,6 +125,7 @@ class Subscriptions:
                 metadata={"name": name.text},
             )
         if present is not None:
+            await self._around.lanes.check_free(name.text)
             await self._around.engine.cursors.forget(name.text)
         now = self._around.clock.now()
         position = await self._around.kept_events.position_of(SeekEnd() if start is None else start)
@@ -130,7 +137,7 @@ class Subscriptions:
         if lane is not None:
             # The deleted one's last requests are still under way.
             await self._move(lane, position)
-        await self._take_effect(stored)
+        await self._around.placement.take_effect(stored)
         return stored
 
     async def update(
@@ -292,7 +299,7 @@ class Subscriptions:
         changed = _with_secret(revised(stored))
         if changed == stored:
             # Storage may have failed after it was stored and before it took effect; saying it again mends that.
-            await self._take_effect(stored)
+            await self._around.placement.take_effect(stored)
             return stored
         lane: Lane | None = None
         if _differ(changed, stored):
@@ -304,36 +311,37 @@ class Subscriptions:
         finally:
             if lane is not None:
                 lanes.thaw(lane, self._index.get(name))
-        await self._take_effect(changed)
+        await self._around.placement.take_effect(changed)
         return changed
 
     async def _alone(self, name: SubscriptionName, work: Callable[[], Awaitable[Subscription]]) -> Subscription:
-        """Does work on a subscription, alone with it, and once more if its document turns out to be newer than is known.
-
-        That is so where storage failed after it had written: nobody was told, so the index does not have it yet.
-        """
+        """Does work on a subscription, alone with it, and again if another broker or a write that seemed to fail changed it."""
         async with self._around.lanes.alone(name.text):
-            try:
-                return await work()
-            except Aborted as conflict:
-                if conflict.reason is not Reason.REVISION_CONFLICT:
-                    raise
-            await self._adopt(name)
+            for _ in range(_TRIES):
+                try:
+                    return await work()
+                except Aborted as conflict:
+                    if conflict.reason is not Reason.REVISION_CONFLICT:
+                        raise
+                await self._adopt(name)
             return await work()
 
     async def _adopt(self, name: SubscriptionName) -> None:
         """Takes over a subscription as it is stored."""
         lanes = self._around.lanes
         document = await self._around.engine.settings.get(key_of(name))
+        known, lane = self._index.find(name.text), lanes.get(name.text)
         if document is None:
+            if known is not None:
+                self._index.remove(name.text)
             return
-        stored, known, lane = read_document(document), self._index.find(name.text), lanes.get(name.text)
+        stored = read_document(document)
         if lane is not None and known is not None and _differ(stored, known):
             await lanes.freeze(lane)
             self._index.put(stored)
             lanes.thaw(lane, stored)
         self._index.put(stored)
-        await self._take_effect(stored)
+        await self._around.placement.take_effect(stored)
 
     async def _store(self, subscription: Subscription, expected: int) -> Subscription:
         # Random: made of the settings it would be made of the secrets too, and whoever sees it could try weak ones.
@@ -342,33 +350,6 @@ class Subscriptions:
         stored = read_document(Document(key, body, await self._around.engine.settings.put(key, body, expected)))
         self._index.put(stored)
         return stored
-
-    async def _take_effect(self, subscription: Subscription) -> None:
-        """Lets the lane, if it is or has to be awake, follow the settings."""
-        lanes, pump = self._around.lanes, self._around.pump
-        lane = lanes.get(subscription.name.text)
-        if lane is not None:
-            lane.become(subscription)
-        if subscription.state is State.ACTIVE:
-            if subscription.is_webhook:
-                [lane] = await lanes.wake([subscription])
-                pump.start(lane)
-            elif lane is not None:
-                await lanes.rest(lane)
-        elif lane is not None:
-            reason, message = _CLOSINGS[subscription.state]
-            for stream in self._around.streams.of(lane):
-                stream.end(reason, message)
-            if subscription.is_webhook:
-                await pump.stop(lane)
-            await lanes.rest(lane)
-
-
-_CLOSINGS: Final = {
-    State.PAUSED: (Closing.REASON_PAUSED, "The subscription was paused."),
-    State.DISABLED: (Closing.REASON_PAUSED, "The subscription was disabled."),
-    State.DELETED: (Closing.REASON_DELETED, "The subscription was deleted."),
-}
 
 
 def _differ(one: Subscription, other: Subscription) -> bool:

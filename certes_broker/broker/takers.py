@@ -92,6 +92,8 @@ class Taker:
         self.in_flight = 0
         self.limit = MAXIMUM_IN_FLIGHT
         self.stopped = False
+        self.given_away = False
+        """Whether its lane belongs to another broker, also where its subscription is active."""
         self._queue = queue
         self._places = places
         self._queued = False
@@ -117,6 +119,10 @@ class Taker:
             self._alarm_set = True
             self._clock.alarm(wait, self._ring)
 
+    def lose(self) -> None:
+        """Takes no more, since another broker has the lane."""
+        self.stopped = self.given_away = True
+
     def _ring(self) -> None:
         self._alarm_set = False
         self.wake()
@@ -132,11 +138,11 @@ class Taker:
         """Whether it takes no more, nothing is under way, and its subscription has no use for it."""
         subscription = self.lane.subscription
         is_wanted = subscription.is_webhook and subscription.state is State.ACTIVE
-        return self.stopped and self.in_flight == 0 and not is_wanted
+        return self.stopped and self.in_flight == 0 and (self.given_away or not is_wanted)
 
     @property
     def _may_take(self) -> bool:
-        if self.stopped:
+        if self.stopped or not self.lane.may_hand_out:
             return False
         self._follow()
         return self.in_flight < min(self.limit, self._wanted, self._places.share) and self._endpoint.admits

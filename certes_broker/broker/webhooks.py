@@ -74,7 +74,7 @@ class WebhookPump:
         """Begins to take from a lane. The caller is `alone` with it."""
         taker = self._takers.get(lane.name)
         if taker is not None and taker.lane is lane:
-            taker.stopped = False
+            taker.stopped = taker.given_away = False
             taker.wake()
             return
         taker = self._takers[lane.name] = Taker(lane, self._queue, self._places, self.endpoints, self._clock)
@@ -87,6 +87,25 @@ class WebhookPump:
             taker.stopped = True
             if taker.is_done:
                 await self._leave(taker)
+
+    async def give_away(self, lane: Lane) -> None:
+        """Does what `stop` does, for a lane that belongs to another broker. The caller is `alone` with it."""
+        taker = self._takers.get(lane.name)
+        if taker is None:
+            await self._lanes.rest(lane)
+        else:
+            taker.given_away = True
+            await self.stop(lane)
+
+    async def clear_lost(self) -> None:
+        """Forgets the takers of lanes that were lost, as far as nothing is under way."""
+        for taker in list(self._takers.values()):
+            if taker.lane.lost and taker.is_done:
+                await self._leave(taker)
+
+    def takes_from(self, lane: Lane | None) -> bool:
+        """Whether somebody takes from a lane, or is about to cease."""
+        return lane is not None and (taker := self._takers.get(lane.name)) is not None and not taker.stopped
 
     async def run(self) -> None:
         """Makes one attempt after the other, for ever; run as many as there are places."""

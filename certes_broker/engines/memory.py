@@ -297,6 +297,9 @@ class MemorySettings:
     async def list(self, prefix: str) -> Sequence[Document]:
         return [self._documents[key] for key in sorted(self._documents) if key.startswith(prefix)]
 
+    async def refresh(self) -> None:
+        """Does nothing: there is one copy."""
+
     async def put(self, key: str, body: bytes, expected: int | None = None) -> int:
         await self._room()
         self._expect(key, expected)

@@ -344,6 +344,9 @@ class Settings(Protocol):
     async def list(self, prefix: str) -> Sequence[Document]:
         """Returns the documents whose keys begin with `prefix`, by key."""
 
+    async def refresh(self) -> None:
+        """Returns when `get` and `list` have all that any member had written before. They are behind others by a moment."""
+
     async def put(self, key: str, body: bytes, expected: int | None = None) -> int:
         """Writes a document durably and returns its new revision.
 

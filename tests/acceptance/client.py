@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -113,9 +113,14 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(broker: BrokerProcess) -> AsyncIterator[Client]:
-    async with grpc.aio.insecure_channel(broker.grpc, options=_OPTIONS) as channel:
+async def connected(*brokers: BrokerProcess) -> AsyncIterator[Client]:
+    """A client of a broker, or of several: then of the first that can be reached."""
+    async with grpc.aio.insecure_channel(_target(brokers), options=_OPTIONS) as channel:
         yield Client(channel)
+
+
+def _target(brokers: Sequence[BrokerProcess]) -> str:
+    return brokers[0].grpc if len(brokers) == 1 else "ipv4:" + ",".join(broker.grpc for broker in brokers)
 
 
 async def receive_all(client: Client, name: str, wanted: set[str]) -> list[str]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from scripts.broker_process import BrokerFailed, BrokerProcess
-from tests.acceptance.client import connected, event
+from scripts.broker_process import BrokerProcess
+from tests.acceptance.client import connected
 from tests.acceptance.conftest import StartBroker
 from tests.acceptance.consumer import Consumer
 from tests.acceptance.github import CONFIG
@@ -68,9 +66,12 @@ class World:
 
 
 @asynccontextmanager
-async def under_load(broker: BrokerProcess, report: Callable[[str], None]) -> AsyncIterator[World]:
-    """Runs publishers and a consumer while the block runs; then nothing must be missing, and every key in order."""
-    async with connected(broker) as publishing, connected(broker) as consuming:
+async def under_load(*brokers: BrokerProcess, report: Callable[[str], None]) -> AsyncIterator[World]:
+    """Runs publishers and a consumer while the block runs; then nothing must be missing, and every key in order.
+
+    The consumer asks the first broker that it reaches, publishers the last.
+    """
+    async with connected(*reversed(brokers)) as publishing, connected(*brokers) as consuming:
         name = await consuming.create_stream("all")
         backlog = Backlog(500)
         world = World([], Consumer(consuming, name, random.Random(0), backlog=backlog))
@@ -109,7 +110,7 @@ async def test_killed_again_and_again_it_delivers_all_that_it_accepted_in_each_k
     start_broker: StartBroker, server: NatsServer, report: Callable[[str], None]
 ) -> None:
     broker = start_broker(settings(server))
-    async with under_load(broker, report) as world:
+    async with under_load(broker, report=report) as world:
         for _ in range(3):
             await world.more(EVENTS_BETWEEN_KILLS)
             broker.kill9()
@@ -121,7 +122,7 @@ async def test_its_server_may_be_killed_and_started_again_while_it_runs(
     start_broker: StartBroker, server: NatsServer, report: Callable[[str], None]
 ) -> None:
     broker = start_broker(settings(server))
-    async with under_load(broker, report) as world:
+    async with under_load(broker, report=report) as world:
         for _ in range(3):
             await world.more(EVENTS_BETWEEN_KILLS)
             server.kill()
@@ -133,7 +134,7 @@ async def test_a_cluster_goes_on_when_its_leader_is_killed(
     start_broker: StartBroker, cluster: NatsCluster, report: Callable[[str], None]
 ) -> None:
     broker = start_broker(settings(*cluster.servers))
-    async with under_load(broker, report) as world:
+    async with under_load(broker, report=report) as world:
         await world.more(EVENTS_BETWEEN_KILLS)
         for stream in ("certes-journal", "certes-lanes"):
             leader = await asyncio.to_thread(cluster.leader_of, stream)
@@ -160,24 +161,3 @@ async def test_what_waits_for_its_retry_survives_a_crash_and_still_goes_first(
         await receiver.up()
         await receiver.until(lambda: len({one.event_id for one in receiver.taken}) == EVENTS * KEYS)
     assert taken_by_key(receiver) == {f"k{key}": list(range(1, EVENTS + 1)) for key in range(KEYS)}
-
-
-async def test_a_second_broker_is_refused_and_takes_over_from_one_that_stands_still(
-    start_broker: StartBroker, server: NatsServer
-) -> None:
-    first = start_broker(settings(server), "first")
-    with pytest.raises(BrokerFailed, match="Another broker"):
-        await asyncio.to_thread(start_broker, settings(server), "refused")
-    async with connected(first) as client:
-        await client.publish([event("k:1")])
-    os.kill(first.pid, signal.SIGSTOP)
-    try:
-        second = await asyncio.to_thread(start_broker, settings(server), "second")
-    finally:
-        os.kill(first.pid, signal.SIGCONT)
-    async with connected(second) as client:
-        (result,) = await client.publish([event("k:1")])
-        assert result.duplicate
-    # It finds that it was displaced, and ends by itself.
-    assert await asyncio.to_thread(first.wait) != 0
-    assert "taken this one for gone" in first.log

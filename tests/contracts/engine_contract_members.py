@@ -262,6 +262,12 @@ class SharedSettingsContract(SharedTests):
         assert len([outcome for outcome in outcomes if isinstance(outcome, Aborted)]) == 1
         assert len([outcome for outcome in outcomes if isinstance(outcome, int)]) == 1
 
+    async def test_what_one_wrote_the_other_has_once_it_is_refreshed(self, one: Engine, two: Engine) -> None:
+        for number in range(20):
+            revision = await one.settings.put("key", b"%d" % number)
+            await two.settings.refresh()
+            assert await two.settings.get("key") == Document("key", b"%d" % number, revision)
+
     async def test_what_one_wrote_without_expecting_anything_is_deleted_by_the_other(
         self, one: Engine, two: Engine
     ) -> None:

@@ -69,6 +69,11 @@ class NatsSettings:
         await self._see()
         return [self._documents[key] for key in sorted(self._documents) if key.startswith(prefix)]
 
+    async def refresh(self) -> None:
+        await self._feeds.room()
+        async with self._turn:
+            await self._catch_up()
+
     async def put(self, key: str, body: bytes, expected: int | None = None) -> int:
         return await self._write(DocumentChange(key, body, 0), expected)
 

@@ -88,6 +88,9 @@ class SqliteSettings:
     async def list(self, prefix: str) -> Sequence[Document]:
         return await self._readers.run(lambda db: [Document(*row) for row in db.execute(QUERIES["list"], (prefix,))])
 
+    async def refresh(self) -> None:
+        """Does nothing: nobody else writes."""
+
     async def put(self, key: str, body: bytes, expected: int | None = None) -> int:
         return await self._queue.submit(Change(key, body, expected), DOCUMENT_BYTES + len(body))
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from certes_broker.broker.stream import StreamLimits
-from certes_broker.domain.errors import Aborted, Reason, Unavailable
+from certes_broker.domain.errors import FailedPrecondition, Reason, Unavailable
 from tests.fakes.broker_world import ORG, World, ids, ping, pings, selectors
 
 AGAIN = 0.5
@@ -163,9 +163,9 @@ async def test_an_acknowledgement_of_a_lane_that_another_broker_runs_is_refused(
     another = world.engine.behind.another()
     world.engine.behind.members.end()
     assert await another.leases.lease([world.name().text]) != [None]
-    with pytest.raises(Aborted) as refusal:
+    with pytest.raises(FailedPrecondition) as refusal:
         await reader.ack(1)
-    assert refusal.value.reason is Reason.LEASE_LOST
+    assert refusal.value.reason is Reason.STREAM_ENDED
 
 
 async def test_a_lane_that_another_broker_runs_cannot_be_opened(world: World) -> None:
