@@ -32,10 +32,11 @@ class Request:
 
 
 class Receiver:
-    """Answers with `status`, or hangs while that is None."""
+    """Answers with `status` and `headers`, or hangs while the status is None."""
 
     def __init__(self) -> None:
         self.status: int | None = 204
+        self.headers: dict[str, str] = {}
         self.requests: list[Request] = []
         self._server: asyncio.Server | None = None
         self._http = HttpReceiver()
@@ -98,7 +99,7 @@ class Receiver:
             await self._moved.wait()
             status = self.status
         if status is not None:
-            writer.write(answer(status))
+            writer.write(answer(status, self.headers))
 
 
 @asynccontextmanager

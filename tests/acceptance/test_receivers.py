@@ -8,8 +8,11 @@ from collections import Counter
 from google.protobuf.duration_pb2 import Duration
 
 from certes.v1 import subscription_pb2 as resources
+from certes.v1.admin_service_pb2 import ListBackoffsRequest, SetBackoffRequest
+from certes.v1.admin_service_pb2_grpc import AdminServiceStub
+from certes.v1.backoff_pb2 import Backoff
 from scripts.broker_process import BrokerProcess
-from tests.acceptance.client import connected, event
+from tests.acceptance.client import PING, connected, event
 from tests.acceptance.conftest import StartBroker
 from tests.acceptance.github import CONFIG
 from tests.acceptance.receiver import Receiver, receiving
@@ -125,6 +128,48 @@ async def test_a_receiver_that_fails_is_left_alone_for_a_while_and_then_gets_eve
         assert len(receiver.requests) < 60
         receiver.status = 204
         await receiver.until(lambda: len({one.event_id for one in receiver.taken}) == 20)
+
+
+async def test_a_receiver_refuses_one_delivery_for_good_and_then_all(broker: BrokerProcess) -> None:
+    async with connected(broker) as client, receiving() as receiver:
+        name = await client.create_webhook("hook", receiver.url, retry_policy=SOON_AND_OFTEN)
+        receiver.status, receiver.headers = 422, {"Webhook-Delivery": "abort"}
+        await client.publish([event("refused")])
+        await receiver.until(lambda: len(receiver.requests) == 1)
+        receiver.status, receiver.headers = 204, {}
+        await client.publish([event("taken")])
+        await receiver.until(lambda: len(receiver.taken) == 1)
+        receiver.headers = {"Webhook-Delivery": "disable"}
+        await client.publish([event("last")])
+        await client.until_state(name, resources.Subscription.STATE_DISABLED)
+        await client.publish([event("never")])
+        # Long enough for what was refused to have come again, if it were to.
+        broker.kill9()
+        await asyncio.to_thread(broker.start)
+        await client.until_state(name, resources.Subscription.STATE_DISABLED)
+    assert [request.event_id for request in receiver.requests] == ["refused", "taken", "last"]
+
+
+async def test_a_default_retry_policy_holds_at_once_and_over_a_crash(broker: BrokerProcess) -> None:
+    async with connected(broker) as client, receiving() as receiver:
+        admin = AdminServiceStub(client.channel)
+        soon = resources.LinearBackoff(initial=Duration(nanos=100_000_000), increment=Duration())
+        policy = resources.RetryPolicy(linear=soon, max_attempts=100, jitter=0)
+        backoff = Backoff(name=f"backoffs/types/{PING}", retry_policy=policy)
+        await client.create_webhook("hook", receiver.url)
+        receiver.status = 503
+        await admin.SetBackoff(SetBackoffRequest(backoff=backoff))
+        await client.publish([event("first")])
+        # By the policy that is built in there would be two in five minutes.
+        await receiver.until(lambda: len(receiver.requests) >= 3)
+        broker.kill9()
+        await asyncio.to_thread(broker.start)
+        before = len(receiver.requests)
+        await receiver.until(lambda: len(receiver.requests) >= before + 3)
+        receiver.status = 204
+        [kept] = (await admin.ListBackoffs(ListBackoffsRequest(), wait_for_ready=True)).backoffs
+        assert (kept.name, kept.retry_policy.linear.initial) == (backoff.name, soon.initial)
+        await receiver.until(lambda: len(receiver.taken) == 1)
 
 
 HANGING_FOR = 15
