@@ -188,11 +188,33 @@ class TwoEngines(RuleBasedStateMachine):
         dead=st.lists(dead_letters, max_size=2),
         gap=st.lists(gaps, max_size=2),
         reset=st.booleans(),
+        buried=st.lists(positions, max_size=2),
         watermark=st.none() | positions,
     )
-    def settle(self, name: str, epoch: int, new: Any, put: Any, drop: Any, dead: Any, gap: Any, reset: bool, watermark: Any) -> None:  # fmt: skip
-        change = CursorChange(name, epoch, new, put, drop, dead, gap, reset)
+    def settle(self, name: str, epoch: int, new: Any, put: Any, drop: Any, dead: Any, gap: Any, reset: bool, buried: Any, watermark: Any) -> None:  # fmt: skip
+        change = CursorChange(name, epoch, new, put, drop, dead, gap, reset, buried)
         self.both(lambda engine: engine.cursors.settle([change], watermark))
+
+    @rule(name=st.sampled_from(SUBSCRIPTIONS), gone=st.lists(positions, max_size=3, unique=True))
+    def bury(self, name: str, gone: list[Position]) -> None:
+        self.both(lambda engine: engine.cursors.bury(name, gone))
+        self.both(lambda engine: engine.cursors.count_dead_letters(name))
+
+    @rule(often=st.integers(0, 5))
+    def expire(self, often: int) -> None:
+        if not often:
+            self.both(lambda engine: engine.cursors.expire(Micros(self.clock.now() + 1)))
+
+    @rule(often=st.integers(0, 5), subscriber=st.sampled_from(["org_1", "org_2"]))
+    def erase(self, often: int, subscriber: str) -> None:
+        async def erasing(engine: Engine) -> Any:
+            async with engine.erasure.wiping():
+                erased = await engine.erasure.events(subscriber)
+            # What one has trimmed the other may still have.
+            return erased.dead_letters
+
+        if not often:
+            self.both(erasing)
 
     @rule(name=st.sampled_from(SUBSCRIPTIONS))
     def forget(self, name: str) -> None:

@@ -15,6 +15,7 @@ from certes_broker.engines.nats.reading import Reader
 from certes_broker.engines.nats.subjects import Names
 from certes_broker.ports.engine import CursorChange, DeadLetter, Gap
 
+PAST_AT_ONCE: Final = 4
 _LENGTHS: Final = struct.Struct(">II")
 
 
@@ -71,7 +72,8 @@ async def read_dead_letters(
 async def past(reader: Reader, names: Names, before: Micros) -> Sequence[tuple[str, Position]]:
     """Returns dead letters of before a time, by subscription and position, from the oldest up to one that is young enough."""
     found: list[tuple[str, Position]] = []
-    async for kept in reader.between(names.dead_letters, 0, (await reader.state()).last):
+    # A few at once: as a rule the first is young enough.
+    async for kept in reader.between(names.dead_letters, 0, (await reader.state()).last, page=PAST_AT_ONCE):
         subscription, position = names.dead_letter_of(kept.subject)
         if _dead_letter(position, kept.payload).time >= before:
             break
