@@ -6,7 +6,8 @@ of the cursor speaks for it (`replays.py`): then nothing forgets it but the repl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -142,13 +143,13 @@ class DeadLetters:
 
     async def purge(self, name: SubscriptionName, selection: Selection) -> Purged:
         """Forgets the dead letters that are meant, but those that are replayed; one call does a part."""
-        async with self._lanes.alone(name.text):
+        async with self._alone(name):
             selected = await self.select(name, selection, AT_ONCE)
             return await self._forget(name, selected.positions, selected.next_page_token)
 
     async def purge_named(self, name: SubscriptionName, letter_ids: Sequence[str], sees: Sees) -> Purged:
         """Forgets dead letters, but those that are replayed. Raises `NotFound` (DEAD_LETTER_NOT_FOUND), and none is forgotten."""
-        async with self._lanes.alone(name.text):
+        async with self._alone(name):
             return await self._forget(name, await self.positions(name, letter_ids, sees), "")
 
     async def positions(self, name: SubscriptionName, letter_ids: Sequence[str], sees: Sees) -> Sequence[Position]:
@@ -179,6 +180,13 @@ class DeadLetters:
         [stored] = await self._cursors.load([name.text])
         owed = () if stored is None else stored.owed
         return frozenset(row.position for row in owed if row.kind is OwedKind.REPLAY)
+
+    @asynccontextmanager
+    async def _alone(self, name: SubscriptionName) -> AsyncIterator[None]:
+        """Keeps everybody from replaying meanwhile. Raises `Elsewhere` if another member has the lane: there it is done."""
+        async with self._lanes.alone(name.text):
+            await self._lanes.check_free(name.text)
+            yield
 
     async def _forget(self, name: SubscriptionName, positions: Sequence[Position], token: str) -> Purged:
         gone = await self._cursors.bury(name.text, positions)
