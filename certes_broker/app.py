@@ -35,13 +35,11 @@ from certes_broker.domain.errors import CertesError
 from certes_broker.domain.open_namespaces import OpenNamespaces
 from certes_broker.engines.nats import NatsEngine
 from certes_broker.engines.sqlite.engine import SqliteEngine
-from certes_broker.gateway.admin_service import admin_methods
 from certes_broker.gateway.authentication import Authenticator
 from certes_broker.gateway.callers import Door
 from certes_broker.gateway.certificates import CertificateFiles, Certificates
+from certes_broker.gateway.contract import contract_methods
 from certes_broker.gateway.convert.sources import SourceRules
-from certes_broker.gateway.delivery_service import delivery_methods
-from certes_broker.gateway.event_service import event_methods
 from certes_broker.gateway.grpc.server import GrpcServer
 from certes_broker.gateway.http.app import build_app
 from certes_broker.gateway.http.server import HttpServer
@@ -49,9 +47,6 @@ from certes_broker.gateway.http.settings import LOOPBACK_NAMES, HttpSettings
 from certes_broker.gateway.ingestion import Ingestion
 from certes_broker.gateway.open_streams import OpenStreams
 from certes_broker.gateway.relay import Relay
-from certes_broker.gateway.schema_service import schema_methods
-from certes_broker.gateway.source_service import source_methods
-from certes_broker.gateway.subscription_service import subscription_methods
 from certes_broker.gateway.token_keys import FixedKeys, PublishedKeys, fetch_keys, keys_of_file
 from certes_broker.gateway.tokens import Keys, TokenVerifier
 from certes_broker.ports.clock import Clock
@@ -99,16 +94,7 @@ async def serving(config: Config, registry: Registry, ports: Ports) -> AsyncIter
         rules = SourceRules(shipped_providers(), allow_unsigned=config.http.listen.is_loopback)
         ingestion = Ingestion(broker, rules.providers, loopback=rules.allow_unsigned)
         relay = Relay(ports.engine.members, ports.engine.post, broker.look)
-        methods = relay.relayed(
-            (
-                *event_methods(broker, config.limits.request_bytes),
-                *subscription_methods(broker),
-                *schema_methods(broker),
-                *source_methods(broker, ingestion, rules),
-                *delivery_methods(broker),
-                *admin_methods(broker),
-            )
-        )
+        methods = relay.relayed(contract_methods(broker, ingestion, rules, config.limits.request_bytes))
         await stack.enter_async_context(relay.serve())
         certificates, door = _certificates(config), _door(broker, config, ports.clock)
         grpc_server = GrpcServer(methods, str(config.grpc.listen), door, certificates=certificates)

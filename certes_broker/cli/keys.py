@@ -86,7 +86,8 @@ def create_key(
 ) -> None:
     """Make a key, and print it once.
 
-    Without --subscriber, --source or --type it reaches all of that kind.
+    Without --subscriber, --source or --type it reaches all of that kind; bound to subscribers, it publishes only under the
+    sources that are named.
 
     \b
     Examples:

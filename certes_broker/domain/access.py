@@ -86,9 +86,10 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class Bindings:
-    """To what a caller is bound; None of a kind for all of it. An empty set binds to nothing.
+    """To what a caller is bound; None of a kind for all of it. An empty set leaves nothing of it.
 
-    `sources` are names of sources, or beginnings of them that end in `*`.
+    `sources` are names of sources, or beginnings of them that end in `*`. Who is bound to subscribers has no sources but these:
+    under a source that others use, too, it could learn of the ids of their events, and take them.
     """
 
     subscribers: frozenset[str] | None = None
@@ -143,7 +144,7 @@ class Caller:
     def has_source(self, source: str) -> bool:
         """Whether it may publish under a source."""
         granted = self.bindings.sources
-        return granted is None or any(_covers_source(one, source) for one in granted)
+        return not self.is_bound if granted is None else any(_covers_source(one, source) for one in granted)
 
 
 LOCAL_OPERATOR: Final = Caller("local", ALL_ROLES)

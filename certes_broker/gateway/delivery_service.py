@@ -115,6 +115,9 @@ class _DeliveryService:
         page_size = read_page_size(faults, request)
         faults.check()
         attempts, token = await self.broker.dead_letters.attempts(name, request.event, page_size, request.page_token)
+        if request.event and not attempts and not is_visible(await self.broker.kept_events.get(request.event)):
+            # As for one that is none: an empty answer would say that there is such an event.
+            raise event_not_found(request.event)
         return pb.ListAttemptsResponse(
             attempts=[attempt_message(attempt, self.broker.names) for attempt in attempts], next_page_token=token
         )

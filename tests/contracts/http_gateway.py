@@ -21,20 +21,15 @@ from certes_broker.domain.events import Original
 from certes_broker.domain.open_namespaces import OpenNamespaces
 from certes_broker.domain.sources import Audience, Everyone, Source, SourceSecret
 from certes_broker.engines.memory import MemoryEngine
-from certes_broker.gateway.admin_service import admin_methods
 from certes_broker.gateway.authentication import Authenticator
 from certes_broker.gateway.callers import Door
+from certes_broker.gateway.contract import contract_methods
 from certes_broker.gateway.convert.sources import SourceRules
-from certes_broker.gateway.delivery_service import delivery_methods
-from certes_broker.gateway.event_service import event_methods
 from certes_broker.gateway.http.app import build_app
 from certes_broker.gateway.http.server import HttpServer
 from certes_broker.gateway.http.settings import HttpSettings
 from certes_broker.gateway.ingestion import Ingestion
 from certes_broker.gateway.methods import Method
-from certes_broker.gateway.schema_service import schema_methods
-from certes_broker.gateway.source_service import source_methods
-from certes_broker.gateway.subscription_service import subscription_methods
 from certes_broker.ports.engine import Engine
 from certes_broker.schemas.catalogue import community_versions
 from certes_broker.schemas.providers import shipped_providers
@@ -139,15 +134,7 @@ async def gateway(
         http = HttpSettings(port=0, version="1.2.3", **settings)
         rules = SourceRules(shipped_providers(), allow_unsigned)
         ingestion = Ingestion(broker, rules.providers, loopback=allow_unsigned)
-        source_service = source_methods(broker, ingestion, rules)
-        methods = (
-            *event_methods(broker),
-            *subscription_methods(broker),
-            *source_service,
-            *schema_methods(broker),
-            *admin_methods(broker),
-            *delivery_methods(broker),
-        )
+        methods = contract_methods(broker, ingestion, rules)
         door = Door()
         headers = {}
         if operator_key:

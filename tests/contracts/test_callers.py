@@ -100,7 +100,8 @@ async def test_liveness_discovery_and_signed_webhooks_need_no_credential():
 
 async def test_a_key_does_what_its_roles_say_and_no_more():
     async with gateway(operator_key=OPERATOR) as served:
-        key = await made(served, "shop", Role.EVENTS_WRITE)
+        bindings = Bindings(frozenset({"org_1"}), frozenset({"//shop"}))
+        key = await made(served, "shop", Role.EVENTS_WRITE, bindings=bindings)
         assert (await publish(served, key)).status_code == 200
         read = await served.client.post("/api/certes.v1.EventService/ListEvents", json={}, headers=bearer(key))
         assert refusal(read) == (403, "ROLE_MISSING")

@@ -16,15 +16,10 @@ from certes_broker.broker.system_clock import SystemClock
 from certes_broker.broker.webhooks import WebhookLimits
 from certes_broker.engines.memory import MemoryEngine
 from certes_broker.engines.sqlite.engine import SqliteEngine
-from certes_broker.gateway.admin_service import admin_methods
+from certes_broker.gateway.contract import contract_methods
 from certes_broker.gateway.convert.sources import SourceRules
-from certes_broker.gateway.delivery_service import delivery_methods
-from certes_broker.gateway.event_service import event_methods
 from certes_broker.gateway.grpc.server import GrpcServer
 from certes_broker.gateway.ingestion import Ingestion
-from certes_broker.gateway.schema_service import schema_methods
-from certes_broker.gateway.source_service import source_methods
-from certes_broker.gateway.subscription_service import subscription_methods
 from certes_broker.ports.engine import Engine
 from certes_broker.schemas.catalogue import community_versions
 from certes_broker.schemas.providers import shipped_providers
@@ -101,17 +96,8 @@ class LoopThreadBroker:
             async with self._open_engine(clock) as self.engine:
                 ports = Ports(self.engine, self.sender, clock)
                 async with Broker.running(ports, Registry(community_versions()), SETTINGS) as self.broker:
-                    sources = source_methods(
-                        self.broker, Ingestion(self.broker, PROVIDERS), SourceRules(PROVIDERS, allow_unsigned=True)
-                    )
-                    methods = (
-                        *event_methods(self.broker),
-                        *subscription_methods(self.broker),
-                        *sources,
-                        *admin_methods(self.broker),
-                        *schema_methods(self.broker),
-                        *delivery_methods(self.broker),
-                    )
+                    rules = SourceRules(PROVIDERS, allow_unsigned=True)
+                    methods = contract_methods(self.broker, Ingestion(self.broker, PROVIDERS), rules)
                     self.server = GrpcServer(methods, self._address)
                     await self.server.start()
                     self._started.set_result(None)

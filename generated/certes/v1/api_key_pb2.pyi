@@ -90,7 +90,8 @@ class Bindings(_message.Message):
     @_builtins.property
     def sources(self) -> Global___Texts:
         """The sources under which it publishes: equal to one of these, or, for one that ends in `*`, beginning with what stands before
-        it. Sources that begin with `sources/` belong to the webhooks that the broker takes in, and are granted to nobody.
+        it. Sources that begin with `sources/` belong to the webhooks that the broker takes in, and are granted to nobody. If
+        absent, all others; none, if it is bound to subscribers.
         """
 
     @_builtins.property

@@ -98,10 +98,15 @@ def test_a_source_is_for_those_to_whom_it_is_granted_and_the_ingress_keeps_its_o
     assert reason(check_publish, who, source, "org_1", PUSH) is refused
 
 
+def test_who_is_bound_to_subscribers_has_no_source_that_was_not_granted() -> None:
+    bound = caller(*ALL_ROLES, subscribers={"org_1"})
+    assert reason(check_publish, bound, "//a", "org_1", PUSH) is Reason.SOURCE_NOT_GRANTED
+
+
 def test_an_event_for_everyone_needs_a_role_of_its_own_and_one_for_a_subscriber_the_binding() -> None:
     assert reason(check_publish, caller(*WRITER), "//a", None, PUSH) is Reason.ROLE_MISSING
     assert reason(check_publish, caller(*WRITER, Role.EVENTS_PUBLISH_EVERYONE), "//a", None, PUSH) is None
-    bound = caller(*WRITER, subscribers={"org_1"})
+    bound = caller(*WRITER, subscribers={"org_1"}, sources={"//a"})
     assert reason(check_publish, bound, "//a", "org_1", PUSH) is None
     assert reason(check_publish, bound, "//a", "org_2", PUSH) is Reason.NOT_BOUND_TO
 

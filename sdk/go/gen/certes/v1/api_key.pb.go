@@ -122,7 +122,8 @@ type Bindings struct {
 	// The ids of the subscribers whose events, subscriptions and deliveries it sees, and for which it publishes.
 	Subscribers *Texts `protobuf:"bytes,1,opt,name=subscribers,proto3" json:"subscribers,omitempty"`
 	// The sources under which it publishes: equal to one of these, or, for one that ends in `*`, beginning with what stands before
-	// it. Sources that begin with `sources/` belong to the webhooks that the broker takes in, and are granted to nobody.
+	// it. Sources that begin with `sources/` belong to the webhooks that the broker takes in, and are granted to nobody. If
+	// absent, all others; none, if it is bound to subscribers.
 	Sources *Texts `protobuf:"bytes,2,opt,name=sources,proto3" json:"sources,omitempty"`
 	// The event types that it publishes and sees: event URIs or patterns, as in selectors.
 	Types         *Texts `protobuf:"bytes,3,opt,name=types,proto3" json:"types,omitempty"`

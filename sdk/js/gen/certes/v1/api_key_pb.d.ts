@@ -84,7 +84,8 @@ export declare type Bindings = Message<"certes.v1.Bindings"> & {
 
   /**
    * The sources under which it publishes: equal to one of these, or, for one that ends in `*`, beginning with what stands before
-   * it. Sources that begin with `sources/` belong to the webhooks that the broker takes in, and are granted to nobody.
+   * it. Sources that begin with `sources/` belong to the webhooks that the broker takes in, and are granted to nobody. If
+   * absent, all others; none, if it is bound to subscribers.
    *
    * @generated from field: certes.v1.Texts sources = 2;
    */
