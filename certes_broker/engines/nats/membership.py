@@ -93,6 +93,7 @@ class Membership:
         self._renewed = -pace.current
         self._others: dict[MemberId, _Seen] = {}
         self._gone: set[MemberId] = set()
+        """Those whose end was seen or written. That there is no message may pass: a leader that was just elected can lag."""
         self._living = frozenset((self.own,))
         self._nudged = asyncio.Event()
         self._watches: list[asyncio.Event] = []
@@ -121,14 +122,9 @@ class Membership:
 
     async def has_ended(self, member: MemberId) -> bool:
         """Says whether a member has ended, also one that this one has not seen yet."""
-        if member in self._gone:
-            return True
-        if member in self._living:
-            return False
-        if not _lives(await self._reader.last(self._names.member(member))):
-            self._gone.add(member)
-            return True
-        return False
+        if member in self._gone or member in self._living:
+            return member in self._gone
+        return not _lives(await self._reader.last(self._names.member(member)))
 
     async def join(self) -> None:
         """Becomes a member, and returns when each of the others is known to live, or has ended."""
@@ -199,6 +195,7 @@ class Membership:
             if member == self.own or kept is None:
                 continue
             if not _lives(kept):
+                self._gone.add(member)
                 await self._clear(member)
                 continue
             seen = self._others.get(member)
@@ -206,7 +203,6 @@ class Membership:
                 others[member] = _Seen(kept.sequence, self._now())
             elif began - seen.since < self._pace.ended or not await self._take_for_gone(member, kept):
                 others[member] = seen
-        self._gone |= self._others.keys() - others.keys()
         self._others = others
         living = frozenset((self.own, *others))
         if living != self._living:
@@ -233,6 +229,7 @@ class Membership:
             if refusal.error_code != WRONG_LAST_SEQUENCE:
                 raise self._connection.unavailable(refusal) from refusal
             return not _lives(await self._reader.last(self._names.member(member)))
+        self._gone.add(member)
         await self._clear(member)
         await self._nudge()
         return True
