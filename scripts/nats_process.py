@@ -99,8 +99,9 @@ class NatsServer:
             self._process = None
 
     def freeze(self) -> None:
-        """Lets it stand still."""
+        """Lets it stand still, and returns when it does: until all of its threads have heard of it, some go on."""
         os.kill(self.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)
 
     def thaw(self) -> None:
         """Lets it go on."""

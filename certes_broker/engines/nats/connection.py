@@ -38,6 +38,8 @@ STARTING: Final = 30.0
 AGAIN: Final = 0.05
 CONNECTING: Final = 10.0
 """Seconds that a first connection may take."""
+PING: Final = 1
+"""Seconds between pings. A server that has not answered two of them is given up, for another."""
 HEADERS: Final = 256
 """What a message's headers are taken to need, roughly, beside their names and values."""
 
@@ -183,7 +185,7 @@ class Connection:
 
 
 @asynccontextmanager
-async def connected(access: Access, *, logged: bool = True) -> AsyncIterator[Connection]:
+async def connected(access: Access, *, logged: bool = True, ping: int = PING) -> AsyncIterator[Connection]:
     """Connects, and tells the log how the connection fares. Raises `FailedPrecondition` (STORAGE_UNAVAILABLE) where that is not possible, with the reason."""
     client = Client()
     said: list[Exception] = []
@@ -213,7 +215,7 @@ async def connected(access: Access, *, logged: bool = True) -> AsyncIterator[Con
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=0.2,  # type: ignore[arg-type]  # it is slept, so a fraction is as good
                 connect_timeout=2,
-                ping_interval=1,
+                ping_interval=ping,
                 max_outstanding_pings=2,
                 tls=access.tls(),
                 token=access.token,

@@ -31,7 +31,7 @@ from certes_broker.engines.nats.appends import RESERVE, Appends, Call
 from certes_broker.engines.nats.attempts import AttemptLog, NatsAttempts
 from certes_broker.engines.nats.carried_ids import CarriedIds
 from certes_broker.engines.nats.checks import Finding, check_jetstream, check_version, look
-from certes_broker.engines.nats.connection import Connection, connected
+from certes_broker.engines.nats.connection import PING, Connection, connected
 from certes_broker.engines.nats.cursors import NatsCursors, NatsLeases
 from certes_broker.engines.nats.erasure import NoErasure
 from certes_broker.engines.nats.following import Follower
@@ -68,7 +68,8 @@ class Limits:
 
     `tail_entries` (an entry counts once more for every 4 KiB) may wait for the journal's tail, and `watch_changes` for
     each watch of the settings, before writes of that kind are held back. `append_bytes` and `append_calls` may wait to be
-    stored; more is refused. `pace` says how members live.
+    stored; more is refused. `pace` says how members live, `ping` after how
+    many seconds a silent connection is tried.
     """
 
     tail_entries: int = 16_384
@@ -78,6 +79,7 @@ class Limits:
     other_bytes: int = 16 * MEBIBYTE
     other_calls: int = 10_000
     pace: Pace = DEFAULT_PACE
+    ping: int = PING
 
 
 DEFAULT_LIMITS: Final = Limits()
@@ -183,7 +185,7 @@ class NatsEngine:
         if there are, and it is not shared, STORAGE_UNAVAILABLE if the servers cannot be reached or do not do what is needed.
         """
         async with AsyncExitStack() as stack:
-            connection = await stack.enter_async_context(connected(place.access))
+            connection = await stack.enter_async_context(connected(place.access, ping=limits.ping))
             version = check_version(connection)
             await check_jetstream(connection)
             names = Names(place.prefix)
