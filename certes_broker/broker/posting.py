@@ -15,7 +15,7 @@ from certes_broker.broker.items import Item
 from certes_broker.broker.names import PREFIX
 from certes_broker.domain.errors import CertesError, Reason, Unavailable
 from certes_broker.domain.events import Micros, Position
-from certes_broker.domain.signing import SigningSecret, sign
+from certes_broker.domain.signing import Signer, parse_signer, sign
 from certes_broker.domain.subscriptions import WEBHOOK_CONNECT_TIMEOUT, Format, StoredSecret, WebhookDelivery
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Journal
@@ -36,7 +36,7 @@ class Poster:
         self._journal = journal
         self._clock = clock
         self._domain = domain
-        self._parsed: dict[str, SigningSecret] = {}
+        self._parsed: dict[str, Signer] = {}
 
     async def post(self, item: Item, delivery: WebhookDelivery) -> SendResult:
         """Sends one delivery and returns what came of it.
@@ -90,7 +90,7 @@ class Poster:
     async def _send(self, delivery: WebhookDelivery, message_id: str, rendered: Rendered) -> SendResult:
         now = self._clock.now()
         timestamp = now // 1_000_000
-        secrets = [self._secret(stored) for stored in signing_now(delivery.secrets, now)]
+        signers = [self._signer(stored) for stored in signing_now(delivery.secrets, now)]
         headers = {
             "user-agent": USER_AGENT,
             # A foreign webhook that is handed on says itself who sent it.
@@ -99,18 +99,18 @@ class Poster:
             "content-type": rendered.content_type,
             "webhook-id": message_id,
             "webhook-timestamp": str(timestamp),
-            "webhook-signature": sign(secrets, message_id, timestamp, rendered.body),
+            "webhook-signature": sign(signers, message_id, timestamp, rendered.body),
         }
         return await self._sender.send(
             SendRequest(delivery.url, headers, rendered.body, delivery.timeout, WEBHOOK_CONNECT_TIMEOUT)
         )
 
-    def _secret(self, stored: StoredSecret) -> SigningSecret:
+    def _signer(self, stored: StoredSecret) -> Signer:
         parsed = self._parsed.get(stored.secret)
         if parsed is None:
             if len(self._parsed) >= _PARSED:
                 self._parsed.clear()
-            parsed = self._parsed[stored.secret] = SigningSecret.parse(stored.secret)
+            parsed = self._parsed[stored.secret] = parse_signer(stored.secret)
         return parsed
 
 

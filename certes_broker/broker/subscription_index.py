@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from certes_broker.broker.paging import make_token, read_token
 from certes_broker.domain.errors import NotFound, Reason
 from certes_broker.domain.names import SubscriptionName
-from certes_broker.domain.subscriptions import State, Subscription
+from certes_broker.domain.signing import is_key_pair, verifier_of
+from certes_broker.domain.subscriptions import State, Subscription, WebhookDelivery
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class SubscriptionIndex:
     def __init__(self) -> None:
         self._by_name: dict[str, Subscription] = {}
         self._names: list[str] = []
+        self._by_key: dict[str, str] = {}
 
     def __len__(self) -> int:
         """How many subscriptions there are, deleted ones included."""
@@ -38,6 +40,11 @@ class SubscriptionIndex:
     def find(self, name: str) -> Subscription | None:
         """Returns a subscription; None if there is none."""
         return self._by_name.get(name)
+
+    def find_by_key(self, key: str) -> Subscription | None:
+        """Returns the subscription that has a key pair of this public key; None if there is none."""
+        name = self._by_key.get(key)
+        return None if name is None else self._by_name[name]
 
     def get(self, name: SubscriptionName) -> Subscription:
         """Returns a subscription. Raises `NotFound` (SUBSCRIPTION_NOT_FOUND)."""
@@ -71,9 +78,25 @@ class SubscriptionIndex:
         name = subscription.name.text
         if name not in self._by_name:
             bisect.insort(self._names, name)
+        self._forget_keys(name)
         self._by_name[name] = subscription
+        self._by_key.update(dict.fromkeys(_public_keys(subscription), name))
 
     def remove(self, name: str) -> None:
         """Forgets a subscription."""
+        self._forget_keys(name)
         del self._by_name[name]
         self._names.remove(name)
+
+    def _forget_keys(self, name: str) -> None:
+        known = self._by_name.get(name)
+        for key in () if known is None else _public_keys(known):
+            if self._by_key.get(key) == name:  # Somebody may have given the same pair to two.
+                del self._by_key[key]
+
+
+def _public_keys(subscription: Subscription) -> Sequence[str]:
+    delivery = subscription.delivery
+    if not isinstance(delivery, WebhookDelivery):
+        return ()
+    return [verifier_of(one.secret) for one in delivery.secrets if is_key_pair(one.secret)]

@@ -27,7 +27,7 @@ from certes_broker.domain.errors import Aborted, AlreadyExists, FailedPreconditi
 from certes_broker.domain.events import Micros, Position
 from certes_broker.domain.names import SubscriptionName, parse_subscription_name
 from certes_broker.domain.seeking import SeekEnd, SeekPoint
-from certes_broker.domain.signing import generate_secret
+from certes_broker.domain.signing import SigningKeyPair, generate_secret, is_key_pair, verifier_of
 from certes_broker.domain.subscriptions import (
     MAXIMUM_SECRETS,
     RESTORABLE,
@@ -103,6 +103,17 @@ class Subscriptions:
         """Returns the secrets that sign now, newest first. Raises `FailedPrecondition` for a stream subscription."""
         delivery = _webhook(self.get(name))
         return signing_now(delivery.secrets, self._around.clock.now())
+
+    def verifying_keys(self, known: str) -> Sequence[str] | None:
+        """Returns the public keys of whichever webhook has signed by the one that is `known`, newest first; None for an unknown one.
+
+        A key is known to whom it was given; to guess one is to guess 32 bytes.
+        """
+        subscription = self._index.find_by_key(known)
+        if subscription is None or subscription.state is State.DELETED:
+            return None
+        signing = signing_now(_webhook(subscription).secrets, self._around.clock.now())
+        return [verifier_of(one.secret) for one in signing if is_key_pair(one.secret)]
 
     # Changing.
 
@@ -225,8 +236,13 @@ class Subscriptions:
             stream.end(Closing.REASON_SOUGHT, "The subscription was moved; open the stream again.")
         return await self._around.lanes.seek(lane, position)
 
-    async def rotate_secret(self, name: SubscriptionName, overlap: float) -> Sequence[StoredSecret]:
-        """Makes a new signing secret; the others stop signing after `overlap` seconds, or earlier as they had to."""
+    async def rotate_secret(
+        self, name: SubscriptionName, overlap: float, *, pair: bool | None = None
+    ) -> Sequence[StoredSecret]:
+        """Makes a new signing secret; the others stop signing after `overlap` seconds, or earlier as they had to.
+
+        With `pair` the new one is a key pair; None makes one like the newest.
+        """
         now = self._around.clock.now()
         end = Micros(now + int(overlap * 1_000_000))
 
@@ -236,7 +252,10 @@ class Subscriptions:
                 replace(secret, expire_time=min(end, secret.expire_time or end))
                 for secret in signing_now(delivery.secrets, now)
             ]
-            new = (_new_secret(), *old[: MAXIMUM_SECRETS - 1])
+            new = (
+                _new_secret(is_key_pair(delivery.secrets[0].secret) if pair is None else pair),
+                *old[: MAXIMUM_SECRETS - 1],
+            )
             return replace(subscription, delivery=replace(delivery, secrets=new))
 
         subscription = await self.update(name, rotate, etag="", generation=None, restore=False)
@@ -357,8 +376,9 @@ def _differ(one: Subscription, other: Subscription) -> bool:
     return (one.selectors, one.filter, one.scope) != (other.selectors, other.filter, other.scope)
 
 
-def _new_secret() -> StoredSecret:
-    return StoredSecret(generate_secret(secrets.token_bytes(_SECRET_BYTES)).text)
+def _new_secret(pair: bool = False) -> StoredSecret:  # noqa: FBT001, FBT002
+    random_bytes = secrets.token_bytes(_SECRET_BYTES)
+    return StoredSecret((SigningKeyPair(random_bytes) if pair else generate_secret(random_bytes)).text)
 
 
 def _with_secret(subscription: Subscription) -> Subscription:

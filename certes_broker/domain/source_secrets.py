@@ -19,9 +19,8 @@ from certes_broker.domain.signature_schemes import (
     StripeScheme,
     TokenScheme,
 )
-from certes_broker.domain.signing import SigningSecret, generate_secret
+from certes_broker.domain.signing import PUBLIC_KEY_PREFIX, SigningSecret, generate_secret
 
-PUBLIC_KEY_PREFIX: Final = "whpk_"
 MAXIMUM_SECRET_LENGTH: Final = 1024
 GENERATED_USER: Final = "certes"
 """The user of a basic secret that the broker makes."""

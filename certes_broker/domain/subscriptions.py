@@ -58,7 +58,7 @@ class Format(Enum):
 
 @dataclass(frozen=True, slots=True)
 class StoredSecret:
-    """A signing secret in its `whsec_` form, and when it stops signing (None: no end yet)."""
+    """What signs, a secret (`whsec_…`) or a key pair (`whsk_…`) in its canonical form, and when it stops signing (None: no end yet)."""
 
     secret: str
     expire_time: Micros | None = None

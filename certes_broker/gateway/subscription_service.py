@@ -153,7 +153,8 @@ class _SubscriptionService:
             faults = Faults()
             overlap = read_duration(faults, "overlap", request.overlap, _OVERLAP)
             faults.check()
-        rotated = await self.broker.subscriptions.rotate_secret(name, overlap)
+        pair = _read_kind(request.kind)
+        rotated = await self.broker.subscriptions.rotate_secret(name, overlap, pair=pair)
         return pb.RotateSecretResponse(secrets=[secret_message(secret) for secret in rotated])
 
     async def get_signing_secrets(self, request: pb.GetSigningSecretsRequest) -> pb.GetSigningSecretsResponse:
@@ -295,4 +296,18 @@ def _needs_check(changed: Subscription, known: Subscription) -> bool:
     return changed.filter != known.filter or not set(changed.selectors) <= set(known.selectors)
 
 
+def _read_kind(kind: pb.RotateSecretRequest.Kind.ValueType) -> bool | None:
+    """Says whether a key pair is wanted; None for one like the newest."""
+    if kind not in _IS_PAIR:
+        faults = Faults()
+        faults.invalid("kind", f"{kind} is no kind")
+        faults.check()
+    return _IS_PAIR[kind]
+
+
+_IS_PAIR: Final = {
+    pb.RotateSecretRequest.KIND_UNSPECIFIED: None,
+    pb.RotateSecretRequest.KIND_SECRET: False,
+    pb.RotateSecretRequest.KIND_KEY_PAIR: True,
+}
 _OVERLAP: Final = Bounds(0.0, 30 * DAY)

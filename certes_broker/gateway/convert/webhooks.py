@@ -16,7 +16,7 @@ from certes_broker.domain.custom_headers import (
     parse_custom_name,
     size_of,
 )
-from certes_broker.domain.signing import SigningSecret
+from certes_broker.domain.signing import parse_signer, verifier_of
 from certes_broker.domain.subscriptions import (
     DEFAULT_WEBHOOK_TIMEOUT,
     MAXIMUM_IN_FLIGHT,
@@ -65,9 +65,9 @@ def webhook_message(webhook: WebhookDelivery) -> pb.Webhook:
 
 
 def secret_message(secret: StoredSecret) -> service_pb.SigningSecret:
-    """Returns the message of a signing secret, for the two rpcs that give it away."""
+    """Returns the message of a signing secret, for the two rpcs that give it away; of a key pair, its public key."""
     expire_time = None if secret.expire_time is None else timestamp(secret.expire_time)
-    return service_pb.SigningSecret(secret=secret.secret, expire_time=expire_time)
+    return service_pb.SigningSecret(secret=verifier_of(secret.secret), expire_time=expire_time)
 
 
 _TIMEOUT: Final = Bounds(SECOND, MINUTE)
@@ -180,7 +180,7 @@ def _read_secrets(faults: Faults, path: str, message: pb.Webhook) -> tuple[Store
     secrets = []
     for index, text in enumerate(message.secrets):
         with faults.at(f"{path}[{index}]"):
-            secrets.append(StoredSecret(SigningSecret.parse(text).text))
+            secrets.append(StoredSecret(parse_signer(text).text))
     return tuple(secrets)
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import request_response
 
 from certes_broker.broker.broker import Broker
+from certes_broker.domain.signing import PUBLIC_KEY_PREFIX
 from certes_broker.gateway.http.exchange import App
 from certes_broker.gateway.http.settings import HttpSettings
+
+WEBHOOK_KEYS: Final = "/.well-known/certes/keys/"
+_FROM_URL_ALPHABET: Final = str.maketrans("-_", "+/")
 
 
 def about(broker: Broker, settings: HttpSettings) -> Mapping[str, App]:
@@ -50,6 +55,21 @@ def about(broker: Broker, settings: HttpSettings) -> Mapping[str, App]:
 
     handlers = {"/": health, "/healthz": liveness, "/readyz": readiness, "/.well-known/certes": discovery}
     return {path: request_response(handler) for path, handler in handlers.items()}
+
+
+def webhook_keys(broker: Broker) -> App:
+    """Returns what serves `GET /.well-known/certes/keys/{key}`: the public keys that sign where a known one does, or did."""
+
+    async def keys(request: Request) -> Response:
+        known = request.url.path.removeprefix(WEBHOOK_KEYS)
+        # In a path, base64 has `-` and `_`, and needs no padding.
+        encoded = known.translate(_FROM_URL_ALPHABET).rstrip("=")
+        found = broker.subscriptions.verifying_keys(f"{PUBLIC_KEY_PREFIX}{encoded}=")
+        if found is None:
+            return JSONResponse({"keys": []}, status_code=404)
+        return JSONResponse({"keys": list(found)}, headers={"cache-control": "max-age=300"})
+
+    return request_response(keys)
 
 
 def grpc_address(settings: HttpSettings, host: str) -> str:

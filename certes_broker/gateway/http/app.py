@@ -15,7 +15,7 @@ from certes_broker.gateway.callers import Credentials, Door, acting_as
 from certes_broker.gateway.errors import http_status, refusal
 from certes_broker.gateway.guard import guarded
 from certes_broker.gateway.http import connect
-from certes_broker.gateway.http.about import about
+from certes_broker.gateway.http.about import WEBHOOK_KEYS, about, webhook_keys
 from certes_broker.gateway.http.connect import ConnectApi
 from certes_broker.gateway.http.events import CloudEvents
 from certes_broker.gateway.http.exchange import (
@@ -55,6 +55,7 @@ def build_app(
         ConnectApi(served, broker.conversion, API, settings.max_request_bytes),
         about(broker, settings),
         metrics(broker),
+        webhook_keys(broker),
     )
 
 
@@ -70,6 +71,7 @@ class HttpGateway:
         api: ConnectApi,
         about: Mapping[str, App],
         metrics: App,
+        webhook_keys: App,
     ) -> None:
         self._guard = guard
         self._door = door
@@ -78,6 +80,7 @@ class HttpGateway:
         self._api = api
         self._about = about
         self._metrics = metrics
+        self._webhook_keys = webhook_keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request. Lifespan and websockets are not for it: the server is told to offer neither."""
@@ -109,6 +112,9 @@ class HttpGateway:
         if path == METRICS:
             _allow(scope, "GET", "HEAD")
             return await self._admitted(scope, _LOOKING, "Reading metrics", self._metrics)
+        if path.startswith(WEBHOOK_KEYS):
+            _allow(scope, "GET", "HEAD")
+            return self._webhook_keys
         if path not in self._about:
             raise NotFound(Reason.METHOD_NOT_FOUND, f"there is nothing at {path[:200]!r}.")
         _allow(scope, "GET", "HEAD")

@@ -387,9 +387,10 @@ class Webhook(_message.Message):
     """Whether the receiver must consent by the CloudEvents handshake first. `NOT_BUILT` if true, until it is."""
     @_builtins.property
     def secrets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Signing secrets, `whsec_` and 24 to 64 bytes in base64, newest first, at most 4. Input only:
-        `GetSigningSecrets` is the only way to read them. If empty on creation, the broker makes one; if empty on update,
-        they stay.
+        """What signs, newest first, at most 4: secrets, `whsec_` and 24 to 64 bytes in base64, for signatures `v1`, and private
+        ed25519 keys, `whsk_` and 32 bytes in base64, or 64 with the public key, for signatures `v1a`. Each request is signed by
+        all. Input only: `GetSigningSecrets` is the only way to read the secrets, and the public keys of the private ones. If
+        empty on creation, the broker makes a secret; if empty on update, they stay.
         """
 
     @_builtins.property

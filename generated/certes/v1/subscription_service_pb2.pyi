@@ -466,10 +466,40 @@ class RotateSecretRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[RotateSecretRequest._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: RotateSecretRequest._Kind.ValueType  # 0
+        """Like the newest."""
+        KIND_SECRET: RotateSecretRequest._Kind.ValueType  # 1
+        """A secret that sender and receiver share (`whsec_…`), for signatures `v1`: HMAC-SHA256."""
+        KIND_KEY_PAIR: RotateSecretRequest._Kind.ValueType  # 2
+        """An ed25519 key pair, for signatures `v1a`. The private key never leaves the broker; receivers verify with the public one
+        (`whpk_…`). To change from a secret to a pair without losing a webhook, rotate with an overlap: both sign meanwhile.
+        """
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """What signs webhooks."""
+
+    KIND_UNSPECIFIED: RotateSecretRequest.Kind.ValueType  # 0
+    """Like the newest."""
+    KIND_SECRET: RotateSecretRequest.Kind.ValueType  # 1
+    """A secret that sender and receiver share (`whsec_…`), for signatures `v1`: HMAC-SHA256."""
+    KIND_KEY_PAIR: RotateSecretRequest.Kind.ValueType  # 2
+    """An ed25519 key pair, for signatures `v1a`. The private key never leaves the broker; receivers verify with the public one
+    (`whpk_…`). To change from a secret to a pair without losing a webhook, rotate with an overlap: both sign meanwhile.
+    """
+
     NAME_FIELD_NUMBER: _builtins.int
     OVERLAP_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The subscription's name. Required."""
+    kind: Global___RotateSecretRequest.Kind.ValueType
+    """What the new one is. As the newest is, if unspecified."""
     @_builtins.property
     def overlap(self) -> _duration_pb2.Duration:
         """How long the old secrets go on signing. 0 s to 30 days, 24 h by default."""
@@ -479,10 +509,11 @@ class RotateSecretRequest(_message.Message):
         *,
         name: _builtins.str = ...,
         overlap: _duration_pb2.Duration | None = ...,
+        kind: Global___RotateSecretRequest.Kind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["overlap", b"overlap"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "overlap", b"overlap"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "name", b"name", "overlap", b"overlap"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -567,7 +598,7 @@ class SigningSecret(_message.Message):
     SECRET_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     secret: _builtins.str
-    """The secret, `whsec_` and base64."""
+    """What verifies its signatures: the secret itself, `whsec_` and base64, or the public key of a key pair, `whpk_` and base64."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When it stops signing. Absent for the one that has no end yet."""

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from certes_broker.domain.errors import Invalid, Reason
-from certes_broker.domain.signing import SigningSecret, generate_secret, sign
+from certes_broker.domain.signature_schemes import StandardWebhooksScheme
+from certes_broker.domain.signatures import verify
+from certes_broker.domain.signing import SigningKeyPair, SigningSecret, generate_secret, parse_signer, sign, verifier_of
+from certes_broker.domain.webhook_headers import WebhookHeaders
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "signatures.json").read_text())
 
@@ -68,3 +71,55 @@ def test_the_standardwebhooks_library_accepts_either_secret_of_a_rotation(old, n
     stranger = SigningSecret(b64encode(old.key + new.key)[:24])
     with pytest.raises(WebhookVerificationError):
         Webhook(stranger.text).verify(body, headers, json_parse=False)
+
+
+# The private half of the pair whose public one is in the vectors; both are those of Svix's documentation.
+PAIR = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
+V1A = next(one for one in VECTORS["verify"] if one["why"].endswith("the vector of Svix's server"))
+seeds = st.binary(min_size=32, max_size=32)
+
+
+def test_a_key_pair_signs_as_another_implementation_does():
+    headers, pair = dict(V1A["headers"]), parse_signer(PAIR)
+    signature = sign([pair], headers["webhook-id"], int(headers["webhook-timestamp"]), V1A["body"].encode())
+    assert signature == headers["webhook-signature"]
+    assert verifier_of(pair.text) == V1A["secrets"][0]
+    assert pair.text == PAIR
+
+
+@given(secrets, seeds, message_ids, st.binary())
+def test_a_secret_and_a_pair_sign_side_by_side_and_each_verifier_accepts(secret, seed, message_id, body):
+    signers, now = [SigningKeyPair(seed), secret], 1_800_000_000
+    headers = {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(now),
+        "webhook-signature": sign(signers, message_id, now, body),
+    }
+    for signer in signers:
+        found = WebhookHeaders(list(headers.items()))
+        verify(StandardWebhooksScheme(), [verifier_of(signer.text)], found, body, now)
+
+
+@given(seeds)
+def test_a_pair_is_read_with_and_without_its_public_key_and_shows_nothing_of_itself(seed):
+    pair = SigningKeyPair(seed)
+    alone = "whsk_" + b64encode(seed).decode()
+    assert parse_signer(alone).text == parse_signer(pair.text.rstrip("=")).text == pair.text
+    assert repr(pair) == str(pair) == "SigningKeyPair()"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "whsk_",
+        "whsk_" + "A" * 40,
+        "whsk_" + "?" * 44,
+        "whsk_" + b64encode(bytes(64)).decode(),
+        V1A["secrets"][0],
+    ],
+)
+def test_what_is_no_key_pair_is_refused_without_repeating_it(text):
+    with pytest.raises(Invalid) as refusal:
+        parse_signer(text)
+    assert refusal.value.__cause__ is None
+    assert text[5:] == "" or text[5:] not in str(refusal.value)

@@ -539,9 +539,10 @@ type Webhook struct {
 	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
 	// The form of the body. Defaults to `FORMAT_CLOUDEVENTS_JSON`.
 	Format Webhook_Format `protobuf:"varint,2,opt,name=format,proto3,enum=certes.v1.Webhook_Format" json:"format,omitempty"`
-	// Signing secrets, `whsec_` and 24 to 64 bytes in base64, newest first, at most 4. Input only:
-	// `GetSigningSecrets` is the only way to read them. If empty on creation, the broker makes one; if empty on update,
-	// they stay.
+	// What signs, newest first, at most 4: secrets, `whsec_` and 24 to 64 bytes in base64, for signatures `v1`, and private
+	// ed25519 keys, `whsk_` and 32 bytes in base64, or 64 with the public key, for signatures `v1a`. Each request is signed by
+	// all. Input only: `GetSigningSecrets` is the only way to read the secrets, and the public keys of the private ones. If
+	// empty on creation, the broker makes a secret; if empty on update, they stay.
 	Secrets []string `protobuf:"bytes,3,rep,name=secrets,proto3" json:"secrets,omitempty"`
 	// Further headers of each request, as they are at that attempt. Values are input only: names are answered with empty values,
 	// and an empty value keeps the stored one, so that what was read can be sent back; a name that is left out is removed.

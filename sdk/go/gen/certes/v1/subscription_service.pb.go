@@ -24,6 +24,60 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What signs webhooks.
+type RotateSecretRequest_Kind int32
+
+const (
+	// Like the newest.
+	RotateSecretRequest_KIND_UNSPECIFIED RotateSecretRequest_Kind = 0
+	// A secret that sender and receiver share (`whsec_…`), for signatures `v1`: HMAC-SHA256.
+	RotateSecretRequest_KIND_SECRET RotateSecretRequest_Kind = 1
+	// An ed25519 key pair, for signatures `v1a`. The private key never leaves the broker; receivers verify with the public one
+	// (`whpk_…`). To change from a secret to a pair without losing a webhook, rotate with an overlap: both sign meanwhile.
+	RotateSecretRequest_KIND_KEY_PAIR RotateSecretRequest_Kind = 2
+)
+
+// Enum value maps for RotateSecretRequest_Kind.
+var (
+	RotateSecretRequest_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "KIND_SECRET",
+		2: "KIND_KEY_PAIR",
+	}
+	RotateSecretRequest_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"KIND_SECRET":      1,
+		"KIND_KEY_PAIR":    2,
+	}
+)
+
+func (x RotateSecretRequest_Kind) Enum() *RotateSecretRequest_Kind {
+	p := new(RotateSecretRequest_Kind)
+	*p = x
+	return p
+}
+
+func (x RotateSecretRequest_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RotateSecretRequest_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_certes_v1_subscription_service_proto_enumTypes[0].Descriptor()
+}
+
+func (RotateSecretRequest_Kind) Type() protoreflect.EnumType {
+	return &file_certes_v1_subscription_service_proto_enumTypes[0]
+}
+
+func (x RotateSecretRequest_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RotateSecretRequest_Kind.Descriptor instead.
+func (RotateSecretRequest_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_certes_v1_subscription_service_proto_rawDescGZIP(), []int{16, 0}
+}
+
 // Where a policy comes from, first in rank first.
 type EffectiveRetryPolicy_Origin int32
 
@@ -73,11 +127,11 @@ func (x EffectiveRetryPolicy_Origin) String() string {
 }
 
 func (EffectiveRetryPolicy_Origin) Descriptor() protoreflect.EnumDescriptor {
-	return file_certes_v1_subscription_service_proto_enumTypes[0].Descriptor()
+	return file_certes_v1_subscription_service_proto_enumTypes[1].Descriptor()
 }
 
 func (EffectiveRetryPolicy_Origin) Type() protoreflect.EnumType {
-	return &file_certes_v1_subscription_service_proto_enumTypes[0]
+	return &file_certes_v1_subscription_service_proto_enumTypes[1]
 }
 
 func (x EffectiveRetryPolicy_Origin) Number() protoreflect.EnumNumber {
@@ -950,7 +1004,9 @@ type RotateSecretRequest struct {
 	// The subscription's name. Required.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// How long the old secrets go on signing. 0 s to 30 days, 24 h by default.
-	Overlap       *durationpb.Duration `protobuf:"bytes,2,opt,name=overlap,proto3" json:"overlap,omitempty"`
+	Overlap *durationpb.Duration `protobuf:"bytes,2,opt,name=overlap,proto3" json:"overlap,omitempty"`
+	// What the new one is. As the newest is, if unspecified.
+	Kind          RotateSecretRequest_Kind `protobuf:"varint,3,opt,name=kind,proto3,enum=certes.v1.RotateSecretRequest_Kind" json:"kind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -997,6 +1053,13 @@ func (x *RotateSecretRequest) GetOverlap() *durationpb.Duration {
 		return x.Overlap
 	}
 	return nil
+}
+
+func (x *RotateSecretRequest) GetKind() RotateSecretRequest_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return RotateSecretRequest_KIND_UNSPECIFIED
 }
 
 // Response of `RotateSecret`.
@@ -1140,7 +1203,7 @@ func (x *GetSigningSecretsResponse) GetSecrets() []*SigningSecret {
 // A signing secret.
 type SigningSecret struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The secret, `whsec_` and base64.
+	// What verifies its signatures: the secret itself, `whsec_` and base64, or the public key of a key pair, `whpk_` and base64.
 	Secret string `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
 	// When it stops signing. Absent for the one that has no end yet.
 	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
@@ -1557,10 +1620,15 @@ const file_certes_v1_subscription_service_proto_rawDesc = "" +
 	"\x06target\x18\x02 \x01(\v2\x15.certes.v1.SeekTargetR\x06target\"\x8a\x01\n" +
 	"\x18SeekSubscriptionResponse\x12;\n" +
 	"\fsubscription\x18\x01 \x01(\v2\x17.certes.v1.SubscriptionR\fsubscription\x121\n" +
-	"\x14discarded_deliveries\x18\x02 \x01(\x03R\x13discardedDeliveries\"^\n" +
+	"\x14discarded_deliveries\x18\x02 \x01(\x03R\x13discardedDeliveries\"\xd9\x01\n" +
 	"\x13RotateSecretRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x123\n" +
-	"\aoverlap\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\aoverlap\"J\n" +
+	"\aoverlap\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\aoverlap\x127\n" +
+	"\x04kind\x18\x03 \x01(\x0e2#.certes.v1.RotateSecretRequest.KindR\x04kind\"@\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vKIND_SECRET\x10\x01\x12\x11\n" +
+	"\rKIND_KEY_PAIR\x10\x02\"J\n" +
 	"\x14RotateSecretResponse\x122\n" +
 	"\asecrets\x18\x01 \x03(\v2\x18.certes.v1.SigningSecretR\asecrets\".\n" +
 	"\x18GetSigningSecretsRequest\x12\x12\n" +
@@ -1639,94 +1707,96 @@ func file_certes_v1_subscription_service_proto_rawDescGZIP() []byte {
 	return file_certes_v1_subscription_service_proto_rawDescData
 }
 
-var file_certes_v1_subscription_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_certes_v1_subscription_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_certes_v1_subscription_service_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_certes_v1_subscription_service_proto_goTypes = []any{
-	(EffectiveRetryPolicy_Origin)(0),        // 0: certes.v1.EffectiveRetryPolicy.Origin
-	(*CreateSubscriptionRequest)(nil),       // 1: certes.v1.CreateSubscriptionRequest
-	(*CreateSubscriptionResponse)(nil),      // 2: certes.v1.CreateSubscriptionResponse
-	(*GetSubscriptionRequest)(nil),          // 3: certes.v1.GetSubscriptionRequest
-	(*GetSubscriptionResponse)(nil),         // 4: certes.v1.GetSubscriptionResponse
-	(*ListSubscriptionsRequest)(nil),        // 5: certes.v1.ListSubscriptionsRequest
-	(*ListSubscriptionsResponse)(nil),       // 6: certes.v1.ListSubscriptionsResponse
-	(*UpdateSubscriptionRequest)(nil),       // 7: certes.v1.UpdateSubscriptionRequest
-	(*UpdateSubscriptionResponse)(nil),      // 8: certes.v1.UpdateSubscriptionResponse
-	(*DeleteSubscriptionRequest)(nil),       // 9: certes.v1.DeleteSubscriptionRequest
-	(*DeleteSubscriptionResponse)(nil),      // 10: certes.v1.DeleteSubscriptionResponse
-	(*PauseSubscriptionRequest)(nil),        // 11: certes.v1.PauseSubscriptionRequest
-	(*PauseSubscriptionResponse)(nil),       // 12: certes.v1.PauseSubscriptionResponse
-	(*ResumeSubscriptionRequest)(nil),       // 13: certes.v1.ResumeSubscriptionRequest
-	(*ResumeSubscriptionResponse)(nil),      // 14: certes.v1.ResumeSubscriptionResponse
-	(*SeekSubscriptionRequest)(nil),         // 15: certes.v1.SeekSubscriptionRequest
-	(*SeekSubscriptionResponse)(nil),        // 16: certes.v1.SeekSubscriptionResponse
-	(*RotateSecretRequest)(nil),             // 17: certes.v1.RotateSecretRequest
-	(*RotateSecretResponse)(nil),            // 18: certes.v1.RotateSecretResponse
-	(*GetSigningSecretsRequest)(nil),        // 19: certes.v1.GetSigningSecretsRequest
-	(*GetSigningSecretsResponse)(nil),       // 20: certes.v1.GetSigningSecretsResponse
-	(*SigningSecret)(nil),                   // 21: certes.v1.SigningSecret
-	(*TestSubscriptionRequest)(nil),         // 22: certes.v1.TestSubscriptionRequest
-	(*TestSubscriptionResponse)(nil),        // 23: certes.v1.TestSubscriptionResponse
-	(*GetEffectiveRetryPolicyRequest)(nil),  // 24: certes.v1.GetEffectiveRetryPolicyRequest
-	(*GetEffectiveRetryPolicyResponse)(nil), // 25: certes.v1.GetEffectiveRetryPolicyResponse
-	(*EffectiveRetryPolicy)(nil),            // 26: certes.v1.EffectiveRetryPolicy
-	(*Subscription)(nil),                    // 27: certes.v1.Subscription
-	(*SeekTarget)(nil),                      // 28: certes.v1.SeekTarget
-	(*fieldmaskpb.FieldMask)(nil),           // 29: google.protobuf.FieldMask
-	(*durationpb.Duration)(nil),             // 30: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),           // 31: google.protobuf.Timestamp
-	(*RetryPolicy)(nil),                     // 32: certes.v1.RetryPolicy
+	(RotateSecretRequest_Kind)(0),           // 0: certes.v1.RotateSecretRequest.Kind
+	(EffectiveRetryPolicy_Origin)(0),        // 1: certes.v1.EffectiveRetryPolicy.Origin
+	(*CreateSubscriptionRequest)(nil),       // 2: certes.v1.CreateSubscriptionRequest
+	(*CreateSubscriptionResponse)(nil),      // 3: certes.v1.CreateSubscriptionResponse
+	(*GetSubscriptionRequest)(nil),          // 4: certes.v1.GetSubscriptionRequest
+	(*GetSubscriptionResponse)(nil),         // 5: certes.v1.GetSubscriptionResponse
+	(*ListSubscriptionsRequest)(nil),        // 6: certes.v1.ListSubscriptionsRequest
+	(*ListSubscriptionsResponse)(nil),       // 7: certes.v1.ListSubscriptionsResponse
+	(*UpdateSubscriptionRequest)(nil),       // 8: certes.v1.UpdateSubscriptionRequest
+	(*UpdateSubscriptionResponse)(nil),      // 9: certes.v1.UpdateSubscriptionResponse
+	(*DeleteSubscriptionRequest)(nil),       // 10: certes.v1.DeleteSubscriptionRequest
+	(*DeleteSubscriptionResponse)(nil),      // 11: certes.v1.DeleteSubscriptionResponse
+	(*PauseSubscriptionRequest)(nil),        // 12: certes.v1.PauseSubscriptionRequest
+	(*PauseSubscriptionResponse)(nil),       // 13: certes.v1.PauseSubscriptionResponse
+	(*ResumeSubscriptionRequest)(nil),       // 14: certes.v1.ResumeSubscriptionRequest
+	(*ResumeSubscriptionResponse)(nil),      // 15: certes.v1.ResumeSubscriptionResponse
+	(*SeekSubscriptionRequest)(nil),         // 16: certes.v1.SeekSubscriptionRequest
+	(*SeekSubscriptionResponse)(nil),        // 17: certes.v1.SeekSubscriptionResponse
+	(*RotateSecretRequest)(nil),             // 18: certes.v1.RotateSecretRequest
+	(*RotateSecretResponse)(nil),            // 19: certes.v1.RotateSecretResponse
+	(*GetSigningSecretsRequest)(nil),        // 20: certes.v1.GetSigningSecretsRequest
+	(*GetSigningSecretsResponse)(nil),       // 21: certes.v1.GetSigningSecretsResponse
+	(*SigningSecret)(nil),                   // 22: certes.v1.SigningSecret
+	(*TestSubscriptionRequest)(nil),         // 23: certes.v1.TestSubscriptionRequest
+	(*TestSubscriptionResponse)(nil),        // 24: certes.v1.TestSubscriptionResponse
+	(*GetEffectiveRetryPolicyRequest)(nil),  // 25: certes.v1.GetEffectiveRetryPolicyRequest
+	(*GetEffectiveRetryPolicyResponse)(nil), // 26: certes.v1.GetEffectiveRetryPolicyResponse
+	(*EffectiveRetryPolicy)(nil),            // 27: certes.v1.EffectiveRetryPolicy
+	(*Subscription)(nil),                    // 28: certes.v1.Subscription
+	(*SeekTarget)(nil),                      // 29: certes.v1.SeekTarget
+	(*fieldmaskpb.FieldMask)(nil),           // 30: google.protobuf.FieldMask
+	(*durationpb.Duration)(nil),             // 31: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),           // 32: google.protobuf.Timestamp
+	(*RetryPolicy)(nil),                     // 33: certes.v1.RetryPolicy
 }
 var file_certes_v1_subscription_service_proto_depIdxs = []int32{
-	27, // 0: certes.v1.CreateSubscriptionRequest.subscription:type_name -> certes.v1.Subscription
-	28, // 1: certes.v1.CreateSubscriptionRequest.start:type_name -> certes.v1.SeekTarget
-	27, // 2: certes.v1.CreateSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
-	27, // 3: certes.v1.GetSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
-	27, // 4: certes.v1.ListSubscriptionsResponse.subscriptions:type_name -> certes.v1.Subscription
-	27, // 5: certes.v1.UpdateSubscriptionRequest.subscription:type_name -> certes.v1.Subscription
-	29, // 6: certes.v1.UpdateSubscriptionRequest.update_mask:type_name -> google.protobuf.FieldMask
-	27, // 7: certes.v1.UpdateSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
-	27, // 8: certes.v1.DeleteSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
-	27, // 9: certes.v1.PauseSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
-	27, // 10: certes.v1.ResumeSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
-	28, // 11: certes.v1.SeekSubscriptionRequest.target:type_name -> certes.v1.SeekTarget
-	27, // 12: certes.v1.SeekSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
-	30, // 13: certes.v1.RotateSecretRequest.overlap:type_name -> google.protobuf.Duration
-	21, // 14: certes.v1.RotateSecretResponse.secrets:type_name -> certes.v1.SigningSecret
-	21, // 15: certes.v1.GetSigningSecretsResponse.secrets:type_name -> certes.v1.SigningSecret
-	31, // 16: certes.v1.SigningSecret.expire_time:type_name -> google.protobuf.Timestamp
-	30, // 17: certes.v1.TestSubscriptionResponse.duration:type_name -> google.protobuf.Duration
-	26, // 18: certes.v1.GetEffectiveRetryPolicyResponse.policies:type_name -> certes.v1.EffectiveRetryPolicy
-	32, // 19: certes.v1.EffectiveRetryPolicy.retry_policy:type_name -> certes.v1.RetryPolicy
-	0,  // 20: certes.v1.EffectiveRetryPolicy.origin:type_name -> certes.v1.EffectiveRetryPolicy.Origin
-	1,  // 21: certes.v1.SubscriptionService.CreateSubscription:input_type -> certes.v1.CreateSubscriptionRequest
-	3,  // 22: certes.v1.SubscriptionService.GetSubscription:input_type -> certes.v1.GetSubscriptionRequest
-	5,  // 23: certes.v1.SubscriptionService.ListSubscriptions:input_type -> certes.v1.ListSubscriptionsRequest
-	7,  // 24: certes.v1.SubscriptionService.UpdateSubscription:input_type -> certes.v1.UpdateSubscriptionRequest
-	9,  // 25: certes.v1.SubscriptionService.DeleteSubscription:input_type -> certes.v1.DeleteSubscriptionRequest
-	11, // 26: certes.v1.SubscriptionService.PauseSubscription:input_type -> certes.v1.PauseSubscriptionRequest
-	13, // 27: certes.v1.SubscriptionService.ResumeSubscription:input_type -> certes.v1.ResumeSubscriptionRequest
-	15, // 28: certes.v1.SubscriptionService.SeekSubscription:input_type -> certes.v1.SeekSubscriptionRequest
-	17, // 29: certes.v1.SubscriptionService.RotateSecret:input_type -> certes.v1.RotateSecretRequest
-	19, // 30: certes.v1.SubscriptionService.GetSigningSecrets:input_type -> certes.v1.GetSigningSecretsRequest
-	22, // 31: certes.v1.SubscriptionService.TestSubscription:input_type -> certes.v1.TestSubscriptionRequest
-	24, // 32: certes.v1.SubscriptionService.GetEffectiveRetryPolicy:input_type -> certes.v1.GetEffectiveRetryPolicyRequest
-	2,  // 33: certes.v1.SubscriptionService.CreateSubscription:output_type -> certes.v1.CreateSubscriptionResponse
-	4,  // 34: certes.v1.SubscriptionService.GetSubscription:output_type -> certes.v1.GetSubscriptionResponse
-	6,  // 35: certes.v1.SubscriptionService.ListSubscriptions:output_type -> certes.v1.ListSubscriptionsResponse
-	8,  // 36: certes.v1.SubscriptionService.UpdateSubscription:output_type -> certes.v1.UpdateSubscriptionResponse
-	10, // 37: certes.v1.SubscriptionService.DeleteSubscription:output_type -> certes.v1.DeleteSubscriptionResponse
-	12, // 38: certes.v1.SubscriptionService.PauseSubscription:output_type -> certes.v1.PauseSubscriptionResponse
-	14, // 39: certes.v1.SubscriptionService.ResumeSubscription:output_type -> certes.v1.ResumeSubscriptionResponse
-	16, // 40: certes.v1.SubscriptionService.SeekSubscription:output_type -> certes.v1.SeekSubscriptionResponse
-	18, // 41: certes.v1.SubscriptionService.RotateSecret:output_type -> certes.v1.RotateSecretResponse
-	20, // 42: certes.v1.SubscriptionService.GetSigningSecrets:output_type -> certes.v1.GetSigningSecretsResponse
-	23, // 43: certes.v1.SubscriptionService.TestSubscription:output_type -> certes.v1.TestSubscriptionResponse
-	25, // 44: certes.v1.SubscriptionService.GetEffectiveRetryPolicy:output_type -> certes.v1.GetEffectiveRetryPolicyResponse
-	33, // [33:45] is the sub-list for method output_type
-	21, // [21:33] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	28, // 0: certes.v1.CreateSubscriptionRequest.subscription:type_name -> certes.v1.Subscription
+	29, // 1: certes.v1.CreateSubscriptionRequest.start:type_name -> certes.v1.SeekTarget
+	28, // 2: certes.v1.CreateSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
+	28, // 3: certes.v1.GetSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
+	28, // 4: certes.v1.ListSubscriptionsResponse.subscriptions:type_name -> certes.v1.Subscription
+	28, // 5: certes.v1.UpdateSubscriptionRequest.subscription:type_name -> certes.v1.Subscription
+	30, // 6: certes.v1.UpdateSubscriptionRequest.update_mask:type_name -> google.protobuf.FieldMask
+	28, // 7: certes.v1.UpdateSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
+	28, // 8: certes.v1.DeleteSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
+	28, // 9: certes.v1.PauseSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
+	28, // 10: certes.v1.ResumeSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
+	29, // 11: certes.v1.SeekSubscriptionRequest.target:type_name -> certes.v1.SeekTarget
+	28, // 12: certes.v1.SeekSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
+	31, // 13: certes.v1.RotateSecretRequest.overlap:type_name -> google.protobuf.Duration
+	0,  // 14: certes.v1.RotateSecretRequest.kind:type_name -> certes.v1.RotateSecretRequest.Kind
+	22, // 15: certes.v1.RotateSecretResponse.secrets:type_name -> certes.v1.SigningSecret
+	22, // 16: certes.v1.GetSigningSecretsResponse.secrets:type_name -> certes.v1.SigningSecret
+	32, // 17: certes.v1.SigningSecret.expire_time:type_name -> google.protobuf.Timestamp
+	31, // 18: certes.v1.TestSubscriptionResponse.duration:type_name -> google.protobuf.Duration
+	27, // 19: certes.v1.GetEffectiveRetryPolicyResponse.policies:type_name -> certes.v1.EffectiveRetryPolicy
+	33, // 20: certes.v1.EffectiveRetryPolicy.retry_policy:type_name -> certes.v1.RetryPolicy
+	1,  // 21: certes.v1.EffectiveRetryPolicy.origin:type_name -> certes.v1.EffectiveRetryPolicy.Origin
+	2,  // 22: certes.v1.SubscriptionService.CreateSubscription:input_type -> certes.v1.CreateSubscriptionRequest
+	4,  // 23: certes.v1.SubscriptionService.GetSubscription:input_type -> certes.v1.GetSubscriptionRequest
+	6,  // 24: certes.v1.SubscriptionService.ListSubscriptions:input_type -> certes.v1.ListSubscriptionsRequest
+	8,  // 25: certes.v1.SubscriptionService.UpdateSubscription:input_type -> certes.v1.UpdateSubscriptionRequest
+	10, // 26: certes.v1.SubscriptionService.DeleteSubscription:input_type -> certes.v1.DeleteSubscriptionRequest
+	12, // 27: certes.v1.SubscriptionService.PauseSubscription:input_type -> certes.v1.PauseSubscriptionRequest
+	14, // 28: certes.v1.SubscriptionService.ResumeSubscription:input_type -> certes.v1.ResumeSubscriptionRequest
+	16, // 29: certes.v1.SubscriptionService.SeekSubscription:input_type -> certes.v1.SeekSubscriptionRequest
+	18, // 30: certes.v1.SubscriptionService.RotateSecret:input_type -> certes.v1.RotateSecretRequest
+	20, // 31: certes.v1.SubscriptionService.GetSigningSecrets:input_type -> certes.v1.GetSigningSecretsRequest
+	23, // 32: certes.v1.SubscriptionService.TestSubscription:input_type -> certes.v1.TestSubscriptionRequest
+	25, // 33: certes.v1.SubscriptionService.GetEffectiveRetryPolicy:input_type -> certes.v1.GetEffectiveRetryPolicyRequest
+	3,  // 34: certes.v1.SubscriptionService.CreateSubscription:output_type -> certes.v1.CreateSubscriptionResponse
+	5,  // 35: certes.v1.SubscriptionService.GetSubscription:output_type -> certes.v1.GetSubscriptionResponse
+	7,  // 36: certes.v1.SubscriptionService.ListSubscriptions:output_type -> certes.v1.ListSubscriptionsResponse
+	9,  // 37: certes.v1.SubscriptionService.UpdateSubscription:output_type -> certes.v1.UpdateSubscriptionResponse
+	11, // 38: certes.v1.SubscriptionService.DeleteSubscription:output_type -> certes.v1.DeleteSubscriptionResponse
+	13, // 39: certes.v1.SubscriptionService.PauseSubscription:output_type -> certes.v1.PauseSubscriptionResponse
+	15, // 40: certes.v1.SubscriptionService.ResumeSubscription:output_type -> certes.v1.ResumeSubscriptionResponse
+	17, // 41: certes.v1.SubscriptionService.SeekSubscription:output_type -> certes.v1.SeekSubscriptionResponse
+	19, // 42: certes.v1.SubscriptionService.RotateSecret:output_type -> certes.v1.RotateSecretResponse
+	21, // 43: certes.v1.SubscriptionService.GetSigningSecrets:output_type -> certes.v1.GetSigningSecretsResponse
+	24, // 44: certes.v1.SubscriptionService.TestSubscription:output_type -> certes.v1.TestSubscriptionResponse
+	26, // 45: certes.v1.SubscriptionService.GetEffectiveRetryPolicy:output_type -> certes.v1.GetEffectiveRetryPolicyResponse
+	34, // [34:46] is the sub-list for method output_type
+	22, // [22:34] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_certes_v1_subscription_service_proto_init() }
@@ -1743,7 +1813,7 @@ func file_certes_v1_subscription_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_certes_v1_subscription_service_proto_rawDesc), len(file_certes_v1_subscription_service_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,

@@ -313,9 +313,10 @@ export declare type Webhook = Message<"certes.v1.Webhook"> & {
   format: Webhook_Format;
 
   /**
-   * Signing secrets, `whsec_` and 24 to 64 bytes in base64, newest first, at most 4. Input only:
-   * `GetSigningSecrets` is the only way to read them. If empty on creation, the broker makes one; if empty on update,
-   * they stay.
+   * What signs, newest first, at most 4: secrets, `whsec_` and 24 to 64 bytes in base64, for signatures `v1`, and private
+   * ed25519 keys, `whsk_` and 32 bytes in base64, or 64 with the public key, for signatures `v1a`. Each request is signed by
+   * all. Input only: `GetSigningSecrets` is the only way to read the secrets, and the public keys of the private ones. If
+   * empty on creation, the broker makes a secret; if empty on update, they stay.
    *
    * @generated from field: repeated string secrets = 3;
    */

@@ -445,6 +445,13 @@ export declare type RotateSecretRequest = Message<"certes.v1.RotateSecretRequest
    * @generated from field: google.protobuf.Duration overlap = 2;
    */
   overlap?: Duration | undefined;
+
+  /**
+   * What the new one is. As the newest is, if unspecified.
+   *
+   * @generated from field: certes.v1.RotateSecretRequest.Kind kind = 3;
+   */
+  kind: RotateSecretRequest_Kind;
 };
 
 /**
@@ -452,6 +459,40 @@ export declare type RotateSecretRequest = Message<"certes.v1.RotateSecretRequest
  * Use `create(RotateSecretRequestSchema)` to create a new message.
  */
 export declare const RotateSecretRequestSchema: GenMessage<RotateSecretRequest>;
+
+/**
+ * What signs webhooks.
+ *
+ * @generated from enum certes.v1.RotateSecretRequest.Kind
+ */
+export enum RotateSecretRequest_Kind {
+  /**
+   * Like the newest.
+   *
+   * @generated from enum value: KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * A secret that sender and receiver share (`whsec_…`), for signatures `v1`: HMAC-SHA256.
+   *
+   * @generated from enum value: KIND_SECRET = 1;
+   */
+  SECRET = 1,
+
+  /**
+   * An ed25519 key pair, for signatures `v1a`. The private key never leaves the broker; receivers verify with the public one
+   * (`whpk_…`). To change from a secret to a pair without losing a webhook, rotate with an overlap: both sign meanwhile.
+   *
+   * @generated from enum value: KIND_KEY_PAIR = 2;
+   */
+  KEY_PAIR = 2,
+}
+
+/**
+ * Describes the enum certes.v1.RotateSecretRequest.Kind.
+ */
+export declare const RotateSecretRequest_KindSchema: GenEnum<RotateSecretRequest_Kind>;
 
 /**
  * Response of `RotateSecret`.
@@ -520,7 +561,7 @@ export declare const GetSigningSecretsResponseSchema: GenMessage<GetSigningSecre
  */
 export declare type SigningSecret = Message<"certes.v1.SigningSecret"> & {
   /**
-   * The secret, `whsec_` and base64.
+   * What verifies its signatures: the secret itself, `whsec_` and base64, or the public key of a key pair, `whpk_` and base64.
    *
    * @generated from field: string secret = 1;
    */
