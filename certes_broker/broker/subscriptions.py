@@ -22,19 +22,17 @@ from certes_broker.broker.streak_log import streak_key
 from certes_broker.broker.streams import Streams
 from certes_broker.broker.subscription_documents import PREFIX, key_of, read_document, write_document
 from certes_broker.broker.subscription_index import SubscriptionIndex, SubscriptionPage
+from certes_broker.broker.subscription_secrets import public_keys, rotated, webhook_of, with_secret
 from certes_broker.broker.undisturbed import Undisturbed
-from certes_broker.domain.errors import Aborted, AlreadyExists, FailedPrecondition, Reason
+from certes_broker.domain.errors import Aborted, AlreadyExists, Reason
 from certes_broker.domain.events import Micros, Position
 from certes_broker.domain.names import SubscriptionName, parse_subscription_name
 from certes_broker.domain.seeking import SeekEnd, SeekPoint
-from certes_broker.domain.signing import SigningKeyPair, generate_secret, is_key_pair, verifier_of
 from certes_broker.domain.subscriptions import (
-    MAXIMUM_SECRETS,
     RESTORABLE,
     State,
     StoredSecret,
     Subscription,
-    WebhookDelivery,
     deleted,
     revise,
 )
@@ -43,7 +41,6 @@ from certes_broker.ports.engine import Document, DocumentChange, Engine
 from certes_broker.ports.sender import SendResult
 from certes_broker.schemas.wire import Closing
 
-_SECRET_BYTES: Final = 32
 _ETAG_BYTES: Final = 8
 _TRIES: Final = 20
 
@@ -101,7 +98,7 @@ class Subscriptions:
 
     def signing_secrets(self, name: SubscriptionName) -> Sequence[StoredSecret]:
         """Returns the secrets that sign now, newest first. Raises `FailedPrecondition` for a stream subscription."""
-        delivery = _webhook(self.get(name))
+        delivery = webhook_of(self.get(name))
         return signing_now(delivery.secrets, self._around.clock.now())
 
     def verifying_keys(self, known: str) -> Sequence[str] | None:
@@ -112,8 +109,7 @@ class Subscriptions:
         subscription = self._index.find_by_key(known)
         if subscription is None or subscription.state is State.DELETED:
             return None
-        signing = signing_now(_webhook(subscription).secrets, self._around.clock.now())
-        return [verifier_of(one.secret) for one in signing if is_key_pair(one.secret)]
+        return public_keys(subscription, self._around.clock.now())
 
     # Changing.
 
@@ -140,9 +136,7 @@ class Subscriptions:
             await self._around.engine.cursors.forget(name.text)
         now = self._around.clock.now()
         position = await self._around.kept_events.position_of(SeekEnd() if start is None else start)
-        fresh = replace(
-            _with_secret(subscription), start=position, create_time=now, update_time=now, state=State.ACTIVE
-        )
+        fresh = replace(with_secret(subscription), start=position, create_time=now, update_time=now, state=State.ACTIVE)
         stored = await self._store(fresh, 0 if present is None else present.revision)
         lane = self._around.lanes.get(name.text)
         if lane is not None:
@@ -205,7 +199,7 @@ class Subscriptions:
         """Stops deliveries to a receiver that wants or takes no more, unless the subscription has another by now."""
 
         def revised(stored: Subscription) -> Subscription:
-            if stored.state is not State.ACTIVE or _webhook(stored).url != url:
+            if stored.state is not State.ACTIVE or webhook_of(stored).url != url:
                 return stored
             log.warning("subscription_disabled", subscription=name, reason=reason)
             now = self._around.clock.now()
@@ -244,29 +238,17 @@ class Subscriptions:
         With `pair` the new one is a key pair; None makes one like the newest.
         """
         now = self._around.clock.now()
-        end = Micros(now + int(overlap * 1_000_000))
-
-        def rotate(subscription: Subscription) -> Subscription:
-            delivery = _webhook(subscription)
-            old = [
-                replace(secret, expire_time=min(end, secret.expire_time or end))
-                for secret in signing_now(delivery.secrets, now)
-            ]
-            new = (
-                _new_secret(is_key_pair(delivery.secrets[0].secret) if pair is None else pair),
-                *old[: MAXIMUM_SECRETS - 1],
-            )
-            return replace(subscription, delivery=replace(delivery, secrets=new))
-
-        subscription = await self.update(name, rotate, etag="", generation=None, restore=False)
-        return signing_now(_webhook(subscription).secrets, self._around.clock.now())
+        subscription = await self.update(
+            name, lambda one: rotated(one, now, overlap, pair=pair), etag="", generation=None, restore=False
+        )
+        return signing_now(webhook_of(subscription).secrets, self._around.clock.now())
 
     async def test(self, name: SubscriptionName) -> SendResult:
         """Sends one signed test request to the webhook, now. Raises `FailedPrecondition` for a deleted subscription."""
         subscription = self.get(name)
         if subscription.state is State.DELETED:
             raise deleted(name)
-        delivery = _webhook(subscription)
+        delivery = webhook_of(subscription)
         return await self._around.poster.test(delivery, f"msg_test_{secrets.token_hex(12)}")
 
     async def purge(self, now: Micros) -> int:
@@ -315,7 +297,7 @@ class Subscriptions:
     async def _change(self, name: SubscriptionName, revised: Callable[[Subscription], Subscription]) -> Subscription:
         lanes = self._around.lanes
         stored = self.get(name)
-        changed = _with_secret(revised(stored))
+        changed = with_secret(revised(stored))
         if changed == stored:
             # Storage may have failed after it was stored and before it took effect; saying it again mends that.
             await self._around.placement.take_effect(stored)
@@ -374,25 +356,3 @@ class Subscriptions:
 def _differ(one: Subscription, other: Subscription) -> bool:
     """Whether two states of a subscription want different events."""
     return (one.selectors, one.filter, one.scope) != (other.selectors, other.filter, other.scope)
-
-
-def _new_secret(pair: bool = False) -> StoredSecret:  # noqa: FBT001, FBT002
-    random_bytes = secrets.token_bytes(_SECRET_BYTES)
-    return StoredSecret((SigningKeyPair(random_bytes) if pair else generate_secret(random_bytes)).text)
-
-
-def _with_secret(subscription: Subscription) -> Subscription:
-    """Gives a webhook that has no signing secret a new one."""
-    delivery = subscription.delivery
-    if isinstance(delivery, WebhookDelivery) and not delivery.secrets:
-        return replace(subscription, delivery=replace(delivery, secrets=(_new_secret(),)))
-    return subscription
-
-
-def _webhook(subscription: Subscription) -> WebhookDelivery:
-    if not isinstance(subscription.delivery, WebhookDelivery):
-        raise FailedPrecondition(
-            Reason.SUBSCRIPTION_HAS_NO_WEBHOOK,
-            f"{subscription.name.text} delivers by streams; it has no webhook and no signing secrets.",
-        )
-    return subscription.delivery
