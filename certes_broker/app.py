@@ -29,11 +29,13 @@ from certes_broker.broker.webhooks import WebhookLimits
 from certes_broker.config import Address, Config
 from certes_broker.config.auth_places import operator_key
 from certes_broker.config.nats_place import nats_place
+from certes_broker.config.sealing_keys import sealing_keys
 from certes_broker.config.settings import Auth
 from certes_broker.domain.breaker import BreakerLimits
 from certes_broker.domain.errors import CertesError
 from certes_broker.domain.open_namespaces import OpenNamespaces
 from certes_broker.engines.nats import NatsEngine
+from certes_broker.engines.sealed import sealed
 from certes_broker.engines.sqlite.engine import SqliteEngine
 from certes_broker.gateway.authentication import Authenticator
 from certes_broker.gateway.callers import Door
@@ -119,7 +121,8 @@ async def _serve(config: Config, registry: Registry) -> int:
     sender = CurlSender(policy, max_in_flight=config.webhooks.max_in_flight)
     try:
         async with (
-            _engine(config, clock) as engine,
+            _engine(config, clock) as opened,
+            _sealed(config, opened) as engine,
             serving(config, registry, Ports(engine, sender, clock)) as served,
         ):
             with _signals(stop, lambda: _reload(config, served)):
@@ -147,6 +150,18 @@ async def _engine(config: Config, clock: SystemClock) -> AsyncIterator[Engine]:
             nats_place(config), clock, dedupe_window=config.dedupe.window, shared=True
         ) as engine:
             yield engine
+
+
+@asynccontextmanager
+async def _sealed(config: Config, opened: Engine) -> AsyncIterator[Engine]:
+    """Lets the engine keep its settings encrypted, if there is a key, and says so if there is none."""
+    keys = sealing_keys(config)
+    engine, renewed = await sealed(opened, keys)
+    if not keys:
+        log.warning("secrets_in_clear", set="secrets.keys_file")
+    elif renewed:
+        log.info("secrets_sealed_anew", documents=renewed)
+    yield engine
 
 
 async def _drain(broker: Broker, grpc_server: GrpcServer, http_server: HttpServer, grace: float) -> None:

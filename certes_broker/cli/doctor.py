@@ -16,6 +16,7 @@ from certes_broker.cli.nats_checks import nats_servers
 from certes_broker.cli.options import config_option, existing_config, json_option, settings_environment
 from certes_broker.cli.output import print_json
 from certes_broker.config import Config
+from certes_broker.config.sealing_keys import sealing_keys
 from certes_broker.domain.errors import CertesError
 
 _COLOURS: Final = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
@@ -66,8 +67,24 @@ def _findings(config_file: Path | None, overrides: dict[str, object]) -> Iterato
         return
     yield Finding("configuration", Verdict.OK, f"{file or 'no file, all defaults'}; {len(config.sources)} sources")
     yield from _directory(config) if config.engine.is_embedded else nats_servers(config)
+    yield _secrets(config)
     yield checks.http_port(config.http.listen)
     yield checks.grpc_port(config.grpc.listen)
+
+
+def _secrets(config: Config) -> Finding:
+    try:
+        keys = sealing_keys(config)
+    except CertesError as error:
+        return Finding("secrets", Verdict.FAIL, str(error), "Mend it, or the broker does not start.")
+    if keys:
+        return Finding("secrets", Verdict.OK, f"encrypted; {len(keys)} keys")
+    return Finding(
+        "secrets",
+        Verdict.WARN,
+        "kept in clear, for whoever can read the storage or a backup of it",
+        "Set secrets.keys_file to a file that is kept elsewhere; `openssl rand -base64 32` makes a key.",
+    )
 
 
 def _directory(config: Config) -> Iterator[Finding]:

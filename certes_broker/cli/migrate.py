@@ -69,7 +69,9 @@ async def _migrate(config: Config) -> Counts:
     from certes_broker.broker.migration import Migration  # noqa: PLC0415
     from certes_broker.broker.system_clock import SystemClock  # noqa: PLC0415
     from certes_broker.config.nats_place import nats_place  # noqa: PLC0415
+    from certes_broker.config.sealing_keys import sealing_keys  # noqa: PLC0415
     from certes_broker.engines.nats import NatsEngine  # noqa: PLC0415
+    from certes_broker.engines.sealed import sealed  # noqa: PLC0415
     from certes_broker.engines.sqlite.engine import SqliteEngine  # noqa: PLC0415
 
     clock, window = SystemClock(), config.dedupe.window
@@ -77,7 +79,10 @@ async def _migrate(config: Config) -> Counts:
         SqliteEngine.open(config.data_dir, clock, dedupe_window=window) as old,
         NatsEngine.open(nats_place(config), clock, dedupe_window=window) as new,
     ):
-        return await Migration(old, old, new, _Bar()).run()
+        keys = sealing_keys(config)
+        opened, _ = await sealed(old, keys)
+        target, _ = await sealed(new, keys)
+        return await Migration(opened, old, target, _Bar()).run()
 
 
 class _Bar:

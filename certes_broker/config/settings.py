@@ -108,6 +108,18 @@ class Auth:
 
 
 @dataclass(frozen=True, slots=True)
+class Secrets:
+    """How secrets are kept: those that sign and verify webhooks, their headers, and every other setting that the broker stores."""
+
+    keys: Secret = _key(
+        SECRET,
+        Secret(),
+        "The keys that they are encrypted with (AES-256-GCM): each 32 bytes in base64, as `openssl rand -base64 32` prints them, separated by commas. The first encrypts, all decrypt. Without one they are kept in clear. Better given as the environment variable, or as a file.",
+    )
+    keys_file: Path | None = _key(FILE, None, "A file with the keys, one a line, instead.")
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """How much is taken in."""
 
@@ -312,6 +324,7 @@ class Config:
     grpc: Grpc = field(default_factory=Grpc)
     tls: Tls = field(default_factory=Tls)
     auth: Auth = field(default_factory=Auth)
+    secrets: Secrets = field(default_factory=Secrets)
     limits: Limits = field(default_factory=Limits)
     retention: Retention = field(default_factory=Retention)
     rejected: Rejected = field(default_factory=Rejected)

@@ -36,6 +36,7 @@ def test_a_machine_that_is_fit_ends_with_0(certes, tmp_path, free_ports):
         "space",
         "fsync",
         "clock",
+        "secrets",
         "HTTP port",
         "gRPC port",
     } == set(findings)
