@@ -24,6 +24,7 @@ from certes_broker.cli.subscription_limits import limit_facts, limit_options, sa
 FORMATS: Final[Mapping[str, str]] = {
     "json": "FORMAT_CLOUDEVENTS_JSON",
     "binary": "FORMAT_CLOUDEVENTS_BINARY",
+    "protobuf": "FORMAT_CLOUDEVENTS_PROTOBUF",
     "original": "FORMAT_ORIGINAL",
 }
 """What `--format` takes, and how the contract spells it."""

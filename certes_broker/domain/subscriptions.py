@@ -53,6 +53,7 @@ class Format(Enum):
 
     CLOUDEVENTS_JSON = "cloudevents_json"
     CLOUDEVENTS_BINARY = "cloudevents_binary"
+    CLOUDEVENTS_PROTOBUF = "cloudevents_protobuf"
     ORIGINAL = "original"
 
 

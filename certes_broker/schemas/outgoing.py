@@ -26,6 +26,7 @@ from certes.v1.event_pb2 import Event
 from certes_broker.domain.errors import Invalid, Reason
 from certes_broker.domain.events import Original
 from certes_broker.domain.subscriptions import Format
+from certes_broker.schemas.cloudevents_protobuf import CLOUDEVENTS_PROTOBUF_TYPE, cloud_event
 from certes_broker.schemas.json_events import EventDocuments
 from certes_broker.schemas.json_out import Document
 from certes_broker.schemas.json_text import read_json
@@ -60,6 +61,9 @@ class WebhookBodies:
             case Format.CLOUDEVENTS_JSON:
                 document: Document = {"specversion": "1.0", **_attributes(message), **self._content(message)}
                 return Rendered(CLOUDEVENTS_JSON_TYPE, _trace(message), json_bytes(document))
+            case Format.CLOUDEVENTS_PROTOBUF:
+                body = cloud_event(message, _attributes(message))
+                return Rendered(CLOUDEVENTS_PROTOBUF_TYPE, _trace(message), body)
             case Format.CLOUDEVENTS_BINARY | Format.ORIGINAL:
                 attributes = {"specversion": "1.0", **_attributes(message)}
                 headers = tuple((f"ce-{name}", _header_value(value)) for name, value in attributes.items())

@@ -75,11 +75,13 @@ _FORMATS: Final = {
     pb.Webhook.FORMAT_UNSPECIFIED: Format.CLOUDEVENTS_JSON,
     pb.Webhook.FORMAT_CLOUDEVENTS_JSON: Format.CLOUDEVENTS_JSON,
     pb.Webhook.FORMAT_CLOUDEVENTS_BINARY: Format.CLOUDEVENTS_BINARY,
+    pb.Webhook.FORMAT_CLOUDEVENTS_PROTOBUF: Format.CLOUDEVENTS_PROTOBUF,
     pb.Webhook.FORMAT_ORIGINAL: Format.ORIGINAL,
 }
 _FORMATS_OUT: Final = {
     Format.CLOUDEVENTS_JSON: pb.Webhook.FORMAT_CLOUDEVENTS_JSON,
     Format.CLOUDEVENTS_BINARY: pb.Webhook.FORMAT_CLOUDEVENTS_BINARY,
+    Format.CLOUDEVENTS_PROTOBUF: pb.Webhook.FORMAT_CLOUDEVENTS_PROTOBUF,
     Format.ORIGINAL: pb.Webhook.FORMAT_ORIGINAL,
 }
 # RFC 3986, section 2: unreserved, reserved and '%'. What is outside is read differently by different parsers, and the
@@ -185,9 +187,6 @@ def _read_secrets(faults: Faults, path: str, message: pb.Webhook) -> tuple[Store
 
 
 def _read_format(faults: Faults, field: str, message: pb.Webhook) -> Format:
-    if message.format == pb.Webhook.FORMAT_CLOUDEVENTS_PROTOBUF:
-        faults.not_built(field, "FORMAT_CLOUDEVENTS_PROTOBUF is not built yet")
-        return Format.CLOUDEVENTS_JSON
     form = _FORMATS.get(message.format)
     if form is None:
         faults.invalid(field, f"{message.format} is no format")

@@ -323,7 +323,7 @@ class Webhook(_message.Message):
         FORMAT_CLOUDEVENTS_BINARY: Webhook._Format.ValueType  # 2
         """The data as JSON in the body, CloudEvents attributes in `ce-` headers."""
         FORMAT_CLOUDEVENTS_PROTOBUF: Webhook._Format.ValueType  # 3
-        """The CloudEvents protobuf form. `NOT_BUILT` until it is."""
+        """One CloudEvents 1.0 protobuf message, `application/cloudevents+protobuf`, with `proto_data` as the event's own message."""
         FORMAT_ORIGINAL: Webhook._Format.ValueType  # 4
         """The foreign webhook's body exactly as it came, with the headers that were kept; the signature is the broker's own.
         Events without an original are sent as `FORMAT_CLOUDEVENTS_BINARY`.
@@ -339,7 +339,7 @@ class Webhook(_message.Message):
     FORMAT_CLOUDEVENTS_BINARY: Webhook.Format.ValueType  # 2
     """The data as JSON in the body, CloudEvents attributes in `ce-` headers."""
     FORMAT_CLOUDEVENTS_PROTOBUF: Webhook.Format.ValueType  # 3
-    """The CloudEvents protobuf form. `NOT_BUILT` until it is."""
+    """One CloudEvents 1.0 protobuf message, `application/cloudevents+protobuf`, with `proto_data` as the event's own message."""
     FORMAT_ORIGINAL: Webhook.Format.ValueType  # 4
     """The foreign webhook's body exactly as it came, with the headers that were kept; the signature is the broker's own.
     Events without an original are sent as `FORMAT_CLOUDEVENTS_BINARY`.

@@ -100,7 +100,6 @@ def test_a_secret_that_is_none_is_refused_and_not_repeated(secrets: list[str], f
     ("fields", "field"),
     [
         ({"require_consent": True}, "webhook.require_consent"),
-        ({"format": pb.Webhook.FORMAT_CLOUDEVENTS_PROTOBUF}, "webhook.format"),
     ],
 )
 def test_what_is_not_built_is_refused(fields: dict[str, Any], field: str) -> None:

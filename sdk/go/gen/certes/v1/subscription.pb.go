@@ -147,7 +147,7 @@ const (
 	Webhook_FORMAT_CLOUDEVENTS_JSON Webhook_Format = 1
 	// The data as JSON in the body, CloudEvents attributes in `ce-` headers.
 	Webhook_FORMAT_CLOUDEVENTS_BINARY Webhook_Format = 2
-	// The CloudEvents protobuf form. `NOT_BUILT` until it is.
+	// One CloudEvents 1.0 protobuf message, `application/cloudevents+protobuf`, with `proto_data` as the event's own message.
 	Webhook_FORMAT_CLOUDEVENTS_PROTOBUF Webhook_Format = 3
 	// The foreign webhook's body exactly as it came, with the headers that were kept; the signature is the broker's own.
 	// Events without an original are sent as `FORMAT_CLOUDEVENTS_BINARY`.

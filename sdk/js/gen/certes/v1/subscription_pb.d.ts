@@ -398,7 +398,7 @@ export enum Webhook_Format {
   CLOUDEVENTS_BINARY = 2,
 
   /**
-   * The CloudEvents protobuf form. `NOT_BUILT` until it is.
+   * One CloudEvents 1.0 protobuf message, `application/cloudevents+protobuf`, with `proto_data` as the event's own message.
    *
    * @generated from enum value: FORMAT_CLOUDEVENTS_PROTOBUF = 3;
    */
