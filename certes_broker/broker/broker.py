@@ -257,17 +257,23 @@ class Broker:
         self._settler.give_up()
         self._attempts.give_up()
 
-    async def look(self) -> None:
-        """Returns when everything is in force here that any broker had stored before. Calls share the work."""
+    async def look(self) -> bool:
+        """Returns True when everything is in force here that any broker had stored before; False at once where there is no other.
+
+        Calls share the work.
+        """
+        if len(self._engine.members.living) <= 1:
+            return False
         asked = self._looks
         async with self._looking:
             if self._looks > asked:
                 # Somebody began after this call did, and is done.
-                return
+                return True
             self._looks += 1
             await self._engine.settings.refresh()
             for follower in self._followers:
                 await follower.catch_up()
+        return True
 
     async def unavailable(self) -> Sequence[str]:
         """Names the parts that do not work now; none when it is ready."""

@@ -15,7 +15,7 @@ never raises one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -48,6 +48,11 @@ BYTES_IN_FLIGHT: Final = 8 * 1024 * 1024
 """Their bytes; one request in any case."""
 
 
+async def _has_all() -> bool:
+    """Looks for nothing: there is no other broker."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Publishing:
     """Serves `Publish` and `PublishStream`."""
@@ -57,6 +62,8 @@ class Publishing:
     names: EventNames
     clock: Clock
     max_request_bytes: int = MAXIMUM_REQUEST_BYTES
+    look: Callable[[], Awaitable[bool]] = _has_all
+    """Returns True when everything is in force that other brokers had registered before, False where there are none."""
 
     async def publish(self, wire: bytes) -> bytes:
         """Serves `Publish`."""
@@ -71,7 +78,13 @@ class Publishing:
 
     async def read_events(self, events: Sequence[bytes]) -> list[AcceptedEvent]:
         """Validates the events of one request, and whether whoever calls may publish them."""
-        accepted = await self._read_events(events)
+        try:
+            accepted = await self._read_events(events)
+        except Invalid as error:
+            # Another broker may have registered it just now.
+            if error.reason is not Reason.UNKNOWN_EVENT_TYPE or not await self.look():
+                raise
+            accepted = await self._read_events(events)
         check_published(current_caller(), accepted)
         return accepted
 

@@ -6,8 +6,8 @@ Rules
   that one answers or refuses is what the caller gets. That member passes it on no further: if it has no longer what was
   looked for there, the caller is told to try again.
 * It is passed on after it was authorized (`guard` stands before this), and acts there as the same caller.
-* A call that names what is not known here, or carries an event of an unknown type, is made again once everything is in force
-  that other brokers have stored: whoever made a subscription at one broker may use it at the next at once.
+* A call that names what is not known here is made again once everything is in force that other brokers have stored: whoever
+  made a subscription at one broker may use it at the next at once.
 * While the relay drains, the streams that it passes on end as those of this broker do.
 * With an engine that is not shared, methods are served as they are.
 """
@@ -21,7 +21,7 @@ from dataclasses import replace
 from typing import Final, assert_never
 
 from certes_broker.broker.elsewhere import Elsewhere
-from certes_broker.domain.errors import CertesError, Invalid, NotFound, Reason, Unavailable
+from certes_broker.domain.errors import CertesError, NotFound, Reason, Unavailable
 from certes_broker.gateway.callers import acting_as, current_caller
 from certes_broker.gateway.errors import refusal
 from certes_broker.gateway.methods import BidiStream, Method, ServerStream, Unary
@@ -35,7 +35,6 @@ _MAY_BE_NEW: Final = {
     Reason.SUBSCRIPTION_NOT_FOUND,
     Reason.SOURCE_NOT_FOUND,
     Reason.API_KEY_NOT_FOUND,
-    Reason.UNKNOWN_EVENT_TYPE,
 }
 
 Call = Callable[[bytes], Awaitable[bytes]]
@@ -43,9 +42,9 @@ StreamCall = Callable[[bytes], AsyncGenerator[bytes, None]]
 
 
 class Relay:
-    """Passes calls on, and answers those that other members pass here. `look` has everything in force that is stored."""
+    """Passes calls on, and answers those that other members pass here. `look` is `Broker.look`."""
 
-    def __init__(self, members: Members, post: Post, look: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, members: Members, post: Post, look: Callable[[], Awaitable[bool]]) -> None:
         self._members = members
         self._post = post
         self._look = look
@@ -186,10 +185,9 @@ class Relay:
         """Makes a call, and again with what is new if it named what is not known."""
         try:
             return await inner(wire)
-        except (NotFound, Invalid) as error:
-            if not self._may_be_new(error):
+        except NotFound as error:
+            if error.reason not in _MAY_BE_NEW or not await self._look():
                 raise
-        await self._look()
         return await inner(wire)
 
     async def _begun(self, inner: StreamCall, wire: bytes) -> AsyncGenerator[bytes, None]:
@@ -199,16 +197,12 @@ class Relay:
                 async for answer in answers:
                     yield answer
             return
-        except (NotFound, Invalid) as error:
-            if not self._may_be_new(error):
+        except NotFound as error:
+            if error.reason not in _MAY_BE_NEW or not await self._look():
                 raise
-        await self._look()
         async with aclosing(inner(wire)) as answers:
             async for answer in answers:
                 yield answer
-
-    def _may_be_new(self, error: CertesError) -> bool:
-        return error.reason in _MAY_BE_NEW and len(self._members.living) > 1
 
 
 def _no_further(error: Exception, name: str) -> CertesError:

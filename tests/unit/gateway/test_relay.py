@@ -10,8 +10,8 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
+from certes.v1 import event_pb2, subscription_pb2
 from certes.v1 import event_service_pb2 as events
-from certes.v1 import subscription_pb2
 from certes.v1 import subscription_service_pb2 as subscriptions
 from certes_broker.domain.access import LOCAL_OPERATOR, Bindings, Caller, Role
 from certes_broker.domain.errors import CertesError, NotFound, PermissionDenied, Reason, Unavailable
@@ -25,7 +25,9 @@ from certes_broker.gateway.open_streams import OpenStreams
 from certes_broker.gateway.passed_calls import read_call, write_call
 from certes_broker.gateway.relay import Relay
 from certes_broker.gateway.subscription_service import subscription_methods
+from certes_broker.schemas.submissions import Sources
 from tests.fakes.broker_world import ALL, ORG, PATIENCE, PING, World, one_memory_engine, ping, pings
+from tests.unit.broker.test_schema_store import BOOKED, source
 from tests.unit.broker.worlds import opened
 
 APP = f"subscribers/{ORG}/subscriptions/app"
@@ -166,6 +168,23 @@ async def test_what_was_made_at_one_broker_is_used_at_the_other_at_once(two: Two
     await one.create()
     async with aclosing(other.open()) as answers:
         assert (await read(answers)).HasField("opened")
+
+
+async def test_an_event_of_a_type_that_another_broker_registered_just_now_is_taken(two: Two) -> None:
+    one, other = two
+    await one.world.broker.schemas.register(Sources((source(),)))
+    event = event_pb2.Event(id="b1", type=BOOKED, source="//test", everyone=True)
+    event.data.type_url = "type.googleapis.com/meetly.v1.Booked"
+    wire = await other.ask(EVENTS + "Publish", events.PublishRequest(events=[event]))
+    [result] = events.PublishResponse.FromString(wire).results
+    assert result.id == "b1"
+
+
+async def test_an_event_of_a_type_that_no_broker_knows_is_refused(two: Two) -> None:
+    event = event_pb2.Event(id="b1", type=BOOKED, source="//test", everyone=True)
+    with pytest.raises(CertesError) as refusal:
+        await two[0].ask(EVENTS + "Publish", events.PublishRequest(events=[event]))
+    assert refusal.value.reason is Reason.UNKNOWN_EVENT_TYPE
 
 
 async def test_what_no_broker_has_is_not_found(two: Two) -> None:
