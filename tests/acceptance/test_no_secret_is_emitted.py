@@ -1,0 +1,104 @@
+"""Nothing that the real broker writes, answers or keeps shows a secret, whatever is asked of it and however it ends."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from pathlib import Path
+
+import httpx
+
+from scripts.broker_process import BrokerProcess
+
+HEADER = "Bearer geheim-header-3c1d"
+SOURCE_SECRET = "geheim-quelle-77aa-5b5b-e3e3-0000"
+SIGNING = "whsec_" + b64encode(b"geheim-signatur-8d8d-1f1f-4a4a").decode()
+KEY = b64encode(b"geheim-schluessel-von-32-bytes!!").decode()
+NEVER = (HEADER, SOURCE_SECRET, SIGNING, KEY, "geheim", SIGNING.removeprefix("whsec_"))
+
+NAME = "subscribers/org_1/subscriptions/hook"
+SUBSCRIPTION = {
+    "name": NAME,
+    "selectors": [{"pattern": "community.certes.dev/github/1/*"}],
+    "webhook": {"url": "http://127.0.0.1:1/", "secrets": [SIGNING], "headers": {"authorization": HEADER}},
+}
+CONFIG = f"""
+[[sources]]
+name = "github"
+provider = "github"
+audience = "everyone"
+secrets = ["{SOURCE_SECRET}"]
+
+[log]
+level = "debug"
+"""
+
+
+def ask(client: httpx.Client) -> str:
+    """Makes the broker speak of what has secrets, in answers and in refusals; returns all that it said."""
+    said = []
+
+    def call(method: str, **request: object) -> None:
+        answer = client.post(f"/api/certes.v1.{method}", json=request)
+        said.append(f"{answer.status_code} {answer.headers} {answer.text}")
+
+    webhook = SUBSCRIPTION["webhook"]
+    assert isinstance(webhook, dict)
+    call(
+        "SubscriptionService/CreateSubscription",
+        parent="subscribers/org_1",
+        subscriptionId="hook",
+        subscription=SUBSCRIPTION,
+    )
+    assert said[0].startswith("200 ")
+    call(
+        "SubscriptionService/CreateSubscription",
+        parent="subscribers/org_1",
+        subscriptionId="hook",
+        subscription=SUBSCRIPTION,
+    )
+    call("SubscriptionService/GetSubscription", name=NAME)
+    call("SubscriptionService/ListSubscriptions", parent="subscribers/org_1")
+    for broken in (
+        {**webhook, "headers": {"host": HEADER}},
+        {**webhook, "headers": {"x": f"{HEADER}\n"}},
+        {**webhook, "secrets": [f"{SIGNING}?"]},
+        {**webhook, "secrets": [SIGNING.replace("whsec_", "whsk_")]},
+    ):
+        call("SubscriptionService/UpdateSubscription", subscription={**SUBSCRIPTION, "webhook": broken})
+        assert said[-1].startswith("400 "), said[-1]
+    call("SubscriptionService/TestSubscription", name=NAME)
+    source = {"name": "sources/second", "provider": "github", "everyone": True, "secrets": [SOURCE_SECRET]}
+    call("SourceService/CreateSource", sourceId="second", source=source)
+    call("SourceService/ListSources")
+    call("SourceService/GetSource", name="sources/github")
+    said.append(client.post("/events/github", json={}, headers={"x-hub-signature-256": "sha256=00"}).text)
+    said += [client.get(path).text for path in ("/", "/readyz", "/metrics", "/.well-known/certes")]
+    return "\n".join(said)
+
+
+def test_no_answer_no_log_and_no_file_shows_a_secret(tmp_path: Path) -> None:
+    config = tmp_path / "certes.toml"
+    config.write_text(CONFIG)
+    with BrokerProcess(tmp_path / "data", config=config, environ={"CERTES_SECRETS_KEYS": KEY}) as broker:
+        broker.start()
+        with httpx.Client(base_url=f"http://{broker.http}", trust_env=False) as client:
+            said = ask(client)
+        kept = _everything(broker.data_dir)
+        broker.kill9()
+        broker.start()
+        with httpx.Client(base_url=f"http://{broker.http}", trust_env=False) as client:
+            answer = client.post("/api/certes.v1.SubscriptionService/GetSigningSecrets", json={"name": NAME})
+        assert SIGNING in answer.text, "it is kept, and told to who asks for it"
+        broker.terminate()
+        kept += _everything(broker.data_dir)
+        log = broker.log
+    for secret in NEVER:
+        assert secret not in said
+        assert secret not in log
+        assert secret.encode() not in kept
+
+
+def _everything(directory: Path) -> bytes:
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    assert files
+    return b"".join(path.read_bytes() for path in files)
