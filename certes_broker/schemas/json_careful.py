@@ -22,7 +22,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, EncodeError, Message
 
 from certes_broker.domain.errors import FieldViolation, Invalid, Reason
-from certes_broker.schemas.json_expected import describe, expected_of
+from certes_broker.schemas.json_expected import describe, expected_of, kind_of
 from certes_broker.schemas.json_paths import JsonPath
 from certes_broker.schemas.json_values import FAULTS, MAXIMUM_DEPTH, clean_map_key, entry_fields, is_map
 from certes_broker.schemas.unknown_keys import Strangers
@@ -56,7 +56,7 @@ class CarefulReading:
     def _fill(self, table: JsonTable, message: Message, document: object, depth: int) -> None:
         """Sets in a message what an object says; `depth` counts the messages around it."""
         if not isinstance(document, dict):
-            raise _Misfit(f"must be an object, not {describe(document)}")
+            raise _Misfit(f"must be an object, not {kind_of(document)}")
         if depth >= MAXIMUM_DEPTH:
             raise _Misfit(f"is nested too deeply: there are {MAXIMUM_DEPTH} messages around it")
         said: set[str] = set()
@@ -85,12 +85,12 @@ class CarefulReading:
         field, child = table.fields[key], table.child(key)
         if is_map(field):
             if not isinstance(value, dict):
-                raise _Misfit(f"must be an object, not {describe(value)}")
+                raise _Misfit(f"must be an object, not {kind_of(value)}")
             message.ClearField(field.name)
             self._set_map(table, message, key, value, depth)
         elif field.is_repeated:
             if not isinstance(value, list):
-                raise _Misfit(f"must be an array, not {describe(value)}")
+                raise _Misfit(f"must be an array, not {kind_of(value)}")
             message.ClearField(field.name)
             if child is None:
                 self._set_leaves(table, message, key, _Elements(value), depth)

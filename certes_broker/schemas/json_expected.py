@@ -35,6 +35,11 @@ def describe(value: object) -> str:
             return "an array"
 
 
+def kind_of(value: object) -> str:
+    """Says of what kind a JSON value is, and of a string no more: where an object or an array belongs, it may be a secret."""
+    return "a string" if isinstance(value, str) else describe(value)
+
+
 _LONGEST: Final = 50
 _LARGE: Final = 1e300
 

@@ -63,6 +63,8 @@ def ask(client: httpx.Client) -> str:
         {**webhook, "headers": {"x": f"{HEADER}\n"}},
         {**webhook, "secrets": [f"{SIGNING}?"]},
         {**webhook, "secrets": [SIGNING.replace("whsec_", "whsk_")]},
+        {**webhook, "headers": HEADER},
+        {**webhook, "secrets": SIGNING},
     ):
         call("SubscriptionService/UpdateSubscription", subscription={**SUBSCRIPTION, "webhook": broken})
         assert said[-1].startswith("400 "), said[-1]
