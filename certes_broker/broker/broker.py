@@ -31,6 +31,7 @@ from certes_broker.broker.lane import Attendants
 from certes_broker.broker.lanes import Lanes
 from certes_broker.broker.migration import check_complete
 from certes_broker.broker.names import KEY_BYTES, NAME_KEY, EventNames
+from certes_broker.broker.notices import Notices, NoticeSurroundings
 from certes_broker.broker.placement import Placement
 from certes_broker.broker.posting import Poster
 from certes_broker.broker.publisher import Publisher
@@ -60,6 +61,7 @@ from certes_broker.schemas.compiling.compiler import SchemaCompiler
 from certes_broker.schemas.events import EventReader
 from certes_broker.schemas.filters.filters import Filters
 from certes_broker.schemas.json_events import EventDocuments
+from certes_broker.schemas.operational_events import OwnName
 from certes_broker.schemas.registry import Registry
 from certes_broker.schemas.worker.answers import Answers
 
@@ -142,7 +144,19 @@ class Broker:
         self.kept_events = KeptEvents(engine.journal, names)
         self.filtering = router.filtering
         self._router = router
-        self._settler = Settler(engine.cursors, clock, lambda: router.position)
+        index = self._index = SubscriptionIndex()
+        registry.add_operational_events(settings.domain)
+        self.notices = Notices(
+            NoticeSurroundings(
+                engine.settings,
+                engine.cursors,
+                self.publisher,
+                clock,
+                OwnName(settings.domain, names.name),
+                index.find,
+            )
+        )
+        self._settler = Settler(engine.cursors, clock, lambda: router.position, self.notices)
         self._catch_up = CatchUp(engine, names, clock, router)
         self.backoffs = BackoffStore(engine.settings, clock, footing.undisturbed)
         attendants = Attendants(
@@ -154,7 +168,6 @@ class Broker:
             engine.members.is_current,
         )
         self.lanes = Lanes(engine, attendants, router, self._settler, self._catch_up)
-        index = self._index = SubscriptionIndex()
         self.streams = Streams(engine.members, index, self.lanes, self.kept_events, clock, footing.undisturbed)
         poster = Poster(ports.sender, self.conversion, engine.journal, clock, settings.domain)
         self._attempts = AttemptLog(engine.attempts, clock)
@@ -164,6 +177,7 @@ class Broker:
             StreakLog(engine.settings, settings.webhooks.disable_after),
             clock,
             settings.webhooks,
+            self.notices,
         )
         self.endpoints = self._pump.endpoints
         self._placement = Placement(engine.members, clock, index, self.lanes, self.streams, self._pump)
@@ -179,6 +193,7 @@ class Broker:
                 poster,
                 self.kept_events,
                 footing.undisturbed,
+                self.notices,
             )
         )
         self._pump.on_disable = self.subscriptions.disable
@@ -224,6 +239,7 @@ class Broker:
             await broker.schemas.start()
             await broker.drift.start()
             await broker.sources.start()
+            await broker.notices.start()
             others.append(tasks.create_task(broker.keys.run(await broker.keys.start()), name="keys"))
             others.append(tasks.create_task(broker.backoffs.run(await broker.backoffs.start()), name="backoffs"))
             await broker.subscriptions.start()
@@ -232,6 +248,7 @@ class Broker:
             others.append(tasks.create_task(router.run(tail), name="router"))
             others.append(tasks.create_task(broker._placement.run(), name="placement"))
             others.append(tasks.create_task(broker.drift.run(), name="drift"))
+            others.append(tasks.create_task(broker.notices.run(), name="notices"))
             others += [
                 tasks.create_task(broker._pump.run(), name="webhooks") for _ in range(broker._webhooks_in_flight)
             ]

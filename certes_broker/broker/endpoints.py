@@ -11,7 +11,7 @@ breakers that are closed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 from urllib.parse import urlsplit
@@ -19,6 +19,9 @@ from urllib.parse import urlsplit
 import structlog
 
 from certes_broker.domain.breaker import Breaker, BreakerLimits, Condition, Outcome
+from certes_broker.domain.events import Micros
+from certes_broker.domain.notices import BreakerClosed, BreakerOpened
+from certes_broker.domain.subscriptions import Subscription
 from certes_broker.ports.clock import Clock
 
 _PORTS: Final = {"http": 80, "https": 443}
@@ -29,8 +32,16 @@ EndpointKey = tuple[str, str]
 """A subscriber, and an endpoint of its as text."""
 
 
+Tell = Callable[[Subscription, BreakerOpened | BreakerClosed], None]
+"""Tells the owner of a subscription what its endpoint's breaker did."""
+
+
 class Member(Protocol):
     """Who sends to an endpoint."""
+
+    @property
+    def subscription(self) -> Subscription:
+        """Whose deliveries it sends."""
 
     def wake(self) -> None:
         """Hears that requests may be admitted that were not."""
@@ -39,8 +50,9 @@ class Member(Protocol):
 class Endpoint:
     """One receiver, as its breaker sees it."""
 
-    def __init__(self, key: EndpointKey, limits: BreakerLimits, clock: Clock) -> None:
+    def __init__(self, key: EndpointKey, limits: BreakerLimits, clock: Clock, tell: Tell) -> None:
         self.key = key
+        self._tell_owner = tell
         self.breaker = Breaker(limits)
         self.members: set[Member] = set()
         self._clock = clock
@@ -86,8 +98,16 @@ class Endpoint:
         subscriber, endpoint = self.key
         if now is Condition.OPEN and was is not Condition.HALF_OPEN:
             log.warning("breaker_opened", subscriber=subscriber, endpoint=endpoint)
+            time = self._clock.now()
+            retry_time = Micros(time + int(self._pause * 1_000_000))
+            for member in self.members:
+                self._tell_owner(
+                    member.subscription, BreakerOpened(time, retry_time, f"Too many requests to {endpoint} failed.")
+                )
         elif was is Condition.HALF_OPEN and now is not Condition.OPEN:
             log.info("breaker_closed", subscriber=subscriber, endpoint=endpoint)
+            for member in self.members:
+                self._tell_owner(member.subscription, BreakerClosed(self._clock.now()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +125,9 @@ class Permit:
 class Endpoints:
     """The endpoints that deliveries are taken for."""
 
-    def __init__(self, limits: BreakerLimits, clock: Clock) -> None:
+    def __init__(self, limits: BreakerLimits, clock: Clock, tell: Tell) -> None:
         self._limits = limits
+        self._tell = tell
         self._clock = clock
         # Bounded by the number of takers.
         self._known: dict[EndpointKey, Endpoint] = {}
@@ -116,7 +137,7 @@ class Endpoints:
         key = (subscriber, endpoint_of(url))
         endpoint = self._known.get(key)
         if endpoint is None:
-            endpoint = self._known[key] = Endpoint(key, self._limits, self._clock)
+            endpoint = self._known[key] = Endpoint(key, self._limits, self._clock, self._tell)
         endpoint.members.add(member)
         return endpoint
 

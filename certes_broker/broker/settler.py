@@ -6,6 +6,8 @@ whether one acknowledgement waits or a thousand, and nobody waits longer than fo
 Once a second, if anything moved, the **watermark** is written: the position up to which everything has been routed. It
 speaks for all lanes whose stored cursor is *level*. A lane that was stored as level and is so no longer is written in
 the same commit; so an idle lane is written never, however far the journal goes on.
+
+Dead letters and gaps are facts that the owner of a subscription is told of: their intent is stored before the commit.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Final
 import structlog
 
 from certes_broker.broker.lane import Lane
+from certes_broker.broker.notices import Intent, Notices
 from certes_broker.domain.cursor_state import CursorChange
 from certes_broker.domain.errors import Aborted, CertesError, Internal, Reason, Unavailable
 from certes_broker.domain.events import Position
@@ -33,8 +36,9 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 class Settler:
     """Makes cursors durable."""
 
-    def __init__(self, cursors: Cursors, clock: Clock, routed: Callable[[], Position]) -> None:
+    def __init__(self, cursors: Cursors, clock: Clock, routed: Callable[[], Position], notices: Notices) -> None:
         self._cursors = cursors
+        self._notices = notices
         self._clock = clock
         self._routed = routed
         # Bounded by the number of lanes.
@@ -128,7 +132,8 @@ class Settler:
             self.gaps += len(change.gaps)
         if not changes and watermark is None:
             return
-        refused = await self._write(changes, watermark, waiters)
+        intent = self._notices.settling(zip(dirty, changes, strict=True))
+        refused = await self._write(changes, watermark, waiters, intent)
         self._watermark = max(self._watermark, watermark or Position(0))
         for lane in dirty:
             if lane.name in refused and not lane.lost:
@@ -141,11 +146,16 @@ class Settler:
                     future.set_result(None)
 
     async def _write(
-        self, changes: list[CursorChange], watermark: Position | None, waiters: list[tuple[Lane, asyncio.Future[None]]]
+        self,
+        changes: list[CursorChange],
+        watermark: Position | None,
+        waiters: list[tuple[Lane, asyncio.Future[None]]],
+        intent: Intent,
     ) -> frozenset[str]:
         """Writes until it succeeds, or is given up: the changes have left their lanes and are nowhere else."""
         while True:
             try:
+                await intent.store()
                 refused = await self._cursors.settle(changes, watermark)
             except (Unavailable, Internal) as error:
                 self.is_failing = True
@@ -157,12 +167,14 @@ class Settler:
                         future.set_exception(_not_yet(error))
                 if self._given_up:
                     log.error("settles_given_up", subscriptions=len(changes))
+                    intent.is_unsure()
                     return frozenset()
                 again = asyncio.Event()
                 self._clock.alarm(_AGAIN_AFTER, again.set)
                 await again.wait()
             else:
                 self.is_failing = False
+                intent.happened(but=refused)
                 return frozenset(refused)
 
     def _set_watermark_alarm(self) -> None:

@@ -16,6 +16,7 @@ import structlog
 from certes_broker.broker.kept_events import KeptEvents
 from certes_broker.broker.lane import Lane
 from certes_broker.broker.lanes import Lanes
+from certes_broker.broker.notices import Notices
 from certes_broker.broker.placement import Placement
 from certes_broker.broker.posting import Poster, signing_now
 from certes_broker.broker.streak_log import streak_key
@@ -27,6 +28,7 @@ from certes_broker.broker.undisturbed import Undisturbed
 from certes_broker.domain.errors import Aborted, AlreadyExists, Reason
 from certes_broker.domain.events import Micros, Position
 from certes_broker.domain.names import SubscriptionName, parse_subscription_name
+from certes_broker.domain.notices import DisableCause, Disabled, Disabling
 from certes_broker.domain.seeking import SeekEnd, SeekPoint
 from certes_broker.domain.subscriptions import (
     RESTORABLE,
@@ -60,6 +62,7 @@ class Surroundings:
     poster: Poster
     kept_events: KeptEvents
     undisturbed: Undisturbed
+    notices: Notices
 
 
 class Subscriptions:
@@ -195,17 +198,20 @@ class Subscriptions:
         """Lets deliveries go out again. Idempotent."""
         return await self._set_state(name, State.ACTIVE)
 
-    async def disable(self, name: str, url: str, reason: str) -> None:
-        """Stops deliveries to a receiver that wants or takes no more, unless the subscription has another by now."""
+    async def disable(self, name: str, url: str, disabling: Disabling) -> None:
+        """Stops deliveries to a receiver that wants or takes no more, unless the subscription has another by now.
+
+        The owner is told.
+        """
 
         def revised(stored: Subscription) -> Subscription:
             if stored.state is not State.ACTIVE or webhook_of(stored).url != url:
                 return stored
-            log.warning("subscription_disabled", subscription=name, reason=reason)
+            log.warning("subscription_disabled", subscription=name, reason=disabling.reason)
             now = self._around.clock.now()
-            return replace(stored, state=State.DISABLED, state_reason=reason, update_time=now)
+            return replace(stored, state=State.DISABLED, state_reason=disabling.reason, update_time=now)
 
-        await self._changed(parse_subscription_name(name), revised)
+        await self._changed(parse_subscription_name(name), revised, disabling.cause)
 
     async def seek(self, name: SubscriptionName, point: SeekPoint) -> tuple[Subscription, int]:
         """Moves a subscription; returns how many pending deliveries were discarded."""
@@ -291,10 +297,17 @@ class Subscriptions:
 
         return await self._changed(name, revised)
 
-    async def _changed(self, name: SubscriptionName, revised: Callable[[Subscription], Subscription]) -> Subscription:
-        return await self._around.undisturbed.do(self._alone(name, lambda: self._change(name, revised)))
+    async def _changed(
+        self,
+        name: SubscriptionName,
+        revised: Callable[[Subscription], Subscription],
+        cause: DisableCause | None = None,
+    ) -> Subscription:
+        return await self._around.undisturbed.do(self._alone(name, lambda: self._change(name, revised, cause)))
 
-    async def _change(self, name: SubscriptionName, revised: Callable[[Subscription], Subscription]) -> Subscription:
+    async def _change(
+        self, name: SubscriptionName, revised: Callable[[Subscription], Subscription], cause: DisableCause | None
+    ) -> Subscription:
         lanes = self._around.lanes
         stored = self.get(name)
         changed = with_secret(revised(stored))
@@ -308,7 +321,10 @@ class Subscriptions:
         try:
             if lane is not None:
                 await lanes.freeze(lane)
-            changed = await self._store(changed, stored.revision)
+            if cause is None:
+                changed = await self._store(changed, stored.revision)
+            else:
+                changed = await self._store_disabled(changed, stored.revision, cause)
         finally:
             if lane is not None:
                 lanes.thaw(lane, self._index.get(name))
@@ -350,6 +366,19 @@ class Subscriptions:
         key, body = key_of(subscription.name), write_document(replace(subscription, etag=etag))
         stored = read_document(Document(key, body, await self._around.engine.settings.put(key, body, expected)))
         self._index.put(stored)
+        return stored
+
+    async def _store_disabled(self, subscription: Subscription, expected: int, cause: DisableCause) -> Subscription:
+        """Stores a subscription that was disabled, and sees to it that its owner is told."""
+        fact = Disabled(cause, subscription.state_reason, subscription.update_time)
+        intent = self._around.notices.intend(subscription.name, fact)
+        try:
+            await intent.store()
+            stored = await self._store(subscription, expected)
+        except BaseException:
+            intent.is_unsure()
+            raise
+        intent.happened()
         return stored
 
 

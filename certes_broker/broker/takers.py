@@ -20,7 +20,7 @@ from certes_broker.broker.items import Item
 from certes_broker.broker.lane import Lane
 from certes_broker.domain.allowance import Allowance
 from certes_broker.domain.cursor import Tracked
-from certes_broker.domain.subscriptions import MAXIMUM_IN_FLIGHT, State, WebhookDelivery
+from certes_broker.domain.subscriptions import MAXIMUM_IN_FLIGHT, State, Subscription, WebhookDelivery
 from certes_broker.domain.turns import DEFAULT_PRIORITY, Turns
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.sender import SendFailure, SendResult
@@ -126,6 +126,11 @@ class Taker:
     def _ring(self) -> None:
         self._alarm_set = False
         self.wake()
+
+    @property
+    def subscription(self) -> Subscription:
+        """Whose deliveries it takes."""
+        return self.lane.subscription
 
     @property
     def priority(self) -> int:

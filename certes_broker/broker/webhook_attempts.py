@@ -21,12 +21,14 @@ from certes_broker.domain.breaker import Outcome
 from certes_broker.domain.cursor import Tracked
 from certes_broker.domain.errors import CertesError, Exhausted, Unavailable
 from certes_broker.domain.events import Micros
+from certes_broker.domain.notices import DisableCause, Disabling
 from certes_broker.domain.subscriptions import WebhookDelivery
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Attempt
 from certes_broker.ports.sender import SendFailure, SendResult
 
 _OUR_FAULT_WAIT: Final = Micros(1_000_000)
+_GONE: Final = 410
 ABORTED: Final = "aborted_by_receiver"
 """Why a delivery is a dead letter that its receiver did not want again."""
 NOT_RENDERED: Final = "not_rendered"
@@ -38,12 +40,12 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 class Made(NamedTuple):
     """What an attempt says of others than its delivery.
 
-    `outcome` is what it says of the endpoint, None for nothing. `disable` is why the subscription is to be disabled, empty if it is
-    not, and `url` the receiver that it is disabled for.
+    `outcome` is what it says of the endpoint, None for nothing. `disabling` is why the subscription is to be disabled, None if it
+    is not, and `url` the receiver that it is disabled for.
     """
 
     outcome: Outcome | None = None
-    disable: str = ""
+    disabling: Disabling | None = None
     url: str = ""
 
 
@@ -98,7 +100,7 @@ class WebhookAttempts:
         if lane.era != era:
             return Made(outcome, url=delivery.url)
         await self._apply(_Tried(taker, tracked, result, began, ended), verdict)
-        return Made(outcome, verdict.reason if isinstance(verdict, Disable) else "", delivery.url)
+        return Made(outcome, _disabling(result, verdict), delivery.url)
 
     async def _apply(self, tried: _Tried, verdict: Verdict | None) -> None:
         lane, tracked, result = tried.taker.lane, tried.tracked, tried.result
@@ -150,6 +152,12 @@ class WebhookAttempts:
         policy = lane.policy_for(tracked.payload)
         error = result.error or f"HTTP {result.status}"
         return fail(lane.cursor, tracked, Failure(policy, tried.began, tried.ended, error, asked=asked))
+
+
+def _disabling(result: SendResult, verdict: Verdict | None) -> Disabling | None:
+    if not isinstance(verdict, Disable):
+        return None
+    return Disabling(DisableCause.GONE if result.status == _GONE else DisableCause.ASKED, verdict.reason)
 
 
 def _outcome_of(result: SendResult, verdict: Verdict | None) -> Outcome | None:

@@ -20,11 +20,13 @@ import structlog
 from certes_broker.broker.endpoints import Endpoints
 from certes_broker.broker.lane import Lane
 from certes_broker.broker.lanes import Lanes
+from certes_broker.broker.notices import Notices
 from certes_broker.broker.streak_log import StreakLog
 from certes_broker.broker.takers import Places, Taken, Taker, TakerQueue
 from certes_broker.broker.webhook_attempts import Made, WebhookAttempts
 from certes_broker.domain.breaker import BreakerLimits, Outcome
 from certes_broker.domain.errors import CertesError
+from certes_broker.domain.notices import DisableCause, Disabling
 from certes_broker.domain.streaks import DISABLE_AFTER
 from certes_broker.domain.subscriptions import State
 from certes_broker.ports.clock import Clock
@@ -51,7 +53,13 @@ class WebhookPump:
     """POSTs what webhook lanes have ready."""
 
     def __init__(
-        self, lanes: Lanes, attempts: WebhookAttempts, streaks: StreakLog, clock: Clock, limits: WebhookLimits
+        self,
+        lanes: Lanes,
+        attempts: WebhookAttempts,
+        streaks: StreakLog,
+        clock: Clock,
+        limits: WebhookLimits,
+        notices: Notices,
     ) -> None:
         self._lanes = lanes
         self._attempts = attempts
@@ -61,9 +69,9 @@ class WebhookPump:
         self._queue = TakerQueue()
         self._takers: dict[str, Taker] = {}
         self._places = Places(limits.in_flight)
-        self.endpoints = Endpoints(limits.breaker, clock)
-        self.on_disable: Callable[[str, str, str], Awaitable[None]] = _nobody
-        """Called with the name of a subscription to be disabled, the URL of the receiver that is the cause, and a reason."""
+        self.endpoints = Endpoints(limits.breaker, clock, notices.tell)
+        self.on_disable: Callable[[str, str, Disabling], Awaitable[None]] = _nobody
+        """Called with the name of a subscription to be disabled, the URL of the receiver that is the cause, and why."""
 
     @property
     def in_flight(self) -> int:
@@ -130,31 +138,32 @@ class WebhookPump:
                 taker.in_flight -= 1
                 taken.permit.end(made.outcome)
         taker.wake()
-        reason = made.disable or await self._judged(taker.lane, made)
-        if reason:
-            await self._disable(taker, made.url, reason)
+        disabling = made.disabling or await self._judged(taker.lane, made)
+        if disabling is not None:
+            await self._disable(taker, made.url, disabling)
         if taker.is_done:
             async with self._lanes.alone(taker.lane.name):
                 if taker.is_done:
                     await self._leave(taker)
 
-    async def _judged(self, lane: Lane, made: Made) -> str:
-        """Returns why a subscription is to be disabled that has been failing for too long; nothing if it has not."""
+    async def _judged(self, lane: Lane, made: Made) -> Disabling | None:
+        """Returns why a subscription is to be disabled that has been failing for too long; None if it has not."""
         match made.outcome:
             case Outcome.SUCCESS:
                 await self._streaks.end(lane.name)
-                return ""
+                return None
             case Outcome.FAILURE:
-                return await self._streaks.failed(lane.name, lane.subscription.update_time, self._clock.now())
+                reason = await self._streaks.failed(lane.name, lane.subscription.update_time, self._clock.now())
+                return Disabling(DisableCause.FAILING, reason) if reason else None
             case None:
-                return ""
+                return None
             case _:
                 assert_never(made.outcome)
 
-    async def _disable(self, taker: Taker, url: str, reason: str) -> None:
+    async def _disable(self, taker: Taker, url: str, disabling: Disabling) -> None:
         lane = taker.lane
         try:
-            await self.on_disable(lane.name, url, reason)
+            await self.on_disable(lane.name, url, disabling)
             await self._streaks.end(lane.name)
         except CertesError as error:
             # Deleted meanwhile, or storage fails: then the receiver is asked again, and says the same.
@@ -171,5 +180,5 @@ class WebhookPump:
             await self._lanes.rest(taker.lane)
 
 
-async def _nobody(_name: str, _url: str, _reason: str) -> None:
+async def _nobody(_name: str, _url: str, _disabling: Disabling) -> None:
     """Hears nothing: the pump is not connected yet."""

@@ -20,7 +20,12 @@ from certes_broker.domain.schemas import VersionName
 from certes_broker.domain.uris import EventType, TypePattern, parse_event_type
 from certes_broker.schemas.event_schema import EventSchema
 from certes_broker.schemas.schema_version import SchemaVersion
-from certes_broker.schemas.system_types import DRIFT, VERSION, SystemTypes
+from certes_broker.schemas.system_types import (
+    OPERATIONAL_EVENTS,
+    SCHEMA_EVENTS,
+    SystemTypes,
+    operational_version,
+)
 
 
 class Registry:
@@ -30,6 +35,7 @@ class Registry:
         self._versions: dict[VersionName, SchemaVersion] = {}
         self._system_types = SystemTypes()
         self._system: dict[VersionName, SchemaVersion] = {}
+        self._operational: SchemaVersion | None = None
         self._types: dict[str, EventType] = {}
         self._texts: list[str] = []
         """The keys of `_types`, sorted."""
@@ -68,6 +74,13 @@ class Registry:
                 self._replaced_bytes = 0
                 gc.collect()
 
+    def add_operational_events(self, domain: str) -> None:
+        """Adds the operational events of the broker whose own domain this is."""
+        self._operational = SystemTypes(OPERATIONAL_EVENTS).of(operational_version(domain))
+        self._found.clear()
+        self._matching.clear()
+        self.changes += 1
+
     def version(self, name: VersionName) -> SchemaVersion | None:
         """Returns a version; None if it is not known."""
         return self._versions.get(name)
@@ -82,6 +95,9 @@ class Registry:
         None if the version is not known; whether it has the event type is not asked.
         """
         name = VersionName(event_type.domain, event_type.namespace, event_type.version)
+        operational = self._operational
+        if operational is not None and operational.name == name and event_type.name in OPERATIONAL_EVENTS:
+            return operational
         version = self._versions.get(name)
         if version is None or not event_type.is_system:
             return version
@@ -188,7 +204,9 @@ class Registry:
         return schema
 
     def _system_events(self, name: str) -> Iterator[EventType]:
-        return (EventType(*version, name) for version in sorted(self._versions))
+        if name not in OPERATIONAL_EVENTS:
+            return (EventType(*version, name) for version in sorted(self._versions))
+        return iter(()) if self._operational is None else iter((EventType(*self._operational.name, name),))
 
     def _unknown(self, event_type: EventType) -> Invalid:
         near = self._near(event_type.text)
@@ -212,7 +230,7 @@ _REMEMBERED: Final = 16_384
 _PATTERNS_REMEMBERED: Final = 64
 _COLLECTED_AFTER: Final = 256 * 1024
 """Bytes of files whose pools were used and replaced. With classes and tables they take up to fifty times as much memory."""
-_SYSTEM_NAMES: Final = (f"/{VERSION}", f"/{DRIFT}")
+_SYSTEM_NAMES: Final = tuple(f"/{name}" for name in (*SCHEMA_EVENTS, *OPERATIONAL_EVENTS))
 _COMPARED: Final = 64
 """Event types on either side."""
 _LONGEST_COMPARED: Final = 128

@@ -23,7 +23,7 @@ MOST_BYTES: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class SystemEvent:
-    """A system event for everyone that is to be published. `body` is the wire form of the whole `certes.v1.Event`.
+    """A system event that is to be published. `body` is the wire form of the whole `certes.v1.Event`.
 
     Its id is decided with what it says: published twice, even with another time, it is stored once.
     """
@@ -33,11 +33,15 @@ class SystemEvent:
     source: str
     body: bytes
     options: Options = ()
+    subscriber: str | None = None
+    """Whom it is for; None for everyone."""
 
     def accepted(self, now: Micros) -> AcceptedEvent:
         """Returns the event as the publisher takes it."""
         digest = sha256(self.id.encode()).digest()[:_DIGEST_BYTES]
-        return AcceptedEvent(self.body, self.type, self.id, self.source, None, "", self.options, now, digest, None)
+        return AcceptedEvent(
+            self.body, self.type, self.id, self.source, self.subscriber, "", self.options, now, digest, None
+        )
 
 
 @dataclass(frozen=True, slots=True)

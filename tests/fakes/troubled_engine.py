@@ -18,6 +18,8 @@ from certes_broker.ports.engine import Engine
 
 SWALLOWED = {"cursors.settle", "attempts.record"}
 """What a broker writes while it ends. After a crash it reaches nobody, and the broker need not know."""
+NOTICES = "notices/"
+"""The keys of what else it writes while it ends."""
 
 
 WRITES = {
@@ -133,7 +135,7 @@ class TroubledEngine:
                 if done:
                     await behind(*args, **kwargs)
                 self.crash()
-        if self._dead and name in SWALLOWED:
+        if self._dead and (name in SWALLOWED or (name == "settings.put" and args[0].startswith(NOTICES))):
             return ()
         if self._dead or self._failures[name] > 0:
             self._failures[name] -= 1

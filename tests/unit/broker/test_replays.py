@@ -9,6 +9,7 @@ import pytest
 from certes_broker.broker.dead_letters import DeadLetterFilter, Selection
 from certes_broker.domain.errors import CertesError, Exhausted, FailedPrecondition, NotFound
 from certes_broker.domain.events import AcceptedEvent, Position
+from certes_broker.domain.notices import DisableCause, Disabling
 from certes_broker.domain.retry import RetryPolicy, Schedule
 from certes_broker.domain.seeking import SeekBeginning, SeekEnd
 from certes_broker.domain.settlement import Nack, NackAction
@@ -203,7 +204,7 @@ async def test_what_is_replayed_to_a_subscription_that_stands_still_goes_out_whe
     if state is State.PAUSED:
         await world.broker.subscriptions.pause(world.name(HOOK))
     else:
-        await world.broker.subscriptions.disable(world.name(HOOK).text, URL, "gone")
+        await world.broker.subscriptions.disable(world.name(HOOK).text, URL, Disabling(DisableCause.GONE, "Gone."))
     assert world.broker.subscriptions.get(world.name(HOOK)).state is state
     assert (await world.broker.replays.replay(world.name(HOOK), all_of_them())).replayed == 1
     await world.quiet()
