@@ -197,7 +197,7 @@ class Nats:
     prefix: str = _key(
         PREFIX,
         "certes",
-        "What all streams and subjects begin with, so that a cluster can be shared. One broker at a time.",
+        "What all streams and subjects begin with, so that a cluster can be shared. Brokers with the same one are one.",
     )
     replicas: int = _key(
         WHOLE_NUMBER,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 import sys
@@ -18,17 +19,22 @@ EVENTS = 300
 SETTLED = 100
 
 
-def migrate(data_dir: Path, url: str) -> subprocess.CompletedProcess[str]:
+KEY = base64.b64encode(b"a key of thirty-two bytes, it is").decode()
+CONFIG = f'{github.CONFIG}\n[secrets]\nkeys = "{KEY}"\n'
+
+
+def migrate(data_dir: Path, url: str, config: Path) -> subprocess.CompletedProcess[str]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("CERTES_")}
     environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "generated")])
     command = [sys.executable, "-m", "certes_broker", "migrate", "--from", f"sqlite:{data_dir}", "--to", url]
+    command += ["--config", str(config)]
     return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=120, check=False)
 
 
 async def test_what_was_owed_is_delivered_from_nats_in_order_and_what_was_settled_is_not(tmp_path: Path) -> None:
     published = [event(f"k:{number}", key="k") for number in range(EVENTS)]
     config = tmp_path / "certes.toml"
-    config.write_text(github.CONFIG)
+    config.write_text(CONFIG)
     with running(tmp_path / "nats") as cluster, BrokerProcess(tmp_path / "data", config=config) as broker:
         url = cluster.servers[0].url
         broker.start()
@@ -42,19 +48,19 @@ async def test_what_was_owed_is_delivered_from_nats_in_order_and_what_was_settle
                 assert len(came) == SETTLED
                 await client.publish(published[SETTLED:])
                 await receiver.until(lambda: len(receiver.requests) >= 3)
-            refused = migrate(broker.data_dir, url)
+            refused = migrate(broker.data_dir, url, config)
             assert refused.returncode != 0
             assert "Stop that broker" in refused.stderr
             broker.terminate()
-            moved = migrate(broker.data_dir, url)
+            moved = migrate(broker.data_dir, url, config)
             assert moved.returncode == 0, moved.stderr
             assert f"{EVENTS} events, 2 subscriptions" in moved.stdout
-            again = migrate(broker.data_dir, url)
+            again = migrate(broker.data_dir, url, config)
             assert again.returncode != 0
             assert "was finished" in again.stderr
 
             receiver.status = 204
-            config.write_text(f'engine = "{url}"\n{github.CONFIG}')
+            config.write_text(f'engine = "{url}"\n{CONFIG}')
             with BrokerProcess(tmp_path / "other", config=config) as other:
                 other.start()
                 async with connected(other) as client:
