@@ -8,8 +8,8 @@ RUN := $(VENV)/bin
 # The distributions of this repository, which the environment has as they stand.
 PACKAGES := ./generated ./sdk/python ./sdk/python-contrib .
 
-# Tests in the order of their price: what fails fast fails first, the real process comes last.
-TESTS ?= tests/unit tests/contracts sdk/python/tests tests/integration tests/architecture tests/acceptance
+# The real process comes first: its files take longest, and begun last they would leave all cores but one idle in the end.
+TESTS ?= tests/acceptance tests/integration tests/unit tests/contracts sdk/python/tests tests/architecture
 
 JOBS ?= auto
 FUZZ ?= --fuzz-seconds=600
