@@ -71,7 +71,7 @@ async def _migrate(config: Config) -> Counts:
     from certes_broker.config.nats_place import nats_place  # noqa: PLC0415
     from certes_broker.config.sealing_keys import sealing_keys  # noqa: PLC0415
     from certes_broker.engines.nats import NatsEngine  # noqa: PLC0415
-    from certes_broker.engines.sealed import sealed  # noqa: PLC0415
+    from certes_broker.engines.sealed import SealedEngine, SealedSettings, sealed  # noqa: PLC0415
     from certes_broker.engines.sqlite.engine import SqliteEngine  # noqa: PLC0415
 
     clock, window = SystemClock(), config.dedupe.window
@@ -80,7 +80,8 @@ async def _migrate(config: Config) -> Counts:
         NatsEngine.open(nats_place(config), clock, dedupe_window=window) as new,
     ):
         keys = sealing_keys(config)
-        opened, _ = await sealed(old, keys)
+        # Opened without sealing anew what another key has sealed: the source is only read.
+        opened = SealedEngine(old, SealedSettings(old.settings, keys))
         target, _ = await sealed(new, keys)
         return await Migration(opened, old, target, _Bar()).run()
 
