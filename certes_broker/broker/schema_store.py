@@ -5,14 +5,16 @@ Theory of operation
 A registration may change several versions, and is to be told to their subscribers; yet a settings document is written by
 itself. So a registration is one document, the *registration under way*: once that is written, the registration has happened.
 Then it is carried out: each version's own document is written, the registry takes the versions over, the events are
-published, and the document goes. Each of these steps can be repeated, and a registration that was interrupted is carried out
-again before anything else happens: by the next registration, and at the start of the broker. So all versions of a request
+published, and the document is emptied. Each of these steps can be repeated, and a registration that was interrupted is carried
+out again before anything else happens: by the next registration, and at the start of the broker. So all versions of a request
 are registered or none, also across a crash, and every `_version` event is published once, since its id is decided with it.
+
+The document stays when it is empty, because its revision says how many registrations there have been: a registration is written
+over the very revision after which the versions were read that it was decided by, or not at all.
 
 Rules
 -----
-* One registration after the other. That the document under way must not exist when one begins keeps it so wherever several
-  brokers share settings.
+* One registration after the other, each decided by what those before it came to, wherever several brokers share settings.
 * What is the same as what is registered, byte for byte, is not registered again: no revision, no event. A comment is a
   difference: it is what people read. It makes a compatible revision without changes.
 * Every revision is told to the subscribers of its version, the first one too: somebody may have waited for it. A new major
@@ -88,7 +90,7 @@ class SchemaStore:
         self._compiler = compiler
         self._turn = asyncio.Lock()
         self._stored: dict[VersionName, SchemaVersion] = {}
-        self._under_way: _UnderWay | None = None
+        self._under_way = _UnderWay(_NOTHING, 0)
 
     async def start(self) -> None:
         """Loads what is stored, and carries out a registration that was interrupted.
@@ -96,7 +98,6 @@ class SchemaStore:
         A version that cannot be read or linked is logged and left out: its event types are unknown, the others serve, and
         who registers it again begins with revision 1.
         """
-        self._learn_all(await self._around.settings.list(PREFIX))
         await self._recall()
         await self._carry_out()
 
@@ -111,13 +112,6 @@ class SchemaStore:
             return
         async with self._turn:
             self._learn(version)
-
-    def _learn_all(self, documents: Sequence[Document]) -> None:
-        for document in documents:
-            try:
-                self._learn(_read(document.body))
-            except CertesError as error:
-                log.error("stored_schemas_unusable", key=document.key, error=str(error))
 
     def _learn(self, version: SchemaVersion) -> None:
         known = self._stored.get(version.name)
@@ -158,7 +152,6 @@ class SchemaStore:
                 # or ended in the midst of it.
                 await self._recall()
                 await self._carry_out()
-                self._learn_all(await self._around.settings.list(PREFIX))
             return await self._register(files)
 
     async def _register(self, files: Sequence[VersionFiles]) -> Registered:
@@ -168,7 +161,7 @@ class SchemaStore:
             registration = self._decide(changed)
             # Megabytes are compressed here and below: not in the loop, which has others to serve.
             body = await asyncio.to_thread(write_registration, registration)
-            revision = await self._around.settings.put(UNDER_WAY, body, 0)
+            revision = await self._around.settings.put(UNDER_WAY, body, self._under_way.revision)
             self._under_way = _UnderWay(registration, revision)
             await self._carry_out()
         return self._outcome(plans)
@@ -231,38 +224,43 @@ class SchemaStore:
     # What makes it happen.
 
     async def _recall(self) -> None:
-        """Finds the registration under way. One that cannot be read is logged and forgotten: others must be possible."""
-        self._under_way = None
+        """Finds the registration under way, then all that is registered: at least what came of those before it.
+
+        One that cannot be read is logged and counts as carried out: others must be possible.
+        """
         document = await self._around.settings.get(UNDER_WAY)
-        if document is None:
-            return
-        try:
-            self._under_way = _UnderWay(read_registration(document.body), document.revision)
-        except Internal as error:
-            log.error("stored_schemas_unusable", key=UNDER_WAY, error=str(error))
-            await self._around.settings.delete(UNDER_WAY)
+        self._under_way = _UnderWay(_NOTHING, 0) if document is None else _read_under_way(document)
+        for stored in await self._around.settings.list(PREFIX):
+            try:
+                self._learn(_read(stored.body))
+            except CertesError as error:
+                log.error("stored_schemas_unusable", key=stored.key, error=str(error))
 
     async def _carry_out(self) -> None:
         """Carries out the registration under way, if there is one, from its beginning."""
-        if self._under_way is None:
-            return
-        registration, revision = self._under_way
-        for version in registration.versions:
-            await self._store(version)
-        for version in registration.versions:
-            self._learn(version)
-            log.info("schemas_registered", version=version.name.text, revision=version.revision)
-        now = self._around.clock.now()
-        for first in range(0, len(registration.events), _EVENTS_AT_ONCE):
-            events = registration.events[first : first + _EVENTS_AT_ONCE]
-            await self._around.publisher.publish([event.accepted(now) for event in events])
+        while (registration := self._under_way.registration) != _NOTHING:
+            for version in registration.versions:
+                await self._store(version)
+            for version in registration.versions:
+                self._learn(version)
+                log.info("schemas_registered", version=version.name.text, revision=version.revision)
+            now = self._around.clock.now()
+            for first in range(0, len(registration.events), _EVENTS_AT_ONCE):
+                events = registration.events[first : first + _EVENTS_AT_ONCE]
+                await self._around.publisher.publish([event.accepted(now) for event in events])
+            await self._empty()
+
+    async def _empty(self) -> None:
+        """Says that the registration under way is carried out."""
         try:
-            await self._around.settings.delete(UNDER_WAY, revision)
+            revision = await self._around.settings.put(UNDER_WAY, _EMPTY, self._under_way.revision)
         except Aborted as conflict:
-            # Another broker has carried it out too, and was faster.
             if conflict.reason is not Reason.REVISION_CONFLICT:
                 raise
-        self._under_way = None
+            # Another broker has carried it out too, and was faster; and there may have been others since.
+            await self._recall()
+        else:
+            self._under_way = _UnderWay(_NOTHING, revision)
 
     async def _store(self, version: SchemaVersion) -> None:
         """Writes a version's document, unless another broker has written it, or a later one, already."""
@@ -306,18 +304,30 @@ _TRIES: Final = 20
 """How often a write that another broker's came before is decided again: each time another has got on."""
 
 
+_NOTHING: Final = Registration((), ())
+_EMPTY: Final = write_registration(_NOTHING)
+
+
 class _UnderWay(NamedTuple):
-    """The registration under way, and the revision of its document."""
+    """The registration under way, and the revision of its document; 0 if there has never been one."""
 
     registration: Registration
     revision: int
 
 
-def _revision(body: bytes) -> int:
-    """Returns the revision of a stored version; 0 for one that cannot be read."""
+def _read_under_way(document: Document) -> _UnderWay:
     try:
-        return read_version(body).revision
-    except Internal:
+        return _UnderWay(read_registration(document.body), document.revision)
+    except Internal as error:
+        log.error("stored_schemas_unusable", key=UNDER_WAY, error=str(error))
+        return _UnderWay(_NOTHING, document.revision)
+
+
+def _revision(body: bytes) -> int:
+    """Returns the revision of a stored version; 0 for one that cannot be used."""
+    try:
+        return _read(body).revision
+    except CertesError:
         return 0
 
 

@@ -83,12 +83,27 @@ async def test_schemas_that_one_broker_registers_the_other_reads_events_by(two: 
 
 
 async def test_brokers_that_register_at_once_each_have_all_of_it_and_lose_nothing(two: Two) -> None:
-    one, other = two
+    names = ("Booked", "Moved", "Left", "Paid", "Seated", "Gone")
     await asyncio.gather(
-        one.broker.schemas.register(Sources((source("Booked"),))),
-        other.broker.schemas.register(Sources((source("Moved"),))),
+        *(world.broker.schemas.register(Sources((source(name),))) for name, world in zip(names, two * 3, strict=True))
     )
-    await one.eventually(lambda: [revision_of(world) for world in two] == [2, 2])
+    await two[0].eventually(lambda: [revision_of(world) for world in two] == [len(names)] * 2)
+    for world in two:
+        known = world.broker.registry.version(MEETLY)
+        assert known is not None
+        assert [event_type.name for event_type in known.event_types] == sorted(name.lower() for name in names)
+
+
+async def test_what_a_broker_registers_while_another_decides_is_not_lost(two: Two) -> None:
+    one, other = two
+    gate = other.engine.hold("settings.put")
+    async with asyncio.TaskGroup() as tasks:
+        deciding = tasks.create_task(other.broker.schemas.register(Sources((source("Moved"),))))
+        await other.eventually(lambda: other.engine.calls["settings.put"] > 0)
+        await one.broker.schemas.register(Sources((source("Booked"),)))
+        gate.set()
+    assert deciding.result().versions[0].revision == 2
+    await one.eventually(lambda: revision_of(one) == 2)
     for world in two:
         assert world.broker.registry.lookup(BOOKED).revision == 2
         assert world.broker.registry.lookup(MOVED).revision == 2
