@@ -52,7 +52,7 @@ async def send_and_hang_up(address: str, sent: bytes) -> None:
     """Sends bytes, says that no more come, and reads until the broker has hung up too."""
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         try:
             writer.write(sent)
             await writer.drain()

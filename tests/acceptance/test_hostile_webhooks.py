@@ -20,7 +20,7 @@ from tests.acceptance.conftest import StartBroker
 
 KEEPING = github.CONFIG + "keep_rejected = true\n"
 MEBIBYTE = 1 << 20
-PATIENCE = 20.0
+PATIENCE = 50.0
 ROUNDS = 15
 """As many before the first measurement, since the database has caches to fill, and as many between it and the second."""
 GROWTH = 64 * MEBIBYTE

@@ -14,7 +14,7 @@ BODY = b'{"zen": "Half measures are as bad as nothing at all."}'
 
 async def until_answered(http: httpx.AsyncClient, url: str, headers: dict[str, str], status: int) -> httpx.Response:
     """Posts until the answer is this one."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         while (answer := await http.post(url, content=BODY, headers=headers)).status_code != status:
             pass
     return answer
@@ -41,7 +41,7 @@ async def test_a_broken_file_is_refused_and_the_sources_stay_as_they_were(start_
     broker = start_broker()
     config = broker.data_dir.with_name("broker.toml")
     config.write_text('[[sources]]\nname = "github"\nprovider = "gitbub"\n')
-    async with github.http() as http, asyncio.timeout(20):
+    async with github.http() as http, asyncio.timeout(50):
         broker.hang_up()
         while "reload_refused" not in broker.log:
             await http.get(f"http://{broker.http}/healthz")

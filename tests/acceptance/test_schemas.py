@@ -72,7 +72,7 @@ async def booked(client: Client, event_id: str, **fields: Any) -> event_pb2.Even
 async def deliveries(frames: Frames, count: int) -> list[event_pb2.Event]:
     """Reads so many deliveries from a stream that was opened."""
     found: list[event_pb2.Event] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(50):
         while len(found) < count:
             frame: events_pb.SubscribeResponse = await frames.read()
             found.extend(delivery.event for delivery in frame.batch.deliveries)

@@ -36,7 +36,7 @@ class Reader:
         await self._read_until(lambda: len(self.held) >= count)
 
     async def _read_until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             while not holds():
                 batch = (await self._call.read()).batch
                 for ordinal, delivery in enumerate(batch.deliveries, batch.first_ordinal):

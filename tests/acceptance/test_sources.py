@@ -18,7 +18,7 @@ from tests.acceptance import github
 from tests.acceptance.conftest import StartBroker
 
 BODY = b'{"zen": "Speak like a human."}'
-PATIENCE = 20.0
+PATIENCE = 50.0
 ATTEMPTS = 20
 CREDENTIAL = "Bearer of-somebody-else"
 

@@ -19,7 +19,7 @@ from tests.contracts.engine_harness import PLENTY, as_read, event, retry, state
 
 A = "subscribers/org_1/subscriptions/a"
 B = "subscribers/org_1/subscriptions/b"
-PATIENCE = 20.0
+PATIENCE = 50.0
 
 
 class SharedHarness(Protocol):

@@ -158,7 +158,7 @@ async def test_who_is_bound_to_another_subscriber_sees_no_dead_letters_and_may_r
 async def test_an_operator_erases_a_subscriber_and_is_told_what_went_and_what_remains() -> None:
     async with gateway(operator_key=OPERATOR) as served:
         await rejected(served, "a", "b")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             # It is told of its dead letters by an event, which goes as well.
             while served.broker.publisher.accepted < 3:  # noqa: ASYNC110  it waits for no time
                 await asyncio.sleep(0)

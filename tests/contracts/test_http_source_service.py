@@ -13,7 +13,7 @@ import pytest
 from tests.contracts.http_gateway import GITHUB, PUSH, Gateway, gateway, github_headers, refusal, sign
 
 BODY = json.dumps(PUSH).encode()
-PATIENCE = 10.0
+PATIENCE = 50.0
 """Seconds until a wait for what never comes fails its test."""
 UNKNOWN = "nobody_knows_this"
 HMAC = {"hmac": {"header": "x-hub-signature-256", "prefix": "sha256="}}

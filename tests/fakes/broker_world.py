@@ -54,7 +54,7 @@ ALL = "community.certes.dev/github/1/*"
 ORG = "org_1"
 URL = "https://receiver.example.com/hooks"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-PATIENCE = 5.0
+PATIENCE = 50.0
 """Seconds until a wait for what never comes fails its test."""
 PLENTY = 64 << 20
 DAY = 86_400.0

@@ -130,7 +130,7 @@ async def test_members_that_cannot_reach_the_servers_are_not_current_and_end_nob
             assert not other.members.is_current()
         finally:
             one.thaw()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             while not (engine.members.is_current() and other.members.is_current()):
                 await engine.journal.append([event("after")])
         await other.journal.append([event("later")])

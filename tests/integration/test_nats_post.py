@@ -21,7 +21,7 @@ from tests.fakes.nats_servers import NatsServer, running
 
 OTHER = MemberId("other")
 NAMES = Names("certes")
-PATIENCE = 20.0
+PATIENCE = 50.0
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ async def main() -> None:
         seen.set()
 
     await certes.ensure_subscriptions(certes.event("community.certes.dev/github/1/push", gh.Opts(repo="meetly/app")))
-    async with asyncio.TaskGroup() as tasks, asyncio.timeout(30):
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(50):
         tasks.create_task(certes.run())
         message = gh.PushEvent(ref="refs/heads/main")
         message.repository.full_name = "meetly/app"

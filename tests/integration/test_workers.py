@@ -26,7 +26,7 @@ from tests.fakes import worker_jobs as jobs
 
 ROOT = Path(__file__).resolve().parents[2]
 REGISTRY = Registry(community_versions())
-PATIENCE = 20.0
+PATIENCE = 50.0
 """Seconds until a wait for what never comes fails its test."""
 PUSH = "community.certes.dev/github/1/push"
 

@@ -64,7 +64,7 @@ async def make_client(broker: FakeBroker) -> AsyncIterator[Callable[..., Client]
     yield make
     broker.may_answer.set()
     broker.may_acknowledge.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(50):
         for client in clients:
             for session in client._sessions.values():
                 await session._background.end()

@@ -78,7 +78,7 @@ async def test_handlers_can_be_registered_before_there_is_a_client(broker):
     client = Client("events://d", app="a")._with(finder=broker.find)
     default.set(client)
     assert default.get() is client
-    async with asyncio.TaskGroup() as tasks, asyncio.timeout(10):
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(50):
         tasks.create_task(client.run())
         stream = await broker.streams.get()
         stream.open()
@@ -191,7 +191,7 @@ async def test_a_signal_that_nobody_has_taken_stops_it():
     stopped = asyncio.Event()
     with stopped_by_signals(stopped.set):
         signal.raise_signal(signal.SIGTERM)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(50):
             await stopped.wait()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 

@@ -195,7 +195,7 @@ async def test_a_broker_that_has_moved_is_found_again(clock):
     await client.publish(PushEvent(), everyone=True, id="a")
     await first.stop()
     places.pop(0)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         await client.publish(PushEvent(), everyone=True, id="b")
         assert [event.id for event in (await second.published.get()).events] == ["b"]
     await client.close()

@@ -21,7 +21,7 @@ def ids(request: pb.PublishStreamRequest) -> list[str]:
     return [event.id for event in request.events]
 
 
-async def next_of(queue, seconds: float = 10):
+async def next_of(queue, seconds: float = 50):
     async with asyncio.timeout(seconds):
         return await queue.get()
 

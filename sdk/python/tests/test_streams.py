@@ -26,7 +26,7 @@ def event(event_id: str, *, key: str = "", type_: str = PUSH) -> Event:
     return made
 
 
-async def soon(awaitable, seconds: float = 10):
+async def soon(awaitable, seconds: float = 50):
     async with asyncio.timeout(seconds):
         return await awaitable
 

@@ -96,7 +96,7 @@ async def test_other_refusals_are_the_callers(broker, make_client):
 async def test_a_subscription_that_is_made_while_running_gets_its_stream(broker, make_client):
     client = make_client()
     client.on(PUSH)(lambda raw: None)
-    async with asyncio.TaskGroup() as tasks, asyncio.timeout(10):
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(50):
         tasks.create_task(client.run())
         first = await broker.streams.get()
         await client.ensure_subscriptions(PUSH, name="bulk")

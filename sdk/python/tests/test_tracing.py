@@ -55,7 +55,7 @@ async def test_a_handler_runs_with_the_events_trace_context(broker, make_client,
     def in_thread(raw):
         seen[raw.id] = trace.get_current_span().get_span_context()
 
-    async with asyncio.TaskGroup() as tasks, asyncio.timeout(10):
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(50):
         tasks.create_task(client.run())
         stream = await broker.streams.get()
         stream.open()

@@ -76,7 +76,7 @@ async def test_what_another_broker_makes_and_deletes_counts_here_too(engine, clo
         gone = asyncio.Event()
         here.on_gone = lambda _: gone.set()
         await there.create(key())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(50):
             while here.find(KeyId("a")) is None:  # noqa: ASYNC110  it waits for no time
                 await asyncio.sleep(0)
         await there.delete(KeyId("a"))

@@ -44,7 +44,7 @@ message {event} {{
 
 
 async def register(world: World, *sources: tuple[str, str], dry_run: bool = False) -> Registered:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         return await world.broker.schemas.register(Sources(sources), dry_run=dry_run)
 
 
