@@ -33,6 +33,7 @@ import structlog
 from certes_broker.broker.lane import Lane
 from certes_broker.broker.notice_documents import PREFIX, key_of, read_batches, subject_of, write_batches
 from certes_broker.broker.publisher import Publisher
+from certes_broker.concurrency import together
 from certes_broker.domain.cursor_state import CursorChange
 from certes_broker.domain.errors import CertesError
 from certes_broker.domain.events import Position
@@ -313,10 +314,7 @@ class Notices:
 
     async def write(self, desks: Sequence[_Desk]) -> None:
         """Writes the documents of desks as they are now. Raises what storage raises."""
-        # A task group that is cancelled while one of its tasks fails would raise the failure, and not end.
-        for outcome in await asyncio.gather(*map(self._write, desks), return_exceptions=True):
-            if outcome is not None:
-                raise outcome
+        await together(map(self._write, desks))
 
     async def _write(self, desk: _Desk) -> None:
         settings, key = self._around.settings, key_of(desk.name, desk.kind)

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
+from certes_broker.concurrency import together
 from certes_broker.domain.errors import Aborted, Invalid, Reason
 from certes_broker.domain.events import BEGINNING, Position
 from certes_broker.engines.kept import raised
@@ -20,7 +21,7 @@ from certes_broker.engines.nats.keepsakes import buried, keepsakes
 from certes_broker.engines.nats.lane_records import WHOLE, LaneRecord, Lease, Rows, Written
 from certes_broker.engines.nats.membership import Membership
 from certes_broker.engines.nats.publishing import BATCH, EXPECTED, ROLLUP, Message, Publisher, Stored
-from certes_broker.engines.nats.reading import Reader, read_all
+from certes_broker.engines.nats.reading import Reader
 from certes_broker.engines.nats.subjects import Names
 from certes_broker.engines.nats.watermarks import Watermarks
 from certes_broker.ports.cluster import MemberId
@@ -99,7 +100,7 @@ class Lanes:
         found: dict[str, LaneRecord] = {}
         for start in range(0, len(unknown), AT_ONCE):
             part = unknown[start : start + AT_ONCE]
-            for name, record in zip(part, await read_all(self._read(name) for name in part), strict=True):
+            for name, record in zip(part, await together(self._read(name) for name in part), strict=True):
                 if record.lease.holder == self._own:
                     self._held.setdefault(name, record)
                 found[name] = record

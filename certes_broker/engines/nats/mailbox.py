@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Final
 
@@ -76,7 +76,9 @@ class Mailbox:
         except TimeoutError:
             return found
         finally:
-            await answers.unsubscribe()
+            # What it raised would take the place of a cancellation.
+            with suppress(errors.Error):
+                await answers.unsubscribe()
         return found
 
     @contextmanager

@@ -30,10 +30,11 @@ import structlog
 from nats import errors
 from nats.aio.msg import Msg
 
+from certes_broker.concurrency import together
 from certes_broker.domain.errors import CertesError, FailedPrecondition, Reason, Unavailable
 from certes_broker.engines.nats.connection import WRONG_LAST_SEQUENCE, Connection, Refusal
 from certes_broker.engines.nats.publishing import EXPECTED, ROLLUP, Message, Publisher
-from certes_broker.engines.nats.reading import Kept, Reader, read_all
+from certes_broker.engines.nats.reading import Kept, Reader
 from certes_broker.engines.nats.subjects import Names
 from certes_broker.ports.cluster import MemberId
 
@@ -184,7 +185,7 @@ class Membership:
         began = self._now()
         try:
             subjects = await self._reader.subjects(self._names.member("*"))
-            found = await read_all(self._reader.last(subject) for subject in subjects)
+            found = await together(self._reader.last(subject) for subject in subjects)
         except Unavailable:
             # They could not renew either, perhaps: each has its time again from the next look on.
             self._others = {member: _Seen(0, began) for member in self._others}

@@ -7,13 +7,13 @@ which the stream stores together, by one.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Sequence
 from itertools import count
 from typing import Final, NamedTuple
 
-from certes_broker.domain.errors import CertesError, Unavailable
+from certes_broker.concurrency import together
+from certes_broker.domain.errors import Unavailable
 from certes_broker.engines.nats.connection import Connection, Refusal
 
 FEW: Final = 12
@@ -103,12 +103,7 @@ class Publisher:
     async def _each(self, messages: Sequence[Message]) -> Sequence[Stored | Refusal]:
         if len(messages) == 1:
             return [await self._outcome(messages[0])]
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                under_way = [tasks.create_task(self._outcome(message)) for message in messages]
-        except* CertesError as group:
-            raise group.exceptions[0] from None
-        return [task.result() for task in under_way]
+        return await together(map(self._outcome, messages))
 
     async def _outcome(self, message: Message) -> Stored | Refusal:
         try:

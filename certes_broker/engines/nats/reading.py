@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -175,20 +175,6 @@ class Reader:
             return await self._connection.mailbox.ask_many(subject, json.dumps(query).encode(), ANSWER, is_last)
         except errors.Error:
             return ()
-
-
-async def read_all(reads: Iterable[Awaitable[T]]) -> Sequence[T]:
-    """Awaits a few reads at once, and returns what they return, in order."""
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            under_way = [tasks.create_task(_awaited(read)) for read in reads]
-    except* CertesError as group:
-        raise group.exceptions[0] from None
-    return [task.result() for task in under_way]
-
-
-async def _awaited(read: Awaitable[T]) -> T:
-    return await read
 
 
 def _parse(headers: bytes) -> Mapping[str, str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from certes_broker.concurrency import together
 from certes_broker.domain.events import BEGINNING, Position
 from certes_broker.engines.nats.connection import WRONG_LAST_SEQUENCE, Connection, Refusal
 from certes_broker.engines.nats.publishing import EXPECTED, ROLLUP, Message, Publisher
-from certes_broker.engines.nats.reading import Kept, Reader, read_all
+from certes_broker.engines.nats.reading import Kept, Reader
 from certes_broker.engines.nats.subjects import Names
 from certes_broker.ports.cluster import MemberId
 
@@ -52,7 +53,7 @@ class Watermarks:
         found: dict[str, Position] = {self._own: self._position}
         for start in range(0, len(others), AT_ONCE):
             part = others[start : start + AT_ONCE]
-            kept = await read_all(self._reader.last(self._names.watermark(member)) for member in part)
+            kept = await together(self._reader.last(self._names.watermark(member)) for member in part)
             found |= zip(part, map(_position, kept), strict=True)
         return found
 
