@@ -40,6 +40,7 @@ from certes_broker.engines.sqlite.engine import SqliteEngine
 from certes_broker.gateway.authentication import Authenticator
 from certes_broker.gateway.callers import Door
 from certes_broker.gateway.certificates import CertificateFiles, Certificates
+from certes_broker.gateway.client_certificates import CertificateCallers
 from certes_broker.gateway.contract import contract_methods
 from certes_broker.gateway.convert.sources import SourceRules
 from certes_broker.gateway.grpc.server import GrpcServer
@@ -252,7 +253,14 @@ def _door(broker: Broker, config: Config, clock: Clock) -> Door:
     broker.keys.on_gone = streams.end
     auth = config.auth
     if auth.is_configured:
-        return Door(Authenticator(broker.keys, clock, operator_key(auth), _tokens(auth, clock)), streams)
+        certificates = CertificateCallers(auth.certificates) if auth.certificates else None
+        return Door(Authenticator(broker.keys, clock, operator_key(auth), _tokens(auth, clock), certificates), streams)
+    if config.tls.client_ca is not None:
+        log.warning(
+            "certificates_name_nobody",
+            effect="whoever has a certificate of tls.client_ca may do everything",
+            hint="[[auth.certificates]] says what each of them may do",
+        )
     if len(broker.keys):
         log.warning(
             "keys_not_asked_for", keys=len(broker.keys), hint="set auth.operator_key to ask callers who they are"

@@ -15,6 +15,7 @@ import click
 
 from certes_broker.cli.failures import EXIT_MEANINGS
 from certes_broker.cli.main import main as certes
+from certes_broker.config.certificate_tables import CERTIFICATE_KEYS
 from certes_broker.config.setting import Setting
 from certes_broker.config.settings import known_settings, section_meanings
 from certes_broker.config.source_tables import SOURCE_KEYS
@@ -76,6 +77,13 @@ def _configuration() -> Iterator[str]:
                 f"| `{setting.path[-1]}` | {_cell(setting.kind.name)} | `{setting.kind.spell(setting.default)}` "
                 f"| {_bounds(setting)} | `{setting.variable}` | {_cell(setting.meaning)} |"
             )
+    yield (
+        "\n## `[[auth.certificates]]`\n\nWhat callers may do by the certificates that they connect with, one table for each identity, where\n"
+        "`tls.client_ca` is set. [The guide](../guide/security.md#certificates) says which of several counts.\n\n"
+        "| key | meaning |\n|---|---|"
+    )
+    for key, meaning in CERTIFICATE_KEYS.items():
+        yield f"| `{key}` | {_cell(meaning)} |"
     yield (
         "\n## `[[sources]]`\n\nWays in for foreign webhooks, one table for each, for those who keep them in a file;\n"
         "`certes sources create` makes one on a running broker instead. Of two with one name the one declared here is served.\n"

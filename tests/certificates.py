@@ -28,12 +28,20 @@ class Authority:
         self.ca = folder / "ca.pem"
         self.ca.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str, address: str = "127.0.0.1") -> tuple[Path, Path]:
-        """Makes a certificate for a name and an address, and returns its file and that of its key."""
+    def issue(
+        self, name: str, address: str = "127.0.0.1", *, common_name: str = "", uri: str = ""
+    ) -> tuple[Path, Path]:
+        """Makes a certificate for a name and an address, and returns its file and that of its key.
+
+        The name is that of its subject, too, unless another is given.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
-        names = x509.SubjectAlternativeName([x509.DNSName(name), x509.IPAddress(ip_address(address))])
+        names: list[x509.GeneralName] = [x509.DNSName(name), x509.IPAddress(ip_address(address))]
+        names += [x509.UniformResourceIdentifier(uri)] if uri else []
         certificate = (
-            _begun(_named(name), self._name, key).add_extension(names, critical=False).sign(self._key, hashes.SHA256())
+            _begun(_named(common_name or name), self._name, key)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .sign(self._key, hashes.SHA256())
         )
         paths = self._folder / f"{name}.pem", self._folder / f"{name}.key"
         paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))

@@ -48,6 +48,8 @@ def auth_contradictions(config: Config, origins: Mapping[tuple[str, ...], str]) 
         yield problem(
             "jwt_issuer", "is of no use without auth.jwt_keys or auth.jwt_keys_url: nothing could be verified"
         )
+    if auth.certificates and config.tls.client_ca is None:
+        yield problem("certificates", "is of no use without tls.client_ca: no client is asked for a certificate")
     for key in ("jwt_audience", "jwt_keys", "jwt_keys_url"):
         if getattr(auth, key) and not auth.jwt_issuer:
             yield problem(key, "is of no use without auth.jwt_issuer: no tokens are taken")
@@ -57,7 +59,7 @@ def exposure(config: Config, origins: Mapping[tuple[str, ...], str]) -> Iterator
     """Finds listeners that other machines can reach and that are not protected."""
     for section, listen in (("http", config.http.listen), ("grpc", config.grpc.listen)):
         needed = {
-            "authentication (auth.operator_key)": config.auth.is_configured,
+            "authentication (auth.operator_key, auth.jwt_issuer or [[auth.certificates]])": config.auth.is_configured,
             "TLS (tls.certificate)": config.tls.certificate,
         }
         lacking = [what for what, there in needed.items() if not there]

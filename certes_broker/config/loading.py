@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from certes_broker.config.auth_places import auth_contradictions, exposure
+from certes_broker.config.certificate_tables import PATH as CERTIFICATES
+from certes_broker.config.certificate_tables import read_certificates
 from certes_broker.config.problems import Problem, nearest, refusal
 from certes_broker.config.quantities import Unfit
 from certes_broker.config.setting import Setting
@@ -96,6 +98,11 @@ def assemble(
     config = replace(
         _build(values), sources=sources, ready_json=ready_json, origin=Origin(path, dict(environ), dict(overrides))
     )
+    auth = document.values.get("auth")
+    if isinstance(auth, dict) and "certificates" in auth:
+        origins[CERTIFICATES] = document.locate(CERTIFICATES)
+        certificates = read_certificates(auth["certificates"], document.locate, problems)
+        config = replace(config, auth=replace(config.auth, certificates=certificates))
     problems += _contradictions(config, origins)
     if problems:
         raise refusal(problems)
@@ -119,6 +126,8 @@ def _from_file(document: Document, settings: _Known, problems: list[Problem]) ->
         else:
             inner = [((key,), value)]
         for path, item in inner:
+            if path == CERTIFICATES:
+                continue
             where = document.locate(path)
             if path in settings:
                 yield path, item, where

@@ -35,6 +35,7 @@ from certes_broker.config.kinds import (
 from certes_broker.config.nats_kinds import ENGINE, FILE, MONITORING, PREFIX, SECRET, EngineAddress, Secret
 from certes_broker.config.setting import Setting
 from certes_broker.config.setting import key as _key
+from certes_broker.domain.certificate_grants import CertificateGrant
 from certes_broker.domain.sources import Source
 
 KIB: Final = 1024
@@ -100,11 +101,12 @@ class Auth:
     jwt_keys_url: str = _key(
         KEYS_URL, "", "Where the issuer publishes its keys as a JSON Web Key Set, instead; read again every 10 minutes."
     )
+    certificates: tuple[CertificateGrant, ...] = ()
 
     @property
     def is_configured(self) -> bool:
         """Whether callers are asked who they are."""
-        return bool(self.operator_key.text or self.operator_key_file or self.jwt_issuer)
+        return bool(self.operator_key.text or self.operator_key_file or self.jwt_issuer or self.certificates)
 
 
 @dataclass(frozen=True, slots=True)

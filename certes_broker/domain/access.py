@@ -69,6 +69,7 @@ ANY_ROLE: Final = "any"
 """What an rpc needs that serves everybody who is known at all."""
 
 INGRESS_SOURCES: Final = "sources/"
+LONGEST_SOURCE: Final = 2_048
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +254,13 @@ def read_roles(names: Iterable[str]) -> frozenset[Role]:
             known = ", ".join([*ROLE_SETS, *(role.value for role in Role)])
             raise Invalid(Reason.FIELD_INVALID, f"{name[:64]!r} is no role; there are {known}")
     return frozenset(roles)
+
+
+def read_source(text: str) -> str:
+    """Reads a source to be granted: its name, or the beginning of names with a * at its end. Raises `Invalid` (FIELD_INVALID)."""
+    if not text or len(text) > LONGEST_SOURCE or "*" in text[:-1]:
+        raise Invalid(Reason.FIELD_INVALID, f"{text[:80]!r} is no source, nor the beginning of one with a * at its end")
+    return text
 
 
 def exceeds(wanted: Caller, giver: Caller) -> str:

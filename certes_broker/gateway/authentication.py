@@ -1,8 +1,11 @@
-"""Finds out who calls, by an API key or a token in `authorization: Bearer …`.
+"""Finds out who calls, by an API key or a token in `authorization: Bearer …`, or else by the certificate of the connection.
 
 Rules
 -----
 * What begins as a key is a key, and nothing else; everything else is a token. Where tokens are not taken, it is refused.
+* An `authorization` counts alone: one that is not good is refused, whatever certificate there is. The certificate is that of a
+  connection, which a proxy may share among many; what a call says of itself is closer to it.
+* A certificate that is mapped to nobody is as none.
 * Every refusal of a credential is the same, whatever is wrong with it: nobody learns which ids of keys there are.
 * The operator's key is given to the broker by its settings and has every role. It is how the first key is made.
 * No credential, nor a part of one that is secret, is in a message or a log.
@@ -35,17 +38,34 @@ class Tokens(Protocol):
         """Returns whose token it is. Raises `Unauthenticated` (CREDENTIALS_INVALID) and `Unavailable` (TOKEN_KEYS_UNAVAILABLE)."""
 
 
-class Authenticator:
-    """Knows callers by their credentials. `operator` is the operator's key, `tokens` None where none are taken."""
+class Certificates(Protocol):
+    """Knows whose certificates are whose."""
 
-    def __init__(self, keys: Keys, clock: Clock, operator: ApiKey | None, tokens: Tokens | None = None) -> None:
+    def caller(self, certificate: bytes) -> Caller | None:
+        """Returns whose a certificate in PEM is; None if it is nobody's."""
+
+
+class Authenticator:
+    """Knows callers by their credentials. `operator` is the operator's key; where tokens or certificates are not taken, None."""
+
+    def __init__(
+        self,
+        keys: Keys,
+        clock: Clock,
+        operator: ApiKey | None,
+        tokens: Tokens | None = None,
+        certificates: Certificates | None = None,
+    ) -> None:
         self._keys = keys
         self._clock = clock
         self._operator = operator
         self._tokens = tokens
+        self._certificates = certificates
 
     async def caller(self, credentials: Credentials) -> Caller:
         """See `Authentication`."""
+        if not credentials.authorization:
+            return self._caller_by_certificate(credentials.certificate)
         shown = _bearer(credentials)
         key_id = read_key(shown)
         if key_id is not None:
@@ -53,6 +73,16 @@ class Authenticator:
         if self._tokens is None:
             raise not_known()
         return await self._tokens.caller(shown)
+
+    def _caller_by_certificate(self, certificate: bytes | None) -> Caller:
+        caller = None
+        if certificate is not None and self._certificates is not None:
+            caller = self._certificates.caller(certificate)
+        if caller is None:
+            raise _missing(has_certificate=certificate is not None)
+        if caller.until is not None and caller.until <= self._clock.now():
+            raise not_known()
+        return caller
 
     def _caller_of(self, shown: str, key_id: KeyId) -> Caller:
         operator = self._operator
@@ -73,14 +103,18 @@ def not_known() -> Unauthenticated:
     )
 
 
+def _missing(*, has_certificate: bool) -> Unauthenticated:
+    said = "whose certificate this is, is not known here" if has_certificate else "this call does not say"
+    return Unauthenticated(
+        Reason.CREDENTIALS_MISSING,
+        f"This broker asks callers who they are, and {said}.",
+        hint="Send an API key or a token as `authorization: Bearer …`; CERTES_TOKEN is where SDKs and the command look for it. "
+        "[[auth.certificates]] in the broker's configuration says whose certificates are whose.",
+    )
+
+
 def _bearer(credentials: Credentials) -> str:
     values = credentials.authorization
-    if not values:
-        raise Unauthenticated(
-            Reason.CREDENTIALS_MISSING,
-            "This broker asks callers who they are, and this call does not say.",
-            hint="Send an API key or a token as `authorization: Bearer …`; CERTES_TOKEN is where SDKs and the command look for it.",
-        )
     scheme, _, shown = values[0].strip().partition(" ")
     shown = shown.strip()
     if len(values) > 1 or scheme.lower() != "bearer" or not shown or len(shown) > LONGEST_CREDENTIAL:

@@ -24,9 +24,14 @@ from certes_broker.gateway.open_streams import OpenStreams
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a caller shows: the values of `authorization`, as many as there were. Never logged."""
+    """What a caller shows: the values of `authorization`, as many as there were, which are never logged.
+
+    `certificate` is the one that TLS has verified, in PEM, if there was one. Transports may leave it out beside an
+    `authorization`, which is what counts then.
+    """
 
     authorization: tuple[str, ...] = ()
+    certificate: bytes | None = None
 
 
 class Authentication(Protocol):

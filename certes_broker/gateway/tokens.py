@@ -16,7 +16,7 @@ import hashlib
 from collections import OrderedDict
 from typing import Any, Final, Protocol
 
-from certes_broker.domain.access import Bindings, Caller, read_roles
+from certes_broker.domain.access import Bindings, Caller, read_roles, read_source
 from certes_broker.domain.errors import CertesError
 from certes_broker.domain.events import Micros
 from certes_broker.domain.names import parse_id
@@ -122,7 +122,7 @@ class TokenVerifier:
         try:
             bindings = Bindings(
                 _set(granted, "subscribers", parse_id),
-                _set(granted, "sources", str),
+                _set(granted, "sources", read_source),
                 _set(granted, "types", parse_pattern),
             )
             roles = read_roles(_texts(granted.get("roles", [])))

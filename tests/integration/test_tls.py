@@ -139,6 +139,7 @@ async def test_clients_must_show_a_certificate_where_an_authority_for_them_is_na
     clients, others = Authority(tmp_path / "clients"), Authority(tmp_path / "others")
     broker = serve(client_ca=clients.ca)
     known, unknown = clients.issue("application"), others.issue("application")
+    assert "certificates_name_nobody" in broker.log  # nobody is asked who they are, so each of them may do everything
     assert await grpc_answers(broker, authority, known)
     assert not await grpc_answers(broker, authority)
     assert not await grpc_answers(broker, authority, unknown)

@@ -166,7 +166,10 @@ class TestListening:
         with pytest.raises(Invalid) as caught:
             load(f'[http]\nlisten = "{address}"\n')
         assert caught.value.reason is Reason.INSECURE_LISTENER
-        assert "no authentication (auth.operator_key) and no TLS (tls.certificate)" in str(caught.value)
+        assert (
+            "no authentication (auth.operator_key, auth.jwt_issuer or [[auth.certificates]]) and no TLS (tls.certificate)"
+            in str(caught.value)
+        )
         assert "allow_insecure = true" in str(caught.value)
         assert "certes.toml:2:1" in str(caught.value)
 

@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 from certes.v1 import admin_service_pb2 as service_pb
 from certes.v1 import api_key_pb2 as pb
-from certes_broker.domain.access import Bindings, Role, read_roles
+from certes_broker.domain.access import Bindings, Role, read_roles, read_source
 from certes_broker.domain.api_keys import ApiKey, KeyId, parse_key_id, parse_key_name
 from certes_broker.domain.errors import Invalid, Reason
 from certes_broker.domain.names import parse_id
@@ -21,7 +21,6 @@ PATH: Final = "api_key"
 LONGEST_TITLE: Final = 200
 MOST_ROLES: Final = 64
 MOST_TEXTS: Final = 1_000
-LONGEST_SOURCE: Final = 2_048
 
 
 def read_name(field: str, text: str) -> KeyId:
@@ -94,7 +93,7 @@ def _read_bindings(faults: Faults, message: pb.ApiKey) -> Bindings:
         _read_set(faults, f"{path}.subscribers", bindings.subscribers, parse_id)
         if bindings.HasField("subscribers")
         else None,
-        _read_set(faults, f"{path}.sources", bindings.sources, _read_source) if bindings.HasField("sources") else None,
+        _read_set(faults, f"{path}.sources", bindings.sources, read_source) if bindings.HasField("sources") else None,
         _read_set(faults, f"{path}.types", bindings.types, parse_pattern) if bindings.HasField("types") else None,
     )
 
@@ -108,12 +107,6 @@ def _read_set(faults: Faults, path: str, message: pb.Texts, read: Callable[[str]
         with faults.at(f"{path}.values[{index}]"):
             found.append(read(text))
     return frozenset(found)
-
-
-def _read_source(text: str) -> str:
-    if not text or len(text) > LONGEST_SOURCE or "*" in text[:-1]:
-        raise Invalid(Reason.FIELD_INVALID, f"{text[:80]!r} is no source, nor the beginning of one with a * at its end")
-    return text
 
 
 def _bindings_message(bindings: Bindings) -> pb.Bindings | None:

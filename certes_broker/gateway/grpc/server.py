@@ -217,7 +217,13 @@ _NONE: Final = Credentials()
 
 def _credentials(context: Context) -> Credentials:
     metadata = context.invocation_metadata() or ()
-    return Credentials(tuple(str(value) for key, value in metadata if key == "authorization"))
+    values = tuple(str(value) for key, value in metadata if key == "authorization")
+    if values:
+        return Credentials(values)
+    return Credentials((), next(iter(context.auth_context().get(_CERTIFICATE, ())), None))
+
+
+_CERTIFICATE: Final = "x509_pem_cert"
 
 
 def _handler(entrance: _Entrance, draining: asyncio.Event) -> grpc.RpcMethodHandler[bytes, bytes]:

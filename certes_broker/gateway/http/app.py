@@ -19,6 +19,7 @@ from certes_broker.gateway.http.about import WEBHOOK_KEYS, about, webhook_keys
 from certes_broker.gateway.http.connect import ConnectApi
 from certes_broker.gateway.http.events import CloudEvents
 from certes_broker.gateway.http.exchange import (
+    CLIENT_CERTIFICATE,
     App,
     ClientGone,
     Receive,
@@ -123,7 +124,7 @@ class HttpGateway:
     async def _admitted(self, scope: Scope, needs: Needs, doing: str, serve: App) -> App:
         """Returns what serves a request for the caller whom the door let in."""
         values = [value for name, value in scope["headers"] if name == b"authorization"]
-        credentials = Credentials(tuple(value.decode("latin-1") for value in values))
+        credentials = Credentials(tuple(value.decode("latin-1") for value in values), scope.get(CLIENT_CERTIFICATE))
         caller = await self._door.admit(credentials, needs, doing)
 
         async def serve_caller(scope: Scope, receive: Receive, send: Send) -> None:

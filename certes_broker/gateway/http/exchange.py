@@ -21,6 +21,9 @@ AsgiMessage: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[AsgiMessage]]
 Send: TypeAlias = Callable[[AsgiMessage], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+CLIENT_CERTIFICATE: Final = "certes.client_certificate"
+"""Where in a scope the client's certificate stands (PEM), if TLS has verified one."""
+
 Headers: TypeAlias = dict[bytes, bytes]
 """Lower-case names; where a name came more than once, the last value."""
 

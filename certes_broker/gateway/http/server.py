@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import time
 from email.utils import formatdate
 from functools import partial
@@ -21,7 +22,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from certes_broker.gateway.certificates import Certificates
-from certes_broker.gateway.http.exchange import App
+from certes_broker.gateway.http.exchange import CLIENT_CERTIFICATE, App
 from certes_broker.gateway.http.settings import HttpSettings
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
@@ -134,9 +135,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._is_in_head = True
         self._has_head_ended = False
         self._arrival_timer: asyncio.TimerHandle | None = None
+        self._certificate: bytes | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast("asyncio.Transport", transport))
+        self._certificate = _client_certificate(transport)
         self._begin_arrival()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -155,6 +158,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        if self._certificate is not None:
+            cast("dict[str, Any]", self.scope)[CLIENT_CERTIFICATE] = self._certificate
         self._head_bytes = 0
         if self._arrival_timer is None:
             self._begin_arrival()
@@ -224,6 +229,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _time_out(self) -> None:
         self._arrival_timer = None
         self.transport.close()
+
+
+def _client_certificate(transport: asyncio.BaseTransport) -> bytes | None:
+    """Returns the certificate that TLS has verified, in PEM; None without one."""
+    connection: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+    shown = None if connection is None else connection.getpeercert(binary_form=True)
+    return None if shown is None else ssl.DER_cert_to_PEM_cert(shown).encode()
 
 
 class _HeadTooLarge(Exception):

@@ -57,7 +57,7 @@ def test_an_unknown_command_is_a_mistake_of_usage(certes):
 def test_settings_that_cannot_be_used_keep_the_broker_from_starting(certes):
     result = certes("serve", "--http", "0.0.0.0:9600")
     assert result.exit_code == ExitCode.SETTINGS
-    assert "no authentication (auth.operator_key) and no TLS" in result.stderr
+    assert "no authentication (auth.operator_key, auth.jwt_issuer or [[auth.certificates]]) and no TLS" in result.stderr
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:x", "events://", "a b", "ftp://x"])

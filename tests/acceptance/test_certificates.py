@@ -1,0 +1,133 @@
+"""Callers that prove who they are by a certificate, at both ports of the real process."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from google.protobuf.json_format import ParseDict
+from google.rpc.error_details_pb2 import ErrorInfo
+from grpc import aio
+from grpc_status import rpc_status
+
+from certes.community.github.v1.ping_event_pb2 import PingEvent
+from certes.v1 import event_service_pb2 as pb
+from certes_broker.domain.api_keys import KeyId, spell_key
+from scripts.broker_process import BrokerProcess
+from tests.acceptance.conftest import StartBroker
+from tests.certificates import Authority
+
+OPERATOR = spell_key(KeyId("operator"), os.urandom(32))
+PING = "community.certes.dev/github/1/ping"
+SERVICE = "certes.v1.EventService"
+SETTINGS = """
+[tls]
+certificate = "{certificate}"
+key = "{key}"
+client_ca = "{client_ca}"
+http_clients = "optional"
+
+[auth]
+operator_key = "{operator}"
+
+[[auth.certificates]]
+uri = "spiffe://example.com/shop/*"
+roles = ["publisher"]
+subscribers = ["org_1"]
+sources = ["//shop"]
+
+[[auth.certificates]]
+dns = "reader.example.com"
+roles = ["subscriber"]
+subscribers = ["org_2"]
+"""
+
+
+@dataclass(frozen=True)
+class Port:
+    """One of the two, as a client with a certificate, or without one, sees it."""
+
+    broker: BrokerProcess
+    authority: Authority
+    shown: tuple[Path, Path] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    async def ask(self, method: str, request: Mapping[str, Any]) -> str:
+        """Calls a method of the events; returns the reason of its refusal, or "" if there is none."""
+        raise NotImplementedError
+
+
+class Http(Port):
+    async def ask(self, method: str, request: Mapping[str, Any]) -> str:
+        trusting = ssl.create_default_context(cafile=str(self.authority.ca))
+        if self.shown is not None:
+            trusting.load_cert_chain(*self.shown)
+        async with httpx.AsyncClient(verify=trusting, trust_env=False, timeout=60) as client:
+            url = f"https://{self.broker.http}/api/{SERVICE}/{method}"
+            answer = await client.post(url, json=request, headers=self.headers)
+        return "" if answer.status_code == 200 else answer.json()["details"][0]["debug"]["reason"]
+
+
+class Grpc(Port):
+    async def ask(self, method: str, request: Mapping[str, Any]) -> str:
+        chain, key = (None, None) if self.shown is None else (path.read_bytes() for path in self.shown)
+        credentials = grpc.ssl_channel_credentials(self.authority.ca.read_bytes(), key, chain)
+        wire = ParseDict(request, getattr(pb, f"{method}Request")()).SerializeToString()
+        metadata = tuple(self.headers.items())
+        async with aio.secure_channel(self.broker.grpc, credentials) as channel:
+            try:
+                await channel.unary_unary(f"/{SERVICE}/{method}")(wire, timeout=60, metadata=metadata)
+            except aio.AioRpcError as error:
+                status: Any = rpc_status.from_call(error)
+                if status is None:
+                    raise
+                info = ErrorInfo()
+                status.details[0].Unpack(info)
+                return info.reason
+        return ""
+
+
+def event_for(subscriber: str) -> dict[str, Any]:
+    data = {"@type": f"type.googleapis.com/{PingEvent.DESCRIPTOR.full_name}", "zen": "Who goes there?"}
+    return {"events": [{"type": PING, "source": "//shop", "subscriber": subscriber, "data": data}]}
+
+
+def events_of(subscriber: str) -> dict[str, Any]:
+    return {"parent": f"subscribers/{subscriber}"}
+
+
+async def test_a_certificate_is_its_principal_at_both_ports_and_lets_nobody_else_in(
+    start_broker: StartBroker, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path / "authority")
+    certificate, key = authority.issue("broker")
+    shop = authority.issue("shop", uri="spiffe://example.com/shop/eu")
+    reader = authority.issue("reader.example.com")
+    # Whoever may choose a common name is not by that whom another entry means.
+    stranger = authority.issue("stranger", common_name="spiffe://example.com/shop/eu")
+    files = {"certificate": certificate, "key": key, "client_ca": authority.ca}
+    broker = start_broker(SETTINGS.format(**files, operator=OPERATOR))
+
+    for port in (Http, Grpc):
+        publishing, reading = port(broker, authority, shop), port(broker, authority, reader)
+        assert await publishing.ask("Publish", event_for("org_1")) == ""
+        assert await publishing.ask("Publish", event_for("org_2")) == "NOT_BOUND_TO"
+        assert await publishing.ask("ListEvents", events_of("org_2")) == "ROLE_MISSING"
+        assert await reading.ask("ListEvents", events_of("org_2")) == ""
+        assert await reading.ask("ListEvents", events_of("org_1")) == "NOT_BOUND_TO"
+        assert await port(broker, authority, stranger).ask("ListEvents", events_of("org_2")) == "CREDENTIALS_MISSING"
+        with_key = port(broker, authority, stranger, {"authorization": f"Bearer {OPERATOR}"})
+        assert await with_key.ask("ListEvents", events_of("-")) == ""
+        wrong = port(broker, authority, reader, {"authorization": "Bearer x"})
+        assert await wrong.ask("ListEvents", events_of("org_2")) == "CREDENTIALS_INVALID"
+
+    assert await Http(broker, authority).ask("ListEvents", events_of("org_2")) == "CREDENTIALS_MISSING"
+    with pytest.raises(aio.AioRpcError, match="UNAVAILABLE"):
+        await Grpc(broker, authority).ask("ListEvents", events_of("org_2"))
