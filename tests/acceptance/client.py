@@ -12,6 +12,7 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from grpc_status import rpc_status
 
 from certes.community.github.v1 import ping_event_pb2
+from certes.v1 import delivery_service_pb2_grpc as deliveries_rpc
 from certes.v1 import event_pb2
 from certes.v1 import event_service_pb2 as pb
 from certes.v1 import event_service_pb2_grpc as events_rpc
@@ -42,9 +43,13 @@ def subscription_name(subscription_id: str) -> str:
     return f"{SUBSCRIBER}/subscriptions/{subscription_id}"
 
 
-def event(event_id: str, *, key: str = "", text: str = "", source: str = "acceptance") -> event_pb2.Event:
-    """An event for everyone whose text is in its data."""
+def event(
+    event_id: str, *, key: str = "", text: str = "", source: str = "acceptance", subscriber: str = ""
+) -> event_pb2.Event:
+    """An event for a subscriber, or else for everyone, whose text is in its data."""
     made = event_pb2.Event(id=event_id, type=PING, source=source, everyone=True, ordering_key=key)
+    if subscriber:
+        made.subscriber = subscriber
     made.data.Pack(ping_event_pb2.PingEvent(zen=text or event_id))
     return made
 
@@ -59,26 +64,33 @@ class Client:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
         self.events = events_rpc.EventServiceStub(channel)
+        self.deliveries = deliveries_rpc.DeliveryServiceStub(channel)
         self.schemas = schemas_rpc.SchemaServiceStub(channel)
         self.subscriptions = subscriptions_rpc.SubscriptionServiceStub(channel)
 
-    async def create_stream(self, subscription_id: str, pattern: str = ALL_OF_GITHUB) -> str:
+    async def create_stream(
+        self, subscription_id: str, pattern: str = ALL_OF_GITHUB, *, parent: str = SUBSCRIBER
+    ) -> str:
         """Makes a durable subscription with stream delivery and returns its name."""
-        return await self._create(subscription_id, pattern, stream=resources.StreamDelivery())
+        return await self._create(subscription_id, pattern, parent, stream=resources.StreamDelivery())
 
     async def create_webhook(self, subscription_id: str, url: str, **fields: Any) -> str:
-        """Makes a webhook subscription to everything, or to the `pattern` that is given.
+        """Makes a webhook subscription of `parent` to everything, or to the `pattern` that is given.
 
-        `fields` are the subscription's, `format` the webhook's.
+        `fields` are the subscription's; `format` and `max_in_flight` the webhook's.
         """
-        pattern = fields.pop("pattern", ALL_OF_GITHUB)
-        webhook = resources.Webhook(url=url, format=fields.pop("format", resources.Webhook.FORMAT_UNSPECIFIED))
-        return await self._create(subscription_id, pattern, webhook=webhook, **fields)
+        pattern, parent = fields.pop("pattern", ALL_OF_GITHUB), fields.pop("parent", SUBSCRIBER)
+        webhook = resources.Webhook(
+            url=url,
+            format=fields.pop("format", resources.Webhook.FORMAT_UNSPECIFIED),
+            max_in_flight=fields.pop("max_in_flight", None),
+        )
+        return await self._create(subscription_id, pattern, parent, webhook=webhook, **fields)
 
-    async def _create(self, subscription_id: str, pattern: str, **fields: Any) -> str:
+    async def _create(self, subscription_id: str, pattern: str, parent: str, **fields: Any) -> str:
         wanted = resources.Subscription(selectors=[resources.Selector(pattern=pattern)], **fields)
         request = subscriptions_pb.CreateSubscriptionRequest(
-            parent=SUBSCRIBER, subscription_id=subscription_id, subscription=wanted
+            parent=parent, subscription_id=subscription_id, subscription=wanted
         )
         return (await self.subscriptions.CreateSubscription(request)).subscription.name
 
@@ -123,9 +135,9 @@ def _target(brokers: Sequence[BrokerProcess]) -> str:
     return brokers[0].grpc if len(brokers) == 1 else "ipv4:" + ",".join(broker.grpc for broker in brokers)
 
 
-async def receive_all(client: Client, name: str, wanted: set[str]) -> list[str]:
+async def receive_all(client: Client, name: str, wanted: set[str], *, at_once: int = 4) -> list[str]:
     """Takes and acknowledges deliveries until all that is wanted has come; returns the ids of all that came, in order."""
-    stream = client.subscribe(name, max_outstanding=4)
+    stream = client.subscribe(name, max_outstanding=at_once)
     opened = await stream.read()
     came: list[str] = []
     async with asyncio.timeout(60):

@@ -38,6 +38,8 @@ class Receiver:
         self.status: int | None = 204
         self.headers: dict[str, str] = {}
         self.requests: list[Request] = []
+        self.on_answered: Callable[[], None] = lambda: None
+        """Called in the step in which an answer was handed to the system."""
         self._server: asyncio.Server | None = None
         self._http = HttpReceiver()
         self._path = self._http.behave(self._take)
@@ -100,6 +102,7 @@ class Receiver:
             status = self.status
         if status is not None:
             writer.write(answer(status, self.headers))
+            self.on_answered()
 
 
 @asynccontextmanager
