@@ -8,7 +8,8 @@ Rules
   neither loses it, and since a subscription has one row for a position, asking again does not multiply it.
 * The dead letter stays until the replay has ended, and goes with the row, in one write: its copy is what is sent where the journal
   has forgotten the event. A replay that is given up on is a new dead letter in its place.
-* What is on its way already, or has been read and not settled, is left as it is.
+* What is on its way already, as after a seek back, is not sent twice: it does for the replay, and its dead letter goes when it is
+  done. What waits behind an event of its key has no row for that, so that a crash before its turn leaves the dead letter.
 """
 
 from __future__ import annotations

@@ -220,9 +220,8 @@ class Cursor(Generic[P]):
         tracked.attempt += 1
         if due > began:
             tracked.payload = None
-        kind = OwedKind.REPLAY if tracked.is_replay else OwedKind.RETRY
         first = tracked.first_try or began
-        self._write(tracked, Owed(tracked.position, kind, due, tracked.attempt, first, tracked.key, error))
+        self._write(tracked, Owed(tracked.position, tracked.kind, due, tracked.attempt, first, tracked.key, error))
         heapq.heappush(self._waiting, (due, tracked.position, tracked))
 
     def give_up(self, tracked: Tracked[P], event: AcceptedEvent, reason: str, error: str, now: Micros) -> None:
@@ -282,16 +281,15 @@ class Cursor(Generic[P]):
     # Changing course.
 
     def replay(self, position: Position) -> bool:
-        """Owes the event at `position` once more, whatever the selectors say. False if it is owed already, or under way."""
-        if self.is_owed(position):
+        """Owes the event at `position` once more, whatever the selectors say. False if it is under way, which does for a replay then."""
+        tracked = self._rows.get(position) or self._progress.open_at(position)
+        if tracked is not None or position in self._deferred:
+            if tracked is not None and (row := tracked.do_for_replay()) is not None:
+                self._write(tracked, row)
             return False
         self._unwritten.put(row := Owed(position, OwedKind.REPLAY, _NEVER, 1, _NEVER, "", ""))
         self._take_up(row)
         return True
-
-    def is_owed(self, position: Position) -> bool:
-        """Whether a delivery of the event at `position` has been read, or asked for, and not settled."""
-        return position in self._rows or position in self._deferred or self._progress.is_open(position)
 
     def secure(self) -> None:
         """Gives every unsettled delivery a row, so that it stays owed whatever the selectors will say; the floor moves to the read mark."""
@@ -350,10 +348,10 @@ class Cursor(Generic[P]):
         if tracked.row is not None:
             del self._rows[tracked.position]
             self._unwritten.drop(tracked.position)
-            if tracked.is_replay and tracked.state is State.SETTLED:
-                self._unwritten.bury(tracked.position)
         else:
             self._progress.pass_open(tracked)
+        if tracked.is_replay and tracked.state is State.SETTLED:
+            self._unwritten.bury(tracked.position)
         if tracked.key:
             following = self._keys.release(tracked.key)
             if following is not None:
@@ -383,7 +381,7 @@ class Cursor(Generic[P]):
             self._keys.leave_memory(tracked)
             self._park_beyond(tracked)
         else:
-            row = Owed(tracked.position, OwedKind.RETRY, _NEVER, tracked.attempt, _NEVER, tracked.key, "")
+            row = Owed(tracked.position, tracked.kind, _NEVER, tracked.attempt, _NEVER, tracked.key, "")
             self._write(tracked, row)
 
     def _park_beyond(self, tracked: Tracked[P]) -> None:

@@ -94,10 +94,10 @@ class Tracked(Generic[P]):
 
     `attempt` is the number of the attempt under way, or of the next one. `payload` is None while the event is not in
     memory; `size` is its bytes. `row` is what is written of it, or is about to be: a delivery with a row does not hold
-    the floor.
+    the floor. `is_replay` says that somebody asked for it once more: when it is done, its dead letter goes.
     """
 
-    __slots__ = ("attempt", "key", "payload", "position", "row", "size", "state")
+    __slots__ = ("attempt", "is_replay", "key", "payload", "position", "row", "size", "state")
 
     def __init__(self, position: Position, key: str, size: int, payload: P | None, state: State) -> None:
         self.position = position
@@ -107,6 +107,7 @@ class Tracked(Generic[P]):
         self.state = state
         self.attempt = 1
         self.row: Owed | None = None
+        self.is_replay = False
 
     def __repr__(self) -> str:
         return f"Tracked({self.position}, {self.state.value}, attempt {self.attempt}{', row' if self.row else ''})"
@@ -118,12 +119,21 @@ class Tracked(Generic[P]):
         tracked: Tracked[P] = cls(row.position, row.ordering_key, 0, None, begins)
         tracked.attempt = row.attempt
         tracked.row = row
+        tracked.is_replay = row.kind is OwedKind.REPLAY
         return tracked
 
     @property
-    def is_replay(self) -> bool:
-        """Whether somebody asked for it once more."""
-        return self.row is not None and self.row.kind is OwedKind.REPLAY
+    def kind(self) -> OwedKind:
+        """Why it is owed, unless it is parked."""
+        return OwedKind.REPLAY if self.is_replay else OwedKind.RETRY
+
+    def do_for_replay(self) -> Owed | None:
+        """Does for a replay too. Returns the row that says so; None if it did already, or is parked: that row is a place in the order."""
+        if self.is_replay:
+            return None
+        self.is_replay = True
+        row = self.row or Owed(self.position, OwedKind.RETRY, Micros(0), self.attempt, Micros(0), self.key, "")
+        return None if self.state is State.PARKED else row._replace(kind=OwedKind.REPLAY)
 
     @property
     def first_try(self) -> Micros:

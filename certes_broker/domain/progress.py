@@ -53,10 +53,11 @@ class Progress(Generic[P]):
         index = bisect_right(self._passed_before, position, key=lambda passed: passed[0]) - 1
         return index >= 0 and position <= self._passed_before[index][1]
 
-    def is_open(self, position: Position) -> bool:
-        """Says whether what was read at `position` is not passed."""
+    def open_at(self, position: Position) -> Tracked[P] | None:
+        """Returns what was read at `position` if it is not passed."""
         index = bisect_left(self.open, position, key=lambda tracked: tracked.position)
-        return index < len(self.open) and self.open[index].position == position and not self.open[index].is_passed
+        found = self.open[index] if index < len(self.open) else None
+        return found if found is not None and found.position == position and not found.is_passed else None
 
     def pass_over(self, position: Position) -> None:
         """Notes that what was read at `position` is passed and need not be open."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from certes_broker.domain.cursor import Cursor
 from certes_broker.domain.cursor_state import CursorChange, CursorState, Owed, OwedKind, StoredCursor
+from certes_broker.domain.deliveries import Tracked
 from certes_broker.domain.events import Micros, Position
 from tests.unit.domain.test_cursor import EVENT, LATER, NOW, collect, new_cursor, offer, positions, take
 
@@ -92,9 +95,9 @@ def what_is_read(cursor: Cursor[str]) -> None:
     offer(cursor, 12)
 
 
-def what_is_out(cursor: Cursor[str]) -> None:
+def what_is_out(cursor: Cursor[str]) -> Sequence[Tracked[str]]:
     offer(cursor, 12)
-    take(cursor)
+    return take(cursor)
 
 
 def what_failed(cursor: Cursor[str]) -> None:
@@ -118,6 +121,63 @@ def test_what_is_owed_is_not_owed_twice(owe) -> None:
     before = cursor.pending
     assert not cursor.replay(Position(12))
     assert cursor.pending == before
+
+
+def done_after_a_crash(change: CursorChange) -> CursorChange:
+    """Lets what a change has rows for be done by a broker that starts anew."""
+    again: Cursor[str] = Cursor("s", 8, StoredCursor(change.state, tuple(change.put)))
+    again.wake(LATER)
+    for needed in again.needed(10):
+        again.load(needed, 100, f"event {needed.position}")
+    again.ack_many(take(again))
+    return collect(again)
+
+
+@pytest.mark.parametrize("owe", [what_is_read, what_is_out, what_failed, what_is_replayed])
+def test_what_is_under_way_does_for_a_replay_also_after_a_crash(owe) -> None:
+    cursor = owes_nothing()
+    owe(cursor)
+    assert not cursor.replay(Position(12))
+    assert done_after_a_crash(collect(cursor)).buried == (12,)
+
+
+@pytest.mark.parametrize("owe", [what_is_read, what_is_out])
+def test_what_is_under_way_buries_its_dead_letter_when_it_is_done(owe) -> None:
+    cursor = owes_nothing()
+    taken = owe(cursor)
+    cursor.replay(Position(12))
+    (taken,) = taken or take(cursor)
+    cursor.ack(taken)
+    change = collect(cursor)
+    assert (change.buried, change.put, change.state.floor) == ((12,), (), 12)
+    assert cursor.is_clear
+
+
+def test_what_is_parked_does_for_a_replay_in_its_place_of_the_order() -> None:
+    cursor = owes_nothing()
+    what_is_parked(cursor)
+    assert not cursor.replay(Position(12))
+    change = collect(cursor)
+    assert change.put == ()
+    cursor.ack_many(take(cursor))
+    assert collect(cursor).buried == ()
+    loaded(cursor)
+    cursor.ack_many(take(cursor))
+    assert collect(cursor).buried == (12,)
+
+
+def test_what_holds_its_key_keeps_it_when_it_does_for_a_replay() -> None:
+    cursor = owes_nothing()
+    offer(cursor, 11, 12, key="k")
+    assert not cursor.replay(Position(11))
+    change = collect(cursor)
+    assert change.put == (Owed(Position(11), OwedKind.REPLAY, Micros(0), 1, Micros(0), "k", ""),)
+    assert positions(take(cursor)) == [11]
+    again: Cursor[str] = Cursor("s", 8, StoredCursor(change.state, tuple(change.put)))
+    offer(again, 11, 12, key="k")
+    assert take(again) == []
+    loaded(again, 11)
+    assert positions(take(again)) == [11]
 
 
 def test_what_was_settled_can_be_replayed_also_above_the_floor() -> None:
