@@ -39,13 +39,14 @@ from certes_broker.engines.nats.groups import Bound, Groups
 from certes_broker.engines.nats.ids import KEY_BYTES, Ids
 from certes_broker.engines.nats.journal import NatsJournal
 from certes_broker.engines.nats.lanes import Company, Lanes, Request
-from certes_broker.engines.nats.membership import Membership, Pace
+from certes_broker.engines.nats.membership import Membership
 from certes_broker.engines.nats.place import Place
 from certes_broker.engines.nats.post import NatsPost
 from certes_broker.engines.nats.publishing import Publisher
 from certes_broker.engines.nats.reading import Reader
 from certes_broker.engines.nats.rejections import NatsRejections
 from certes_broker.engines.nats.settings import NatsSettings
+from certes_broker.engines.nats.sightings import Pace
 from certes_broker.engines.nats.streams import Streams
 from certes_broker.engines.nats.subjects import Names
 from certes_broker.engines.nats.turns import Turns

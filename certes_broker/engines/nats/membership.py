@@ -3,10 +3,10 @@
 How it works
 ------------
 * A member is a message, the last of its subject, which it renews every second. Each renewal says which message it follows.
-* Every member looks at the others' messages, as the leader of the stream has them. One that sees the same message for six
-  seconds, with every look between them answered, takes its sender for gone, and writes an end after exactly that message:
-  if it was renewed in the meantime, that is refused. So a member ends once, for everybody, and what it would renew later is
-  refused: then it ends itself.
+* Every member looks at the others' messages every second, as the leader of the stream has them. One that sees the same
+  message for six seconds (`sightings` says what counts) takes its sender for gone, and writes an end after exactly that
+  message: if it was renewed in the meantime, that is refused. So a member ends once, for everybody, and what it would renew
+  later is refused: then it ends itself.
 * A member whose last renewal that was answered *began* more than four seconds ago is not current: it hands out nothing. Six
   seconds seen by another begin after that renewal was stored, so what is handed out is handed out by one.
 * No two clocks are compared, only how long something takes on each.
@@ -22,7 +22,6 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 import orjson
@@ -35,6 +34,7 @@ from certes_broker.domain.errors import CertesError, FailedPrecondition, Reason,
 from certes_broker.engines.nats.connection import WRONG_LAST_SEQUENCE, Connection, Refusal
 from certes_broker.engines.nats.publishing import EXPECTED, ROLLUP, Message, Publisher
 from certes_broker.engines.nats.reading import Kept, Reader
+from certes_broker.engines.nats.sightings import Pace, Sightings
 from certes_broker.engines.nats.subjects import Names
 from certes_broker.ports.cluster import MemberId
 
@@ -42,25 +42,6 @@ END: Final = b""
 """The payload of an end."""
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How members live, in seconds: the time between renewals, how long one makes current, after how long without one a
-    member is taken for gone.
-    """
-
-    renewal: float = 1.0
-    current: float = 4.0
-    ended: float = 6.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """A member's newest message, and since when it is seen."""
-
-    sequence: int
-    since: float
 
 
 def boot_time() -> float:
@@ -92,7 +73,7 @@ class Membership:
         self._about = orjson.dumps({"host": socket.gethostname(), "pid": os.getpid()})
         self._sequence = 0
         self._renewed = -pace.current
-        self._others: dict[MemberId, _Seen] = {}
+        self._sightings = Sightings(pace)
         self._gone: set[MemberId] = set()
         """Those whose end was seen or written. That there is no message may pass: a leader that was just elected can lag."""
         self._living = frozenset((self.own,))
@@ -132,11 +113,11 @@ class Membership:
         await self._connection.client.subscribe(self._names.members, cb=self._take_nudge)
         await self._renew()
         await self._look()
-        met = dict(self._others)
+        met = self._sightings.sequences
         if met:
             log.info("members_met", members=sorted(met), waiting_seconds=self._pace.ended)
         await self._nudge()
-        while any(self._others.get(member) == seen for member, seen in met.items()):
+        while met.items() & self._sightings.sequences.items():
             await asyncio.sleep(min(self._pace.renewal, self._pace.ended / 6) / 2)
             await self._renew()
             await self._look()
@@ -154,6 +135,8 @@ class Membership:
                 try:
                     await self._renew()
                 except Unavailable as error:
+                    # Nor could the others, perhaps.
+                    self._sightings.lose()
                     log.warning("member_not_renewed", error=str(error))
             await self._look()
 
@@ -187,25 +170,23 @@ class Membership:
             subjects = await self._reader.subjects(self._names.member("*"))
             found = await together(self._reader.last(subject) for subject in subjects)
         except Unavailable:
-            # They could not renew either, perhaps: each has its time again from the next look on.
-            self._others = {member: _Seen(0, began) for member in self._others}
+            self._sightings.lose()
             return
-        others: dict[MemberId, _Seen] = {}
+        others: dict[MemberId, Kept] = {}
         for subject, kept in zip(subjects, found, strict=True):
             member = self._names.member_of(subject)
             if member == self.own or kept is None:
                 continue
-            if not _lives(kept):
+            if _lives(kept):
+                others[member] = kept
+            else:
                 self._gone.add(member)
                 await self._clear(member)
-                continue
-            seen = self._others.get(member)
-            if seen is None or seen.sequence != kept.sequence:
-                others[member] = _Seen(kept.sequence, self._now())
-            elif began - seen.since < self._pace.ended or not await self._take_for_gone(member, kept):
-                others[member] = seen
-        self._others = others
-        living = frozenset((self.own, *others))
+        sequences = {member: kept.sequence for member, kept in others.items()}
+        for member in self._sightings.take(began, self._now(), sequences):
+            if await self._take_for_gone(member, others[member]):
+                self._sightings.remove(member)
+        living = frozenset((self.own, *self._sightings.sequences))
         if living != self._living:
             log.info("members_changed", members=sorted(living), own=self.own)
             self._living = living
