@@ -15,6 +15,14 @@ ANSWER_KEPT: Final = 1024
 
 
 @unique
+class Method(Enum):
+    """What is asked of a receiver. The values are those of HTTP."""
+
+    POST = "POST"
+    OPTIONS = "OPTIONS"
+
+
+@unique
 class SendFailure(Enum):
     """Why no answer was obtained."""
 
@@ -32,7 +40,7 @@ class SendFailure(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SendRequest:
-    """One POST. `headers` are complete but for `Content-Length` and `Host`; `timeout` and `connect_timeout` are seconds.
+    """One request. `headers` are complete but for `Content-Length` and `Host`; `timeout` and `connect_timeout` are seconds.
 
     `answer_limit` is how many bytes of the answer's body are handed on. What a webhook's receiver says needs few; who asks
     a question wants the whole answer.
@@ -44,11 +52,12 @@ class SendRequest:
     timeout: float
     connect_timeout: float
     answer_limit: int = ANSWER_KEPT
+    method: Method = Method.POST
 
 
 @dataclass(frozen=True, slots=True)
 class SendResult:
-    """What came of one POST.
+    """What came of one request.
 
     `status` is the HTTP status, None when no answer was obtained, in which case `failure` says why and `error` says it
     for a person. `headers` have lower-case names. `answer` is at most the first `answer_limit` bytes of the body. `duration` is
@@ -72,7 +81,7 @@ class Sender(Protocol):
     """Sends requests. Implementations bound what they keep open and report it by `in_flight`."""
 
     async def send(self, request: SendRequest) -> SendResult:
-        """POSTs one request and returns what came of it. Raises nothing but `asyncio.CancelledError`, after which the try is ended."""
+        """Sends one request and returns what came of it. Raises nothing but `asyncio.CancelledError`, after which the try is ended."""
 
     @property
     def in_flight(self) -> int:

@@ -49,10 +49,10 @@ class CurlSender:
         self._closed = False
 
     async def send(self, request: SendRequest) -> SendResult:
-        """POSTs one request and returns what came of it. Raises nothing but `asyncio.CancelledError`, after which the try is ended.
+        """Sends one request and returns what came of it. Raises nothing but `asyncio.CancelledError`, after which the try is ended.
 
         An answer counts once it has been read to its end or to 64 KiB; one that breaks off before is `BROKEN`, whatever its status.
-        `SendResult.headers` holds `retry-after`, `webhook-delivery` and `content-type` where the receiver sent them, and no others.
+        `SendResult.headers` holds those of `HEADERS_KEPT` that the receiver sent, and no others.
         """
         if self._closed:
             return unsent(SendFailure.OURS, "The sender is closed.")

@@ -1,7 +1,7 @@
-"""One libcurl easy handle, used for one POST after another.
+"""One libcurl easy handle, used for one request after another.
 
-What is the same for every POST is set once, when the handle is made; only URL, headers, body, timeouts and how much of an answer is
-wanted change. A handle keeps no more of an answer's body than that and stops reading there, or at `ANSWER_READ` if that is more;
+What is the same for every request is set once, when the handle is made; only method, URL, headers, body, timeouts and how much of an
+answer is wanted change. A handle keeps no more of an answer's body than that and stops reading there, or at `ANSWER_READ` if that is more;
 libcurl itself bounds the header block (300 KB).
 """
 
@@ -18,13 +18,15 @@ from ipaddress import ip_address
 
 import pycurl
 
-from certes_broker.ports.sender import ANSWER_KEPT, SendFailure, SendRequest, SendResult
+from certes_broker.ports.sender import ANSWER_KEPT, Method, SendFailure, SendRequest, SendResult
 from certes_broker.webhook.addresses import AddressPolicy, Refused
 from certes_broker.webhook.failures import EXHAUSTED, failure_of
 
 ANSWER_READ = 64 * 1024
 """Bytes of an answer's body after which nobody reads on, unless more of it is wanted: the status has said what there is to say."""
-HEADERS_KEPT = frozenset({"retry-after", "webhook-delivery", "content-type"})
+HEADERS_KEPT = frozenset(
+    {"retry-after", "webhook-delivery", "content-type", "webhook-allowed-origin", "webhook-allowed-rate"}
+)
 """The headers of an answer that are handed on; nobody asks for others, and a dictionary of all costs more than the rest of an answer."""
 
 _FIRST_BYTES_KEPT = frozenset(b"rRwWcC")
@@ -53,11 +55,12 @@ class TransferSettings:
 
 
 class Transfer:
-    """A POST under way, or a handle waiting for the next one."""
+    """A request under way, or a handle waiting for the next one."""
 
     def __init__(self, settings: TransferSettings) -> None:
         self._policy = settings.policy
         self._url = ""
+        self._method = Method.POST
         self._timeout = self._connect_timeout = math.nan
         self._header_lines: list[bytes] = []
         self._answer = bytearray()
@@ -77,6 +80,10 @@ class Transfer:
                 self._set_url(request.url)
             lines = _header_lines(request.headers)
             set_option = self.curl.setopt
+            if request.method is not self._method:
+                # Only the word is another: libcurl goes on as for a POST, and reads an answer's body as one.
+                set_option(pycurl.CUSTOMREQUEST, request.method.value)
+                self._method = request.method
             set_option(pycurl.HTTPHEADER, lines)
             # POSTFIELDS with bytes sets their length too; COPYPOSTFIELDS refuses NUL bytes.
             set_option(pycurl.POSTFIELDS, request.body)
@@ -95,7 +102,7 @@ class Transfer:
         return None
 
     def result(self, code: int, message: str) -> SendResult:
-        """Says what came of the POST, which libcurl ended with `code`."""
+        """Says what came of the request, which libcurl ended with `code`."""
         get_info = self.curl.getinfo
         duration: float = get_info(pycurl.TOTAL_TIME)
         if code == pycurl.E_OK or self._has_read_enough:

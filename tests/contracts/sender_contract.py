@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from certes_broker.ports.sender import Sender, SendFailure, SendRequest, SendResult
+from certes_broker.ports.sender import Method, Sender, SendFailure, SendRequest, SendResult
 
 AMPLE = 30.0
 """Seconds. A timeout that no test waits for."""
@@ -35,6 +35,10 @@ class SenderHarness(ABC):
     @abstractmethod
     async def arrived(self, count: int) -> list[tuple[Mapping[str, str], bytes]]:
         """Waits until `count` requests have arrived; returns headers (lower-case names) and body of each."""
+
+    @abstractmethod
+    async def methods(self, count: int) -> list[str]:
+        """Waits until `count` requests have arrived; returns the method of each."""
 
 
 def post(
@@ -95,6 +99,23 @@ class SenderContract:
         [(arrived, arrived_body)] = await harness.arrived(1)
         assert arrived_body == body
         assert {name: arrived.get(name.lower()) for name in headers} == headers
+
+    async def test_a_question_is_asked_by_options_and_its_answer_s_consent_comes_back(
+        self, harness: SenderHarness
+    ) -> None:
+        url = harness.answering(204, {"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "120", "Allow": "POST"})
+        question = SendRequest(url, {"webhook-request-origin": "a.example"}, b"", AMPLE, AMPLE, method=Method.OPTIONS)
+        result = await harness.sender.send(question)
+        assert result.status == 204
+        assert result.headers == {"webhook-allowed-origin": "*", "webhook-allowed-rate": "120"}
+
+    async def test_requests_of_both_kinds_follow_each_other_as_they_come(self, harness: SenderHarness) -> None:
+        url = harness.answering(200, body=b"said")
+        kinds = (Method.POST, Method.OPTIONS, Method.OPTIONS, Method.POST)
+        for method in kinds:
+            result = await harness.sender.send(replace(post(url), method=method))
+            assert (result.status, result.answer) == (200, b"said")
+        assert await harness.methods(len(kinds)) == [method.value for method in kinds]
 
     async def test_a_receiver_that_never_answers_is_a_timeout(self, harness: SenderHarness) -> None:
         url, _ = harness.holding()

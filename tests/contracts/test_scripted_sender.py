@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from certes_broker.ports.sender import SendFailure
+from certes_broker.ports.sender import Method, SendFailure
 from tests.contracts.sender_contract import SenderContract, SenderHarness, post
 from tests.fakes.scripted_sender import Answers, Fails, Holds, ScriptedSender
 
@@ -35,9 +35,14 @@ class ScriptedHarness(SenderHarness):
             for request in self.scripted.requests
         ]
 
+    async def methods(self, count: int) -> list[str]:
+        await self.scripted.sent(count)
+        return [request.method.value for request in self.scripted.requests]
+
     def _scripted(self, step: Answers | Fails | Holds) -> str:
         url = next(self._urls)
-        self.scripted.script(url, step)
+        for method in Method:
+            self.scripted.script(url, step, method=method)
         return url
 
 

@@ -6,12 +6,12 @@ It keeps the promises of the port as far as they do not concern a network, and p
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from certes_broker.ports.sender import SendFailure, SendRequest, SendResult
+from certes_broker.ports.sender import Method, SendFailure, SendRequest, SendResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Holds:
 
 Step = Answers | Fails | Holds
 
-_HEADERS_KEPT = ("retry-after", "webhook-delivery", "content-type")
+_HEADERS_KEPT = ("retry-after", "webhook-delivery", "content-type", "webhook-allowed-origin", "webhook-allowed-rate")
 
 
 class ScriptedSender:
@@ -49,14 +49,14 @@ class ScriptedSender:
 
     def __init__(self) -> None:
         self.requests: list[SendRequest] = []
-        self._steps: defaultdict[str, deque[Step]] = defaultdict(deque)
+        self._steps: dict[tuple[Method, str], deque[Step]] = {}
         self._under_way: set[asyncio.Future[None]] = set()
         self._arrival = asyncio.Condition()
         self._closed = False
 
-    def script(self, url: str, *steps: Step) -> None:
+    def script(self, url: str, *steps: Step, method: Method = Method.POST) -> None:
         """Says what the next requests to `url` come to, one step each; the last one holds for all that follow."""
-        self._steps[url] = deque(steps)
+        self._steps[method, url] = deque(steps)
 
     async def sent(self, count: int) -> None:
         """Waits until `count` requests have been sent in all."""
@@ -66,7 +66,7 @@ class ScriptedSender:
     async def send(self, request: SendRequest) -> SendResult:
         if self._closed:
             return _failed(Fails(SendFailure.OURS, "the sender is closed"))
-        step = self._next_step(request.url)
+        step = self._next_step(request)
         self.requests.append(request)
         loop = asyncio.get_running_loop()
         closing: asyncio.Future[None] = loop.create_future()
@@ -91,8 +91,8 @@ class ScriptedSender:
             if not closing.done():
                 closing.set_result(None)
 
-    def _next_step(self, url: str) -> Step:
-        steps = self._steps.get(url)
+    def _next_step(self, request: SendRequest) -> Step:
+        steps = self._steps.get((request.method, request.url))
         if not steps:
             return Answers()
         return steps.popleft() if len(steps) > 1 else steps[0]

@@ -46,6 +46,9 @@ class CurlHarness(SenderHarness):
     async def arrived(self, count: int) -> list[tuple[Mapping[str, str], bytes]]:
         return [(arrival.headers, arrival.body) for arrival in await self.receiver.arrived(count)]
 
+    async def methods(self, count: int) -> list[str]:
+        return [arrival.line.split(" ")[0] for arrival in await self.receiver.arrived(count)]
+
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[HttpReceiver]:
