@@ -35,6 +35,7 @@ from certes_broker.broker.notices import Notices, NoticeSurroundings
 from certes_broker.broker.placement import Placement
 from certes_broker.broker.posting import Poster
 from certes_broker.broker.publisher import Publisher
+from certes_broker.broker.receivers import Receivers
 from certes_broker.broker.rejected_payloads import RejectedPayloads
 from certes_broker.broker.replays import Replays
 from certes_broker.broker.router import Router
@@ -190,13 +191,14 @@ class Broker:
                 self.lanes,
                 self.streams,
                 self._placement,
-                poster,
                 self.kept_events,
                 footing.undisturbed,
                 self.notices,
             )
         )
-        self._pump.on_disable = self.subscriptions.disable
+        self.receivers = Receivers(self.subscriptions, poster, clock)
+        self._pump.on_disable = self.receivers.disable
+        self._pump.on_answer = self.receivers.heard
         self.dead_letters = DeadLetters(engine, names, self.lanes)
         self.replays = Replays(self.dead_letters, self.lanes, self.subscriptions.get, clock, footing.undisturbed)
         self.sources = SourceStore(engine, clock, footing.undisturbed)

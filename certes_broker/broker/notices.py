@@ -185,7 +185,7 @@ class Notices:
             desk.add(fact)
             self._queue(desk)
 
-    def intend(self, name: SubscriptionName, fact: Disabled) -> Intent:
+    def intend(self, name: SubscriptionName, fact: Fact) -> Intent:
         """Returns the intent of a fact that is about to be stored."""
         return self._intent([(name, fact)])
 

@@ -1,29 +1,49 @@
-"""Posting: makes the signed request of one attempt and sends it.
+"""Posting: makes the signed request of one attempt and sends it, and asks for the consent that some need first.
 
-Source of the headers: Standard Webhooks, https://www.standardwebhooks.com
+Sources of the headers: Standard Webhooks, https://www.standardwebhooks.com, and for `webhook-request-…` CloudEvents, "HTTP 1.1 Web
+Hooks for Event Delivery".
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from certes_broker.broker.conversion import Conversion
 from certes_broker.broker.items import Item
 from certes_broker.broker.names import PREFIX
+from certes_broker.domain.consent import Granted, Withheld, read_consent
 from certes_broker.domain.errors import CertesError, Reason, Unavailable
 from certes_broker.domain.events import Micros, Position
+from certes_broker.domain.retry import parse_retry_after
 from certes_broker.domain.signing import Signer, parse_signer, sign
 from certes_broker.domain.subscriptions import WEBHOOK_CONNECT_TIMEOUT, Format, StoredSecret, WebhookDelivery
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Journal
-from certes_broker.ports.sender import Sender, SendRequest, SendResult
+from certes_broker.ports.sender import Method, Sender, SendFailure, SendRequest, SendResult
 from certes_broker.schemas.outgoing import Rendered, original_body
 
 USER_AGENT: Final = "Certes"
 _PARSED: Final = 10_000
+_ORIGIN: Final = "webhook-request-origin"
+_RATE: Final = "webhook-request-rate"
+_MINUTE: Final = 60.0
+
+
+class Asked(NamedTuple):
+    """What came of a question for consent that was asked at `time`.
+
+    `answer` is None if it was a fault of the broker's that there is none, which `error` says for a person. `wait` is what the
+    receiver's `Retry-After` asked for, in seconds.
+    """
+
+    time: Micros
+    answer: Withheld | Granted | None
+    wait: float | None = None
+    error: str = ""
 
 
 class Poster:
@@ -60,6 +80,26 @@ class Poster:
         body = json.dumps(document).encode()
         return await self._send(delivery, message_id, Rendered("application/cloudevents+json; charset=utf-8", (), body))
 
+    async def ask(self, delivery: WebhookDelivery) -> Asked:
+        """Asks a receiver for its consent, by a request that is signed as a delivery is."""
+        asked_at = self._clock.now()
+        message_id = f"msg_consent_{secrets.token_hex(12)}"
+        headers = {"user-agent": USER_AGENT, **self._headers(delivery, message_id, b""), _ORIGIN: self._domain}
+        if delivery.rate_limit is not None:
+            headers[_RATE] = str(max(1, int(delivery.rate_limit.per_second * _MINUTE)))
+        result = await self._sender.send(
+            SendRequest(delivery.url, headers, b"", delivery.timeout, WEBHOOK_CONNECT_TIMEOUT, method=Method.OPTIONS)
+        )
+        now = self._clock.now()
+        if result.failure is SendFailure.OURS:
+            return Asked(asked_at, None, error=result.error)
+        wait = result.headers.get("retry-after")
+        return Asked(
+            asked_at,
+            read_consent(result.status, result.headers, result.error, self._domain, now),
+            None if wait is None else parse_retry_after(wait, now / 1_000_000),
+        )
+
     async def _rendered(self, item: Item, form: Format) -> Rendered:
         """Renders an event once for all who wait for it."""
         key = (item.entry.position, form)
@@ -88,22 +128,32 @@ class Poster:
         return await self._conversion.webhook_body(item.entry.event.body, form)
 
     async def _send(self, delivery: WebhookDelivery, message_id: str, rendered: Rendered) -> SendResult:
-        now = self._clock.now()
-        timestamp = now // 1_000_000
-        signers = [self._signer(stored) for stored in signing_now(delivery.secrets, now)]
         headers = {
             "user-agent": USER_AGENT,
             # A foreign webhook that is handed on says itself who sent it.
             **dict(rendered.headers),
-            **{header.name: header.value for header in delivery.headers},
+            **self._headers(delivery, message_id, rendered.body),
             "content-type": rendered.content_type,
-            "webhook-id": message_id,
-            "webhook-timestamp": str(timestamp),
-            "webhook-signature": sign(signers, message_id, timestamp, rendered.body),
         }
+        if isinstance(delivery.consent, Granted):
+            # "the sender MUST use the WebHook-Request-Origin request header for each delivery request, with the value matching that
+            # of this header"
+            headers[_ORIGIN] = delivery.consent.origin
         return await self._sender.send(
             SendRequest(delivery.url, headers, rendered.body, delivery.timeout, WEBHOOK_CONNECT_TIMEOUT)
         )
+
+    def _headers(self, delivery: WebhookDelivery, message_id: str, body: bytes) -> dict[str, str]:
+        """Returns what each request to a receiver has: its owner's own headers, and the signature."""
+        now = self._clock.now()
+        timestamp = now // 1_000_000
+        signers = [self._signer(stored) for stored in signing_now(delivery.secrets, now)]
+        return {
+            **{header.name: header.value for header in delivery.headers},
+            "webhook-id": message_id,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": sign(signers, message_id, timestamp, body),
+        }
 
     def _signer(self, stored: StoredSecret) -> Signer:
         parsed = self._parsed.get(stored.secret)

@@ -8,6 +8,7 @@ from typing import Final
 from cattrs.preconf.json import make_converter
 from cattrs.strategies import configure_tagged_union
 
+from certes_broker.domain.consent import Consent
 from certes_broker.domain.names import SubscriptionName, parse_subscription_name
 from certes_broker.domain.retry import Backoff
 from certes_broker.domain.subscriptions import Delivery, Subscription
@@ -18,6 +19,7 @@ PREFIX: Final = "subscriptions/"
 
 _converter = make_converter(omit_if_default=True, forbid_extra_keys=True)
 configure_tagged_union(Backoff, _converter, tag_name="kind")
+configure_tagged_union(Consent, _converter, tag_name="is")
 configure_tagged_union(Delivery, _converter, tag_name="kind")
 _converter.register_unstructure_hook(SubscriptionName, str)
 _converter.register_structure_hook(SubscriptionName, lambda text, _: parse_subscription_name(text))

@@ -18,7 +18,7 @@ from certes_broker.broker.lane import Lane
 from certes_broker.broker.lanes import Lanes
 from certes_broker.broker.notices import Notices
 from certes_broker.broker.placement import Placement
-from certes_broker.broker.posting import Poster, signing_now
+from certes_broker.broker.posting import signing_now
 from certes_broker.broker.streak_log import streak_key
 from certes_broker.broker.streams import Streams
 from certes_broker.broker.subscription_documents import PREFIX, key_of, read_document, write_document
@@ -28,7 +28,7 @@ from certes_broker.broker.undisturbed import Undisturbed
 from certes_broker.domain.errors import Aborted, AlreadyExists, Reason
 from certes_broker.domain.events import Micros, Position
 from certes_broker.domain.names import SubscriptionName, parse_subscription_name
-from certes_broker.domain.notices import DisableCause, Disabled, Disabling
+from certes_broker.domain.notices import Fact
 from certes_broker.domain.seeking import SeekEnd, SeekPoint
 from certes_broker.domain.subscriptions import (
     RESTORABLE,
@@ -36,11 +36,11 @@ from certes_broker.domain.subscriptions import (
     StoredSecret,
     Subscription,
     deleted,
+    in_state,
     revise,
 )
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Document, DocumentChange, Engine
-from certes_broker.ports.sender import SendResult
 from certes_broker.schemas.wire import Closing
 
 _ETAG_BYTES: Final = 8
@@ -59,7 +59,6 @@ class Surroundings:
     lanes: Lanes
     streams: Streams
     placement: Placement
-    poster: Poster
     kept_events: KeptEvents
     undisturbed: Undisturbed
     notices: Notices
@@ -140,7 +139,7 @@ class Subscriptions:
         now = self._around.clock.now()
         position = await self._around.kept_events.position_of(SeekEnd() if start is None else start)
         fresh = replace(with_secret(subscription), start=position, create_time=now, update_time=now, state=State.ACTIVE)
-        stored = await self._store(fresh, 0 if present is None else present.revision)
+        stored = await self._store(_with_etag(fresh), 0 if present is None else present.revision)
         lane = self._around.lanes.get(name.text)
         if lane is not None:
             # The deleted one's last requests are still under way.
@@ -171,7 +170,7 @@ class Subscriptions:
                 changed = replace(changed, state=State.ACTIVE, state_reason="", delete_time=None)
             return changed
 
-        return await self._changed(name, revised)
+        return await self.apply(name, revised)
 
     async def delete(self, name: SubscriptionName, *, etag: str) -> Subscription:
         """Deletes a subscription; it can be restored for 24 hours. Raises as `update` does."""
@@ -188,7 +187,7 @@ class Subscriptions:
                 now=now,
             )
 
-        return await self._changed(name, revised)
+        return await self.apply(name, revised)
 
     async def pause(self, name: SubscriptionName) -> Subscription:
         """Stops deliveries. Idempotent."""
@@ -197,21 +196,6 @@ class Subscriptions:
     async def resume(self, name: SubscriptionName) -> Subscription:
         """Lets deliveries go out again. Idempotent."""
         return await self._set_state(name, State.ACTIVE)
-
-    async def disable(self, name: str, url: str, disabling: Disabling) -> None:
-        """Stops deliveries to a receiver that wants or takes no more, unless the subscription has another by now.
-
-        The owner is told.
-        """
-
-        def revised(stored: Subscription) -> Subscription:
-            if stored.state is not State.ACTIVE or webhook_of(stored).url != url:
-                return stored
-            log.warning("subscription_disabled", subscription=name, reason=disabling.reason)
-            now = self._around.clock.now()
-            return replace(stored, state=State.DISABLED, state_reason=disabling.reason, update_time=now)
-
-        await self._changed(parse_subscription_name(name), revised, disabling.cause)
 
     async def seek(self, name: SubscriptionName, point: SeekPoint) -> tuple[Subscription, int]:
         """Moves a subscription; returns how many pending deliveries were discarded."""
@@ -249,14 +233,6 @@ class Subscriptions:
         )
         return signing_now(webhook_of(subscription).secrets, self._around.clock.now())
 
-    async def test(self, name: SubscriptionName) -> SendResult:
-        """Sends one signed test request to the webhook, now. Raises `FailedPrecondition` for a deleted subscription."""
-        subscription = self.get(name)
-        if subscription.state is State.DELETED:
-            raise deleted(name)
-        delivery = webhook_of(subscription)
-        return await self._around.poster.test(delivery, f"msg_test_{secrets.token_hex(12)}")
-
     async def purge(self, now: Micros) -> int:
         """Forgets deleted subscriptions that can no longer be restored; returns how many."""
         gone = [one for one in self._index.all() if one.delete_time is not None and one.delete_time + RESTORABLE <= now]
@@ -289,24 +265,40 @@ class Subscriptions:
                 raise deleted(name)
             return revise(
                 stored,
-                lambda one: replace(one, state=state, state_reason=""),
+                lambda one: in_state(one, state),
                 etag="",
                 generation=None,
                 now=self._around.clock.now(),
             )
 
-        return await self._changed(name, revised)
+        return await self.apply(name, revised)
 
-    async def _changed(
+    async def apply(
         self,
         name: SubscriptionName,
         revised: Callable[[Subscription], Subscription],
-        cause: DisableCause | None = None,
+        fact: Callable[[Subscription], Fact] | None = None,
+        *,
+        same_etag: bool = False,
     ) -> Subscription:
-        return await self._around.undisturbed.do(self._alone(name, lambda: self._change(name, revised, cause)))
+        """Stores what `revised` makes of a subscription, and lets it take effect; `fact` says what its owner is told of it.
+
+        With `same_etag` whoever has seen the subscription before may still change it: none of its settings has changed. Raises
+        `NotFound`.
+        """
+
+        async def change() -> Subscription:
+            return await self._change(name, revised, fact, same_etag=same_etag)
+
+        return await self._around.undisturbed.do(self._alone(name, change))
 
     async def _change(
-        self, name: SubscriptionName, revised: Callable[[Subscription], Subscription], cause: DisableCause | None
+        self,
+        name: SubscriptionName,
+        revised: Callable[[Subscription], Subscription],
+        fact: Callable[[Subscription], Fact] | None,
+        *,
+        same_etag: bool,
     ) -> Subscription:
         lanes = self._around.lanes
         stored = self.get(name)
@@ -315,16 +307,18 @@ class Subscriptions:
             # Storage may have failed after it was stored and before it took effect; saying it again mends that.
             await self._around.placement.take_effect(stored)
             return stored
+        if not same_etag:
+            changed = _with_etag(changed)
         lane: Lane | None = None
         if _differ(changed, stored):
             [lane] = await lanes.wake([stored])
         try:
             if lane is not None:
                 await lanes.freeze(lane)
-            if cause is None:
+            if fact is None:
                 changed = await self._store(changed, stored.revision)
             else:
-                changed = await self._store_disabled(changed, stored.revision, cause)
+                changed = await self._store_told(changed, stored.revision, fact(changed))
         finally:
             if lane is not None:
                 lanes.thaw(lane, self._index.get(name))
@@ -361,16 +355,13 @@ class Subscriptions:
         await self._around.placement.take_effect(stored)
 
     async def _store(self, subscription: Subscription, expected: int) -> Subscription:
-        # Random: made of the settings it would be made of the secrets too, and whoever sees it could try weak ones.
-        etag = secrets.token_hex(_ETAG_BYTES)
-        key, body = key_of(subscription.name), write_document(replace(subscription, etag=etag))
+        key, body = key_of(subscription.name), write_document(subscription)
         stored = read_document(Document(key, body, await self._around.engine.settings.put(key, body, expected)))
         self._index.put(stored)
         return stored
 
-    async def _store_disabled(self, subscription: Subscription, expected: int, cause: DisableCause) -> Subscription:
-        """Stores a subscription that was disabled, and sees to it that its owner is told."""
-        fact = Disabled(cause, subscription.state_reason, subscription.update_time)
+    async def _store_told(self, subscription: Subscription, expected: int, fact: Fact) -> Subscription:
+        """Stores a subscription, and sees to it that its owner is told of what has happened to it."""
         intent = self._around.notices.intend(subscription.name, fact)
         try:
             await intent.store()
@@ -380,6 +371,12 @@ class Subscriptions:
             raise
         intent.happened()
         return stored
+
+
+def _with_etag(subscription: Subscription) -> Subscription:
+    """Gives a subscription a new etag."""
+    # Random: made of the settings it would be made of the secrets too, and whoever sees it could try weak ones.
+    return replace(subscription, etag=secrets.token_hex(_ETAG_BYTES))
 
 
 def _differ(one: Subscription, other: Subscription) -> bool:

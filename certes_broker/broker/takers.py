@@ -3,7 +3,8 @@
 What takers may do together is limited by how many workers there are; those who ask for one get it in turn, by the priority of
 their subscription (`domain/turns.py`).
 
-Four things limit one taker. Its subscription says how often a request may begin. The breaker of its endpoint admits nothing while that
+Five things limit one taker. A receiver that must consent first is asked, and until it does nothing else is sent to it
+(`domain/consent.py`). Its subscription says how often a request may begin. The breaker of its endpoint admits nothing while that
 keeps failing, and little at first when it has come back. What may not begin waits in the lane, as if it had never been due. A taker's own limit falls when the receiver does not answer
 and grows again when it does, so that a
 dead receiver soon holds one place instead of many. And the more of the places of all are taken, the fewer one taker may
@@ -13,12 +14,15 @@ hold: before receivers that hang are known to, some dozens of them must not leav
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Final, NamedTuple
 
+from certes_broker.broker.asking import Asking
 from certes_broker.broker.endpoints import Endpoint, Endpoints, Permit
 from certes_broker.broker.items import Item
 from certes_broker.broker.lane import Lane
 from certes_broker.domain.allowance import Allowance
+from certes_broker.domain.consent import Unasked, is_missing
 from certes_broker.domain.cursor import Tracked
 from certes_broker.domain.subscriptions import MAXIMUM_IN_FLIGHT, State, Subscription, WebhookDelivery
 from certes_broker.domain.turns import DEFAULT_PRIORITY, Turns
@@ -68,6 +72,12 @@ class Taken(NamedTuple):
     permit: Permit
 
 
+class Question(NamedTuple):
+    """What is under way where a receiver is to be asked for its consent: the webhook whose receiver it is."""
+
+    delivery: WebhookDelivery
+
+
 class TakerQueue(asyncio.Queue["Taker"]):
     """The takers that ask for a worker, each once at most. They get one in turn, by priority."""
 
@@ -103,15 +113,23 @@ class Taker:
         self._delivery = _webhook(lane)
         self._endpoint = self._join()
         self._pace = _pace(self._delivery)
+        self.asking = Asking(clock, self.wake)
 
     def wake(self) -> None:
-        """Hears that deliveries are ready; asks for a worker if it may take one.
+        """Hears that deliveries are ready; asks for a worker if it may take one, or has a receiver to ask.
 
         When others' holding back frees places for it nobody tells it; but then it holds one itself, whose end does.
         """
-        if self._queued or not self._may_take or not self.lane.cursor.ready:
+        if self._queued or not self._may_take:
             return
-        wait = self._wait
+        wait = 0.0
+        if is_missing(self._delivery.consent):
+            if not self.asking.is_due:
+                return
+        elif self.lane.cursor.ready:
+            wait = self._wait
+        else:
+            return
         if not wait:
             self._queued = True
             self._queue.put_nowait(self)
@@ -165,11 +183,14 @@ class Taker:
             if self._delivery.url != before.url:
                 self._endpoints.leave(self._endpoint, self)
                 self._endpoint = self._join()
-            if self._delivery.rate_limit != before.rate_limit:
+            if self._delivery.pace != before.pace:
                 self._pace = _pace(self._delivery)
+            if isinstance(self._delivery.consent, Unasked) or replace(self._delivery, consent=before.consent) != before:
+                self.asking.restart()
 
     def leave(self) -> None:
         """Has no more to do with its lane, nor with its endpoint."""
+        self.asking.restart()
         self.lane.leave(self)
         self._endpoints.leave(self._endpoint, self)
 
@@ -181,10 +202,15 @@ class Taker:
         """How many may be under way as its subscription has it."""
         return self._delivery.max_in_flight or MAXIMUM_IN_FLIGHT
 
-    def take(self) -> Taken | None:
-        """Takes one delivery; None if there is none, or no more may be under way."""
+    def take(self) -> Taken | Question | None:
+        """Takes one delivery, or the question for consent that comes before; None if there is none, or no more may be under way."""
         self._queued = False
-        if not self._may_take or self._wait:
+        may_take = self._may_take
+        if may_take and is_missing(self._delivery.consent) and self.asking.is_due:
+            self.in_flight += 1
+            self.asking.begin()
+            return Question(self._delivery)
+        if not may_take or is_missing(self._delivery.consent) or self._wait:
             # What allowed it has changed since it asked.
             self.wake()
             return None
@@ -214,5 +240,5 @@ def _webhook(lane: Lane) -> WebhookDelivery:
 
 
 def _pace(delivery: WebhookDelivery) -> Allowance | None:
-    limit = delivery.rate_limit
+    limit = delivery.pace
     return None if limit is None else Allowance(limit.at_once, limit.per_second)

@@ -14,7 +14,7 @@ import structlog
 from certes_broker.broker.attempt_log import AttemptLog
 from certes_broker.broker.items import Item
 from certes_broker.broker.outcomes import Failure, fail
-from certes_broker.broker.posting import Poster
+from certes_broker.broker.posting import Asked, Poster
 from certes_broker.broker.takers import Taker
 from certes_broker.domain.answers import Abort, Delivered, Disable, Failed, Verdict, read_answer
 from certes_broker.domain.breaker import Outcome
@@ -101,6 +101,10 @@ class WebhookAttempts:
             return Made(outcome, url=delivery.url)
         await self._apply(_Tried(taker, tracked, result, began, ended), verdict)
         return Made(outcome, _disabling(result, verdict), delivery.url)
+
+    async def ask(self, delivery: WebhookDelivery) -> Asked:
+        """Asks a receiver for its consent, which is no attempt."""
+        return await self._poster.ask(delivery)
 
     async def _apply(self, tried: _Tried, verdict: Verdict | None) -> None:
         lane, tracked, result = tried.taker.lane, tried.tracked, tried.result

@@ -48,6 +48,8 @@ class DisableCause(StrEnum):
     """The receiver has failed for longer than it may."""
     ASKED = "asked"
     """The receiver asked for it."""
+    NO_CONSENT = "no_consent"
+    """The receiver has withheld its consent for longer than it may."""
 
 
 class Disabling(NamedTuple):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, unique
 from typing import TypeVar, assert_never
 
+from certes_broker.domain.consent import NOT_REQUIRED, Consent, Granted, Withheld, asked_anew
 from certes_broker.domain.custom_headers import CustomHeader
 from certes_broker.domain.errors import Aborted, CertesError, FailedPrecondition, Invalid, Reason
 from certes_broker.domain.events import Micros, Position
@@ -95,6 +96,13 @@ class RateLimit:
         return max(1.0, self.per_second)
 
 
+def _per_minute(count: int) -> RateLimit:
+    """Returns a rate of so many a minute, or the highest there is."""
+    if count <= MAXIMUM_RATE_COUNT:
+        return RateLimit(count, 60.0)
+    return RateLimit(min(count // 60, MAXIMUM_RATE_COUNT))
+
+
 def _bad_rate(field: str, problem: str) -> Invalid:
     return Invalid.field(Reason.FIELD_INVALID, f"rate_limit.{field}", problem)
 
@@ -111,7 +119,8 @@ class WebhookDelivery:
     """The broker POSTs deliveries. `secrets` are newest first; `timeout` is seconds for the whole request.
 
     At most `max_in_flight` requests are under way at once; None means the broker's own bound, `MAXIMUM_IN_FLIGHT`.
-    `headers` are sent with each, besides the broker's own, and ordered by name.
+    `headers` are sent with each, besides the broker's own, and ordered by name. `consent` says whether the receiver must agree first,
+    and whether it has.
     """
 
     url: str
@@ -121,6 +130,15 @@ class WebhookDelivery:
     max_in_flight: int | None = None
     headers: tuple[CustomHeader, ...] = ()
     rate_limit: RateLimit | None = None
+    consent: Consent = NOT_REQUIRED
+
+    @property
+    def pace(self) -> RateLimit | None:
+        """How often a request may begin: as `rate_limit` says, or as the receiver consented to if that is less."""
+        allowed = None
+        if isinstance(self.consent, Granted) and self.consent.per_minute is not None:
+            allowed = _per_minute(self.consent.per_minute)
+        return min((one for one in (self.rate_limit, allowed) if one), key=lambda one: one.per_second, default=None)
 
 
 Delivery = StreamDelivery | WebhookDelivery
@@ -192,6 +210,20 @@ def revise(
         )
     changed = change(stored)
     return changed if changed == stored else replace(changed, update_time=now)
+
+
+def in_state(subscription: Subscription, state: State, reason: str = "") -> Subscription:
+    """Returns a subscription that is in another state than before.
+
+    The receiver of a disabled one has lost its consent, and one that never gave it is asked as if for the first time when the
+    subscription is resumed.
+    """
+    delivery = subscription.delivery
+    if isinstance(delivery, WebhookDelivery) and subscription.state is not state:
+        is_over = state is State.DISABLED or (state is State.ACTIVE and isinstance(delivery.consent, Withheld))
+        if is_over:
+            delivery = replace(delivery, consent=asked_anew(delivery.consent))
+    return replace(subscription, state=state, state_reason=reason, delivery=delivery)
 
 
 def streamability(subscription: Subscription) -> CertesError | None:

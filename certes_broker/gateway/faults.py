@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from types import TracebackType
 
-from certes_broker.domain.errors import CertesError, FieldViolation, Invalid, Reason, Unimplemented
+from certes_broker.domain.errors import CertesError, FieldViolation, Invalid, Reason
 
 
 class Faults:
     """What is wrong with one request.
 
-    A reader goes on after a fault with whatever stands in for the value, and `check` raises them all together. What
-    cannot be meant comes before what is not built yet; within a kind the first fault gives the reason.
+    A reader goes on after a fault with whatever stands in for the value, and `check` raises them all together. The first fault gives
+    the reason.
     """
 
     def __init__(self) -> None:
         self._invalid: list[CertesError] = []
-        self._not_built: list[CertesError] = []
 
     def add(self, reason: Reason, field: str, description: str, **metadata: str) -> None:
         """Notes that a field is at fault."""
@@ -30,17 +29,6 @@ class Faults:
         """Notes that a field is missing (`FIELD_REQUIRED`)."""
         self.add(Reason.FIELD_REQUIRED, field, description)
 
-    def not_built(self, field: str, description: str = "is not built yet; leave it out") -> None:
-        """Notes that a field asks for a part of the contract that this broker does not build (`NOT_BUILT`)."""
-        self._not_built.append(
-            Unimplemented(
-                Reason.NOT_BUILT,
-                f"{field}: {description}",
-                violations=(FieldViolation(field, description),),
-                metadata={"field": field},
-            )
-        )
-
     def at(self, field: str) -> _Noting:
         """Notes a refusal raised within as one of `field`, and goes on after the block."""
         return _Noting(self._invalid, field, below=False)
@@ -50,16 +38,14 @@ class Faults:
         return _Noting(self._invalid, field, below=True)
 
     def check(self) -> None:
-        """Raises what was noted, if anything was: `Invalid`, or `Unimplemented` if nothing else is wrong."""
+        """Raises what was noted, as `Invalid`, if anything was."""
         if self._invalid:
-            raise _together(self._invalid, Invalid)
-        if self._not_built:
-            raise _together(self._not_built, Unimplemented)
+            raise _together(self._invalid)
 
     def missing(self, field: str, description: str = "is required") -> CertesError:
         """Notes that a field is missing without which reading cannot go on; returns what was noted, to be raised."""
         self.required(field, description)
-        return _together(self._invalid, Invalid)
+        return _together(self._invalid)
 
 
 def located(error: Invalid, field: str) -> Invalid:
@@ -97,11 +83,11 @@ class _Noting:
         return True
 
 
-def _together(found: list[CertesError], kind: type[Invalid | Unimplemented]) -> CertesError:
+def _together(found: list[CertesError]) -> CertesError:
     first = found[0]
     if len(found) == 1:
         return first
-    return kind(
+    return Invalid(
         first.reason,
         f"{first.message} (and {len(found) - 1} more)",
         metadata=first.metadata,

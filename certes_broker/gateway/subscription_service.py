@@ -57,6 +57,7 @@ def subscription_methods(broker: Broker, make_id: Callable[[], str] = random_id)
             "RotateSecret": unary(pb.RotateSecretRequest, service.rotate_secret),
             "GetSigningSecrets": unary(pb.GetSigningSecretsRequest, service.get_signing_secrets),
             "TestSubscription": unary(pb.TestSubscriptionRequest, service.test),
+            "RequestConsent": unary(pb.RequestConsentRequest, service.request_consent),
             "GetEffectiveRetryPolicy": unary(pb.GetEffectiveRetryPolicyRequest, service.get_effective_retry_policy),
         },
     )
@@ -162,7 +163,7 @@ class _SubscriptionService:
         return pb.GetSigningSecretsResponse(secrets=[secret_message(secret) for secret in found])
 
     async def test(self, request: pb.TestSubscriptionRequest) -> pb.TestSubscriptionResponse:
-        result = await self.broker.subscriptions.test(self._own(request.name))
+        result = await self.broker.receivers.test(self._own(request.name))
         status = result.status or 0
         return pb.TestSubscriptionResponse(
             success=result.is_success,
@@ -171,6 +172,10 @@ class _SubscriptionService:
             duration=duration(result.duration),
             answer=result.answer,
         )
+
+    async def request_consent(self, request: pb.RequestConsentRequest) -> pb.RequestConsentResponse:
+        asked = await self.broker.receivers.ask(self._own(request.name))
+        return pb.RequestConsentResponse(subscription=subscription_message(asked))
 
     def _own(self, text: str) -> SubscriptionName:
         """Reads the name of a subscription that is to be changed or that gives its secrets away: that is its owner's to do."""

@@ -34,7 +34,8 @@ EVERYTHING: Final = "*"
 class Maskable:
     """What a mask may say of a kind of resource.
 
-    `output_only` fields are the broker's to say, `identifying` ones say which resource is meant. Fields that are `always`
+    `output_only` fields are the broker's to say, and those `below` others of the resource, by their path; `identifying` ones say which
+    resource is meant. Fields that are `always`
     changed are so where they are sent, whatever the mask says.
     """
 
@@ -42,6 +43,7 @@ class Maskable:
     output_only: frozenset[str]
     identifying: frozenset[str]
     always: frozenset[str] = frozenset()
+    below: frozenset[str] = frozenset()
 
     @property
     def changeable(self) -> tuple[str, ...]:
@@ -55,6 +57,7 @@ SUBSCRIPTION: Final = Maskable(
     output_only=frozenset({"state", "create_time", "update_time", "delete_time", "state_reason"}),
     identifying=frozenset({"name", "etag"}),
     always=frozenset({"generation"}),
+    below=frozenset({"webhook.consent"}),
 )
 SOURCE: Final = Maskable(
     source_pb2.Source.DESCRIPTOR,
@@ -86,8 +89,11 @@ def merge(paths: tuple[str, ...], given: M, stored: M) -> M:
 def _may_change(faults: Faults, resource: Maskable, path: str) -> bool:
     field = "update_mask"
     first, *below = path.split(".")
-    if first in resource.output_only:
-        faults.add(Reason.FIELD_OUTPUT_ONLY, field, f"{first} is said by the broker and cannot be changed", path=path)
+    fixed = [one for one in resource.output_only | resource.below if path == one or path.startswith(f"{one}.")]
+    if fixed:
+        faults.add(
+            Reason.FIELD_OUTPUT_ONLY, field, f"{fixed[0]} is said by the broker and cannot be changed", path=path
+        )
         return False
     problem = _path_problem(resource.message, first, below)
     if problem:

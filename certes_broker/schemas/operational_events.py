@@ -64,6 +64,7 @@ _CAUSES: Final = {
     DisableCause.GONE: pb.SubscriptionDisabled.CAUSE_GONE,
     DisableCause.FAILING: pb.SubscriptionDisabled.CAUSE_FAILING,
     DisableCause.ASKED: pb.SubscriptionDisabled.CAUSE_ASKED,
+    DisableCause.NO_CONSENT: pb.SubscriptionDisabled.CAUSE_NO_CONSENT,
 }
 
 

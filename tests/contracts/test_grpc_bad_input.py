@@ -164,13 +164,6 @@ def test_all_that_is_wrong_with_a_subscription_is_said_at_once(caller: Caller) -
     ]
 
 
-def test_what_is_not_built_is_refused_and_never_passed_over(caller: Caller) -> None:
-    webhook = {"url": "https://example.com/", "require_consent": True}
-    refusal = refused(lambda: caller.create(webhook=webhook))
-    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_BUILT")
-    assert refusal.fields == ["subscription.webhook.require_consent"]
-
-
 def test_a_page_token_of_another_list_is_refused(caller: Caller) -> None:
     caller.publish(caller.event(), caller.event())
     page = caller.events.ListEvents(pb.ListEventsRequest(parent=caller.parent, page_size=1), timeout=TIMEOUT)

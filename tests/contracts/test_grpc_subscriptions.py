@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from certes.v1 import subscription_pb2 as pb
-from certes_broker.ports.sender import SendFailure
+from certes_broker.ports.sender import Method, SendFailure
 from tests.contracts.grpc_callers import PUSH, Caller, call, refused
 from tests.fakes.scripted_sender import Answers, Fails
 
@@ -241,7 +241,27 @@ def test_a_deleted_webhook_is_not_tested(caller: Caller) -> None:
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "SUBSCRIPTION_DELETED")
 
 
-@pytest.mark.parametrize("rpc", ["RotateSecret", "GetSigningSecrets", "TestSubscription"])
+def test_a_receiver_that_must_consent_is_asked_and_its_answer_shown(caller: Caller) -> None:
+    url = f"{URL}/{caller.subscriber}"
+    script = caller.server.sender.script
+    script(url, Answers(405), method=Method.OPTIONS)
+    name = caller.create(webhook={"url": url, "require_consent": True}).name
+    assert refused(lambda: ask(caller, "TestSubscription", name=name)).reason == "CONSENT_MISSING"
+    asked = ask(caller, "RequestConsent", name=name).subscription.webhook
+    assert asked.consent.state == pb.Webhook.Consent.STATE_WITHHELD
+    assert "HTTP 405" in asked.consent.reason
+    script(url, Answers(200, {"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "600"}), method=Method.OPTIONS)
+    granted = ask(caller, "RequestConsent", name=name).subscription
+    assert granted.webhook.consent.state == pb.Webhook.Consent.STATE_GRANTED
+    assert granted.webhook.consent.allowed_per_minute == 600
+    assert ask(caller, "TestSubscription", name=name).success
+    changed = {"name": name, "webhook": {"require_consent": False}, "etag": granted.etag}
+    stored = ask(caller, "UpdateSubscription", subscription=changed, update_mask={"paths": ["webhook.require_consent"]})
+    assert not stored.subscription.webhook.HasField("consent")
+    assert refused(lambda: ask(caller, "RequestConsent", name=name)).reason == "CONSENT_NOT_REQUIRED"
+
+
+@pytest.mark.parametrize("rpc", ["RotateSecret", "GetSigningSecrets", "TestSubscription", "RequestConsent"])
 def test_a_stream_subscription_has_neither_secrets_nor_a_webhook_to_test(caller: Caller, rpc: str) -> None:
     name = caller.create().name
     assert refused(lambda: ask(caller, rpc, name=name)).code == grpc.StatusCode.FAILED_PRECONDITION

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, assert_never
 from urllib.parse import urlsplit
 
 from certes.v1 import subscription_pb2 as pb
 from certes.v1 import subscription_service_pb2 as service_pb
+from certes_broker.domain.consent import UNASKED, Consent, Granted, NotRequired, Unasked, Withheld, carried_over
 from certes_broker.domain.custom_headers import (
     MAXIMUM_HEADER_BYTES,
     MAXIMUM_HEADERS,
@@ -35,7 +36,6 @@ def read_webhook(
     faults: Faults, path: str, message: pb.Webhook, stored: WebhookDelivery | None = None
 ) -> WebhookDelivery:
     """Returns the webhook of a message; with the secrets of the stored one if it brings none, and the values of its headers."""
-    _refuse_not_built(faults, path, message)
     _check_url(faults, f"{path}.url", message.url)
     timeout = DEFAULT_WEBHOOK_TIMEOUT
     if message.HasField("timeout"):
@@ -48,6 +48,11 @@ def read_webhook(
         max_in_flight=_read_max_in_flight(faults, f"{path}.max_in_flight", message),
         rate_limit=_read_rate_limit(faults, path, message),
         headers=_read_headers(faults, f"{path}.headers", message, stored),
+        consent=carried_over(
+            stored.consent if stored else UNASKED,
+            required=message.require_consent,
+            same_url=stored is not None and stored.url == message.url,
+        ),
     )
 
 
@@ -61,6 +66,8 @@ def webhook_message(webhook: WebhookDelivery) -> pb.Webhook:
         max_in_flight=webhook.max_in_flight,
         rate_limit=None if limit is None else pb.RateLimit(count=limit.count, interval=duration(limit.interval)),
         headers={header.name: "" for header in webhook.headers},
+        require_consent=not isinstance(webhook.consent, NotRequired),
+        consent=_consent_message(webhook.consent),
     )
 
 
@@ -89,9 +96,19 @@ _FORMATS_OUT: Final = {
 _NOT_IN_URL: Final = re.compile(r"[^A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]")
 
 
-def _refuse_not_built(faults: Faults, path: str, message: pb.Webhook) -> None:
-    if message.require_consent:
-        faults.not_built(f"{path}.require_consent")
+def _consent_message(consent: Consent) -> pb.Webhook.Consent | None:
+    said = pb.Webhook.Consent
+    match consent:
+        case NotRequired():
+            return None
+        case Unasked():
+            return said(state=said.STATE_UNASKED)
+        case Withheld(since, reason):
+            return said(state=said.STATE_WITHHELD, time=timestamp(since), reason=reason)
+        case Granted(_, time, per_minute):
+            return said(state=said.STATE_GRANTED, time=timestamp(time), allowed_per_minute=per_minute)
+        case _:
+            assert_never(consent)
 
 
 def _check_url(faults: Faults, field: str, url: str) -> None:

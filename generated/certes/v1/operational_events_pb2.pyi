@@ -47,6 +47,8 @@ class SubscriptionDisabled(_message.Message):
         """The receiver has failed for longer than it may."""
         CAUSE_ASKED: SubscriptionDisabled._Cause.ValueType  # 3
         """The receiver asked for it, by `webhook-delivery: disable`."""
+        CAUSE_NO_CONSENT: SubscriptionDisabled._Cause.ValueType  # 4
+        """The receiver has withheld the consent that the subscription requires for longer than it may."""
 
     class Cause(_Cause, metaclass=_CauseEnumTypeWrapper):
         """Why deliveries of a subscription were stopped."""
@@ -59,6 +61,8 @@ class SubscriptionDisabled(_message.Message):
     """The receiver has failed for longer than it may."""
     CAUSE_ASKED: SubscriptionDisabled.Cause.ValueType  # 3
     """The receiver asked for it, by `webhook-delivery: disable`."""
+    CAUSE_NO_CONSENT: SubscriptionDisabled.Cause.ValueType  # 4
+    """The receiver has withheld the consent that the subscription requires for longer than it may."""
 
     SUBSCRIPTION_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int

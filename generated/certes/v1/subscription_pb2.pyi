@@ -365,6 +365,71 @@ class Webhook(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class Consent(_message.Message):
+        """What a receiver says to being sent webhooks."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        class _State:
+            ValueType = _typing.NewType("ValueType", _builtins.int)
+            V: _TypeAlias = ValueType  # noqa: Y015
+
+        class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Webhook.Consent._State.ValueType], _builtins.type):
+            DESCRIPTOR: _descriptor.EnumDescriptor
+            STATE_UNSPECIFIED: Webhook.Consent._State.ValueType  # 0
+            """Never sent by the broker."""
+            STATE_UNASKED: Webhook.Consent._State.ValueType  # 1
+            """It has not been asked yet, or has not answered."""
+            STATE_WITHHELD: Webhook.Consent._State.ValueType  # 2
+            """It was asked and does not consent. It is asked again."""
+            STATE_GRANTED: Webhook.Consent._State.ValueType  # 3
+            """It consents."""
+
+        class State(_State, metaclass=_StateEnumTypeWrapper):
+            """Whether a receiver has consented."""
+
+        STATE_UNSPECIFIED: Webhook.Consent.State.ValueType  # 0
+        """Never sent by the broker."""
+        STATE_UNASKED: Webhook.Consent.State.ValueType  # 1
+        """It has not been asked yet, or has not answered."""
+        STATE_WITHHELD: Webhook.Consent.State.ValueType  # 2
+        """It was asked and does not consent. It is asked again."""
+        STATE_GRANTED: Webhook.Consent.State.ValueType  # 3
+        """It consents."""
+
+        STATE_FIELD_NUMBER: _builtins.int
+        TIME_FIELD_NUMBER: _builtins.int
+        ALLOWED_PER_MINUTE_FIELD_NUMBER: _builtins.int
+        REASON_FIELD_NUMBER: _builtins.int
+        state: Global___Webhook.Consent.State.ValueType
+        """Whether it has consented."""
+        allowed_per_minute: _builtins.int
+        """How many requests may begin in a minute as the receiver has it. What may begin is the smaller of this and `Webhook.rate_limit`.
+        Absent if it named none, or any.
+        """
+        reason: _builtins.str
+        """Why it has not consented, for a person, by its last answer. Empty otherwise."""
+        @_builtins.property
+        def time(self) -> _timestamp_pb2.Timestamp:
+            """Since when it is so: when it was first asked, or when it consented. Absent while it has not been asked."""
+
+        def __init__(
+            self,
+            *,
+            state: Global___Webhook.Consent.State.ValueType = ...,
+            time: _timestamp_pb2.Timestamp | None = ...,
+            allowed_per_minute: _builtins.int | None = ...,
+            reason: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_allowed_per_minute", b"_allowed_per_minute", "allowed_per_minute", b"allowed_per_minute", "time", b"time"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_allowed_per_minute", b"_allowed_per_minute", "allowed_per_minute", b"allowed_per_minute", "reason", b"reason", "state", b"state", "time", b"time"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__allowed_per_minute: _TypeAlias = _typing.Literal["allowed_per_minute"]  # noqa: Y015
+        _WhichOneofArgType__allowed_per_minute: _TypeAlias = _typing.Literal["_allowed_per_minute", b"_allowed_per_minute"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__allowed_per_minute) -> _WhichOneofReturnType__allowed_per_minute | None: ...
+
     URL_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     SECRETS_FIELD_NUMBER: _builtins.int
@@ -373,6 +438,7 @@ class Webhook(_message.Message):
     MAX_IN_FLIGHT_FIELD_NUMBER: _builtins.int
     RATE_LIMIT_FIELD_NUMBER: _builtins.int
     REQUIRE_CONSENT_FIELD_NUMBER: _builtins.int
+    CONSENT_FIELD_NUMBER: _builtins.int
     url: _builtins.str
     """Where to: `http` or `https`, without credentials, at most 2,048 characters. Required. The address that the name
     resolves to is judged each time a connection is opened.
@@ -384,7 +450,13 @@ class Webhook(_message.Message):
     or while those of many others are under way. `FIELD_INVALID` outside.
     """
     require_consent: _builtins.bool
-    """Whether the receiver must consent by the CloudEvents handshake first. `NOT_BUILT` if true, until it is."""
+    """Whether the receiver must consent before anything is sent to it, by the handshake of CloudEvents' "HTTP 1.1 Web Hooks for Event
+    Delivery": the broker asks by `OPTIONS` at `url`, signed and with `headers` as a delivery is, and with `WebHook-Request-Origin`,
+    its own domain; the answer must have `WebHook-Allowed-Origin`, that domain or `*`, whatever its status, and may have
+    `WebHook-Allowed-Rate`. It is asked when the subscription is made or resumed, when its `url` changes, and again until it
+    consents: after 5 s, then ever more seldom, at last once an hour. Meanwhile events gather, and that costs them no attempts. After
+    five days (`webhooks.disable_after`) the subscription is disabled. Consent by callback is not offered.
+    """
     @_builtins.property
     def secrets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What signs, newest first, at most 4: secrets, `whsec_` and 24 to 64 bytes in base64, for signatures `v1`, and private
@@ -412,6 +484,10 @@ class Webhook(_message.Message):
         `max_in_flight` allows.
         """
 
+    @_builtins.property
+    def consent(self) -> Global___Webhook.Consent:
+        """What the receiver has answered. Output only; absent unless `require_consent`."""
+
     def __init__(
         self,
         *,
@@ -423,10 +499,11 @@ class Webhook(_message.Message):
         max_in_flight: _builtins.int | None = ...,
         rate_limit: Global___RateLimit | None = ...,
         require_consent: _builtins.bool = ...,
+        consent: Global___Webhook.Consent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight", "max_in_flight", b"max_in_flight", "rate_limit", b"rate_limit", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight", "consent", b"consent", "max_in_flight", b"max_in_flight", "rate_limit", b"rate_limit", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight", "format", b"format", "headers", b"headers", "max_in_flight", b"max_in_flight", "rate_limit", b"rate_limit", "require_consent", b"require_consent", "secrets", b"secrets", "timeout", b"timeout", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight", "consent", b"consent", "format", b"format", "headers", b"headers", "max_in_flight", b"max_in_flight", "rate_limit", b"rate_limit", "require_consent", b"require_consent", "secrets", b"secrets", "timeout", b"timeout", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_in_flight: _TypeAlias = _typing.Literal["max_in_flight"]  # noqa: Y015
     _WhichOneofArgType__max_in_flight: _TypeAlias = _typing.Literal["_max_in_flight", b"_max_in_flight"]  # noqa: Y015

@@ -680,6 +680,52 @@ class TestSubscriptionResponse(_message.Message):
 Global___TestSubscriptionResponse: _TypeAlias = TestSubscriptionResponse  # noqa: Y015
 
 @_typing.final
+class RequestConsentRequest(_message.Message):
+    """Request of `RequestConsent`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The subscription's name. Required."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestConsentRequest: _TypeAlias = RequestConsentRequest  # noqa: Y015
+
+@_typing.final
+class RequestConsentResponse(_message.Message):
+    """Response of `RequestConsent`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBSCRIPTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def subscription(self) -> _subscription_pb2.Subscription:
+        """The subscription, with what its receiver has answered in `webhook.consent`."""
+
+    def __init__(
+        self,
+        *,
+        subscription: _subscription_pb2.Subscription | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subscription", b"subscription"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["subscription", b"subscription"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestConsentResponse: _TypeAlias = RequestConsentResponse  # noqa: Y015
+
+@_typing.final
 class GetEffectiveRetryPolicyRequest(_message.Message):
     """Request of `GetEffectiveRetryPolicy`."""
 

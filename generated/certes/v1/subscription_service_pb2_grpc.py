@@ -90,6 +90,11 @@ class SubscriptionServiceStub(object):
                 request_serializer=certes_dot_v1_dot_subscription__service__pb2.TestSubscriptionRequest.SerializeToString,
                 response_deserializer=certes_dot_v1_dot_subscription__service__pb2.TestSubscriptionResponse.FromString,
                 _registered_method=True)
+        self.RequestConsent = channel.unary_unary(
+                '/certes.v1.SubscriptionService/RequestConsent',
+                request_serializer=certes_dot_v1_dot_subscription__service__pb2.RequestConsentRequest.SerializeToString,
+                response_deserializer=certes_dot_v1_dot_subscription__service__pb2.RequestConsentResponse.FromString,
+                _registered_method=True)
         self.GetEffectiveRetryPolicy = channel.unary_unary(
                 '/certes.v1.SubscriptionService/GetEffectiveRetryPolicy',
                 request_serializer=certes_dot_v1_dot_subscription__service__pb2.GetEffectiveRetryPolicyRequest.SerializeToString,
@@ -177,7 +182,16 @@ class SubscriptionServiceServicer(object):
 
     def TestSubscription(self, request, context):
         """Sends one signed test request to the webhook, now, and says what came of it. Nothing is stored and nothing retried.
-        `SUBSCRIPTION_DELETED` if it is deleted.
+        `SUBSCRIPTION_DELETED` if it is deleted; `CONSENT_MISSING` if its receiver must consent first, and has not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RequestConsent(self, request, context):
+        """Asks the receiver of a webhook for its consent, now, whatever it has said before, and stores what it answers: consent that it
+        withholds now is gone. `CONSENT_NOT_REQUIRED` unless `Webhook.require_consent`; `SUBSCRIPTION_DELETED` if it is deleted;
+        `RECEIVER_NOT_ASKED` if a fault of the broker's kept it from asking, which changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -247,6 +261,11 @@ def add_SubscriptionServiceServicer_to_server(servicer, server):
                     servicer.TestSubscription,
                     request_deserializer=certes_dot_v1_dot_subscription__service__pb2.TestSubscriptionRequest.FromString,
                     response_serializer=certes_dot_v1_dot_subscription__service__pb2.TestSubscriptionResponse.SerializeToString,
+            ),
+            'RequestConsent': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequestConsent,
+                    request_deserializer=certes_dot_v1_dot_subscription__service__pb2.RequestConsentRequest.FromString,
+                    response_serializer=certes_dot_v1_dot_subscription__service__pb2.RequestConsentResponse.SerializeToString,
             ),
             'GetEffectiveRetryPolicy': grpc.unary_unary_rpc_method_handler(
                     servicer.GetEffectiveRetryPolicy,
@@ -552,6 +571,33 @@ class SubscriptionService(object):
             '/certes.v1.SubscriptionService/TestSubscription',
             certes_dot_v1_dot_subscription__service__pb2.TestSubscriptionRequest.SerializeToString,
             certes_dot_v1_dot_subscription__service__pb2.TestSubscriptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequestConsent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/certes.v1.SubscriptionService/RequestConsent',
+            certes_dot_v1_dot_subscription__service__pb2.RequestConsentRequest.SerializeToString,
+            certes_dot_v1_dot_subscription__service__pb2.RequestConsentResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -62,7 +62,12 @@ class SubscriptionServiceStub:
     """Returns the signing secrets of a webhook subscription. The only way to read them."""
     TestSubscription: _grpc.UnaryUnaryMultiCallable[_subscription_service_pb2.TestSubscriptionRequest, _subscription_service_pb2.TestSubscriptionResponse]
     """Sends one signed test request to the webhook, now, and says what came of it. Nothing is stored and nothing retried.
-    `SUBSCRIPTION_DELETED` if it is deleted.
+    `SUBSCRIPTION_DELETED` if it is deleted; `CONSENT_MISSING` if its receiver must consent first, and has not.
+    """
+    RequestConsent: _grpc.UnaryUnaryMultiCallable[_subscription_service_pb2.RequestConsentRequest, _subscription_service_pb2.RequestConsentResponse]
+    """Asks the receiver of a webhook for its consent, now, whatever it has said before, and stores what it answers: consent that it
+    withholds now is gone. `CONSENT_NOT_REQUIRED` unless `Webhook.require_consent`; `SUBSCRIPTION_DELETED` if it is deleted;
+    `RECEIVER_NOT_ASKED` if a fault of the broker's kept it from asking, which changes nothing.
     """
     GetEffectiveRetryPolicy: _grpc.UnaryUnaryMultiCallable[_subscription_service_pb2.GetEffectiveRetryPolicyRequest, _subscription_service_pb2.GetEffectiveRetryPolicyResponse]
     """Says by which retry policies deliveries are tried again, and where each comes from."""
@@ -101,7 +106,12 @@ class SubscriptionServiceAsyncStub(SubscriptionServiceStub):
     """Returns the signing secrets of a webhook subscription. The only way to read them."""
     TestSubscription: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.TestSubscriptionRequest, _subscription_service_pb2.TestSubscriptionResponse]  # type: ignore[assignment]
     """Sends one signed test request to the webhook, now, and says what came of it. Nothing is stored and nothing retried.
-    `SUBSCRIPTION_DELETED` if it is deleted.
+    `SUBSCRIPTION_DELETED` if it is deleted; `CONSENT_MISSING` if its receiver must consent first, and has not.
+    """
+    RequestConsent: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.RequestConsentRequest, _subscription_service_pb2.RequestConsentResponse]  # type: ignore[assignment]
+    """Asks the receiver of a webhook for its consent, now, whatever it has said before, and stores what it answers: consent that it
+    withholds now is gone. `CONSENT_NOT_REQUIRED` unless `Webhook.require_consent`; `SUBSCRIPTION_DELETED` if it is deleted;
+    `RECEIVER_NOT_ASKED` if a fault of the broker's kept it from asking, which changes nothing.
     """
     GetEffectiveRetryPolicy: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.GetEffectiveRetryPolicyRequest, _subscription_service_pb2.GetEffectiveRetryPolicyResponse]  # type: ignore[assignment]
     """Says by which retry policies deliveries are tried again, and where each comes from."""
@@ -203,7 +213,18 @@ class SubscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_subscription_service_pb2.TestSubscriptionResponse, _abc.Awaitable[_subscription_service_pb2.TestSubscriptionResponse]]:
         """Sends one signed test request to the webhook, now, and says what came of it. Nothing is stored and nothing retried.
-        `SUBSCRIPTION_DELETED` if it is deleted.
+        `SUBSCRIPTION_DELETED` if it is deleted; `CONSENT_MISSING` if its receiver must consent first, and has not.
+        """
+
+    @_abc_1.abstractmethod
+    def RequestConsent(
+        self,
+        request: _subscription_service_pb2.RequestConsentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_subscription_service_pb2.RequestConsentResponse, _abc.Awaitable[_subscription_service_pb2.RequestConsentResponse]]:
+        """Asks the receiver of a webhook for its consent, now, whatever it has said before, and stores what it answers: consent that it
+        withholds now is gone. `CONSENT_NOT_REQUIRED` unless `Webhook.require_consent`; `SUBSCRIPTION_DELETED` if it is deleted;
+        `RECEIVER_NOT_ASKED` if a fault of the broker's kept it from asking, which changes nothing.
         """
 
     @_abc_1.abstractmethod

@@ -124,9 +124,7 @@ async def test_a_subscription_that_its_receiver_disables_is_told_with_the_cause(
 async def test_what_is_disabled_again_without_need_is_told_once(world: World) -> None:
     await world.create_webhook()
     for _ in range(2):
-        await world.broker.subscriptions.disable(
-            world.name("hook").text, URL, Disabling(DisableCause.FAILING, "It fails.")
-        )
+        await world.broker.receivers.disable(world.name("hook").text, URL, Disabling(DisableCause.FAILING, "It fails."))
     [disabled] = await told(world, DISABLED, SubscriptionDisabled)
     assert (disabled.cause, disabled.count) == (SubscriptionDisabled.CAUSE_FAILING, 1)
 
@@ -273,7 +271,7 @@ async def test_a_crash_at_any_write_tells_of_a_disabled_subscription_once_if_it_
     subscription = await world.create_webhook()
     world.engine.crash_at(write, done=done)
     with suppress(CertesError):
-        await world.broker.subscriptions.disable(subscription.name.text, URL, Disabling(DisableCause.GONE, "Gone."))
+        await world.broker.receivers.disable(subscription.name.text, URL, Disabling(DisableCause.GONE, "Gone."))
     await world.quiet_or_dead()
     await world.restart()
     is_disabled = world.broker.subscriptions.get(subscription.name).state_reason == "Gone."
@@ -343,7 +341,7 @@ async def test_a_change_that_was_not_stored_is_not_told(world: World) -> None:
     with pytest.raises(Unavailable, match="put fails"):
         await world.update(stored.name, labels=(("team", "tides"),))
     # The document is newer than what is known, so that disabling is refused, and done again on the newer one.
-    await world.broker.subscriptions.disable(stored.name.text, URL, Disabling(DisableCause.GONE, "Gone."))
+    await world.broker.receivers.disable(stored.name.text, URL, Disabling(DisableCause.GONE, "Gone."))
     assert world.broker.subscriptions.get(stored.name).labels == (("team", "tides"),)
     assert len(await told(world, DISABLED, SubscriptionDisabled)) == 1
 

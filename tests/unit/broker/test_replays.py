@@ -204,7 +204,7 @@ async def test_what_is_replayed_to_a_subscription_that_stands_still_goes_out_whe
     if state is State.PAUSED:
         await world.broker.subscriptions.pause(world.name(HOOK))
     else:
-        await world.broker.subscriptions.disable(world.name(HOOK).text, URL, Disabling(DisableCause.GONE, "Gone."))
+        await world.broker.receivers.disable(world.name(HOOK).text, URL, Disabling(DisableCause.GONE, "Gone."))
     assert world.broker.subscriptions.get(world.name(HOOK)).state is state
     assert (await world.broker.replays.replay(world.name(HOOK), all_of_them())).replayed == 1
     await world.quiet()

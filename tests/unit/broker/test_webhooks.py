@@ -429,7 +429,7 @@ async def test_a_failing_settle_does_not_send_again_what_was_answered(world: Wor
 async def test_a_test_request_is_signed_and_touches_no_delivery(world: World) -> None:
     world.sender.script(URL, Answers(418))
     await world.create_webhook()
-    result = await world.broker.subscriptions.test(world.name("hook"))
+    result = await world.broker.receivers.test(world.name("hook"))
     assert result.status == 418
     assert verified(world.sender.requests[0])
     assert json.loads(world.sender.requests[0].body)["type"].endswith("/_/1/_test")
@@ -468,7 +468,7 @@ async def test_custom_headers_go_with_every_attempt_and_never_in_place_of_the_br
     await world.sent(1)
     await world.advance(60)
     await world.sent(2)
-    await world.broker.subscriptions.test(world.name("hook"))
+    await world.broker.receivers.test(world.name("hook"))
     for request in world.sender.requests:
         assert (request.headers["authorization"], request.headers["x-team"]) == ("Bearer t-1", "blue")
         assert verified(request, SECRET)

@@ -161,6 +161,7 @@ CASES: Final[dict[str, Case]] = {
     "SubscriptionService.RotateSecret": Case(named(subscriptions.RotateSecretRequest)),
     "SubscriptionService.GetSigningSecrets": Case(named(subscriptions.GetSigningSecretsRequest)),
     "SubscriptionService.TestSubscription": Case(named(subscriptions.TestSubscriptionRequest)),
+    "SubscriptionService.RequestConsent": Case(named(subscriptions.RequestConsentRequest)),
     "DeliveryService.ListDeadLetters": Case(
         lambda theirs: [deliveries.ListDeadLettersRequest(parent=theirs.subscription)],
         [deliveries.ListDeadLettersRequest(parent=OWN)],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from certes_broker.domain.errors import Invalid, NotFound, Reason, Unimplemented
+from certes_broker.domain.errors import Invalid, NotFound, Reason
 from certes_broker.gateway.faults import Faults
 
 
@@ -29,17 +29,6 @@ def test_all_faults_are_raised_together_under_the_first_ones_reason() -> None:
         faults.check()
     assert raised.value.reason is Reason.FIELD_REQUIRED
     assert [violation.field for violation in raised.value.violations] == ["a", "b"]
-
-
-def test_what_cannot_be_meant_comes_before_what_is_not_built() -> None:
-    faults = Faults()
-    faults.not_built("a")
-    with pytest.raises(Unimplemented):
-        faults.check()
-    faults.invalid("b", "is wrong")
-    with pytest.raises(Invalid) as raised:
-        faults.check()
-    assert [violation.field for violation in raised.value.violations] == ["b"]
 
 
 def test_a_refusal_within_is_noted_of_the_field_with_its_facts_and_hint() -> None:

@@ -83,6 +83,13 @@ def test_a_path_that_leads_to_no_field_of_its_own_is_refused(path: str) -> None:
     assert (raised.value.reason, raised.value.metadata["path"]) == (Reason.FIELD_INVALID, path)
 
 
+@pytest.mark.parametrize("path", ["webhook.consent", "webhook.consent.state"])
+def test_what_the_broker_says_within_a_field_cannot_be_changed_either(path: str) -> None:
+    with pytest.raises(Invalid) as raised:
+        paths({"webhook": {"consent": {"state": pb.Webhook.Consent.STATE_GRANTED}}}, path)
+    assert (raised.value.reason, raised.value.metadata["path"]) == (Reason.FIELD_OUTPUT_ONLY, path)
+
+
 def test_all_bad_paths_are_refused_at_once() -> None:
     with pytest.raises(Invalid) as raised:
         paths({}, "state", "colour", "labels")

@@ -1,15 +1,19 @@
-"""The webhook of a subscription: its URL, its secrets, and what is not built."""
+"""The webhook of a subscription: its URL, its secrets, and what its receiver consented to."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.json_format import MessageToDict
 
 from certes.v1 import subscription_pb2 as pb
+from certes_broker.domain.consent import NOT_REQUIRED, UNASKED, Consent, Granted, Withheld
 from certes_broker.domain.custom_headers import CustomHeader
-from certes_broker.domain.errors import Invalid, Unimplemented
+from certes_broker.domain.errors import Invalid
+from certes_broker.domain.events import Micros
 from certes_broker.domain.subscriptions import Format, StoredSecret, WebhookDelivery
 from certes_broker.gateway.convert.webhooks import read_webhook, webhook_message
 from certes_broker.gateway.faults import Faults
@@ -96,16 +100,46 @@ def test_a_secret_that_is_none_is_refused_and_not_repeated(secrets: list[str], f
     assert secrets[-1] not in str(raised.value)
 
 
+GRANTED = Granted("events.example.com", Micros(1_000_000), 60)
+
+
+def test_a_receiver_has_consented_until_the_url_or_the_wish_changes() -> None:
+    stored = WebhookDelivery(URL, (StoredSecret(SECRET),), consent=GRANTED)
+    assert read(stored, require_consent=True, max_in_flight=3).consent == GRANTED
+    assert read(stored, require_consent=True, url=f"{URL}/other").consent == UNASKED
+    assert read(stored).consent == NOT_REQUIRED
+    assert read(replace(stored, consent=NOT_REQUIRED), require_consent=True).consent == UNASKED
+    assert read(require_consent=True).consent == UNASKED
+
+
+def test_what_a_caller_says_of_the_consent_counts_for_nothing() -> None:
+    said = pb.Webhook.Consent(state=pb.Webhook.Consent.STATE_GRANTED)
+    assert read(require_consent=True, consent=said).consent == UNASKED
+    assert read(consent=said).consent == NOT_REQUIRED
+
+
 @pytest.mark.parametrize(
-    ("fields", "field"),
+    ("consent", "shown"),
     [
-        ({"require_consent": True}, "webhook.require_consent"),
+        (UNASKED, {"state": "STATE_UNASKED"}),
+        (
+            Withheld(Micros(2_000_000), "HTTP 405"),
+            {"state": "STATE_WITHHELD", "time": "1970-01-01T00:00:02Z", "reason": "HTTP 405"},
+        ),
+        (GRANTED, {"state": "STATE_GRANTED", "time": "1970-01-01T00:00:01Z", "allowed_per_minute": 60}),
+        (Granted("a.example", Micros(1_000_000)), {"state": "STATE_GRANTED", "time": "1970-01-01T00:00:01Z"}),
     ],
 )
-def test_what_is_not_built_is_refused(fields: dict[str, Any], field: str) -> None:
-    with pytest.raises(Unimplemented) as raised:
-        read(**fields)
-    assert [violation.field for violation in raised.value.violations] == [field]
+def test_the_consent_is_shown_with_since_when_it_is_so_and_why(consent: Consent, shown: dict[str, Any]) -> None:
+    message = webhook_message(WebhookDelivery(URL, (), consent=consent))
+    assert message.require_consent
+    assert MessageToDict(message.consent, preserving_proto_field_name=True) == shown
+
+
+def test_where_no_consent_is_required_none_is_shown() -> None:
+    message = webhook_message(WebhookDelivery(URL, ()))
+    assert not message.require_consent
+    assert not message.HasField("consent")
 
 
 @pytest.mark.parametrize(

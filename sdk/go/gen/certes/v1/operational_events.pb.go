@@ -42,6 +42,8 @@ const (
 	SubscriptionDisabled_CAUSE_FAILING SubscriptionDisabled_Cause = 2
 	// The receiver asked for it, by `webhook-delivery: disable`.
 	SubscriptionDisabled_CAUSE_ASKED SubscriptionDisabled_Cause = 3
+	// The receiver has withheld the consent that the subscription requires for longer than it may.
+	SubscriptionDisabled_CAUSE_NO_CONSENT SubscriptionDisabled_Cause = 4
 )
 
 // Enum value maps for SubscriptionDisabled_Cause.
@@ -51,12 +53,14 @@ var (
 		1: "CAUSE_GONE",
 		2: "CAUSE_FAILING",
 		3: "CAUSE_ASKED",
+		4: "CAUSE_NO_CONSENT",
 	}
 	SubscriptionDisabled_Cause_value = map[string]int32{
 		"CAUSE_UNSPECIFIED": 0,
 		"CAUSE_GONE":        1,
 		"CAUSE_FAILING":     2,
 		"CAUSE_ASKED":       3,
+		"CAUSE_NO_CONSENT":  4,
 	}
 )
 
@@ -623,19 +627,20 @@ var File_certes_v1_operational_events_proto protoreflect.FileDescriptor
 
 const file_certes_v1_operational_events_proto_rawDesc = "" +
 	"\n" +
-	"\"certes/v1/operational_events.proto\x12\tcertes.v1\x1a\x17certes/v1/options.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf6\x02\n" +
+	"\"certes/v1/operational_events.proto\x12\tcertes.v1\x1a\x17certes/v1/options.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8c\x03\n" +
 	"\x14SubscriptionDisabled\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\tR\fsubscription\x12;\n" +
 	"\x05cause\x18\x02 \x01(\x0e2%.certes.v1.SubscriptionDisabled.CauseR\x05cause\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12=\n" +
 	"\fdisable_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vdisableTime\x12\x14\n" +
-	"\x05count\x18\x05 \x01(\x05R\x05count\"R\n" +
+	"\x05count\x18\x05 \x01(\x05R\x05count\"h\n" +
 	"\x05Cause\x12\x15\n" +
 	"\x11CAUSE_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
 	"CAUSE_GONE\x10\x01\x12\x11\n" +
 	"\rCAUSE_FAILING\x10\x02\x12\x0f\n" +
-	"\vCAUSE_ASKED\x10\x03::\x82\x8d\x1d6\n" +
+	"\vCAUSE_ASKED\x10\x03\x12\x14\n" +
+	"\x10CAUSE_NO_CONSENT\x10\x04::\x82\x8d\x1d6\n" +
 	"\x16_subscription_disabled\x12\x1c\n" +
 	"\fsubscription\x12\fsubscription\"\xde\x01\n" +
 	"\x11DeliveryExhausted\x12\"\n" +

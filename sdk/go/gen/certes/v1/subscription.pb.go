@@ -199,6 +199,63 @@ func (Webhook_Format) EnumDescriptor() ([]byte, []int) {
 	return file_certes_v1_subscription_proto_rawDescGZIP(), []int{3, 0}
 }
 
+// Whether a receiver has consented.
+type Webhook_Consent_State int32
+
+const (
+	// Never sent by the broker.
+	Webhook_Consent_STATE_UNSPECIFIED Webhook_Consent_State = 0
+	// It has not been asked yet, or has not answered.
+	Webhook_Consent_STATE_UNASKED Webhook_Consent_State = 1
+	// It was asked and does not consent. It is asked again.
+	Webhook_Consent_STATE_WITHHELD Webhook_Consent_State = 2
+	// It consents.
+	Webhook_Consent_STATE_GRANTED Webhook_Consent_State = 3
+)
+
+// Enum value maps for Webhook_Consent_State.
+var (
+	Webhook_Consent_State_name = map[int32]string{
+		0: "STATE_UNSPECIFIED",
+		1: "STATE_UNASKED",
+		2: "STATE_WITHHELD",
+		3: "STATE_GRANTED",
+	}
+	Webhook_Consent_State_value = map[string]int32{
+		"STATE_UNSPECIFIED": 0,
+		"STATE_UNASKED":     1,
+		"STATE_WITHHELD":    2,
+		"STATE_GRANTED":     3,
+	}
+)
+
+func (x Webhook_Consent_State) Enum() *Webhook_Consent_State {
+	p := new(Webhook_Consent_State)
+	*p = x
+	return p
+}
+
+func (x Webhook_Consent_State) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Webhook_Consent_State) Descriptor() protoreflect.EnumDescriptor {
+	return file_certes_v1_subscription_proto_enumTypes[3].Descriptor()
+}
+
+func (Webhook_Consent_State) Type() protoreflect.EnumType {
+	return &file_certes_v1_subscription_proto_enumTypes[3]
+}
+
+func (x Webhook_Consent_State) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Webhook_Consent_State.Descriptor instead.
+func (Webhook_Consent_State) EnumDescriptor() ([]byte, []int) {
+	return file_certes_v1_subscription_proto_rawDescGZIP(), []int{3, 1, 0}
+}
+
 // A stored wish: which events, for which subscriber, delivered how.
 type Subscription struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -558,10 +615,17 @@ type Webhook struct {
 	// How many requests may begin in a time. What may not begin yet waits, and uses up no attempts. If absent, as many as
 	// `max_in_flight` allows.
 	RateLimit *RateLimit `protobuf:"bytes,7,opt,name=rate_limit,json=rateLimit,proto3" json:"rate_limit,omitempty"`
-	// Whether the receiver must consent by the CloudEvents handshake first. `NOT_BUILT` if true, until it is.
+	// Whether the receiver must consent before anything is sent to it, by the handshake of CloudEvents' "HTTP 1.1 Web Hooks for Event
+	// Delivery": the broker asks by `OPTIONS` at `url`, signed and with `headers` as a delivery is, and with `WebHook-Request-Origin`,
+	// its own domain; the answer must have `WebHook-Allowed-Origin`, that domain or `*`, whatever its status, and may have
+	// `WebHook-Allowed-Rate`. It is asked when the subscription is made or resumed, when its `url` changes, and again until it
+	// consents: after 5 s, then ever more seldom, at last once an hour. Meanwhile events gather, and that costs them no attempts. After
+	// five days (`webhooks.disable_after`) the subscription is disabled. Consent by callback is not offered.
 	RequireConsent bool `protobuf:"varint,8,opt,name=require_consent,json=requireConsent,proto3" json:"require_consent,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// What the receiver has answered. Output only; absent unless `require_consent`.
+	Consent       *Webhook_Consent `protobuf:"bytes,9,opt,name=consent,proto3" json:"consent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Webhook) Reset() {
@@ -648,6 +712,13 @@ func (x *Webhook) GetRequireConsent() bool {
 		return x.RequireConsent
 	}
 	return false
+}
+
+func (x *Webhook) GetConsent() *Webhook_Consent {
+	if x != nil {
+		return x.Consent
+	}
+	return nil
 }
 
 // Bounds how often something begins, evenly: `count` in `interval` is one every `interval / count`. After a pause as many may begin
@@ -1093,6 +1164,80 @@ func (x *ScheduleBackoff) GetDelays() []*durationpb.Duration {
 	return nil
 }
 
+// What a receiver says to being sent webhooks.
+type Webhook_Consent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether it has consented.
+	State Webhook_Consent_State `protobuf:"varint,1,opt,name=state,proto3,enum=certes.v1.Webhook_Consent_State" json:"state,omitempty"`
+	// Since when it is so: when it was first asked, or when it consented. Absent while it has not been asked.
+	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	// How many requests may begin in a minute as the receiver has it. What may begin is the smaller of this and `Webhook.rate_limit`.
+	// Absent if it named none, or any.
+	AllowedPerMinute *int32 `protobuf:"varint,3,opt,name=allowed_per_minute,json=allowedPerMinute,proto3,oneof" json:"allowed_per_minute,omitempty"`
+	// Why it has not consented, for a person, by its last answer. Empty otherwise.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Webhook_Consent) Reset() {
+	*x = Webhook_Consent{}
+	mi := &file_certes_v1_subscription_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Webhook_Consent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Webhook_Consent) ProtoMessage() {}
+
+func (x *Webhook_Consent) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_v1_subscription_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Webhook_Consent.ProtoReflect.Descriptor instead.
+func (*Webhook_Consent) Descriptor() ([]byte, []int) {
+	return file_certes_v1_subscription_proto_rawDescGZIP(), []int{3, 1}
+}
+
+func (x *Webhook_Consent) GetState() Webhook_Consent_State {
+	if x != nil {
+		return x.State
+	}
+	return Webhook_Consent_STATE_UNSPECIFIED
+}
+
+func (x *Webhook_Consent) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Webhook_Consent) GetAllowedPerMinute() int32 {
+	if x != nil && x.AllowedPerMinute != nil {
+		return *x.AllowedPerMinute
+	}
+	return 0
+}
+
+func (x *Webhook_Consent) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 var File_certes_v1_subscription_proto protoreflect.FileDescriptor
 
 const file_certes_v1_subscription_proto_rawDesc = "" +
@@ -1145,7 +1290,7 @@ const file_certes_v1_subscription_proto_rawDesc = "" +
 	"\fOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x10\n" +
-	"\x0eStreamDelivery\"\xc2\x04\n" +
+	"\x0eStreamDelivery\"\xa8\a\n" +
 	"\aWebhook\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x121\n" +
 	"\x06format\x18\x02 \x01(\x0e2\x19.certes.v1.Webhook.FormatR\x06format\x12\x18\n" +
@@ -1155,10 +1300,22 @@ const file_certes_v1_subscription_proto_rawDesc = "" +
 	"\rmax_in_flight\x18\x06 \x01(\x05H\x00R\vmaxInFlight\x88\x01\x01\x123\n" +
 	"\n" +
 	"rate_limit\x18\a \x01(\v2\x14.certes.v1.RateLimitR\trateLimit\x12'\n" +
-	"\x0frequire_consent\x18\b \x01(\bR\x0erequireConsent\x1a:\n" +
+	"\x0frequire_consent\x18\b \x01(\bR\x0erequireConsent\x124\n" +
+	"\aconsent\x18\t \x01(\v2\x1a.certes.v1.Webhook.ConsentR\aconsent\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x92\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a\xad\x02\n" +
+	"\aConsent\x126\n" +
+	"\x05state\x18\x01 \x01(\x0e2 .certes.v1.Webhook.Consent.StateR\x05state\x12.\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x121\n" +
+	"\x12allowed_per_minute\x18\x03 \x01(\x05H\x00R\x10allowedPerMinute\x88\x01\x01\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"X\n" +
+	"\x05State\x12\x15\n" +
+	"\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rSTATE_UNASKED\x10\x01\x12\x12\n" +
+	"\x0eSTATE_WITHHELD\x10\x02\x12\x11\n" +
+	"\rSTATE_GRANTED\x10\x03B\x15\n" +
+	"\x13_allowed_per_minute\"\x92\x01\n" +
 	"\x06Format\x12\x16\n" +
 	"\x12FORMAT_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17FORMAT_CLOUDEVENTS_JSON\x10\x01\x12\x1d\n" +
@@ -1212,65 +1369,70 @@ func file_certes_v1_subscription_proto_rawDescGZIP() []byte {
 	return file_certes_v1_subscription_proto_rawDescData
 }
 
-var file_certes_v1_subscription_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_certes_v1_subscription_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_certes_v1_subscription_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_certes_v1_subscription_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_certes_v1_subscription_proto_goTypes = []any{
 	(Subscription_Scope)(0),       // 0: certes.v1.Subscription.Scope
 	(Subscription_State)(0),       // 1: certes.v1.Subscription.State
 	(Webhook_Format)(0),           // 2: certes.v1.Webhook.Format
-	(*Subscription)(nil),          // 3: certes.v1.Subscription
-	(*Selector)(nil),              // 4: certes.v1.Selector
-	(*StreamDelivery)(nil),        // 5: certes.v1.StreamDelivery
-	(*Webhook)(nil),               // 6: certes.v1.Webhook
-	(*RateLimit)(nil),             // 7: certes.v1.RateLimit
-	(*RetryPolicy)(nil),           // 8: certes.v1.RetryPolicy
-	(*ExponentialBackoff)(nil),    // 9: certes.v1.ExponentialBackoff
-	(*LinearBackoff)(nil),         // 10: certes.v1.LinearBackoff
-	(*LogarithmicBackoff)(nil),    // 11: certes.v1.LogarithmicBackoff
-	(*ScheduleBackoff)(nil),       // 12: certes.v1.ScheduleBackoff
-	nil,                           // 13: certes.v1.Subscription.LabelsEntry
-	nil,                           // 14: certes.v1.Selector.OptionsEntry
-	nil,                           // 15: certes.v1.Webhook.HeadersEntry
-	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(Webhook_Consent_State)(0),    // 3: certes.v1.Webhook.Consent.State
+	(*Subscription)(nil),          // 4: certes.v1.Subscription
+	(*Selector)(nil),              // 5: certes.v1.Selector
+	(*StreamDelivery)(nil),        // 6: certes.v1.StreamDelivery
+	(*Webhook)(nil),               // 7: certes.v1.Webhook
+	(*RateLimit)(nil),             // 8: certes.v1.RateLimit
+	(*RetryPolicy)(nil),           // 9: certes.v1.RetryPolicy
+	(*ExponentialBackoff)(nil),    // 10: certes.v1.ExponentialBackoff
+	(*LinearBackoff)(nil),         // 11: certes.v1.LinearBackoff
+	(*LogarithmicBackoff)(nil),    // 12: certes.v1.LogarithmicBackoff
+	(*ScheduleBackoff)(nil),       // 13: certes.v1.ScheduleBackoff
+	nil,                           // 14: certes.v1.Subscription.LabelsEntry
+	nil,                           // 15: certes.v1.Selector.OptionsEntry
+	nil,                           // 16: certes.v1.Webhook.HeadersEntry
+	(*Webhook_Consent)(nil),       // 17: certes.v1.Webhook.Consent
+	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
 }
 var file_certes_v1_subscription_proto_depIdxs = []int32{
-	4,  // 0: certes.v1.Subscription.selectors:type_name -> certes.v1.Selector
+	5,  // 0: certes.v1.Subscription.selectors:type_name -> certes.v1.Selector
 	0,  // 1: certes.v1.Subscription.scope:type_name -> certes.v1.Subscription.Scope
-	5,  // 2: certes.v1.Subscription.stream:type_name -> certes.v1.StreamDelivery
-	6,  // 3: certes.v1.Subscription.webhook:type_name -> certes.v1.Webhook
-	8,  // 4: certes.v1.Subscription.retry_policy:type_name -> certes.v1.RetryPolicy
-	16, // 5: certes.v1.Subscription.ack_deadline:type_name -> google.protobuf.Duration
+	6,  // 2: certes.v1.Subscription.stream:type_name -> certes.v1.StreamDelivery
+	7,  // 3: certes.v1.Subscription.webhook:type_name -> certes.v1.Webhook
+	9,  // 4: certes.v1.Subscription.retry_policy:type_name -> certes.v1.RetryPolicy
+	18, // 5: certes.v1.Subscription.ack_deadline:type_name -> google.protobuf.Duration
 	1,  // 6: certes.v1.Subscription.state:type_name -> certes.v1.Subscription.State
-	13, // 7: certes.v1.Subscription.labels:type_name -> certes.v1.Subscription.LabelsEntry
-	17, // 8: certes.v1.Subscription.create_time:type_name -> google.protobuf.Timestamp
-	17, // 9: certes.v1.Subscription.update_time:type_name -> google.protobuf.Timestamp
-	17, // 10: certes.v1.Subscription.delete_time:type_name -> google.protobuf.Timestamp
-	14, // 11: certes.v1.Selector.options:type_name -> certes.v1.Selector.OptionsEntry
+	14, // 7: certes.v1.Subscription.labels:type_name -> certes.v1.Subscription.LabelsEntry
+	19, // 8: certes.v1.Subscription.create_time:type_name -> google.protobuf.Timestamp
+	19, // 9: certes.v1.Subscription.update_time:type_name -> google.protobuf.Timestamp
+	19, // 10: certes.v1.Subscription.delete_time:type_name -> google.protobuf.Timestamp
+	15, // 11: certes.v1.Selector.options:type_name -> certes.v1.Selector.OptionsEntry
 	2,  // 12: certes.v1.Webhook.format:type_name -> certes.v1.Webhook.Format
-	15, // 13: certes.v1.Webhook.headers:type_name -> certes.v1.Webhook.HeadersEntry
-	16, // 14: certes.v1.Webhook.timeout:type_name -> google.protobuf.Duration
-	7,  // 15: certes.v1.Webhook.rate_limit:type_name -> certes.v1.RateLimit
-	16, // 16: certes.v1.RateLimit.interval:type_name -> google.protobuf.Duration
-	9,  // 17: certes.v1.RetryPolicy.exponential:type_name -> certes.v1.ExponentialBackoff
-	10, // 18: certes.v1.RetryPolicy.linear:type_name -> certes.v1.LinearBackoff
-	11, // 19: certes.v1.RetryPolicy.logarithmic:type_name -> certes.v1.LogarithmicBackoff
-	12, // 20: certes.v1.RetryPolicy.schedule:type_name -> certes.v1.ScheduleBackoff
-	16, // 21: certes.v1.RetryPolicy.max_duration:type_name -> google.protobuf.Duration
-	16, // 22: certes.v1.ExponentialBackoff.initial:type_name -> google.protobuf.Duration
-	16, // 23: certes.v1.ExponentialBackoff.maximum:type_name -> google.protobuf.Duration
-	16, // 24: certes.v1.LinearBackoff.initial:type_name -> google.protobuf.Duration
-	16, // 25: certes.v1.LinearBackoff.increment:type_name -> google.protobuf.Duration
-	16, // 26: certes.v1.LinearBackoff.maximum:type_name -> google.protobuf.Duration
-	16, // 27: certes.v1.LogarithmicBackoff.initial:type_name -> google.protobuf.Duration
-	16, // 28: certes.v1.LogarithmicBackoff.scale:type_name -> google.protobuf.Duration
-	16, // 29: certes.v1.LogarithmicBackoff.maximum:type_name -> google.protobuf.Duration
-	16, // 30: certes.v1.ScheduleBackoff.delays:type_name -> google.protobuf.Duration
-	31, // [31:31] is the sub-list for method output_type
-	31, // [31:31] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	16, // 13: certes.v1.Webhook.headers:type_name -> certes.v1.Webhook.HeadersEntry
+	18, // 14: certes.v1.Webhook.timeout:type_name -> google.protobuf.Duration
+	8,  // 15: certes.v1.Webhook.rate_limit:type_name -> certes.v1.RateLimit
+	17, // 16: certes.v1.Webhook.consent:type_name -> certes.v1.Webhook.Consent
+	18, // 17: certes.v1.RateLimit.interval:type_name -> google.protobuf.Duration
+	10, // 18: certes.v1.RetryPolicy.exponential:type_name -> certes.v1.ExponentialBackoff
+	11, // 19: certes.v1.RetryPolicy.linear:type_name -> certes.v1.LinearBackoff
+	12, // 20: certes.v1.RetryPolicy.logarithmic:type_name -> certes.v1.LogarithmicBackoff
+	13, // 21: certes.v1.RetryPolicy.schedule:type_name -> certes.v1.ScheduleBackoff
+	18, // 22: certes.v1.RetryPolicy.max_duration:type_name -> google.protobuf.Duration
+	18, // 23: certes.v1.ExponentialBackoff.initial:type_name -> google.protobuf.Duration
+	18, // 24: certes.v1.ExponentialBackoff.maximum:type_name -> google.protobuf.Duration
+	18, // 25: certes.v1.LinearBackoff.initial:type_name -> google.protobuf.Duration
+	18, // 26: certes.v1.LinearBackoff.increment:type_name -> google.protobuf.Duration
+	18, // 27: certes.v1.LinearBackoff.maximum:type_name -> google.protobuf.Duration
+	18, // 28: certes.v1.LogarithmicBackoff.initial:type_name -> google.protobuf.Duration
+	18, // 29: certes.v1.LogarithmicBackoff.scale:type_name -> google.protobuf.Duration
+	18, // 30: certes.v1.LogarithmicBackoff.maximum:type_name -> google.protobuf.Duration
+	18, // 31: certes.v1.ScheduleBackoff.delays:type_name -> google.protobuf.Duration
+	3,  // 32: certes.v1.Webhook.Consent.state:type_name -> certes.v1.Webhook.Consent.State
+	19, // 33: certes.v1.Webhook.Consent.time:type_name -> google.protobuf.Timestamp
+	34, // [34:34] is the sub-list for method output_type
+	34, // [34:34] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_certes_v1_subscription_proto_init() }
@@ -1290,13 +1452,14 @@ func file_certes_v1_subscription_proto_init() {
 		(*RetryPolicy_Schedule)(nil),
 	}
 	file_certes_v1_subscription_proto_msgTypes[6].OneofWrappers = []any{}
+	file_certes_v1_subscription_proto_msgTypes[13].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_certes_v1_subscription_proto_rawDesc), len(file_certes_v1_subscription_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   13,
+			NumEnums:      4,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

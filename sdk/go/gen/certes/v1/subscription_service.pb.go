@@ -140,7 +140,7 @@ func (x EffectiveRetryPolicy_Origin) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use EffectiveRetryPolicy_Origin.Descriptor instead.
 func (EffectiveRetryPolicy_Origin) EnumDescriptor() ([]byte, []int) {
-	return file_certes_v1_subscription_service_proto_rawDescGZIP(), []int{25, 0}
+	return file_certes_v1_subscription_service_proto_rawDescGZIP(), []int{27, 0}
 }
 
 // Request of `CreateSubscription`.
@@ -1383,6 +1383,98 @@ func (x *TestSubscriptionResponse) GetAnswer() []byte {
 	return nil
 }
 
+// Request of `RequestConsent`.
+type RequestConsentRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The subscription's name. Required.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestConsentRequest) Reset() {
+	*x = RequestConsentRequest{}
+	mi := &file_certes_v1_subscription_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestConsentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestConsentRequest) ProtoMessage() {}
+
+func (x *RequestConsentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_v1_subscription_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestConsentRequest.ProtoReflect.Descriptor instead.
+func (*RequestConsentRequest) Descriptor() ([]byte, []int) {
+	return file_certes_v1_subscription_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *RequestConsentRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// Response of `RequestConsent`.
+type RequestConsentResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The subscription, with what its receiver has answered in `webhook.consent`.
+	Subscription  *Subscription `protobuf:"bytes,1,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestConsentResponse) Reset() {
+	*x = RequestConsentResponse{}
+	mi := &file_certes_v1_subscription_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestConsentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestConsentResponse) ProtoMessage() {}
+
+func (x *RequestConsentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_v1_subscription_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestConsentResponse.ProtoReflect.Descriptor instead.
+func (*RequestConsentResponse) Descriptor() ([]byte, []int) {
+	return file_certes_v1_subscription_service_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *RequestConsentResponse) GetSubscription() *Subscription {
+	if x != nil {
+		return x.Subscription
+	}
+	return nil
+}
+
 // Request of `GetEffectiveRetryPolicy`.
 type GetEffectiveRetryPolicyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1398,7 +1490,7 @@ type GetEffectiveRetryPolicyRequest struct {
 
 func (x *GetEffectiveRetryPolicyRequest) Reset() {
 	*x = GetEffectiveRetryPolicyRequest{}
-	mi := &file_certes_v1_subscription_service_proto_msgTypes[23]
+	mi := &file_certes_v1_subscription_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1502,7 @@ func (x *GetEffectiveRetryPolicyRequest) String() string {
 func (*GetEffectiveRetryPolicyRequest) ProtoMessage() {}
 
 func (x *GetEffectiveRetryPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_certes_v1_subscription_service_proto_msgTypes[23]
+	mi := &file_certes_v1_subscription_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1515,7 @@ func (x *GetEffectiveRetryPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEffectiveRetryPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetEffectiveRetryPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_certes_v1_subscription_service_proto_rawDescGZIP(), []int{23}
+	return file_certes_v1_subscription_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GetEffectiveRetryPolicyRequest) GetName() string {
@@ -1459,7 +1551,7 @@ type GetEffectiveRetryPolicyResponse struct {
 
 func (x *GetEffectiveRetryPolicyResponse) Reset() {
 	*x = GetEffectiveRetryPolicyResponse{}
-	mi := &file_certes_v1_subscription_service_proto_msgTypes[24]
+	mi := &file_certes_v1_subscription_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1471,7 +1563,7 @@ func (x *GetEffectiveRetryPolicyResponse) String() string {
 func (*GetEffectiveRetryPolicyResponse) ProtoMessage() {}
 
 func (x *GetEffectiveRetryPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_certes_v1_subscription_service_proto_msgTypes[24]
+	mi := &file_certes_v1_subscription_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1484,7 +1576,7 @@ func (x *GetEffectiveRetryPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEffectiveRetryPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetEffectiveRetryPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_certes_v1_subscription_service_proto_rawDescGZIP(), []int{24}
+	return file_certes_v1_subscription_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetEffectiveRetryPolicyResponse) GetPolicies() []*EffectiveRetryPolicy {
@@ -1511,7 +1603,7 @@ type EffectiveRetryPolicy struct {
 
 func (x *EffectiveRetryPolicy) Reset() {
 	*x = EffectiveRetryPolicy{}
-	mi := &file_certes_v1_subscription_service_proto_msgTypes[25]
+	mi := &file_certes_v1_subscription_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1523,7 +1615,7 @@ func (x *EffectiveRetryPolicy) String() string {
 func (*EffectiveRetryPolicy) ProtoMessage() {}
 
 func (x *EffectiveRetryPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_certes_v1_subscription_service_proto_msgTypes[25]
+	mi := &file_certes_v1_subscription_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1536,7 +1628,7 @@ func (x *EffectiveRetryPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EffectiveRetryPolicy.ProtoReflect.Descriptor instead.
 func (*EffectiveRetryPolicy) Descriptor() ([]byte, []int) {
-	return file_certes_v1_subscription_service_proto_rawDescGZIP(), []int{25}
+	return file_certes_v1_subscription_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *EffectiveRetryPolicy) GetRetryPolicy() *RetryPolicy {
@@ -1646,7 +1738,11 @@ const file_certes_v1_subscription_service_proto_rawDesc = "" +
 	"\x06status\x18\x02 \x01(\x05R\x06status\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x125\n" +
 	"\bduration\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x16\n" +
-	"\x06answer\x18\x05 \x01(\fR\x06answer\"k\n" +
+	"\x06answer\x18\x05 \x01(\fR\x06answer\"+\n" +
+	"\x15RequestConsentRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"U\n" +
+	"\x16RequestConsentResponse\x12;\n" +
+	"\fsubscription\x18\x01 \x01(\v2\x17.certes.v1.SubscriptionR\fsubscription\"k\n" +
 	"\x1eGetEffectiveRetryPolicyRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
@@ -1666,7 +1762,7 @@ const file_certes_v1_subscription_service_proto_rawDesc = "" +
 	"\x11ORIGIN_EVENT_TYPE\x10\x02\x12\x11\n" +
 	"\rORIGIN_SOURCE\x10\x03\x12\x11\n" +
 	"\rORIGIN_GLOBAL\x10\x04\x12\x13\n" +
-	"\x0fORIGIN_BUILT_IN\x10\x052\xdc\v\n" +
+	"\x0fORIGIN_BUILT_IN\x10\x052\xce\f\n" +
 	"\x13SubscriptionService\x12|\n" +
 	"\x12CreateSubscription\x12$.certes.v1.CreateSubscriptionRequest\x1a%.certes.v1.CreateSubscriptionResponse\"\x19\x82\x8d\x1d\x15\n" +
 	"\x13subscriptions:write\x12r\n" +
@@ -1689,6 +1785,8 @@ const file_certes_v1_subscription_service_proto_rawDesc = "" +
 	"\x11GetSigningSecrets\x12#.certes.v1.GetSigningSecretsRequest\x1a$.certes.v1.GetSigningSecretsResponse\"\x1b\x82\x8d\x1d\x17\n" +
 	"\x15subscriptions:secrets\x12v\n" +
 	"\x10TestSubscription\x12\".certes.v1.TestSubscriptionRequest\x1a#.certes.v1.TestSubscriptionResponse\"\x19\x82\x8d\x1d\x15\n" +
+	"\x13subscriptions:write\x12p\n" +
+	"\x0eRequestConsent\x12 .certes.v1.RequestConsentRequest\x1a!.certes.v1.RequestConsentResponse\"\x19\x82\x8d\x1d\x15\n" +
 	"\x13subscriptions:write\x12\x8a\x01\n" +
 	"\x17GetEffectiveRetryPolicy\x12).certes.v1.GetEffectiveRetryPolicyRequest\x1a*.certes.v1.GetEffectiveRetryPolicyResponse\"\x18\x82\x8d\x1d\x14\n" +
 	"\x12subscriptions:readB\xab\x01\n" +
@@ -1708,7 +1806,7 @@ func file_certes_v1_subscription_service_proto_rawDescGZIP() []byte {
 }
 
 var file_certes_v1_subscription_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_certes_v1_subscription_service_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_certes_v1_subscription_service_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_certes_v1_subscription_service_proto_goTypes = []any{
 	(RotateSecretRequest_Kind)(0),           // 0: certes.v1.RotateSecretRequest.Kind
 	(EffectiveRetryPolicy_Origin)(0),        // 1: certes.v1.EffectiveRetryPolicy.Origin
@@ -1735,68 +1833,73 @@ var file_certes_v1_subscription_service_proto_goTypes = []any{
 	(*SigningSecret)(nil),                   // 22: certes.v1.SigningSecret
 	(*TestSubscriptionRequest)(nil),         // 23: certes.v1.TestSubscriptionRequest
 	(*TestSubscriptionResponse)(nil),        // 24: certes.v1.TestSubscriptionResponse
-	(*GetEffectiveRetryPolicyRequest)(nil),  // 25: certes.v1.GetEffectiveRetryPolicyRequest
-	(*GetEffectiveRetryPolicyResponse)(nil), // 26: certes.v1.GetEffectiveRetryPolicyResponse
-	(*EffectiveRetryPolicy)(nil),            // 27: certes.v1.EffectiveRetryPolicy
-	(*Subscription)(nil),                    // 28: certes.v1.Subscription
-	(*SeekTarget)(nil),                      // 29: certes.v1.SeekTarget
-	(*fieldmaskpb.FieldMask)(nil),           // 30: google.protobuf.FieldMask
-	(*durationpb.Duration)(nil),             // 31: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),           // 32: google.protobuf.Timestamp
-	(*RetryPolicy)(nil),                     // 33: certes.v1.RetryPolicy
+	(*RequestConsentRequest)(nil),           // 25: certes.v1.RequestConsentRequest
+	(*RequestConsentResponse)(nil),          // 26: certes.v1.RequestConsentResponse
+	(*GetEffectiveRetryPolicyRequest)(nil),  // 27: certes.v1.GetEffectiveRetryPolicyRequest
+	(*GetEffectiveRetryPolicyResponse)(nil), // 28: certes.v1.GetEffectiveRetryPolicyResponse
+	(*EffectiveRetryPolicy)(nil),            // 29: certes.v1.EffectiveRetryPolicy
+	(*Subscription)(nil),                    // 30: certes.v1.Subscription
+	(*SeekTarget)(nil),                      // 31: certes.v1.SeekTarget
+	(*fieldmaskpb.FieldMask)(nil),           // 32: google.protobuf.FieldMask
+	(*durationpb.Duration)(nil),             // 33: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),           // 34: google.protobuf.Timestamp
+	(*RetryPolicy)(nil),                     // 35: certes.v1.RetryPolicy
 }
 var file_certes_v1_subscription_service_proto_depIdxs = []int32{
-	28, // 0: certes.v1.CreateSubscriptionRequest.subscription:type_name -> certes.v1.Subscription
-	29, // 1: certes.v1.CreateSubscriptionRequest.start:type_name -> certes.v1.SeekTarget
-	28, // 2: certes.v1.CreateSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
-	28, // 3: certes.v1.GetSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
-	28, // 4: certes.v1.ListSubscriptionsResponse.subscriptions:type_name -> certes.v1.Subscription
-	28, // 5: certes.v1.UpdateSubscriptionRequest.subscription:type_name -> certes.v1.Subscription
-	30, // 6: certes.v1.UpdateSubscriptionRequest.update_mask:type_name -> google.protobuf.FieldMask
-	28, // 7: certes.v1.UpdateSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
-	28, // 8: certes.v1.DeleteSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
-	28, // 9: certes.v1.PauseSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
-	28, // 10: certes.v1.ResumeSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
-	29, // 11: certes.v1.SeekSubscriptionRequest.target:type_name -> certes.v1.SeekTarget
-	28, // 12: certes.v1.SeekSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
-	31, // 13: certes.v1.RotateSecretRequest.overlap:type_name -> google.protobuf.Duration
+	30, // 0: certes.v1.CreateSubscriptionRequest.subscription:type_name -> certes.v1.Subscription
+	31, // 1: certes.v1.CreateSubscriptionRequest.start:type_name -> certes.v1.SeekTarget
+	30, // 2: certes.v1.CreateSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
+	30, // 3: certes.v1.GetSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
+	30, // 4: certes.v1.ListSubscriptionsResponse.subscriptions:type_name -> certes.v1.Subscription
+	30, // 5: certes.v1.UpdateSubscriptionRequest.subscription:type_name -> certes.v1.Subscription
+	32, // 6: certes.v1.UpdateSubscriptionRequest.update_mask:type_name -> google.protobuf.FieldMask
+	30, // 7: certes.v1.UpdateSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
+	30, // 8: certes.v1.DeleteSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
+	30, // 9: certes.v1.PauseSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
+	30, // 10: certes.v1.ResumeSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
+	31, // 11: certes.v1.SeekSubscriptionRequest.target:type_name -> certes.v1.SeekTarget
+	30, // 12: certes.v1.SeekSubscriptionResponse.subscription:type_name -> certes.v1.Subscription
+	33, // 13: certes.v1.RotateSecretRequest.overlap:type_name -> google.protobuf.Duration
 	0,  // 14: certes.v1.RotateSecretRequest.kind:type_name -> certes.v1.RotateSecretRequest.Kind
 	22, // 15: certes.v1.RotateSecretResponse.secrets:type_name -> certes.v1.SigningSecret
 	22, // 16: certes.v1.GetSigningSecretsResponse.secrets:type_name -> certes.v1.SigningSecret
-	32, // 17: certes.v1.SigningSecret.expire_time:type_name -> google.protobuf.Timestamp
-	31, // 18: certes.v1.TestSubscriptionResponse.duration:type_name -> google.protobuf.Duration
-	27, // 19: certes.v1.GetEffectiveRetryPolicyResponse.policies:type_name -> certes.v1.EffectiveRetryPolicy
-	33, // 20: certes.v1.EffectiveRetryPolicy.retry_policy:type_name -> certes.v1.RetryPolicy
-	1,  // 21: certes.v1.EffectiveRetryPolicy.origin:type_name -> certes.v1.EffectiveRetryPolicy.Origin
-	2,  // 22: certes.v1.SubscriptionService.CreateSubscription:input_type -> certes.v1.CreateSubscriptionRequest
-	4,  // 23: certes.v1.SubscriptionService.GetSubscription:input_type -> certes.v1.GetSubscriptionRequest
-	6,  // 24: certes.v1.SubscriptionService.ListSubscriptions:input_type -> certes.v1.ListSubscriptionsRequest
-	8,  // 25: certes.v1.SubscriptionService.UpdateSubscription:input_type -> certes.v1.UpdateSubscriptionRequest
-	10, // 26: certes.v1.SubscriptionService.DeleteSubscription:input_type -> certes.v1.DeleteSubscriptionRequest
-	12, // 27: certes.v1.SubscriptionService.PauseSubscription:input_type -> certes.v1.PauseSubscriptionRequest
-	14, // 28: certes.v1.SubscriptionService.ResumeSubscription:input_type -> certes.v1.ResumeSubscriptionRequest
-	16, // 29: certes.v1.SubscriptionService.SeekSubscription:input_type -> certes.v1.SeekSubscriptionRequest
-	18, // 30: certes.v1.SubscriptionService.RotateSecret:input_type -> certes.v1.RotateSecretRequest
-	20, // 31: certes.v1.SubscriptionService.GetSigningSecrets:input_type -> certes.v1.GetSigningSecretsRequest
-	23, // 32: certes.v1.SubscriptionService.TestSubscription:input_type -> certes.v1.TestSubscriptionRequest
-	25, // 33: certes.v1.SubscriptionService.GetEffectiveRetryPolicy:input_type -> certes.v1.GetEffectiveRetryPolicyRequest
-	3,  // 34: certes.v1.SubscriptionService.CreateSubscription:output_type -> certes.v1.CreateSubscriptionResponse
-	5,  // 35: certes.v1.SubscriptionService.GetSubscription:output_type -> certes.v1.GetSubscriptionResponse
-	7,  // 36: certes.v1.SubscriptionService.ListSubscriptions:output_type -> certes.v1.ListSubscriptionsResponse
-	9,  // 37: certes.v1.SubscriptionService.UpdateSubscription:output_type -> certes.v1.UpdateSubscriptionResponse
-	11, // 38: certes.v1.SubscriptionService.DeleteSubscription:output_type -> certes.v1.DeleteSubscriptionResponse
-	13, // 39: certes.v1.SubscriptionService.PauseSubscription:output_type -> certes.v1.PauseSubscriptionResponse
-	15, // 40: certes.v1.SubscriptionService.ResumeSubscription:output_type -> certes.v1.ResumeSubscriptionResponse
-	17, // 41: certes.v1.SubscriptionService.SeekSubscription:output_type -> certes.v1.SeekSubscriptionResponse
-	19, // 42: certes.v1.SubscriptionService.RotateSecret:output_type -> certes.v1.RotateSecretResponse
-	21, // 43: certes.v1.SubscriptionService.GetSigningSecrets:output_type -> certes.v1.GetSigningSecretsResponse
-	24, // 44: certes.v1.SubscriptionService.TestSubscription:output_type -> certes.v1.TestSubscriptionResponse
-	26, // 45: certes.v1.SubscriptionService.GetEffectiveRetryPolicy:output_type -> certes.v1.GetEffectiveRetryPolicyResponse
-	34, // [34:46] is the sub-list for method output_type
-	22, // [22:34] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	34, // 17: certes.v1.SigningSecret.expire_time:type_name -> google.protobuf.Timestamp
+	33, // 18: certes.v1.TestSubscriptionResponse.duration:type_name -> google.protobuf.Duration
+	30, // 19: certes.v1.RequestConsentResponse.subscription:type_name -> certes.v1.Subscription
+	29, // 20: certes.v1.GetEffectiveRetryPolicyResponse.policies:type_name -> certes.v1.EffectiveRetryPolicy
+	35, // 21: certes.v1.EffectiveRetryPolicy.retry_policy:type_name -> certes.v1.RetryPolicy
+	1,  // 22: certes.v1.EffectiveRetryPolicy.origin:type_name -> certes.v1.EffectiveRetryPolicy.Origin
+	2,  // 23: certes.v1.SubscriptionService.CreateSubscription:input_type -> certes.v1.CreateSubscriptionRequest
+	4,  // 24: certes.v1.SubscriptionService.GetSubscription:input_type -> certes.v1.GetSubscriptionRequest
+	6,  // 25: certes.v1.SubscriptionService.ListSubscriptions:input_type -> certes.v1.ListSubscriptionsRequest
+	8,  // 26: certes.v1.SubscriptionService.UpdateSubscription:input_type -> certes.v1.UpdateSubscriptionRequest
+	10, // 27: certes.v1.SubscriptionService.DeleteSubscription:input_type -> certes.v1.DeleteSubscriptionRequest
+	12, // 28: certes.v1.SubscriptionService.PauseSubscription:input_type -> certes.v1.PauseSubscriptionRequest
+	14, // 29: certes.v1.SubscriptionService.ResumeSubscription:input_type -> certes.v1.ResumeSubscriptionRequest
+	16, // 30: certes.v1.SubscriptionService.SeekSubscription:input_type -> certes.v1.SeekSubscriptionRequest
+	18, // 31: certes.v1.SubscriptionService.RotateSecret:input_type -> certes.v1.RotateSecretRequest
+	20, // 32: certes.v1.SubscriptionService.GetSigningSecrets:input_type -> certes.v1.GetSigningSecretsRequest
+	23, // 33: certes.v1.SubscriptionService.TestSubscription:input_type -> certes.v1.TestSubscriptionRequest
+	25, // 34: certes.v1.SubscriptionService.RequestConsent:input_type -> certes.v1.RequestConsentRequest
+	27, // 35: certes.v1.SubscriptionService.GetEffectiveRetryPolicy:input_type -> certes.v1.GetEffectiveRetryPolicyRequest
+	3,  // 36: certes.v1.SubscriptionService.CreateSubscription:output_type -> certes.v1.CreateSubscriptionResponse
+	5,  // 37: certes.v1.SubscriptionService.GetSubscription:output_type -> certes.v1.GetSubscriptionResponse
+	7,  // 38: certes.v1.SubscriptionService.ListSubscriptions:output_type -> certes.v1.ListSubscriptionsResponse
+	9,  // 39: certes.v1.SubscriptionService.UpdateSubscription:output_type -> certes.v1.UpdateSubscriptionResponse
+	11, // 40: certes.v1.SubscriptionService.DeleteSubscription:output_type -> certes.v1.DeleteSubscriptionResponse
+	13, // 41: certes.v1.SubscriptionService.PauseSubscription:output_type -> certes.v1.PauseSubscriptionResponse
+	15, // 42: certes.v1.SubscriptionService.ResumeSubscription:output_type -> certes.v1.ResumeSubscriptionResponse
+	17, // 43: certes.v1.SubscriptionService.SeekSubscription:output_type -> certes.v1.SeekSubscriptionResponse
+	19, // 44: certes.v1.SubscriptionService.RotateSecret:output_type -> certes.v1.RotateSecretResponse
+	21, // 45: certes.v1.SubscriptionService.GetSigningSecrets:output_type -> certes.v1.GetSigningSecretsResponse
+	24, // 46: certes.v1.SubscriptionService.TestSubscription:output_type -> certes.v1.TestSubscriptionResponse
+	26, // 47: certes.v1.SubscriptionService.RequestConsent:output_type -> certes.v1.RequestConsentResponse
+	28, // 48: certes.v1.SubscriptionService.GetEffectiveRetryPolicy:output_type -> certes.v1.GetEffectiveRetryPolicyResponse
+	36, // [36:49] is the sub-list for method output_type
+	23, // [23:36] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_certes_v1_subscription_service_proto_init() }
@@ -1814,7 +1917,7 @@ func file_certes_v1_subscription_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_certes_v1_subscription_service_proto_rawDesc), len(file_certes_v1_subscription_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   26,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

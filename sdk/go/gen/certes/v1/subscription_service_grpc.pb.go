@@ -30,6 +30,7 @@ const (
 	SubscriptionService_RotateSecret_FullMethodName            = "/certes.v1.SubscriptionService/RotateSecret"
 	SubscriptionService_GetSigningSecrets_FullMethodName       = "/certes.v1.SubscriptionService/GetSigningSecrets"
 	SubscriptionService_TestSubscription_FullMethodName        = "/certes.v1.SubscriptionService/TestSubscription"
+	SubscriptionService_RequestConsent_FullMethodName          = "/certes.v1.SubscriptionService/RequestConsent"
 	SubscriptionService_GetEffectiveRetryPolicy_FullMethodName = "/certes.v1.SubscriptionService/GetEffectiveRetryPolicy"
 )
 
@@ -64,8 +65,12 @@ type SubscriptionServiceClient interface {
 	// Returns the signing secrets of a webhook subscription. The only way to read them.
 	GetSigningSecrets(ctx context.Context, in *GetSigningSecretsRequest, opts ...grpc.CallOption) (*GetSigningSecretsResponse, error)
 	// Sends one signed test request to the webhook, now, and says what came of it. Nothing is stored and nothing retried.
-	// `SUBSCRIPTION_DELETED` if it is deleted.
+	// `SUBSCRIPTION_DELETED` if it is deleted; `CONSENT_MISSING` if its receiver must consent first, and has not.
 	TestSubscription(ctx context.Context, in *TestSubscriptionRequest, opts ...grpc.CallOption) (*TestSubscriptionResponse, error)
+	// Asks the receiver of a webhook for its consent, now, whatever it has said before, and stores what it answers: consent that it
+	// withholds now is gone. `CONSENT_NOT_REQUIRED` unless `Webhook.require_consent`; `SUBSCRIPTION_DELETED` if it is deleted;
+	// `RECEIVER_NOT_ASKED` if a fault of the broker's kept it from asking, which changes nothing.
+	RequestConsent(ctx context.Context, in *RequestConsentRequest, opts ...grpc.CallOption) (*RequestConsentResponse, error)
 	// Says by which retry policies deliveries are tried again, and where each comes from.
 	GetEffectiveRetryPolicy(ctx context.Context, in *GetEffectiveRetryPolicyRequest, opts ...grpc.CallOption) (*GetEffectiveRetryPolicyResponse, error)
 }
@@ -188,6 +193,16 @@ func (c *subscriptionServiceClient) TestSubscription(ctx context.Context, in *Te
 	return out, nil
 }
 
+func (c *subscriptionServiceClient) RequestConsent(ctx context.Context, in *RequestConsentRequest, opts ...grpc.CallOption) (*RequestConsentResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RequestConsentResponse)
+	err := c.cc.Invoke(ctx, SubscriptionService_RequestConsent_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *subscriptionServiceClient) GetEffectiveRetryPolicy(ctx context.Context, in *GetEffectiveRetryPolicyRequest, opts ...grpc.CallOption) (*GetEffectiveRetryPolicyResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetEffectiveRetryPolicyResponse)
@@ -229,8 +244,12 @@ type SubscriptionServiceServer interface {
 	// Returns the signing secrets of a webhook subscription. The only way to read them.
 	GetSigningSecrets(context.Context, *GetSigningSecretsRequest) (*GetSigningSecretsResponse, error)
 	// Sends one signed test request to the webhook, now, and says what came of it. Nothing is stored and nothing retried.
-	// `SUBSCRIPTION_DELETED` if it is deleted.
+	// `SUBSCRIPTION_DELETED` if it is deleted; `CONSENT_MISSING` if its receiver must consent first, and has not.
 	TestSubscription(context.Context, *TestSubscriptionRequest) (*TestSubscriptionResponse, error)
+	// Asks the receiver of a webhook for its consent, now, whatever it has said before, and stores what it answers: consent that it
+	// withholds now is gone. `CONSENT_NOT_REQUIRED` unless `Webhook.require_consent`; `SUBSCRIPTION_DELETED` if it is deleted;
+	// `RECEIVER_NOT_ASKED` if a fault of the broker's kept it from asking, which changes nothing.
+	RequestConsent(context.Context, *RequestConsentRequest) (*RequestConsentResponse, error)
 	// Says by which retry policies deliveries are tried again, and where each comes from.
 	GetEffectiveRetryPolicy(context.Context, *GetEffectiveRetryPolicyRequest) (*GetEffectiveRetryPolicyResponse, error)
 	mustEmbedUnimplementedSubscriptionServiceServer()
@@ -275,6 +294,9 @@ func (UnimplementedSubscriptionServiceServer) GetSigningSecrets(context.Context,
 }
 func (UnimplementedSubscriptionServiceServer) TestSubscription(context.Context, *TestSubscriptionRequest) (*TestSubscriptionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method TestSubscription not implemented")
+}
+func (UnimplementedSubscriptionServiceServer) RequestConsent(context.Context, *RequestConsentRequest) (*RequestConsentResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RequestConsent not implemented")
 }
 func (UnimplementedSubscriptionServiceServer) GetEffectiveRetryPolicy(context.Context, *GetEffectiveRetryPolicyRequest) (*GetEffectiveRetryPolicyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetEffectiveRetryPolicy not implemented")
@@ -498,6 +520,24 @@ func _SubscriptionService_TestSubscription_Handler(srv interface{}, ctx context.
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SubscriptionService_RequestConsent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RequestConsentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SubscriptionServiceServer).RequestConsent(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SubscriptionService_RequestConsent_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SubscriptionServiceServer).RequestConsent(ctx, req.(*RequestConsentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SubscriptionService_GetEffectiveRetryPolicy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetEffectiveRetryPolicyRequest)
 	if err := dec(in); err != nil {
@@ -566,6 +606,10 @@ var SubscriptionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "TestSubscription",
 			Handler:    _SubscriptionService_TestSubscription_Handler,
+		},
+		{
+			MethodName: "RequestConsent",
+			Handler:    _SubscriptionService_RequestConsent_Handler,
 		},
 		{
 			MethodName: "GetEffectiveRetryPolicy",

@@ -100,6 +100,13 @@ export enum SubscriptionDisabled_Cause {
    * @generated from enum value: CAUSE_ASKED = 3;
    */
   ASKED = 3,
+
+  /**
+   * The receiver has withheld the consent that the subscription requires for longer than it may.
+   *
+   * @generated from enum value: CAUSE_NO_CONSENT = 4;
+   */
+  NO_CONSENT = 4,
 }
 
 /**

@@ -357,11 +357,23 @@ export declare type Webhook = Message<"certes.v1.Webhook"> & {
   rateLimit?: RateLimit | undefined;
 
   /**
-   * Whether the receiver must consent by the CloudEvents handshake first. `NOT_BUILT` if true, until it is.
+   * Whether the receiver must consent before anything is sent to it, by the handshake of CloudEvents' "HTTP 1.1 Web Hooks for Event
+   * Delivery": the broker asks by `OPTIONS` at `url`, signed and with `headers` as a delivery is, and with `WebHook-Request-Origin`,
+   * its own domain; the answer must have `WebHook-Allowed-Origin`, that domain or `*`, whatever its status, and may have
+   * `WebHook-Allowed-Rate`. It is asked when the subscription is made or resumed, when its `url` changes, and again until it
+   * consents: after 5 s, then ever more seldom, at last once an hour. Meanwhile events gather, and that costs them no attempts. After
+   * five days (`webhooks.disable_after`) the subscription is disabled. Consent by callback is not offered.
    *
    * @generated from field: bool require_consent = 8;
    */
   requireConsent: boolean;
+
+  /**
+   * What the receiver has answered. Output only; absent unless `require_consent`.
+   *
+   * @generated from field: certes.v1.Webhook.Consent consent = 9;
+   */
+  consent?: Webhook_Consent | undefined;
 };
 
 /**
@@ -369,6 +381,88 @@ export declare type Webhook = Message<"certes.v1.Webhook"> & {
  * Use `create(WebhookSchema)` to create a new message.
  */
 export declare const WebhookSchema: GenMessage<Webhook>;
+
+/**
+ * What a receiver says to being sent webhooks.
+ *
+ * @generated from message certes.v1.Webhook.Consent
+ */
+export declare type Webhook_Consent = Message<"certes.v1.Webhook.Consent"> & {
+  /**
+   * Whether it has consented.
+   *
+   * @generated from field: certes.v1.Webhook.Consent.State state = 1;
+   */
+  state: Webhook_Consent_State;
+
+  /**
+   * Since when it is so: when it was first asked, or when it consented. Absent while it has not been asked.
+   *
+   * @generated from field: google.protobuf.Timestamp time = 2;
+   */
+  time?: Timestamp | undefined;
+
+  /**
+   * How many requests may begin in a minute as the receiver has it. What may begin is the smaller of this and `Webhook.rate_limit`.
+   * Absent if it named none, or any.
+   *
+   * @generated from field: optional int32 allowed_per_minute = 3;
+   */
+  allowedPerMinute?: number | undefined;
+
+  /**
+   * Why it has not consented, for a person, by its last answer. Empty otherwise.
+   *
+   * @generated from field: string reason = 4;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message certes.v1.Webhook.Consent.
+ * Use `create(Webhook_ConsentSchema)` to create a new message.
+ */
+export declare const Webhook_ConsentSchema: GenMessage<Webhook_Consent>;
+
+/**
+ * Whether a receiver has consented.
+ *
+ * @generated from enum certes.v1.Webhook.Consent.State
+ */
+export enum Webhook_Consent_State {
+  /**
+   * Never sent by the broker.
+   *
+   * @generated from enum value: STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * It has not been asked yet, or has not answered.
+   *
+   * @generated from enum value: STATE_UNASKED = 1;
+   */
+  UNASKED = 1,
+
+  /**
+   * It was asked and does not consent. It is asked again.
+   *
+   * @generated from enum value: STATE_WITHHELD = 2;
+   */
+  WITHHELD = 2,
+
+  /**
+   * It consents.
+   *
+   * @generated from enum value: STATE_GRANTED = 3;
+   */
+  GRANTED = 3,
+}
+
+/**
+ * Describes the enum certes.v1.Webhook.Consent.State.
+ */
+export declare const Webhook_Consent_StateSchema: GenEnum<Webhook_Consent_State>;
 
 /**
  * The form of the body.

@@ -650,6 +650,46 @@ export declare type TestSubscriptionResponse = Message<"certes.v1.TestSubscripti
 export declare const TestSubscriptionResponseSchema: GenMessage<TestSubscriptionResponse>;
 
 /**
+ * Request of `RequestConsent`.
+ *
+ * @generated from message certes.v1.RequestConsentRequest
+ */
+export declare type RequestConsentRequest = Message<"certes.v1.RequestConsentRequest"> & {
+  /**
+   * The subscription's name. Required.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message certes.v1.RequestConsentRequest.
+ * Use `create(RequestConsentRequestSchema)` to create a new message.
+ */
+export declare const RequestConsentRequestSchema: GenMessage<RequestConsentRequest>;
+
+/**
+ * Response of `RequestConsent`.
+ *
+ * @generated from message certes.v1.RequestConsentResponse
+ */
+export declare type RequestConsentResponse = Message<"certes.v1.RequestConsentResponse"> & {
+  /**
+   * The subscription, with what its receiver has answered in `webhook.consent`.
+   *
+   * @generated from field: certes.v1.Subscription subscription = 1;
+   */
+  subscription?: Subscription | undefined;
+};
+
+/**
+ * Describes the message certes.v1.RequestConsentResponse.
+ * Use `create(RequestConsentResponseSchema)` to create a new message.
+ */
+export declare const RequestConsentResponseSchema: GenMessage<RequestConsentResponse>;
+
+/**
  * Request of `GetEffectiveRetryPolicy`.
  *
  * @generated from message certes.v1.GetEffectiveRetryPolicyRequest
@@ -911,7 +951,7 @@ export declare const SubscriptionService: GenService<{
   },
   /**
    * Sends one signed test request to the webhook, now, and says what came of it. Nothing is stored and nothing retried.
-   * `SUBSCRIPTION_DELETED` if it is deleted.
+   * `SUBSCRIPTION_DELETED` if it is deleted; `CONSENT_MISSING` if its receiver must consent first, and has not.
    *
    * @generated from rpc certes.v1.SubscriptionService.TestSubscription
    */
@@ -919,6 +959,18 @@ export declare const SubscriptionService: GenService<{
     methodKind: "unary";
     input: typeof TestSubscriptionRequestSchema;
     output: typeof TestSubscriptionResponseSchema;
+  },
+  /**
+   * Asks the receiver of a webhook for its consent, now, whatever it has said before, and stores what it answers: consent that it
+   * withholds now is gone. `CONSENT_NOT_REQUIRED` unless `Webhook.require_consent`; `SUBSCRIPTION_DELETED` if it is deleted;
+   * `RECEIVER_NOT_ASKED` if a fault of the broker's kept it from asking, which changes nothing.
+   *
+   * @generated from rpc certes.v1.SubscriptionService.RequestConsent
+   */
+  requestConsent: {
+    methodKind: "unary";
+    input: typeof RequestConsentRequestSchema;
+    output: typeof RequestConsentResponseSchema;
   },
   /**
    * Says by which retry policies deliveries are tried again, and where each comes from.
