@@ -4,9 +4,11 @@ Rules
 -----
 * A key is good for one algorithm, which follows from what kind of key it is: RS256 for RSA of 2048 bits or more, EdDSA for
   Ed25519. What a token's header says can choose among keys, never how one is used; symmetric keys are no public keys.
-* Published keys are read again when they are older than `FRESH`, and once more for a token signed with a key that is not among
-  them, though not more often than every `PATIENCE`. If they cannot be read, those that were read last go on serving; where none
-  ever were, nobody's token can be judged, and callers are told to try again.
+* Published keys are read again when they are older than `FRESH`, and at once for a token signed with a key that is not among
+  them, as an issuer may begin to use a key the moment it publishes it. Anybody can make up ids of keys, so that is done at most
+  every `PATIENCE`, whatever comes.
+* If they cannot be read, those that were read last go on serving. A token whose key is not among these cannot be judged then,
+  nor can any where none ever were read: callers are told to try again, and not that their token is bad.
 """
 
 from __future__ import annotations
@@ -92,20 +94,22 @@ class PublishedKeys:
         self._turn = asyncio.Lock()
         self._keys: tuple[TokenKey, ...] = ()
         self._tried: float | None = None
+        self._looked: float | None = None
+        self._has_failed = False
 
     async def current(self, key_id: str) -> tuple[TokenKey, ...]:
         """Returns all keys, read again if they are old or do not have the one of an id.
 
-        Raises `Unavailable` (TOKEN_KEYS_UNAVAILABLE) if there are none.
+        Raises `Unavailable` (TOKEN_KEYS_UNAVAILABLE) if there are none, or if that one is not there and they could not be read.
         """
         if self._is_due(key_id):
             async with self._turn:
                 if self._is_due(key_id):
-                    await self._read()
-        if not self._keys:
+                    await self._read(key_id)
+        if not self._keys or (self._has_failed and self._lacks(key_id) and not self._has("")):
             raise Unavailable(
                 Reason.TOKEN_KEYS_UNAVAILABLE,
-                "The keys that tokens are verified by cannot be read now.",
+                "The keys that this token would be verified by cannot be read now.",
                 hint="Try again later. The broker's log says why.",
                 retry_after=PATIENCE,
             )
@@ -114,16 +118,37 @@ class PublishedKeys:
     def _is_due(self, key_id: str) -> bool:
         if self._tried is None:
             return True
-        age = self._clock.monotonic() - self._tried
-        is_known = bool(self._keys) and (not key_id or any(key.id == key_id for key in self._keys))
-        return age >= (FRESH if is_known else PATIENCE)
+        now = self._clock.monotonic()
+        if not self._keys:
+            return now - self._tried >= PATIENCE
+        if self._lacks(key_id) and (self._looked is None or now - self._looked >= PATIENCE):
+            return True
+        return now - self._tried >= FRESH
 
-    async def _read(self) -> None:
+    def _lacks(self, key_id: str) -> bool:
+        return bool(key_id) and not self._has(key_id)
+
+    def _has(self, key_id: str) -> bool:
+        return any(key.id == key_id for key in self._keys)
+
+    async def _read(self, key_id: str) -> None:
         self._tried = self._clock.monotonic()
-        try:
-            self._keys = read_keys(await asyncio.to_thread(self._fetch))
-        except (OSError, ValueError, UnsupportedAlgorithm) as error:
-            log.warning("token_keys_not_read", error=str(error), serving=len(self._keys))
+        if self._keys and self._lacks(key_id):
+            self._looked = self._tried
+        reading = asyncio.get_running_loop().run_in_executor(None, lambda: read_keys(self._fetch()))
+        reading.add_done_callback(self._take)
+        # Whoever asked may go away meanwhile. What is read counts all the same, or somebody could see to it that nothing ever is.
+        await asyncio.wait([reading])
+
+    def _take(self, reading: asyncio.Future[tuple[TokenKey, ...]]) -> None:
+        if reading.cancelled():
+            return
+        error = reading.exception()
+        self._has_failed = error is not None
+        if error is None:
+            self._keys = reading.result()
+        else:
+            log.warning("token_keys_not_read", error=str(error) or type(error).__name__, serving=len(self._keys))
 
 
 def fetch_keys(url: str) -> str:

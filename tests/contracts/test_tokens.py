@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
+import threading
+from http.client import IncompleteRead
 from pathlib import Path
 from typing import Any
 
@@ -259,17 +262,77 @@ async def test_published_keys_are_read_once_and_again_when_they_are_old(clock) -
     assert issuer.read == 2
 
 
-async def test_a_key_that_is_not_known_yet_is_looked_for_but_not_at_everybodys_bidding(clock) -> None:
+async def test_a_key_that_is_not_known_yet_is_looked_for_at_once_but_not_at_everybodys_bidding(clock) -> None:
     issuer = Issuer(jwk(ED, "e"))
     keys = PublishedKeys(issuer.fetch, clock)
     await keys.current("e")
     issuer.keys.append(jwk(OTHER, "new"))
-    for _ in range(5):
-        assert [key.id for key in await keys.current("new")] == ["e"]
-    assert issuer.read == 1
-    clock.advance(PATIENCE)
     assert [key.id for key in await keys.current("new")] == ["e", "new"]
+    for number in range(5):
+        await keys.current(f"made up {number}")
     assert issuer.read == 2
+    clock.advance(PATIENCE)
+    await keys.current("made up")
+    await keys.current("made up")
+    assert issuer.read == 3
+
+
+async def test_a_token_whose_key_is_not_there_cannot_be_judged_while_keys_cannot_be_read(clock) -> None:
+    issuer = Issuer(jwk(ED, "e"))
+    keys = PublishedKeys(issuer.fetch, clock)
+    first = await keys.current("e")
+    issuer.away = True
+    for _ in range(2):
+        with pytest.raises(Unavailable) as raised:
+            await keys.current("new")
+        assert raised.value.reason is Reason.TOKEN_KEYS_UNAVAILABLE
+    assert await keys.current("e") is await keys.current("") is first
+    issuer.away = False
+    clock.advance(PATIENCE)
+    assert await keys.current("new") == first
+
+
+async def test_who_asks_and_goes_away_keeps_nobody_from_the_keys(clock) -> None:
+    issuer, going = Issuer(jwk(ED, "e")), threading.Event()
+
+    def fetch() -> str:
+        going.wait(60)
+        return issuer.fetch()
+
+    keys = PublishedKeys(fetch, clock)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await keys.current("e")
+    going.set()
+    async with asyncio.timeout(60):
+        while await refuses(keys, "e"):  # noqa: ASYNC110  what was begun for the first comes in
+            await asyncio.sleep(0)
+    assert [key.id for key in await keys.current("e")] == ["e"]
+    assert issuer.read == 1
+
+
+async def refuses(keys: PublishedKeys, key_id: str) -> bool:
+    try:
+        await keys.current(key_id)
+    except Unavailable:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("answer", ["", "{", "[" * 100_000, '{"keys": [{"kty": "RSA"}]}', None])
+async def test_whatever_an_issuer_answers_the_keys_that_are_known_go_on(clock, answer: str | None) -> None:
+    answers = [key_set(jwk(ED, "e"))]
+
+    def fetch() -> str:
+        if answers[-1] is None:
+            raise IncompleteRead(b"half")
+        return answers[-1]
+
+    keys = PublishedKeys(fetch, clock)
+    first = await keys.current("e")
+    answers.append(answer)
+    clock.advance(FRESH)
+    assert await keys.current("e") is first
 
 
 async def test_a_token_of_a_key_that_the_issuer_took_back_is_refused(clock) -> None:
