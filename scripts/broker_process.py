@@ -29,7 +29,7 @@ from types import TracebackType
 from typing import Final, Self
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-START_TIMEOUT: Final = 20.0
+START_TIMEOUT: Final = 60.0
 STOP_TIMEOUT: Final = 30.0
 _LOG_SHOWN: Final = 4000
 
