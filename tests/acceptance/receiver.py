@@ -77,7 +77,7 @@ class Receiver:
         """Answers what hangs, with what `status` is by now."""
         self._moved.set()
 
-    async def until(self, holds: Callable[[], bool], timeout: float = 60) -> None:
+    async def until(self, holds: Callable[[], bool], timeout: float = 100) -> None:
         """Waits until something is true of what has come."""
         async with asyncio.timeout(timeout), self._changed:
             await self._changed.wait_for(holds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,8 @@ from tests.acceptance.receiver import receiving
 from tests.acceptance.test_receivers import SOON_AND_OFTEN
 from tests.fakes.nats_servers import running
 
-EVENTS = 300
-SETTLED = 100
+EVENTS = 120
+SETTLED = 40
 
 
 KEY = base64.b64encode(b"a key of thirty-two bytes, it is").decode()
@@ -54,7 +55,10 @@ async def test_what_was_owed_is_delivered_from_nats_in_order_and_what_was_settle
             broker.terminate()
             moved = migrate(broker.data_dir, url, config)
             assert moved.returncode == 0, moved.stderr
-            assert f"{EVENTS} events, 2 subscriptions" in moved.stdout
+            counted = re.search(r"(\d+) events, 2 subscriptions", moved.stdout)
+            assert counted, moved.stdout
+            # What the broker itself tells of an endpoint that fails may be among them.
+            assert int(counted[1]) >= EVENTS
             again = migrate(broker.data_dir, url, config)
             assert again.returncode != 0
             assert "was finished" in again.stderr
