@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from certes_broker.domain.access import Caller
-from certes_broker.domain.api_keys import ApiKey, KeyId, is_key, read_key
+from certes_broker.domain.api_keys import COLLECTION, ApiKey, KeyId, is_key, read_key
 from certes_broker.domain.errors import Reason, Unauthenticated
 from certes_broker.gateway.callers import Credentials
 from certes_broker.ports.clock import Clock
@@ -73,6 +73,15 @@ class Authenticator:
         if self._tokens is None:
             raise not_known()
         return await self._tokens.caller(shown)
+
+    def is_good(self, caller: Caller) -> bool:
+        """See `Authentication`."""
+        if caller.until is not None and caller.until <= self._clock.now():
+            return False
+        if not caller.id.startswith(COLLECTION) or (self._operator is not None and caller == self._operator.caller):
+            return True
+        key = self._keys.find(KeyId(caller.id.removeprefix(COLLECTION)))
+        return key is not None and key.caller == caller
 
     def _caller_by_certificate(self, certificate: bytes | None) -> Caller:
         caller = None

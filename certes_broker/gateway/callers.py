@@ -40,6 +40,9 @@ class Authentication(Protocol):
     async def caller(self, credentials: Credentials) -> Caller:
         """Returns who shows these. Raises `Unauthenticated` (CREDENTIALS_MISSING, CREDENTIALS_INVALID)."""
 
+    def is_good(self, caller: Caller) -> bool:
+        """Says whether what a caller was let in by would let it in now."""
+
 
 class Door:
     """Lets calls in."""
@@ -48,6 +51,8 @@ class Door:
         """Without `authentication` nobody is asked who they are."""
         self._authentication = authentication
         self.streams = OpenStreams() if streams is None else streams
+        if authentication is not None:
+            self.streams.is_good = authentication.is_good
 
     @property
     def asks(self) -> bool:

@@ -5,12 +5,15 @@ Theory of operation
 A stream waits for its next answer within `OpenStream.waiting`. Ending it marks it, and interrupts that wait if there is one; if
 the stream is busy handing an answer over instead, it finds the mark before it waits again. So an answer is whole or not sent,
 and the caller learns why the stream ended.
+
+Between the caller's being let in and the opening of the stream its request has to arrive, and whoever sends that can take as long
+as requests may. So a stream that is opened asks once more (`is_good`), in the same step in which it becomes one that `end` finds.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
@@ -29,6 +32,8 @@ class OpenStreams:
         self._clock = SystemClock() if clock is None else clock
         self._limit = limit
         self._open: dict[str, set[OpenStream]] = {}
+        self.is_good: Callable[[Caller], bool] = lambda _: True
+        """Says whether what let a caller in is good still."""
 
     def count(self, caller: str) -> int:
         """Returns how many streams a caller has open."""
@@ -36,7 +41,9 @@ class OpenStreams:
 
     @contextmanager
     def opened(self, caller: Caller) -> Iterator[OpenStream]:
-        """Counts a stream while it is open. Raises `Exhausted` (TOO_MANY_STREAMS)."""
+        """Counts a stream while it is open. Raises `Unauthenticated` (CREDENTIALS_INVALID) and `Exhausted` (TOO_MANY_STREAMS)."""
+        if not self.is_good(caller):
+            raise _no_longer_good()
         streams = self._open.setdefault(caller.id, set())
         if len(streams) >= self._limit:
             raise _too_many(caller, self._limit)
@@ -88,11 +95,15 @@ class OpenStream:
 
     def _check(self) -> None:
         if self._has_ended:
-            raise Unauthenticated(
-                Reason.CREDENTIALS_INVALID,
-                "The credential that opened this stream was revoked, or its time is over.",
-                hint="Open the stream again with one that is good.",
-            )
+            raise _no_longer_good()
+
+
+def _no_longer_good() -> Unauthenticated:
+    return Unauthenticated(
+        Reason.CREDENTIALS_INVALID,
+        "The credential that opened this stream was revoked, or its time is over.",
+        hint="Open the stream again with one that is good.",
+    )
 
 
 def _too_many(caller: Caller, limit: int) -> Exhausted:

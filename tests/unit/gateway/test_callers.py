@@ -21,6 +21,9 @@ class Names:
             raise Unauthenticated(Reason.CREDENTIALS_MISSING, "Who are you?")
         return READER
 
+    def is_good(self, caller: Caller) -> bool:
+        return True
+
 
 async def test_a_door_that_asks_nobody_lets_everybody_do_everything() -> None:
     door = Door()
@@ -42,7 +45,7 @@ async def test_a_door_that_asks_lets_in_whom_it_knows_for_what_they_may_do() -> 
 async def test_who_is_bound_may_not_call_what_concerns_all() -> None:
     bound = Caller("org_1", frozenset({Role.SOURCES_READ}), Bindings(subscribers=frozenset({"org_1"})))
 
-    class One:
+    class One(Names):
         async def caller(self, credentials: Credentials) -> Caller:
             return bound
 
