@@ -8,6 +8,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescri
 from hypothesis import strategies as st
 
 from certes.v1 import (
+    admin_service_pb2,
     delivery_service_pb2,
     event_service_pb2,
     schema_service_pb2,
@@ -18,6 +19,7 @@ from certes.v1 import (
 SERVICES: Final[tuple[ServiceDescriptor, ...]] = tuple(
     service
     for module in (
+        admin_service_pb2,
         delivery_service_pb2,
         event_service_pb2,
         schema_service_pb2,
