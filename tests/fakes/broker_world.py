@@ -423,6 +423,11 @@ class World:
         self.clock.advance(seconds)
         await self.quiet()
 
+    async def days_pass(self, days: float) -> None:
+        """Lets days pass by the date, and of those the last two minutes with everything that happens in them."""
+        self.clock.set(self.clock.now() + round(days * 86_400_000_000))
+        await self.advance(120)
+
 
 def selectors(*patterns: str) -> tuple[Selector, ...]:
     return tuple(Selector(parse_pattern(pattern)) for pattern in patterns or (ALL,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable
 from itertools import count
 
@@ -26,7 +27,8 @@ class ManualClock:
     def __init__(self, now: int = 1_800_000_000_000_000) -> None:
         self._now = now
         self._monotonic = 0.0
-        self._alarms: dict[int, ManualAlarm] = {}
+        self._alarms: list[tuple[float, int, ManualAlarm]] = []
+        """A heap."""
         self._numbers = count()
 
     def now(self) -> Micros:
@@ -37,31 +39,27 @@ class ManualClock:
 
     def alarm(self, seconds: float, action: Callable[[], None]) -> ManualAlarm:
         alarm = ManualAlarm(self._monotonic + seconds, action)
-        self._alarms[next(self._numbers)] = alarm
+        heapq.heappush(self._alarms, (alarm.time, next(self._numbers), alarm))
         return alarm
 
     @property
     def alarms(self) -> int:
         """How many alarms are set."""
-        return sum(not alarm.cancelled for alarm in self._alarms.values())
+        return sum(not alarm.cancelled for _, _, alarm in self._alarms)
 
     def advance(self, seconds: float) -> None:
         """Lets time pass. An alarm that is set by one that goes off may go off, too."""
         end = self._monotonic + seconds
-        while (number := self._next_alarm(end)) is not None:
-            alarm = self._alarms.pop(number)
-            self._pass(max(alarm.time - self._monotonic, 0.0))
-            alarm.action()
+        while self._alarms and self._alarms[0][0] <= end:
+            _, _, alarm = heapq.heappop(self._alarms)
+            if not alarm.cancelled:
+                self._pass(max(alarm.time - self._monotonic, 0.0))
+                alarm.action()
         self._pass(end - self._monotonic)
 
     def set(self, now: int) -> None:
         """Sets the time of day, which may go back; the monotonic time stays."""
         self._now = now
-
-    def _next_alarm(self, end: float) -> int | None:
-        self._alarms = {number: alarm for number, alarm in self._alarms.items() if not alarm.cancelled}
-        due = [(alarm.time, number) for number, alarm in self._alarms.items() if alarm.time <= end]
-        return min(due)[1] if due else None
 
     def _pass(self, seconds: float) -> None:
         self._now += round(seconds * 1_000_000)

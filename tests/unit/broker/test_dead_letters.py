@@ -137,9 +137,9 @@ async def test_a_purge_of_names_of_which_one_is_none_forgets_nothing(world: Worl
 async def test_dead_letters_go_when_they_have_been_kept_for_thirty_days(either_world: World) -> None:
     world = either_world
     await rejected(world, 1)
-    await world.advance(29 * DAY)
+    await world.days_pass(29)
     assert await listed(world) == ["p1"]
-    await world.advance(1.1 * DAY)
+    await world.days_pass(1.1)
     await gone(world)
 
 
