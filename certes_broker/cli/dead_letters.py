@@ -12,7 +12,7 @@ import click
 
 from certes_broker.cli.connect import DELIVERY_SERVICE, Broker, Document
 from certes_broker.cli.failures import CallRefused, ExitCode
-from certes_broker.cli.options import broker_option, json_option, subscriber_option
+from certes_broker.cli.options import broker_option, json_option, subscriber_option, subscription_name
 from certes_broker.cli.output import compact, plain, print_facts, print_json, print_table
 from certes_broker.domain.errors import Reason
 
@@ -77,7 +77,7 @@ def list_dead_letters(
     broker: Broker,
 ) -> None:
     """List the dead letters of SUBSCRIPTION in the order in which their events were accepted."""
-    full = full_name(subscription, subscriber)
+    full = subscription_name(subscription, subscriber)
     request: Document = {"parent": full, "filter": _filter(pattern, reason, since, until)}
     doing = f"Listing the dead letters of {full}"
     found = broker.pages(DELIVERY_SERVICE, "ListDeadLetters", "deadLetters", request, doing=doing)
@@ -110,7 +110,7 @@ def list_dead_letters(
 @broker_option
 def get_dead_letter(*, subscription: str, letter: str, subscriber: str, as_json: bool, broker: Broker) -> None:
     """Show one dead letter, with its event and what became of its attempts."""
-    name = _letter_name(full_name(subscription, subscriber), letter)
+    name = _letter_name(subscription_name(subscription, subscriber), letter)
     answer = broker.call(DELIVERY_SERVICE, "GetDeadLetter", {"name": name}, doing=f"Reading {name}")
     if as_json:
         print_json(answer)
@@ -167,7 +167,7 @@ def replay(
 
     Each stays a dead letter until it is settled. What was interrupted can be said again: nothing is handed over twice.
     """
-    full = full_name(subscription, subscriber)
+    full = subscription_name(subscription, subscriber)
     chosen = _chosen(full, letters, _filter(pattern, reason, since, until), everything=everything)
     left = 0
     with _progress("Replaying", _total(broker, full, chosen)) as shown:
@@ -208,7 +208,7 @@ def purge(
     broker: Broker,
 ) -> None:
     """Forget dead letters for good: LETTERS, or --all. What is being replayed is left alone."""
-    full = full_name(subscription, subscriber)
+    full = subscription_name(subscription, subscriber)
     chosen = _chosen(full, letters, _filter(pattern, reason, since, until), everything=everything)
     if not yes:
         what = f"{len(letters)} dead letters" if letters else "the dead letters that were chosen"
@@ -219,11 +219,6 @@ def purge(
         print_json({"purgedCount": done, "replayingCount": busy})
     else:
         click.echo(f"Purged {done} of {full}." + (f" {busy} are being replayed and stay." if busy else ""))
-
-
-def full_name(name: str, subscriber: str) -> str:
-    """Returns the whole name of a subscription."""
-    return name if "/" in name else f"subscribers/{subscriber}/subscriptions/{name}"
 
 
 def outcome(attempt: Document) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from certes_broker.cli.connect import DELIVERY_SERVICE, Broker, Document
-from certes_broker.cli.dead_letters import full_name, outcome
-from certes_broker.cli.options import broker_option, json_option, subscriber_option
+from certes_broker.cli.dead_letters import outcome
+from certes_broker.cli.options import broker_option, json_option, subscriber_option, subscription_name
 from certes_broker.cli.output import print_json, print_table
 
 
@@ -29,7 +29,7 @@ def attempts(
     *, subscription: str, subscriber: str, event: str | None, limit: int, as_json: bool, broker: Broker
 ) -> None:
     """List the attempts at the webhook of SUBSCRIPTION, newest first."""
-    full = full_name(subscription, subscriber)
+    full = subscription_name(subscription, subscriber)
     found: list[Document] = []
     request: Document = {"parent": full, "event": event or ""}
     token = ""
@@ -68,7 +68,7 @@ def attempts(
 @broker_option
 def redeliver(*, event: str, subscription: str, subscriber: str, as_json: bool, broker: Broker) -> None:
     """Deliver a kept EVENT to SUBSCRIPTION once more, whatever became of it before. EVENT is events/ID."""
-    full = full_name(subscription, subscriber)
+    full = subscription_name(subscription, subscriber)
     request: Document = {"event": event if "/" in event else f"events/{event}", "subscription": full}
     answer = broker.call(DELIVERY_SERVICE, "Redeliver", request, doing=f"Redelivering {event}")
     if as_json:

@@ -26,7 +26,8 @@ class ExitCode(IntEnum):
 
 EXIT_MEANINGS: Final[Mapping[ExitCode, str]] = {
     ExitCode.OK: "Done.",
-    ExitCode.REFUSED: "The broker refused, or, where it was only asked, would refuse. Standard error names the reason.",
+    ExitCode.REFUSED: "The broker refused, or, where it was only asked, would refuse; or the receiver that it"
+    " asked did. Standard error names the reason.",
     ExitCode.USAGE: "The command line, or a file it names, cannot be meant. Nothing was sent.",
     ExitCode.UNREACHABLE: "The broker cannot be reached, or went away before it had answered.",
     ExitCode.SETTINGS: "The configuration cannot be used, or the broker cannot serve with it.",

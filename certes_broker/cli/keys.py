@@ -9,9 +9,8 @@ from typing import Final
 import click
 
 from certes_broker.cli.connect import ADMIN_SERVICE, Broker, Document
-from certes_broker.cli.options import SubscriberType, broker_option, json_option
+from certes_broker.cli.options import DurationType, SubscriberType, broker_option, json_option
 from certes_broker.cli.output import print_facts, print_json, print_table
-from certes_broker.cli.sources import DurationType
 from certes_broker.domain.access import ROLE_SETS, Role
 from certes_broker.domain.api_keys import COLLECTION, SECRET_BYTES, parse_key_id, spell_key
 from certes_broker.domain.errors import Invalid

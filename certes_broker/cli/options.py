@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from certes_broker.cli.connect import Broker
+from certes_broker.config.quantities import Unfit, parse_duration
 from certes_broker.domain.errors import CertesError
 from certes_broker.domain.names import DEFAULT_SUBSCRIBER, parse_id
 from certes_broker.domain.uris import parse_gateway_uri
@@ -37,6 +38,18 @@ class BrokerType(click.ParamType[Broker]):
             self.fail(
                 f"{value!r} is no address of a gateway: {error.metadata.get('problem', error.message)}.", param, ctx
             )
+
+
+class DurationType(click.ParamType[float]):
+    """A duration such as `24h`, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return value if isinstance(value, float) else parse_duration(str(value))
+        except Unfit as error:
+            self.fail(str(error), param, ctx)
 
 
 class SubscriberType(click.ParamType[str]):
@@ -94,6 +107,11 @@ def _shown_to(ctx: click.Context, param: click.Parameter, value: Broker) -> Brok
             param,
         )
     return value.showing(token) if token else value
+
+
+def subscription_name(name: str, subscriber: str) -> str:
+    """Returns the whole name of a subscription of which that was given, or its id."""
+    return name if "/" in name else f"subscribers/{subscriber}/subscriptions/{name}"
 
 
 def json_option(command: C) -> C:

@@ -9,10 +9,9 @@ from typing import Any, Final, TypeVar
 import click
 
 from certes_broker.cli.connect import SOURCE_SERVICE, Broker, Document
-from certes_broker.cli.options import broker_option, json_option
+from certes_broker.cli.options import DurationType, broker_option, json_option
 from certes_broker.cli.output import print_facts, print_json, print_table
 from certes_broker.cli.rejected import reingest, rejected
-from certes_broker.config.quantities import Unfit, parse_duration
 from certes_broker.domain.errors import CertesError
 from certes_broker.domain.names import SubscriberName
 from certes_broker.domain.sources import CUSTOM, Everyone, PayloadSubscriber, parse_audience
@@ -73,18 +72,6 @@ class LabelType(click.ParamType[tuple[str, str]]):
         if not equals:
             self.fail(f"{value!r} is not of the form KEY=VALUE.", param, ctx)
         return key, text
-
-
-class DurationType(click.ParamType[float]):
-    """A duration such as `24h`, in seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            return value if isinstance(value, float) else parse_duration(str(value))
-        except Unfit as error:
-            self.fail(str(error), param, ctx)
 
 
 def secret_option(command: C) -> C:

@@ -16,10 +16,21 @@ from certes_broker.cli.options import (
     matching_options,
     parse_matching,
     subscriber_option,
+    subscription_name,
 )
 from certes_broker.cli.output import print_facts, print_json, print_table
 from certes_broker.cli.retry_policies import spell_retry_policy
 from certes_broker.cli.subscription_limits import limit_facts, limit_options, said_limits, with_limits
+from certes_broker.cli.subscription_webhooks import (
+    consent_option,
+    header_option,
+    removed_header_option,
+    request_consent,
+    rotate_secret,
+    spell_consent,
+    spell_secret,
+    with_headers,
+)
 
 FORMATS: Final[Mapping[str, str]] = {
     "json": "FORMAT_CLOUDEVENTS_JSON",
@@ -36,6 +47,10 @@ def subscriptions() -> None:
 
     A NAME is subscribers/SUBSCRIBER/subscriptions/ID, or only the ID beside --subscriber.
     """
+
+
+subscriptions.add_command(rotate_secret)
+subscriptions.add_command(request_consent)
 
 
 @subscriptions.command("list")
@@ -66,7 +81,7 @@ def list_subscriptions(*, subscriber: str | None, deleted: bool, as_json: bool, 
 @broker_option
 def get_subscription(*, name: str, subscriber: str, secrets: bool, as_json: bool, broker: Broker) -> None:
     """Show one subscription."""
-    full = _full_name(name, subscriber)
+    full = subscription_name(name, subscriber)
     answer = broker.call(SUBSCRIPTION_SERVICE, "GetSubscription", {"name": full}, doing=f"Reading {full}")
     signing: list[Document] = []
     if secrets:
@@ -89,6 +104,8 @@ def get_subscription(*, name: str, subscriber: str, secrets: bool, as_json: bool
 @click.option(
     "--format", "body_format", type=click.Choice(list(FORMATS)), help="The form of a webhook's body.  [default: json]"
 )
+@header_option
+@consent_option
 @click.option(
     "--from",
     "start",
@@ -109,6 +126,8 @@ def create_subscription(
     filter_text: str | None,
     webhook: str | None,
     body_format: str | None,
+    header: tuple[tuple[str, str], ...],
+    require_consent: bool | None,
     start: str,
     as_json: bool,
     broker: Broker,
@@ -121,14 +140,16 @@ def create_subscription(
       certes subscriptions create billing --pattern 'events.meetly.com/_/1/*' \\
       --webhook https://example.com/hook
     """  # noqa: D301  click itself reads the backspace: what follows is not to be wrapped
-    if body_format is not None and webhook is None:
-        raise click.UsageError("--format is about a webhook's body: give --webhook URL too.")
     limits = said_limits(said)
-    if webhook is None and any(path.startswith("webhook.") for path in limits):
-        raise click.UsageError(
-            "--timeout, --max-in-flight and --rate-limit are about a webhook: give --webhook URL too."
-        )
-    full = _full_name(name, subscriber)
+    if webhook is None:
+        if body_format is not None:
+            raise click.UsageError("--format is about a webhook's body: give --webhook URL too.")
+        if header or require_consent is not None or any(path.startswith("webhook.") for path in limits):
+            raise click.UsageError(
+                "--timeout, --max-in-flight, --rate-limit, --header and --require-consent are about a webhook: give --webhook URL"
+                " too."
+            )
+    full = subscription_name(name, subscriber)
     parent, _, subscription_id = full.partition("/subscriptions/")
     options = parse_matching(option)
     wanted: Document = {"selectors": [{"pattern": each, "options": options} for each in pattern]}
@@ -138,6 +159,10 @@ def create_subscription(
         wanted["stream"] = {}
     else:
         wanted["webhook"] = {"url": webhook, "format": FORMATS[body_format or "json"]}
+        if header:
+            wanted["webhook"]["headers"] = with_headers({}, header, ())
+        if require_consent:
+            wanted["webhook"]["requireConsent"] = True
     wanted = with_limits(wanted, limits)
     request: Document = {"parent": parent, "subscriptionId": subscription_id, "subscription": wanted}
     if start == "beginning":
@@ -149,31 +174,55 @@ def create_subscription(
     click.echo(f"Created {full}.")
     if webhook is not None:
         click.echo(f"Its webhooks are signed; `certes subscriptions get {full} --secrets` shows the secret.")
+    if require_consent:
+        click.echo(f"Its receiver is asked for its consent; `certes subscriptions get {full}` shows what it says.")
 
 
 @subscriptions.command("update")
 @click.argument("name")
 @subscriber_option
+@header_option
+@removed_header_option
+@consent_option
 @limit_options
 @click.option("--etag", help="Only if it is still as it was when this etag was read.")
 @json_option
 @broker_option
 def update_subscription(
-    *, name: str, subscriber: str, etag: str | None, as_json: bool, broker: Broker, **said: tuple[Any] | None
+    *,
+    name: str,
+    subscriber: str,
+    header: tuple[tuple[str, str], ...],
+    removed: tuple[str, ...],
+    require_consent: bool | None,
+    etag: str | None,
+    as_json: bool,
+    broker: Broker,
+    **said: tuple[Any] | None,
 ) -> None:
-    """Change how much a subscription gets, and when it is tried again. What is not named stays; `default` takes a setting back.
+    """Change how much a subscription gets, when it is tried again, and what its webhooks say. What is not named stays; `default`
+    takes a setting back.
 
     \b
     Example:
       certes subscriptions update billing --rate-limit 5/s --retry default
     """  # noqa: D301  the same
-    limits = said_limits(said)
-    if not limits:
+    changes = dict(said_limits(said))
+    if require_consent is not None:
+        changes["webhook.requireConsent"] = require_consent
+    full = subscription_name(name, subscriber)
+    if header or removed:
+        # Headers change as a whole, and are read without their values, which sending them back so leaves as they are.
+        read = broker.call(SUBSCRIPTION_SERVICE, "GetSubscription", {"name": full}, doing=f"Reading {full}")[
+            "subscription"
+        ]
+        changes["webhook.headers"] = with_headers(read.get("webhook", {}).get("headers", {}), header, removed)
+        etag = etag or read["etag"]
+    if not changes:
         raise click.UsageError("Name what is to change.")
-    full = _full_name(name, subscriber)
     request: Document = {
-        "subscription": with_limits({"name": full, "etag": etag or ""}, limits),
-        "updateMask": ",".join(sorted(limits)),
+        "subscription": with_limits({"name": full, "etag": etag or ""}, changes),
+        "updateMask": ",".join(sorted(changes)),
     }
     answer = broker.call(SUBSCRIPTION_SERVICE, "UpdateSubscription", request, doing=f"Changing {full}")
     if as_json:
@@ -188,7 +237,7 @@ def update_subscription(
 @broker_option
 def pause_subscription(*, name: str, subscriber: str, broker: Broker) -> None:
     """Stop its deliveries. Events gather until it is resumed, or retention trims them."""
-    full = _full_name(name, subscriber)
+    full = subscription_name(name, subscriber)
     broker.call(SUBSCRIPTION_SERVICE, "PauseSubscription", {"name": full}, doing=f"Pausing {full}")
     click.echo(f"Paused {full}.")
 
@@ -199,7 +248,7 @@ def pause_subscription(*, name: str, subscriber: str, broker: Broker) -> None:
 @broker_option
 def resume_subscription(*, name: str, subscriber: str, broker: Broker) -> None:
     """Let its deliveries go out again, also where the broker had disabled it."""
-    full = _full_name(name, subscriber)
+    full = subscription_name(name, subscriber)
     broker.call(SUBSCRIPTION_SERVICE, "ResumeSubscription", {"name": full}, doing=f"Resuming {full}")
     click.echo(f"Resumed {full}.")
 
@@ -214,7 +263,7 @@ def list_policies(*, name: str, subscriber: str, as_json: bool, broker: Broker) 
 
     Of those whose TYPE and SOURCE are an event's, or empty, the first one holds.
     """
-    full = _full_name(name, subscriber)
+    full = subscription_name(name, subscriber)
     doing = f"Reading the retry policies of {full}"
     answer = broker.call(SUBSCRIPTION_SERVICE, "GetEffectiveRetryPolicy", {"name": full}, doing=doing)
     if as_json:
@@ -246,7 +295,7 @@ def delete_subscription(
     *, name: str, subscriber: str, etag: str | None, missing_ok: bool, as_json: bool, broker: Broker
 ) -> None:
     """Delete a subscription. It can be restored for 24 hours."""
-    full = _full_name(name, subscriber)
+    full = subscription_name(name, subscriber)
     request: Document = {"name": full, "etag": etag or "", "allowMissing": missing_ok}
     answer = broker.call(SUBSCRIPTION_SERVICE, "DeleteSubscription", request, doing=f"Deleting {full}")
     if as_json:
@@ -255,10 +304,6 @@ def delete_subscription(
         click.echo(f"Deleted {full}. UpdateSubscription with allow_missing restores it within 24 hours.")
     else:
         click.echo(f"There was no {full}.")
-
-
-def _full_name(name: str, subscriber: str) -> str:
-    return name if "/" in name else f"subscribers/{subscriber}/subscriptions/{name}"
 
 
 def _print_subscription(subscription: Document, signing: Sequence[Document]) -> None:
@@ -273,7 +318,9 @@ def _print_subscription(subscription: Document, signing: Sequence[Document]) -> 
             ("scope", _word(subscription.get("scope", ""), "SCOPE_")),
             ("delivery", _delivery(subscription)),
             ("format", _word(webhook.get("format", ""), "FORMAT_")),
-            ("signing secrets", "\n".join(_secret(secret) for secret in signing)),
+            ("headers", ", ".join(sorted(webhook.get("headers", {})))),
+            ("consent", spell_consent(webhook)),
+            ("signing secrets", "\n".join(spell_secret(secret) for secret in signing)),
             *limit_facts(subscription),
             ("ack deadline", subscription.get("ackDeadline", "")),
             ("generation", str(subscription.get("generation", ""))),
@@ -304,7 +351,3 @@ def _selectors(subscription: Document, separator: str) -> str:
 
 def _delivery(subscription: Document) -> str:
     return f"webhook {subscription['webhook']['url']}" if "webhook" in subscription else "stream"
-
-
-def _secret(secret: Document) -> str:
-    return f"{secret['secret']} until {secret['expireTime']}" if "expireTime" in secret else str(secret["secret"])

@@ -77,13 +77,14 @@ class Client:
     async def create_webhook(self, subscription_id: str, url: str, **fields: Any) -> str:
         """Makes a webhook subscription of `parent` to everything, or to the `pattern` that is given.
 
-        `fields` are the subscription's; `format` and `max_in_flight` the webhook's.
+        `fields` are the subscription's; `format`, `max_in_flight` and `require_consent` the webhook's.
         """
         pattern, parent = fields.pop("pattern", ALL_OF_GITHUB), fields.pop("parent", SUBSCRIBER)
         webhook = resources.Webhook(
             url=url,
             format=fields.pop("format", resources.Webhook.FORMAT_UNSPECIFIED),
             max_in_flight=fields.pop("max_in_flight", None),
+            require_consent=fields.pop("require_consent", False),
         )
         return await self._create(subscription_id, pattern, parent, webhook=webhook, **fields)
 

@@ -99,6 +99,27 @@ async def test_a_receiver_that_answers_410_gets_nothing_more(broker: BrokerProce
     assert [request.event_id for request in gone.requests] == ["first"]
 
 
+async def test_a_receiver_is_sent_nothing_until_it_consents_also_over_a_crash(broker: BrokerProcess) -> None:
+    async with connected(broker) as client, receiving() as receiver:
+        name = await client.create_webhook("hook", receiver.url, require_consent=True)
+        secrets = await client.signing_secrets(name)
+        await receiver.until(lambda: len(receiver.requests) == 1)
+        await client.publish([event(f"{number}") for number in range(3)])
+        broker.kill9()
+        receiver.headers = {"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "60000"}
+        await asyncio.to_thread(broker.start)
+        await receiver.until(lambda: len(receiver.requests) >= 5)
+    # Whether it was asked once more before the crash, nobody knows.
+    methods = [one.arrival.line.partition(" ")[0] for one in receiver.requests]
+    questions = methods.index("POST")
+    assert set(methods[:questions]) == {"OPTIONS"}
+    assert set(methods[questions:]) == {"POST"}
+    assert {one.event_id for one in receiver.requests[questions:]} == {"0", "1", "2"}
+    for request in receiver.requests[questions:]:
+        request.verify(secrets)
+    assert len({one.arrival.headers["webhook-request-origin"] for one in receiver.requests}) == 1
+
+
 async def test_receivers_that_hang_delay_no_other(broker: BrokerProcess) -> None:
     async with connected(broker) as client, receiving() as hanging, receiving() as prompt:
         hanging.status = None

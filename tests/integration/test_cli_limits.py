@@ -1,4 +1,4 @@
-"""Limits and retry policies by the command, against the real broker."""
+"""Limits, retry policies and what webhooks say, by the command, against the real broker."""
 
 from __future__ import annotations
 
@@ -32,6 +32,26 @@ def test_limits_that_are_set_are_kept_over_updates_of_others_and_taken_back(cert
     assert "retryPolicy" not in changed
     assert not {"rateLimit", "maxInFlight"} & changed["webhook"].keys()
     assert (changed["webhook"]["timeout"], changed.get("priority")) == ("15s", None)
+
+
+def test_what_webhooks_say_is_changed_by_the_command_and_no_value_of_a_header_shown(certes):
+    given = ("--header", "authorization: Bearer s3cret", "--header", "x-team: blue", "--require-consent")
+    hook = ("--pattern", PING, "--webhook", "http://127.0.0.1:1/")
+    created = told(certes, "subscriptions", "create", "hook", *hook, *given, "--json")
+    assert created["webhook"]["headers"] == {"authorization": "", "x-team": ""}
+    headers = ("--header", "x-new: 1", "--remove-header", "X-Team")
+    changed = told(certes, "subscriptions", "update", "hook", *headers, "--json")
+    assert changed["webhook"]["headers"] == {"authorization": "", "x-new": ""}
+    newest, older = told(certes, "subscriptions", "rotate-secret", "hook", "--kind", "key-pair", "--json")
+    assert newest["secret"].startswith("whpk_")
+    assert older["secret"].startswith("whsec_")
+    assert "expireTime" in older
+    asked = certes("subscriptions", "request-consent", "hook")
+    assert asked.returncode == 1
+    assert "does not consent" in asked.stderr
+    shown = certes("subscriptions", "get", "hook", "--secrets").stdout
+    assert "withheld" in shown
+    assert "s3cret" not in shown
 
 
 def test_default_policies_are_set_asked_for_and_deleted(certes):
