@@ -15,15 +15,17 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
+from random import SystemRandom
 from typing import Any, Final
 
 import structlog
 from nats import errors
-from nats.aio.client import Client
+from nats.aio.client import Client, Server
 from nats.aio.msg import Msg
 
 from certes_broker.domain.errors import FailedPrecondition, Invalid, Reason, Unavailable
@@ -38,6 +40,8 @@ STARTING: Final = 30.0
 AGAIN: Final = 0.05
 CONNECTING: Final = 10.0
 """Seconds that a first connection may take."""
+AWAY: Final = 0.2
+"""Seconds before a server is tried that could not be connected to when it was tried last."""
 PING: Final = 1
 """Seconds between pings. A server that has not answered two of them is given up, for another."""
 HEADERS: Final = 256
@@ -48,6 +52,8 @@ WRONG_LAST_SEQUENCE: Final = 10071
 STREAM_NOT_FOUND: Final = 10059
 PASSING: Final = frozenset({10008, 10009, 10158, 10164, 10077, 10118, 10210})
 """Refusals that pass: no leader or not here, a message of this id or subject under way, a store that is being closed."""
+
+CHANCE: Final = SystemRandom().random
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -85,6 +91,29 @@ class Access:
         if self.certificate is not None:
             context.load_cert_chain(self.certificate, self.key)
         return context
+
+
+class Rotation:
+    """Which server is connected to next: the one that was used or tried least recently, by chance among those that never were.
+
+    So the one that was lost comes last. If it stands still, its system goes on taking connections for it, and each takes a
+    while to be given up.
+    """
+
+    def __init__(self, chance: Callable[[], float] = CHANCE) -> None:
+        self._chance = chance
+        self._numbers = count(1)
+        self._used: dict[str, int] = {}
+
+    def use(self, address: str) -> None:
+        """Notes that a server is used."""
+        self._used[address] = next(self._numbers)
+
+    def choose(self, servers: Sequence[Server], _: object) -> tuple[Server, float]:
+        """Returns the server to try, and after how many seconds."""
+        chosen = min(servers, key=lambda one: (self._used.get(one.uri.netloc, 0), self._chance()))
+        self.use(chosen.uri.netloc)
+        return chosen, AWAY if chosen.reconnects else 0.0
 
 
 class Connection:
@@ -188,6 +217,7 @@ class Connection:
 async def connected(access: Access, *, logged: bool = True, ping: int = PING) -> AsyncIterator[Connection]:
     """Connects, and tells the log how the connection fares. Raises `FailedPrecondition` (STORAGE_UNAVAILABLE) where that is not possible, with the reason."""
     client = Client()
+    rotation = Rotation()
     said: list[Exception] = []
 
     async def note(error: Exception) -> None:
@@ -213,7 +243,8 @@ async def connected(access: Access, *, logged: bool = True, ping: int = PING) ->
                 disconnected_cb=disconnected,
                 reconnected_cb=reconnected,
                 max_reconnect_attempts=-1,
-                reconnect_time_wait=0.2,  # type: ignore[arg-type]  # it is slept, so a fraction is as good
+                reconnect_to_server_handler=rotation.choose,
+                reconnect_time_wait=AWAY,  # type: ignore[arg-type]  # it is slept, so a fraction is as good
                 connect_timeout=2,
                 ping_interval=ping,
                 max_outstanding_pings=2,
@@ -229,6 +260,8 @@ async def connected(access: Access, *, logged: bool = True, ping: int = PING) ->
             f"No connection to the NATS servers ({access.text}): {str(reason) or repr(reason)}.",
             hint="See that they run there, and that credentials and TLS are right: engine and [nats] are the settings.",
         ) from error
+    if client.connected_url is not None:
+        rotation.use(client.connected_url.netloc)
     try:
         yield Connection(client, await Mailbox.open(client), access)
     finally:
