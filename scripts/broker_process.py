@@ -74,6 +74,10 @@ class BrokerProcess:
         return self._grpc
 
     @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def pid(self) -> int:
         """The process id of the running broker."""
         return self._running().pid

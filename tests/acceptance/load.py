@@ -20,6 +20,8 @@ from tests.acceptance.client import Client, event
 
 REQUESTS_UNANSWERED = 4
 EVENTS_A_REQUEST = 12
+LATE = 0.2
+"""Seconds of an offer that are made up for when it could not be taken."""
 
 
 def is_broken(error: grpc.aio.AioRpcError) -> bool:
@@ -59,6 +61,28 @@ class Backlog:
         self._size -= 1
         if self._size < self._limit:
             self._room.set()
+
+
+class Offer(Backlog):
+    """Bounds how far publishers run ahead, and offers so many events a second, whatever has become of those before."""
+
+    def __init__(self, limit: int, rate: float) -> None:
+        super().__init__(limit)
+        self.rate = rate
+        self._due = 0.0
+        self._turn = asyncio.Lock()
+
+    async def room(self) -> None:
+        """Waits for room, and until the next request is due: whoever has waited makes it at once."""
+        loop = asyncio.get_running_loop()
+        async with self._turn:
+            await super().room()
+            self._due = max(self._due, loop.time() - LATE)
+            await asyncio.sleep(self._due - loop.time())
+
+    def grow(self, events: int) -> None:
+        super().grow(events)
+        self._due += events / self.rate
 
 
 @dataclass

@@ -49,11 +49,15 @@ class World:
     def __init__(self, publishers: list[Publisher], consumer: Consumer) -> None:
         self.publishers = publishers
         self.consumer = consumer
+        self.accepted = 0
+        """How many events the brokers have answered for."""
         self._counted = 0
         self._news = asyncio.Event()
 
     def count(self, what: str) -> None:
-        if what == "delivered":
+        if what == "accepted":
+            self.accepted += 1
+        elif what == "delivered":
             self._counted += 1
             self._news.set()
 
@@ -66,14 +70,16 @@ class World:
 
 
 @asynccontextmanager
-async def under_load(*brokers: BrokerProcess, report: Callable[[str], None]) -> AsyncIterator[World]:
+async def under_load(
+    *brokers: BrokerProcess, report: Callable[[str], None], publishers: int = PUBLISHERS, backlog: Backlog | None = None
+) -> AsyncIterator[World]:
     """Runs publishers and a consumer while the block runs; then nothing must be missing, and every key in order.
 
-    The consumer asks the first broker that it reaches, publishers the last.
+    The consumer asks the first broker that it reaches, publishers the last. `backlog` is how much may be on its way.
     """
+    backlog = backlog or Backlog(500)
     async with connected(*reversed(brokers)) as publishing, connected(*brokers) as consuming:
         name = await consuming.create_stream("all")
-        backlog = Backlog(500)
         world = World([], Consumer(consuming, name, random.Random(0), backlog=backlog))
         world.consumer.count = world.count
         world.publishers += [
@@ -85,7 +91,7 @@ async def under_load(*brokers: BrokerProcess, report: Callable[[str], None]) -> 
                 backlog,
                 most_unanswered=1,
             )
-            for number in range(PUBLISHERS)
+            for number in range(publishers)
         ]
         async with asyncio.TaskGroup() as tasks:
             reading = tasks.create_task(world.consumer.run())
