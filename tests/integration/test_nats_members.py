@@ -135,3 +135,13 @@ async def test_members_that_cannot_reach_the_servers_are_not_current_and_end_nob
                 await engine.journal.append([event("after")])
         await other.journal.append([event("later")])
         assert engine.members.living == other.members.living == both
+
+
+async def test_engines_that_open_a_new_prefix_at_once_share_it(one: NatsServer) -> None:
+    async def append() -> bool:
+        async with opened(one, shared=True) as engine:
+            return (await engine.journal.append([event("a")]))[0].duplicate
+
+    # They know each other's ids only where they have the same secret.
+    async with asyncio.timeout(PATIENCE):
+        assert sorted(await asyncio.gather(append(), append(), append())) == [False, True, True]

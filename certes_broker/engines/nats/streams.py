@@ -15,6 +15,7 @@ DUPLICATES_SECONDS: Final = 120
 """How long a stream knows a message that is sent again. No request is repeated for nearly so long."""
 NOT_CLUSTERED: Final = 10074
 NO_PEERS: Final = 10005
+NAME_IN_USE: Final = 10058
 LOOKS: Final = 20
 LOOKING: Final = 0.5
 """Seconds between looks for enough servers."""
@@ -83,7 +84,12 @@ class Streams:
         name = config["name"]
         found = await self._find(name)
         if found is None:
-            return await self._create(config)
+            try:
+                return await self._create(config)
+            except Refusal as refusal:
+                # Another broker may have made it just now, and the journal with a secret of its own.
+                if refusal.error_code != NAME_IN_USE or (found := await self._find(name)) is None:
+                    raise
         config["num_replicas"] = self._replicas or found["num_replicas"]
         config["metadata"] = found.get("metadata", {})
         if any(found.get(key, False) != value for key, value in config.items() if key != "metadata"):
