@@ -19,8 +19,10 @@ _PAGE: Final = 1000
 _PAGE_BYTES: Final = 2 * 1024 * 1024
 ANSWER_BYTES: Final = 3 * 1024 * 1024
 """How many bytes of events a page has at most: stock clients refuse an answer of 4 MiB."""
-_PAGES_SCANNED: Final = 20
+PAGES_SCANNED: Final = 20
 """How much of the journal one call looks through before it answers with what it has and a token."""
+PAGES_SCANNED_FURTHER: Final = 100
+"""The same for whoever sees some of the events only: a short page says that there are others in between."""
 
 
 class KeptEvent(NamedTuple):
@@ -71,10 +73,12 @@ class KeptEvents:
         start_time: Micros | None,
         page_size: int,
         page_token: str,
+        pages_scanned: int = PAGES_SCANNED,
     ) -> KeptPage:
         """Returns events, oldest first: those of a subscriber (None: of all) and those for everyone.
 
-        A page may be short although more follow: one call reads, and answers, only so many bytes.
+        A page may be short although more follow: one call reads, and answers, only so many bytes. Where it is for the sake of
+        the answer, the token depends on the events that are answered, and on no others.
         """
         of = (subscriber, pattern, start_time)
         token = read_token(page_token, *of)
@@ -84,7 +88,7 @@ class KeptEvents:
             after = BEGINNING if start_time is None else await self._journal.position_at(start_time)
         found: list[Entry] = []
         size = 0
-        for _ in range(_PAGES_SCANNED):
+        for _ in range(pages_scanned):
             page = await self._journal.read(after, _PAGE, _PAGE_BYTES)
             if not page.entries:
                 return self._page(found, "")
@@ -92,7 +96,7 @@ class KeptEvents:
                 if _concerns(entry, subscriber, pattern, start_time):
                     size += len(entry.event.body)
                     if found and size > ANSWER_BYTES:
-                        return self._page(found, make_token(self._names.name(after), *of))
+                        return self._page(found, make_token(self._names.name(found[-1].position), *of))
                     found.append(entry)
                 after = entry.position
                 if len(found) == page_size:

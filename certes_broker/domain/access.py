@@ -116,6 +116,11 @@ class Caller:
         return self.bindings.subscribers is not None
 
     @property
+    def sees_all_events(self) -> bool:
+        """Whether there is no event that it may not see."""
+        return self.bindings.subscribers is None and self.bindings.types is None
+
+    @property
     def is_operator(self) -> bool:
         """Whether it may change the broker itself, and sees every subscriber."""
         return Role.CONFIG_WRITE in self.roles and not self.is_bound

@@ -62,7 +62,7 @@ class _DeliveryService:
             ],
             next_page_token=page.next_page_token,
             total_size=0 if current_caller().bindings.types is not None else page.total,
-            replaying_size=len(page.replaying),
+            replaying_size=0 if current_caller().bindings.types is not None else len(page.replaying),
         )
 
     async def get_dead_letter(self, request: pb.GetDeadLetterRequest) -> pb.GetDeadLetterResponse:

@@ -8,7 +8,7 @@ from typing import Any, Final, assert_never
 
 from certes.v1 import event_service_pb2 as pb
 from certes_broker.broker.broker import Broker
-from certes_broker.broker.kept_events import event_not_known
+from certes_broker.broker.kept_events import PAGES_SCANNED, PAGES_SCANNED_FURTHER, event_not_known
 from certes_broker.broker.names import event_not_found
 from certes_broker.broker.stream import Stream, StreamLimits
 from certes_broker.domain.access import check_patterns
@@ -109,8 +109,9 @@ class _EventService:
         start = read_time(faults, "start_time", request.start_time) if request.HasField("start_time") else None
         faults.check()
         check_listed(pattern)
+        scanned = PAGES_SCANNED if current_caller().sees_all_events else PAGES_SCANNED_FURTHER
         return kept_page_answer(
-            await self.broker.kept_events.list(subscriber, pattern, start, page_size, request.page_token)
+            await self.broker.kept_events.list(subscriber, pattern, start, page_size, request.page_token, scanned)
         )
 
     async def _open(self, request: pb.SubscribeRequest) -> Stream:

@@ -25,14 +25,17 @@ def is_visible(kept: KeptEvent) -> bool:
 async def check_point(kept_events: KeptEvents, point: SeekPoint | None) -> None:
     """Raises `NotFound` (EVENT_NOT_FOUND) if a point is given by an event that whoever calls may not see.
 
-    Of an event that is no longer kept nobody knows whose it was; moving there is refused anyway.
+    Of an event that is no longer kept nobody knows whose it was. Who sees everything is told that it was there, when moving to
+    it is refused (CURSOR_EXPIRED); to others its name is one that somebody made up.
     """
     if not isinstance(point, SeekEvent):
         return
     try:
         kept = await kept_events.get(point.name)
     except NotFound:
-        return
+        if current_caller().sees_all_events:
+            return
+        raise
     if not is_visible(kept):
         raise event_not_found(point.name)
 

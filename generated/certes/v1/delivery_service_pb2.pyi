@@ -74,7 +74,9 @@ class ListDeadLettersResponse(_message.Message):
     total_size: _builtins.int
     """How many dead letters the subscription has, whatever the filter. 0 for callers to whom only some event types are granted."""
     replaying_size: _builtins.int
-    """How many replays and redeliveries are on their way to the subscription. So this says how far a replay is."""
+    """How many replays and redeliveries are on their way to the subscription. So this says how far a replay is. 0 for callers
+    to whom only some event types are granted.
+    """
     @_builtins.property
     def dead_letters(self) -> _containers.RepeatedCompositeFieldContainer[_dead_letter_pb2.DeadLetter]:
         """The dead letters, in the order in which their events were accepted."""

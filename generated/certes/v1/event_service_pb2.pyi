@@ -303,7 +303,9 @@ class SeekTarget(_message.Message):
     end: _builtins.bool
     """True means after the latest event. False is refused."""
     event: _builtins.str
-    """The event of this name, itself included. `CURSOR_EXPIRED` if it is no longer kept."""
+    """The event of this name, itself included. `CURSOR_EXPIRED` if it is no longer kept; callers who do not see every event
+    are told `EVENT_NOT_FOUND` instead, as of a name that never was one.
+    """
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """The first event accepted at this time or later."""

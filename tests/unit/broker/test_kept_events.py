@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import base64
+import json
 
+import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
+
+from certes.community.github.v1.ping_event_pb2 import PingEvent
+from certes_broker.broker.kept_events import ANSWER_BYTES
 from certes_broker.domain.errors import Invalid, NotFound, Reason
 from certes_broker.domain.events import Original
 from certes_broker.domain.uris import parse_pattern
@@ -121,3 +127,16 @@ async def test_the_etag_of_a_subscription_does_not_count_what_others_do(world: W
         await world.create(f"other{number}", subscriber="org_2")
     changed = await world.update(first.name, labels=(("a", "b"),))
     assert str(changed.revision) not in {changed.etag, changed.etag.removeprefix("r")}
+
+
+async def test_a_page_that_is_cut_for_its_size_goes_on_after_its_own_last_event(world: World) -> None:
+    large = AnyMessage()
+    large.Pack(PingEvent(zen="x" * (ANSWER_BYTES // 4 - 1_000)))
+    for number in range(5):
+        await world.publish(ping(f"mine{number}", data=large, subscriber="org_1"))
+        await world.publish(ping(f"theirs{number}", subscriber="org_2"))
+    page = await world.broker.kept_events.list("org_1", None, None, 100, "")
+    assert [kept.entry.event.id for kept in page.events] == ["mine0", "mine1", "mine2", "mine3"]
+    (after, *_) = json.loads(base64.urlsafe_b64decode(page.next_page_token + "=="))
+    assert after == page.events[-1].name
+    assert (await listed(world, "org_1"))[4:] == ["mine4"]

@@ -22,8 +22,10 @@ from google.protobuf.message import Message
 from certes.v1 import event_service_pb2 as events
 from certes.v1 import subscription_service_pb2 as subscriptions
 from certes_broker.broker.broker import Broker, Ports
+from certes_broker.broker.kept_events import PAGES_SCANNED
 from certes_broker.domain.access import LOCAL_OPERATOR, Bindings, Caller, Role, check_needs
 from certes_broker.domain.errors import CertesError
+from certes_broker.domain.events import BEGINNING
 from certes_broker.engines.memory import MemoryEngine
 from certes_broker.gateway.callers import acting_as
 from certes_broker.gateway.contract import contract_methods
@@ -71,6 +73,7 @@ class World:
 
     broker: Broker
     methods: dict[str, Method]
+    engine: MemoryEngine
 
     async def ask(self, caller: Caller, name: str, request: Message) -> Message | CertesError:
         """Returns the answer, or the first one of a stream; or the refusal."""
@@ -111,12 +114,13 @@ async def _exchanged(exchange: Any, wire: bytes) -> bytes:
 async def world() -> AsyncIterator[World]:
     """A world in which org_1 has an event, and a subscription of each kind."""
     clock = ManualClock()
-    ports = Ports(MemoryEngine(clock), ScriptedSender(), clock)
+    engine = MemoryEngine(clock)
+    ports = Ports(engine, ScriptedSender(), clock)
     async with Broker.running(ports, Registry(VERSIONS), SETTINGS) as broker:
         rules = SourceRules(shipped_providers(), allow_unsigned=True)
         methods = contract_methods(broker, Ingestion(broker, rules.providers), rules)
         streams = OpenStreams(clock)
-        made = World(broker, {f"{m.service.rpartition('.')[2]}.{m.name}": guarded(m, streams) for m in methods})
+        made = World(broker, {f"{m.service.rpartition('.')[2]}.{m.name}": guarded(m, streams) for m in methods}, engine)
         await _furnish(made, "org_1", "//one", "e1", (OWN, OWN_WEBHOOK))
         yield made
         await broker.drain()
@@ -220,6 +224,27 @@ async def test_what_is_anothers_is_answered_as_what_does_not_exist(name: str) ->
             kept = await made.ask(LOCAL_OPERATOR, "SubscriptionService.GetSubscription", request)
             assert isinstance(kept, subscriptions.GetSubscriptionResponse)
             assert MessageToDict(kept)["subscription"]["state"] == "STATE_ACTIVE"
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_what_was_anothers_and_is_no_longer_kept_is_answered_as_what_never_was(name: str) -> None:
+    async with world() as made, with_others(made) as theirs:
+        await made.engine.journal.trim((await made.engine.journal.bounds()).last)
+        for trimmed, absent in zip(CASES[name].others(theirs), CASES[name].others(ABSENT), strict=True):
+            answers = [await made.ask(ORG_1, name, trimmed), await made.ask(ORG_1, name, absent)]
+            assert told(answers[0], theirs) == told(answers[1], ABSENT)
+
+
+async def test_a_page_of_events_is_full_although_thousands_of_anothers_lie_in_between() -> None:
+    async with world() as made:
+        (mine,) = (await made.engine.journal.read(BEGINNING, 1, 1)).entries
+        theirs = mine.event._replace(subscriber="org_2", id="", digest=None)
+        for _ in range(PAGES_SCANNED + 1):
+            await made.engine.journal.append([theirs] * 1_000)
+        await made.engine.journal.append([mine.event._replace(id="", digest=None)])
+        answer = await made.ask(ORG_1, "EventService.ListEvents", events.ListEventsRequest(parent="subscribers/org_1"))
+        assert isinstance(answer, events.ListEventsResponse)
+        assert (len(answer.events), answer.next_page_token) == (2, "")
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.own])

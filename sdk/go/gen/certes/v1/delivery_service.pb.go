@@ -103,7 +103,8 @@ type ListDeadLettersResponse struct {
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	// How many dead letters the subscription has, whatever the filter. 0 for callers to whom only some event types are granted.
 	TotalSize int32 `protobuf:"varint,3,opt,name=total_size,json=totalSize,proto3" json:"total_size,omitempty"`
-	// How many replays and redeliveries are on their way to the subscription. So this says how far a replay is.
+	// How many replays and redeliveries are on their way to the subscription. So this says how far a replay is. 0 for callers
+	// to whom only some event types are granted.
 	ReplayingSize int32 `protobuf:"varint,4,opt,name=replaying_size,json=replayingSize,proto3" json:"replaying_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

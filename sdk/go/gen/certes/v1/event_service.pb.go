@@ -749,7 +749,8 @@ type SeekTarget_Time struct {
 }
 
 type SeekTarget_Event struct {
-	// The event of this name, itself included. `CURSOR_EXPIRED` if it is no longer kept.
+	// The event of this name, itself included. `CURSOR_EXPIRED` if it is no longer kept; callers who do not see every event
+	// are told `EVENT_NOT_FOUND` instead, as of a name that never was one.
 	Event string `protobuf:"bytes,4,opt,name=event,proto3,oneof"`
 }
 

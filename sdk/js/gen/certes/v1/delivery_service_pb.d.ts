@@ -82,7 +82,8 @@ export declare type ListDeadLettersResponse = Message<"certes.v1.ListDeadLetters
   totalSize: number;
 
   /**
-   * How many replays and redeliveries are on their way to the subscription. So this says how far a replay is.
+   * How many replays and redeliveries are on their way to the subscription. So this says how far a replay is. 0 for callers
+   * to whom only some event types are granted.
    *
    * @generated from field: int32 replaying_size = 4;
    */

@@ -329,7 +329,8 @@ export declare type SeekTarget = Message<"certes.v1.SeekTarget"> & {
     case: "time";
   } | {
     /**
-     * The event of this name, itself included. `CURSOR_EXPIRED` if it is no longer kept.
+     * The event of this name, itself included. `CURSOR_EXPIRED` if it is no longer kept; callers who do not see every event
+     * are told `EVENT_NOT_FOUND` instead, as of a name that never was one.
      *
      * @generated from field: string event = 4;
      */
