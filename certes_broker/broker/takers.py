@@ -3,7 +3,8 @@
 What takers may do together is limited by how many workers there are; those who ask for one get it in turn, by the priority of
 their subscription (`domain/turns.py`).
 
-Five things limit one taker. A receiver that must consent first is asked, and until it does nothing else is sent to it
+Six things limit one taker. After an attempt that failed by a fault of our own it waits a moment, longer each time: what would
+fail again, and costs the receiver nothing, must not be tried as fast as it fails. A receiver that must consent first is asked, and until it does nothing else is sent to it
 (`domain/consent.py`). Its subscription says how often a request may begin. The breaker of its endpoint admits nothing while that
 keeps failing, and little at first when it has come back. What may not begin waits in the lane, as if it had never been due. A taker's own limit falls when the receiver does not answer
 and grows again when it does, so that a
@@ -33,6 +34,8 @@ CROWDED_LIMIT: Final = 4
 """How many requests of one subscription may be under way once half of all places are taken. Once three quarters are, it is
 one."""
 _SIZE: Final = 1 << 62
+_FIRST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 30.0
 
 
 class Places:
@@ -114,6 +117,9 @@ class Taker:
         self._endpoint = self._join()
         self._pace = _pace(self._delivery)
         self.asking = Asking(clock, self.wake)
+        self._pause = 0.0
+        """Seconds for which it waits after the last fault of our own."""
+        self._paused_until = 0.0
 
     def wake(self) -> None:
         """Hears that deliveries are ready; asks for a worker if it may take one, or has a receiver to ask.
@@ -172,8 +178,12 @@ class Taker:
 
     @property
     def _wait(self) -> float:
-        """In how many seconds its subscription's rate allows another request; 0 for now."""
-        return 0.0 if self._pace is None else self._pace.wait(1, self._clock.monotonic())
+        """In how many seconds another request may begin, as far as its subscription's rate and faults of ours go; 0 for now."""
+        if self._pace is None and not self._pause:
+            return 0.0
+        now = self._clock.monotonic()
+        paced = 0.0 if self._pace is None else self._pace.wait(1, now)
+        return max(paced, self._paused_until - now if self._pause else 0.0)
 
     def _follow(self) -> None:
         """Takes over what has changed of its subscription's webhook."""
@@ -225,10 +235,18 @@ class Taker:
         return Taken(taken[0], permit)
 
     def answered(self, result: SendResult) -> None:
-        """Lets the limit follow whether the receiver answers."""
+        """Lets the limit follow whether the receiver answers, and the pause whether it could be asked."""
+        if result.failure is SendFailure.OURS:
+            now = self._clock.monotonic()
+            # Of requests that were under way together one counts.
+            if now >= self._paused_until:
+                self._pause = min(max(_FIRST_PAUSE, 2 * self._pause), _LONGEST_PAUSE)
+                self._paused_until = now + self._pause
+            return
+        self._pause = 0.0
         if result.failure is None:
             self.limit = min(MAXIMUM_IN_FLIGHT, self.limit + 1)
-        elif result.failure is not SendFailure.OURS:
+        else:
             self.limit = max(1, min(self.limit, self._wanted) // 2)
 
 

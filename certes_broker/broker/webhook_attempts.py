@@ -77,6 +77,7 @@ class WebhookAttempts:
         began = self._clock.now()
         try:
             result = await self._poster.post(item, delivery)
+            taker.answered(result)
         except (Unavailable, Exhausted) as error:
             # Its original could not be read, or no worker could be had to render it: that mends, and is no fault of the
             # receiver either.
@@ -94,7 +95,6 @@ class WebhookAttempts:
                 lane.cursor.give_back(tracked, attempted=False)
             raise
         ended = self._clock.now()
-        taker.answered(result)
         verdict = None if result.status is None else read_answer(result.status, result.headers, ended / 1_000_000)
         outcome = _outcome_of(result, verdict)
         if lane.era != era:

@@ -29,13 +29,14 @@ class SendFailure(Enum):
     ADDRESS_REFUSED = "address_refused"
     """The address guard forbade the address the socket was to be opened to."""
     RESOLVE = "resolve"
+    """The name does not exist, has no address, or its own servers do not answer."""
     CONNECT = "connect"
     TLS = "tls"
     TIMEOUT = "timeout"
     BROKEN = "broken"
     """The connection broke, or the answer was no HTTP."""
     OURS = "ours"
-    """The fault is the broker's (no file handles, no memory); never charged to the receiver."""
+    """The fault is the broker's (no file handles, no memory, a resolver that does not answer); never charged to the receiver."""
 
 
 @dataclass(frozen=True, slots=True)

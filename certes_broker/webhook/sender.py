@@ -7,6 +7,7 @@ queue in the same step, so no place is empty while somebody waits. A try's timeo
 are kept for the next request, and so are connections.
 
 What a receiver can do to the broker is bounded: `transfer` says how much of an answer is read, `addresses` where a connection may lead.
+A name that could not be looked up gives its place back first; `lookups` says then whose fault that was.
 All there is to say about a try comes back as a `SendResult`: the sender raises nothing, repeats nothing and logs nothing.
 """
 
@@ -14,22 +15,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pycurl
 
 from certes_broker.ports.sender import SendFailure, SendRequest, SendResult
 from certes_broker.webhook.addresses import AddressPolicy
 from certes_broker.webhook.curl_loop import CurlLoop
-from certes_broker.webhook.transfer import Transfer, TransferSettings, unsent
+from certes_broker.webhook.lookups import LookUp, Lookups, SystemResolver
+from certes_broker.webhook.transfer import Transfer, TransferSettings, host_of, unsent
 from certes_broker.webhook.trust import trusted_authorities
 
 
 class CurlSender:
     """Sends requests by libcurl, at most `max_in_flight` at a time; the others wait their turn, first come, first served.
 
-    `authorities` is a file of certificate authorities (PEM); without one, the system's are trusted. A sender belongs to the event loop
-    in which it first sends.
+    `authorities` is a file of certificate authorities (PEM); without one, the system's are trusted. `look_up` is what names are looked
+    up by where libcurl could not, the system's resolver if it is left out. A sender belongs to the event loop in which it first sends.
     """
 
     def __init__(
@@ -39,8 +41,10 @@ class CurlSender:
         max_in_flight: int = 512,
         user_agent: str = "Certes",
         authorities: str | None = None,
+        look_up: LookUp | None = None,
     ) -> None:
-        self._settings = TransferSettings(policy, user_agent, authorities or trusted_authorities())
+        self._lookups = Lookups(look_up or SystemResolver().look_up)
+        self._settings = TransferSettings(policy, user_agent, authorities or trusted_authorities(), self._lookups.found)
         self._max_in_flight = max_in_flight
         self._curl_loop: CurlLoop | None = None
         self._idle: list[Transfer] = []
@@ -65,10 +69,14 @@ class CurlSender:
         else:
             self._queue[one] = None
         try:
-            return await one.answer
+            result = await one.answer
         except asyncio.CancelledError:
             self._abandon(one, self._curl_loop)
             raise
+        if result.failure is SendFailure.RESOLVE and await self._lookups.is_ours(host_of(request.url)):
+            error = f"The resolver of this machine has no answer for now: {result.error}."
+            return replace(result, failure=SendFailure.OURS, error=error)
+        return result
 
     @property
     def in_flight(self) -> int:

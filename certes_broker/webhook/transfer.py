@@ -11,10 +11,11 @@ import math
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 import pycurl
 
@@ -47,11 +48,16 @@ _DISALLOW_USERNAME_IN_URL = 278  # CURLOPT_DISALLOW_USERNAME_IN_URL of curl.h, w
 
 @dataclass(frozen=True, slots=True)
 class TransferSettings:
-    """What all transfers of a sender share. `authorities` is a file of certificate authorities (PEM)."""
+    """What all transfers of a sender share.
+
+    `authorities` is a file of certificate authorities (PEM). `on_found` hears of each name that has led to an address which may
+    be connected to.
+    """
 
     policy: AddressPolicy
     user_agent: str
     authorities: str
+    on_found: Callable[[str], None] = lambda _host: None
 
 
 class Transfer:
@@ -59,6 +65,7 @@ class Transfer:
 
     def __init__(self, settings: TransferSettings) -> None:
         self._policy = settings.policy
+        self._on_found = settings.on_found
         self._url = ""
         self._method = Method.POST
         self._timeout = self._connect_timeout = math.nan
@@ -187,7 +194,14 @@ class Transfer:
                 self._exhaustion = error.strerror or str(error)
             return _NO_SOCKET
         self._socket_opened = True
+        self._note_found(where[0])
         return opened
+
+    def _note_found(self, address: str) -> None:
+        host = host_of(self._url)
+        # What is of this machine needs no resolver, nor does an address in place of a name.
+        if host != address.partition("%")[0] and not ip_address(address).is_loopback:
+            self._on_found(host)
 
     def _take_answer(self, piece: bytes) -> int | None:
         if self._answer_read < self._answer_kept:
@@ -208,9 +222,19 @@ class Transfer:
                 f"The address guard let no connection be opened: {self._refusal}. The operator can allow the range.",
             )
         failure = failure_of(code, self.curl.getinfo(pycurl.OS_ERRNO))
+        if failure is SendFailure.TIMEOUT and self._was_resolving:
+            failure = SendFailure.RESOLVE
         if failure is SendFailure.RESOLVE and (exhaustion := _file_handles_exhausted()):
             return SendFailure.OURS, f"The name could not be looked up on this machine: {exhaustion}."
         return failure, message
+
+    @property
+    def _was_resolving(self) -> bool:
+        """Whether a try ended before the name had become an address, and not because there was a connection already."""
+        get_info = self.curl.getinfo
+        return (
+            not self._socket_opened and not get_info(pycurl.NAMELOOKUP_TIME) and not get_info(pycurl.PRETRANSFER_TIME)
+        )
 
 
 class _SocketToDuplicate(socket.socket):
@@ -223,6 +247,11 @@ class _SocketToDuplicate(socket.socket):
 
 class _UnfitUrl(ValueError):
     """A URL to which nothing is ever sent."""
+
+
+def host_of(url: str) -> str:
+    """Returns the name, or the address, that a URL leads to."""
+    return urlsplit(url).hostname or ""
 
 
 def unsent(failure: SendFailure, error: str) -> SendResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Mapping
 
 import pytest
@@ -193,10 +194,38 @@ async def test_a_refused_connection_is_a_failure_to_connect(harness: CurlHarness
     assert "127.0.0.1" in result.error
 
 
-async def test_an_unknown_host_is_a_failure_to_resolve(harness: CurlHarness) -> None:
-    result = await harness.sender.send(post("http://nonexistent.invalid/"))
-    assert outcome(result) == (None, SendFailure.RESOLVE)
-    assert "nonexistent.invalid" in result.error
+@pytest.mark.parametrize(
+    ("code", "failure"), [(socket.EAI_NONAME, SendFailure.RESOLVE), (socket.EAI_AGAIN, SendFailure.OURS)]
+)
+async def test_a_name_that_cannot_be_looked_up_is_its_receiver_s_fault_unless_the_resolver_has_no_answer(
+    code: int, failure: SendFailure
+) -> None:
+    asked: list[str] = []
+
+    async def look_up(host: str) -> int:
+        asked.append(host)
+        return code
+
+    sender = CurlSender(DEV, look_up=look_up)
+    result = await sender.send(post("http://Nonexistent.invalid:8080/"))
+    await sender.close()
+    assert outcome(result) == (None, failure)
+    assert "onexistent.invalid" in result.error
+    assert asked == ["nonexistent.invalid"]
+
+
+async def test_no_name_is_looked_up_where_a_receiver_answered_or_took_too_long(receiver: HttpReceiver) -> None:
+    async def look_up(host: str) -> int:
+        raise AssertionError(host)
+
+    sender = CurlSender(DEV, look_up=look_up)
+    harness = CurlHarness(sender, receiver)
+    held, _ = harness.holding()
+    assert (await sender.send(post(harness.answering(204)))).status == 204
+    # By the connection that is there already, so that nobody had to resolve anything.
+    assert outcome(await sender.send(post(held, timeout=0.05))) == (None, SendFailure.TIMEOUT)
+    assert receiver.connections == 1
+    await sender.close()
 
 
 async def test_beyond_its_places_requests_wait_and_go_first_come_first_served(receiver: HttpReceiver) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from ipaddress import ip_network
 
 import pycurl
@@ -72,6 +73,36 @@ async def test_of_several_addresses_a_forbidden_one_is_passed_over(
     result = await send(transfer, receiver.port, *addresses)
     assert result.status == 200
     assert len(receiver.arrivals) == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "found"),
+    [
+        (NAME, "0.0.0.0", [NAME]),
+        (NAME.upper(), "0.0.0.0", [NAME]),
+        ("0.0.0.0", "0.0.0.0", []),
+        (NAME, "127.0.0.1", []),
+    ],
+)
+async def test_a_name_that_led_to_an_address_elsewhere_shows_that_the_resolver_works(
+    host: str, address: str, found: list[str]
+) -> None:
+    heard: list[str] = []
+    allowed = AddressPolicy(allow=(ip_network("0.0.0.0/32"), ip_network("127.0.0.1/32")))
+    transfer = Transfer(TransferSettings(allowed, "Certes", trusted_authorities(), heard.append))
+    transfer.curl.setopt(pycurl.RESOLVE, [f"{NAME}:9:{address}"])
+    assert transfer.prepare(post(f"http://{host}:9/")) is None
+    # This machine by another name than its loopback; nobody listens.
+    with suppress(pycurl.error):
+        await asyncio.to_thread(transfer.curl.perform)
+    transfer.close()
+    assert heard == found
+
+
+async def test_a_try_that_ended_before_any_address_was_known_could_not_be_resolved(transfer: Transfer) -> None:
+    assert transfer.prepare(post(f"http://{NAME}/")) is None
+    result = transfer.result(pycurl.E_OPERATION_TIMEDOUT, "Resolving timed out after 5000 milliseconds")
+    assert (result.status, result.failure) == (None, SendFailure.RESOLVE)
 
 
 async def test_a_name_that_leads_elsewhere_later_is_judged_anew(transfer: Transfer, receiver: HttpReceiver) -> None:

@@ -170,11 +170,41 @@ async def test_our_own_fault_is_not_counted(either_world: World) -> None:
     await world.publish(ping("p1"))
     for number in range(20):
         await world.attempted(world.name("hook"), number + 1)
-        await world.advance(1)
+        await world.advance(31)
     await world.sent(21)
     attempts = await world.attempted(world.name("hook"), 21)
     assert {one.number for one in attempts} == {1}
     assert await world.dead_letters(world.name("hook")) == []
+
+
+async def test_what_fails_by_our_own_fault_is_tried_ever_more_seldom_and_at_once_again_when_it_works(
+    world: World,
+) -> None:
+    world.sender.script(URL, Fails(SendFailure.OURS, "no resolver"))
+    await world.create_webhook()
+    await world.publish(*pings(100))
+    await world.quiet()
+    tried = []
+    for _ in range(9):
+        before = len(world.sender.requests)
+        for _ in range(20):
+            await world.advance(1)
+        tried.append(len(world.sender.requests) - before)
+    assert tried[0] >= 3
+    assert sum(tried[-3:]) <= 3
+    world.sender.script(URL, Answers())
+    await world.advance(31)
+    await world.advance(2)
+    assert await owed(world) == ()
+
+
+async def test_an_event_that_cannot_be_rendered_for_now_holds_up_no_other_of_its_subscription(world: World) -> None:
+    await world.create_webhook(form=Format.ORIGINAL)
+    world.engine.fail("journal.original", 1)
+    await world.publish(ping("p1"))
+    await world.attempted(world.name("hook"), 1)
+    await world.publish(ping("p2"))
+    await world.sent(1)
 
 
 async def test_our_own_fault_is_not_counted_after_a_restart(either_world: World) -> None:
