@@ -31,6 +31,7 @@ class AttemptLog:
         self._written = asyncio.Event()
         self._stopping = False
         self._given_up = False
+        self._turn = asyncio.Lock()
 
     @property
     def waiting(self) -> int:
@@ -64,7 +65,11 @@ class AttemptLog:
         self._given_up = True
 
     async def flush(self) -> None:
-        """Writes what waits, until it is written or given up."""
+        """Writes what waits, until it is written or given up, and returns when nothing is being written."""
+        async with self._turn:
+            await self._write()
+
+    async def _write(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting, []
             self._written.set()

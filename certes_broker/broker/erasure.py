@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from certes_broker.broker.attempt_log import AttemptLog
 from certes_broker.broker.rejected_payloads import RejectedPayloads
 from certes_broker.broker.source_store import SourceStore
 from certes_broker.broker.subscription_index import SubscriptionIndex
@@ -53,12 +54,14 @@ class SubscriberErasure:
         engine: Engine,
         subscriptions: Subscriptions,
         index: SubscriptionIndex,
+        attempts: AttemptLog,
         origins: tuple[SourceStore, RejectedPayloads],
         undisturbed: Undisturbed,
     ) -> None:
         self._engine = engine
         self._subscriptions = subscriptions
         self._index = index
+        self._attempts = attempts
         self._sources, self._rejected = origins
         self._undisturbed = undisturbed
         self._alone = asyncio.Lock()
@@ -82,6 +85,8 @@ class SubscriberErasure:
                     rejected += await self._rejected.count(source.name)
                     await self._rejected.forget(source.name, None)
             erased = await engine.erasure.events(subscriber)
+            # Those that were made just now wait to be written.
+            await self._attempts.flush()
             attempts = await engine.erasure.attempts(subscriber)
         report = ErasureReport(len(theirs), erased.events, erased.dead_letters, attempts, rejected)
         log.info("subscriber_erased", subscriptions=report.subscriptions, events=report.events)

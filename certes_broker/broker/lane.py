@@ -93,7 +93,7 @@ class Lane:
         self.live = False
         self.frozen = False
         self.lost = False
-        """Whether another broker has it; then it is for nobody here any more."""
+        """Whether another broker has it, or its subscription was forgotten; then it is for nobody here any more."""
         self.being_read = False
         self.stored_level = False
         """Whether the stored cursor lets the watermark speak for it."""

@@ -206,10 +206,19 @@ class Lanes:
 
     def lose(self, lane: Lane) -> None:
         """Lets go of a lane that another member has: nobody takes from it here any more, and nothing of it is written."""
-        if self._awake.get(lane.name) is not lane:
-            return
+        if self._awake.get(lane.name) is lane:
+            log.warning("lane_lost", subscription=lane.name)
+            self._let_go(lane)
+
+    def abandon(self, name: str) -> None:
+        """Lets go of the lane of a subscription that is to be forgotten: what was handed out of it concerns nobody any more."""
+        lane = self._awake.get(name)
+        if lane is not None:
+            lane.era += 1
+            self._let_go(lane)
+
+    def _let_go(self, lane: Lane) -> None:
         del self._awake[lane.name]
-        log.warning("lane_lost", subscription=lane.name)
         lane.frozen = lane.lost = True
         lane.rest()
         self._router.remove(lane)

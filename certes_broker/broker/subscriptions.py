@@ -135,15 +135,13 @@ class Subscriptions:
             )
         if present is not None:
             await self._around.lanes.check_free(name.text)
+            # The deleted one's last requests may still be under way.
+            self._around.lanes.abandon(name.text)
             await self._around.engine.cursors.forget(name.text)
         now = self._around.clock.now()
         position = await self._around.kept_events.position_of(SeekEnd() if start is None else start)
         fresh = replace(with_secret(subscription), start=position, create_time=now, update_time=now, state=State.ACTIVE)
         stored = await self._store(_with_etag(fresh), 0 if present is None else present.revision)
-        lane = self._around.lanes.get(name.text)
-        if lane is not None:
-            # The deleted one's last requests are still under way.
-            await self._move(lane, position)
         await self._around.placement.take_effect(stored)
         return stored
 
@@ -251,6 +249,8 @@ class Subscriptions:
         async with self._around.lanes.alone(name.text):
             if self._index.find(name.text) is not subscription:
                 return
+            # What is still under way would be kept again when it ends.
+            self._around.lanes.abandon(name.text)
             # The document last: it is what a round that was interrupted here begins again with.
             await self._around.engine.cursors.forget(name.text)
             await self._around.engine.settings.delete(streak_key(name.text))

@@ -226,11 +226,11 @@ class WebhookPump:
                 self._clock.alarm(_AGAIN_AFTER, taker.wake)
 
     async def _leave(self, taker: Taker) -> None:
+        taker.leave()
         if self._takers.get(taker.lane.name) is taker:
             del self._takers[taker.lane.name]
-            taker.leave()
             self._streaks.forget(taker.lane.name)
-            await self._lanes.rest(taker.lane)
+        await self._lanes.rest(taker.lane)
 
 
 async def _nobody(_name: str, _url: str, _disabling: Disabling) -> None:

@@ -77,7 +77,7 @@ class MemoryCursors:
         refused = []
         for change in changes:
             lease = self._store.leases.get(change.subscription)
-            if lease is not None and change.epoch < lease.epoch:
+            if change.epoch != (0 if lease is None else lease.epoch):
                 refused.append(change.subscription)
             else:
                 self._apply(change)

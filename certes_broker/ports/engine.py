@@ -163,9 +163,9 @@ class Cursors(Protocol):
     async def settle(self, changes: Sequence[CursorChange], watermark: Position | None = None) -> Sequence[str]:
         """Writes changes durably, each subscription's atomically; many calls share one commit.
 
-        A change whose epoch is older than the subscription's lease is left out, and its subscription is returned. If
-        `watermark` is given it is this member's from now on, written in the same commit as the changes or after them; it
-        never goes back.
+        A change whose epoch is not that of the subscription's newest lease (0 where it has none) is left out, and its subscription
+        is returned: it was leased again, or forgotten. If `watermark` is given it is this member's from now on, written in the
+        same commit as the changes or after them; it never goes back.
         """
 
     async def watermark(self) -> Position:

@@ -280,6 +280,21 @@ class LeasesContract(EngineTests):
         assert second is not None
         assert second > first
 
+    async def test_who_held_a_forgotten_subscription_brings_nothing_of_it_back(self, engine: Engine) -> None:
+        (epoch,) = await engine.leases.lease([A])
+        assert epoch is not None
+        change = CursorChange(A, epoch, state(5), put=[retry(6)], dead=[dead(4)], gaps=[gap(1, 2)])
+        assert list(await engine.cursors.settle([change])) == []
+        await engine.cursors.forget(A)
+        assert list(await engine.cursors.settle([change])) == [A]
+        assert await loaded(engine) is None
+        assert list(await engine.cursors.dead_letters(A, BEGINNING, 10)) == []
+        assert list(await engine.cursors.gaps(A)) == []
+        (again,) = await engine.leases.lease([A])
+        assert list(await engine.cursors.settle([change])) == [A]
+        assert again is not None
+        assert list(await engine.cursors.settle([CursorChange(A, again, state(7))])) == []
+
     async def test_an_engine_is_a_member_that_lives_and_is_current(self, engine: Engine) -> None:
         assert engine.members.living == {engine.members.own}
         assert engine.members.is_current()

@@ -161,6 +161,14 @@ class SharedLanesContract(SharedTests):
         for first, second in zip(*taken, strict=True):
             assert (first is None) != (second is None)
 
+    async def test_what_another_member_forgot_its_holder_does_not_bring_back(self, one: Engine, two: Engine) -> None:
+        (epoch,) = await one.leases.lease([A])
+        assert epoch is not None
+        assert list(await one.cursors.settle([CursorChange(A, epoch, state(5), put=[retry(7)])])) == []
+        await two.cursors.forget(A)
+        assert list(await one.cursors.settle([CursorChange(A, epoch, state(6), put=[retry(8)])])) == [A]
+        assert list(await one.cursors.load([A])) == list(await two.cursors.load([A])) == [None]
+
     async def test_a_lane_that_was_given_up_is_taken_with_a_higher_epoch(self, one: Engine, two: Engine) -> None:
         (first,) = await one.leases.lease([A])
         await two.leases.release([A])

@@ -166,7 +166,7 @@ class Lanes:
             name = change.subscription
             if name not in records:
                 continue
-            if change.epoch < records[name].lease.epoch:
+            if change.epoch != records[name].lease.epoch:
                 refused.add((name, change.epoch))
                 continue
             plan = plans.setdefault(name, _Plan(records[name], Rows(), []))

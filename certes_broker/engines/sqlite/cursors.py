@@ -67,7 +67,7 @@ class Settles:
         for request in requests:
             refused = []
             for change in request.changes:
-                if change.epoch < self._leases.epoch(change.subscription):
+                if change.epoch != self._leases.epoch(change.subscription):
                     refused.append(change.subscription)
                 else:
                     net.add(change)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from certes_broker.domain.errors import CertesError, NotFound
 from certes_broker.domain.events import Position
 from certes_broker.domain.names import SubscriberName
+from certes_broker.domain.retry import RetryPolicy, Schedule
 from certes_broker.domain.settlement import Nack, NackAction
 from certes_broker.domain.subscriptions import Scope
-from tests.fakes.broker_world import ORG, World, ids, ping
+from tests.fakes.broker_world import ORG, PATIENCE, URL, World, ids, ping
+from tests.fakes.scripted_sender import Answers, Holds
 
 OTHER = "org_2"
 THEIRS = SubscriberName(ORG)
@@ -72,6 +76,34 @@ async def test_a_subscription_that_was_deleted_and_could_be_restored_goes_too(wo
         world.broker.subscriptions.get(world.name())
 
 
+@pytest.mark.parametrize("status", [200, 500])
+async def test_what_was_under_way_when_a_subscriber_was_erased_is_kept_no_more_when_it_ends(
+    either_world: World, status: int
+) -> None:
+    world = either_world
+    held = Holds(then=Answers(status))
+    world.sender.script(URL, Answers(500), held)
+    await world.create_webhook(policy=RetryPolicy(Schedule((0.0,))))
+    await world.publish(ping("a", subscriber=ORG), ping("b", subscriber=ORG))
+    await world.sent(2)
+    await world.broker.erasure.erase(THEIRS)
+    held.until.set()
+    async with asyncio.timeout(PATIENCE):
+        while (await world.broker.stats()).webhooks_in_flight:  # noqa: ASYNC110  it waits for no time
+            await asyncio.sleep(0)
+    await world.advance(5)
+    name = world.name("hook")
+    assert await world.dead_letters(name) == []
+    assert list(await world.attempts(name)) == []
+    assert list(await world.engine.cursors.load([name.text])) == [None]
+    await world.create_webhook()
+    await world.publish(ping("c"))
+    await world.sent(3)
+    await world.attempted(name, 1)
+    await world.quiet()
+    assert len(world.sender.requests) == 3
+
+
 async def test_a_subscription_to_the_events_of_all_goes_on_without_what_was_erased(either_world: World) -> None:
     world = either_world
     await world.create("audit", subscriber=OTHER, scope=Scope.ALL_SUBSCRIBERS)
@@ -88,6 +120,9 @@ async def test_a_subscription_to_the_events_of_all_goes_on_without_what_was_eras
     assert ids(await reader.take(1)) == ["d"]
     name = world.name("audit", OTHER)
     assert await world.dead_letters(name) == []
+    async with asyncio.timeout(PATIENCE):
+        while not await world.gaps(name):  # noqa: ASYNC110  it waits for no time
+            await asyncio.sleep(0)
     assert [(gap.first, gap.last) for gap in await world.gaps(name)] == [(3, 3)]
 
 
