@@ -34,6 +34,7 @@ from certes_broker.broker.lane import Lane
 from certes_broker.broker.notice_documents import PREFIX, key_of, read_batches, subject_of, write_batches
 from certes_broker.broker.publisher import Publisher
 from certes_broker.concurrency import together
+from certes_broker.domain.consent import Withheld
 from certes_broker.domain.cursor_state import CursorChange
 from certes_broker.domain.errors import CertesError
 from certes_broker.domain.events import Position
@@ -42,6 +43,7 @@ from certes_broker.domain.notices import (
     Batch,
     BreakerClosed,
     BreakerOpened,
+    ConsentWithheld,
     Disabled,
     Exhausted,
     Fact,
@@ -52,7 +54,7 @@ from certes_broker.domain.notices import (
     kind_of,
     unread,
 )
-from certes_broker.domain.subscriptions import State, Subscription
+from certes_broker.domain.subscriptions import State, Subscription, WebhookDelivery
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Cursors, Settings
 from certes_broker.schemas.operational_events import OwnName, operational_event
@@ -282,6 +284,14 @@ class Notices:
                     subscription is not None
                     and subscription.state is State.DISABLED
                     and subscription.update_time == time
+                )
+            case ConsentWithheld(time=time):
+                found_now = around.find(name.text)
+                delivery = None if found_now is None else found_now.delivery
+                return (
+                    isinstance(delivery, WebhookDelivery)
+                    and isinstance(delivery.consent, Withheld)
+                    and delivery.consent.since == time
                 )
             case BreakerOpened() | BreakerClosed():
                 return True

@@ -19,7 +19,7 @@ from certes_broker.domain.consent import Granted, NotRequired, Withheld, after_a
 from certes_broker.domain.errors import FailedPrecondition, Reason, Unavailable
 from certes_broker.domain.events import Micros
 from certes_broker.domain.names import SubscriptionName, parse_subscription_name
-from certes_broker.domain.notices import Disabled, Disabling
+from certes_broker.domain.notices import ConsentWithheld, Disabled, Disabling
 from certes_broker.domain.subscriptions import State, Subscription, WebhookDelivery, deleted, in_state
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.sender import SendResult
@@ -57,16 +57,22 @@ class Receivers:
     async def heard(self, name: str, url: str, answer: Withheld | Granted, asked_at: Micros) -> Subscription:
         """Takes down what the receiver at a URL has answered to the question for its consent that was asked at `asked_at`.
 
-        Raises `NotFound` if the subscription is gone.
+        The owner is told when a receiver begins to withhold it. Raises `NotFound` if the subscription is gone.
         """
+        began = False
 
         def revised(stored: Subscription) -> Subscription:
+            nonlocal began
             delivery = stored.delivery
             if not isinstance(delivery, WebhookDelivery) or delivery.url != url:
                 return stored
+            began = stored.state is State.ACTIVE and not isinstance(delivery.consent, Withheld)
             return replace(stored, delivery=replace(delivery, consent=after_answer(delivery.consent, answer, asked_at)))
 
-        return await self._subscriptions.apply(parse_subscription_name(name), revised, same_etag=True)
+        def fact(_changed: Subscription) -> ConsentWithheld | None:
+            return ConsentWithheld(answer.reason, answer.since) if began and isinstance(answer, Withheld) else None
+
+        return await self._subscriptions.apply(parse_subscription_name(name), revised, fact, same_etag=True)
 
     async def ask(self, name: SubscriptionName) -> Subscription:
         """Asks a receiver for its consent now, whatever it has said before, and returns the subscription after its answer.

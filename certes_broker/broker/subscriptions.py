@@ -277,11 +277,11 @@ class Subscriptions:
         self,
         name: SubscriptionName,
         revised: Callable[[Subscription], Subscription],
-        fact: Callable[[Subscription], Fact] | None = None,
+        fact: Callable[[Subscription], Fact | None] = lambda _changed: None,
         *,
         same_etag: bool = False,
     ) -> Subscription:
-        """Stores what `revised` makes of a subscription, and lets it take effect; `fact` says what its owner is told of it.
+        """Stores what `revised` makes of a subscription, and lets it take effect; `fact` says what its owner is told of it, None for nothing.
 
         With `same_etag` whoever has seen the subscription before may still change it: none of its settings has changed. Raises
         `NotFound`.
@@ -296,7 +296,7 @@ class Subscriptions:
         self,
         name: SubscriptionName,
         revised: Callable[[Subscription], Subscription],
-        fact: Callable[[Subscription], Fact] | None,
+        fact: Callable[[Subscription], Fact | None],
         *,
         same_etag: bool,
     ) -> Subscription:
@@ -315,10 +315,11 @@ class Subscriptions:
         try:
             if lane is not None:
                 await lanes.freeze(lane)
-            if fact is None:
+            told = fact(changed)
+            if told is None:
                 changed = await self._store(changed, stored.revision)
             else:
-                changed = await self._store_told(changed, stored.revision, fact(changed))
+                changed = await self._store_told(changed, stored.revision, told)
         finally:
             if lane is not None:
                 lanes.thaw(lane, self._index.get(name))

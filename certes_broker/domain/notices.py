@@ -29,6 +29,7 @@ class Kind(StrEnum):
     """Kinds of notices. The values are the names of their event types."""
 
     DISABLED = "_subscription_disabled"
+    CONSENT_WITHHELD = "_consent_withheld"
     EXHAUSTED = "_delivery_exhausted"
     GAP = "_gap"
     BREAKER_OPENED = "_breaker_opened"
@@ -64,6 +65,14 @@ class Disabled:
     """A subscription was disabled; `time` is its `update_time` then."""
 
     cause: DisableCause
+    message: str
+    time: Micros
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentWithheld:
+    """A receiver does not give the consent that is required, since `time`."""
+
     message: str
     time: Micros
 
@@ -107,7 +116,7 @@ class BreakerClosed:
     time: Micros
 
 
-Fact = Disabled | Exhausted | Unread | BreakerOpened | BreakerClosed
+Fact = Disabled | ConsentWithheld | Exhausted | Unread | BreakerOpened | BreakerClosed
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +143,7 @@ class Batch:
                 if len(self.facts) < MOST_LISTED:
                     return replace(self, facts=(*self.facts, fact))
                 return replace(self, left_out=self.left_out + 1)
-            case Disabled() | BreakerOpened() | BreakerClosed():
+            case Disabled() | ConsentWithheld() | BreakerOpened() | BreakerClosed():
                 return replace(self, facts=(fact,), left_out=self.count)
             case _:
                 assert_never(fact)
@@ -145,6 +154,8 @@ def kind_of(fact: Fact) -> Kind:
     match fact:
         case Disabled():
             return Kind.DISABLED
+        case ConsentWithheld():
+            return Kind.CONSENT_WITHHELD
         case Exhausted():
             return Kind.EXHAUSTED
         case Unread():

@@ -15,6 +15,7 @@ from certes_broker.domain.notices import (
     Batch,
     BreakerClosed,
     BreakerOpened,
+    ConsentWithheld,
     DisableCause,
     Disabled,
     Exhausted,
@@ -80,6 +81,12 @@ def _message(subscription: SubscriptionName, batch: Batch, own: OwnName) -> Mess
             )
             disabled.disable_time.FromMicroseconds(newest.time)
             return disabled
+        case ConsentWithheld():
+            withheld = pb.ConsentWithheld(
+                subscription=subscription.text, message=_short(newest.message), count=batch.count
+            )
+            withheld.withhold_time.FromMicroseconds(newest.time)
+            return withheld
         case BreakerOpened():
             opened = pb.BreakerOpened(subscription=subscription.text, message=_short(newest.message), count=batch.count)
             opened.open_time.FromMicroseconds(newest.time)

@@ -99,6 +99,42 @@ class SubscriptionDisabled(_message.Message):
 Global___SubscriptionDisabled: _TypeAlias = SubscriptionDisabled  # noqa: Y015
 
 @_typing.final
+class ConsentWithheld(_message.Message):
+    """The receiver of a webhook that requires its consent was asked, and does not give it. Events gather until it does; it is asked again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBSCRIPTION_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    WITHHOLD_TIME_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    subscription: _builtins.str
+    """The subscription: `subscribers/{subscriber}/subscriptions/{subscription}`."""
+    message: _builtins.str
+    """What the receiver answered, for a person, as `webhook.consent.reason` of the subscription has it. At most 1 KiB."""
+    count: _builtins.int
+    """How often it began to withhold it since the last such event. At least 1."""
+    @_builtins.property
+    def withhold_time(self) -> _timestamp_pb2.Timestamp:
+        """When it answered so first."""
+
+    def __init__(
+        self,
+        *,
+        subscription: _builtins.str = ...,
+        message: _builtins.str = ...,
+        withhold_time: _timestamp_pb2.Timestamp | None = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["withhold_time", b"withhold_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "message", b"message", "subscription", b"subscription", "withhold_time", b"withhold_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConsentWithheld: _TypeAlias = ConsentWithheld  # noqa: Y015
+
+@_typing.final
 class DeliveryExhausted(_message.Message):
     """Deliveries were given up on: they are dead letters now, kept with a copy of their events."""
 

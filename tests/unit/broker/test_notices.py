@@ -14,12 +14,14 @@ from certes.v1.operational_events_pb2 import (
     BacklogGap,
     BreakerClosed,
     BreakerOpened,
+    ConsentWithheld,
     DeliveryExhausted,
     SubscriptionDisabled,
 )
 from certes_broker.broker import notices
 from certes_broker.broker.notice_documents import PREFIX
 from certes_broker.broker.notices import INTERVAL
+from certes_broker.domain.consent import UNASKED, Withheld
 from certes_broker.domain.errors import CertesError, Invalid, Unavailable
 from certes_broker.domain.events import Micros, Position
 from certes_broker.domain.notices import BreakerClosed as Closed
@@ -27,11 +29,14 @@ from certes_broker.domain.notices import BreakerOpened as Opened
 from certes_broker.domain.notices import DisableCause, Disabling
 from certes_broker.domain.retry import RetryPolicy, Schedule
 from certes_broker.domain.settlement import Nack, NackAction
-from tests.fakes.broker_world import ORG, SETTINGS, URL, World, ids, ping, pings
+from certes_broker.domain.subscriptions import StoredSecret, WebhookDelivery
+from certes_broker.ports.sender import Method
+from tests.fakes.broker_world import ORG, SECRET, SETTINGS, URL, World, ids, ping, pings
 from tests.fakes.scripted_sender import Answers
 
 OWN = f"{SETTINGS.domain}/_/1"
 EXHAUSTED, GAP, DISABLED = f"{OWN}/_delivery_exhausted", f"{OWN}/_gap", f"{OWN}/_subscription_disabled"
+WITHHELD = f"{OWN}/_consent_withheld"
 OPENED, CLOSED = f"{OWN}/_breaker_opened", f"{OWN}/_breaker_closed"
 ONCE = RetryPolicy(Schedule((0.0,)), max_attempts=1)
 
@@ -119,6 +124,36 @@ async def test_a_subscription_that_its_receiver_disables_is_told_with_the_cause(
     assert (disabled.subscription, disabled.cause) == (subscription.name.text, SubscriptionDisabled.CAUSE_GONE)
     assert disabled.message == subscription.state_reason
     assert disabled.disable_time.ToMicroseconds() == subscription.update_time
+
+
+async def test_a_receiver_that_begins_to_withhold_its_consent_is_told_once_and_why(either_world: World) -> None:
+    world = either_world
+    world.sender.script(URL, Answers(405), Answers(500), method=Method.OPTIONS)
+    await world.create("hook", delivery=WebhookDelivery(URL, (StoredSecret(SECRET),), consent=UNASKED))
+    await world.quiet()
+    for _ in range(4):
+        await world.advance(INTERVAL)
+    [told_once] = await told(world, WITHHELD, ConsentWithheld)
+    assert (told_once.subscription, told_once.count) == (world.name("hook").text, 1)
+    assert "HTTP 405" in told_once.message
+    delivery = world.broker.subscriptions.get(world.name("hook")).delivery
+    assert isinstance(delivery, WebhookDelivery)
+    assert isinstance(delivery.consent, Withheld)
+    assert "HTTP 500" in delivery.consent.reason
+    assert told_once.withhold_time.ToMicroseconds() == delivery.consent.since
+
+
+async def test_a_consent_that_is_withheld_when_the_broker_crashes_is_told_by_the_next(either_world: World) -> None:
+    world = either_world
+    world.sender.script(URL, Answers(405), method=Method.OPTIONS)
+    world.engine.fail("journal.append", 1000)
+    await world.create("hook", delivery=WebhookDelivery(URL, (StoredSecret(SECRET),), consent=UNASKED))
+    await world.quiet()
+    assert await documents(world) != []
+    world.engine.fail("journal.append", 0)
+    await world.restart()
+    [told_once] = await told(world, WITHHELD, ConsentWithheld)
+    assert "HTTP 405" in told_once.message
 
 
 async def test_what_is_disabled_again_without_need_is_told_once(world: World) -> None:

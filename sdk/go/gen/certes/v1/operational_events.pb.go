@@ -173,6 +173,79 @@ func (x *SubscriptionDisabled) GetCount() int32 {
 	return 0
 }
 
+// The receiver of a webhook that requires its consent was asked, and does not give it. Events gather until it does; it is asked again.
+type ConsentWithheld struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The subscription: `subscribers/{subscriber}/subscriptions/{subscription}`.
+	Subscription string `protobuf:"bytes,1,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	// What the receiver answered, for a person, as `webhook.consent.reason` of the subscription has it. At most 1 KiB.
+	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	// When it answered so first.
+	WithholdTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=withhold_time,json=withholdTime,proto3" json:"withhold_time,omitempty"`
+	// How often it began to withhold it since the last such event. At least 1.
+	Count         int32 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsentWithheld) Reset() {
+	*x = ConsentWithheld{}
+	mi := &file_certes_v1_operational_events_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsentWithheld) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsentWithheld) ProtoMessage() {}
+
+func (x *ConsentWithheld) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_v1_operational_events_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsentWithheld.ProtoReflect.Descriptor instead.
+func (*ConsentWithheld) Descriptor() ([]byte, []int) {
+	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ConsentWithheld) GetSubscription() string {
+	if x != nil {
+		return x.Subscription
+	}
+	return ""
+}
+
+func (x *ConsentWithheld) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *ConsentWithheld) GetWithholdTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.WithholdTime
+	}
+	return nil
+}
+
+func (x *ConsentWithheld) GetCount() int32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 // Deliveries were given up on: they are dead letters now, kept with a copy of their events.
 type DeliveryExhausted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -188,7 +261,7 @@ type DeliveryExhausted struct {
 
 func (x *DeliveryExhausted) Reset() {
 	*x = DeliveryExhausted{}
-	mi := &file_certes_v1_operational_events_proto_msgTypes[1]
+	mi := &file_certes_v1_operational_events_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -200,7 +273,7 @@ func (x *DeliveryExhausted) String() string {
 func (*DeliveryExhausted) ProtoMessage() {}
 
 func (x *DeliveryExhausted) ProtoReflect() protoreflect.Message {
-	mi := &file_certes_v1_operational_events_proto_msgTypes[1]
+	mi := &file_certes_v1_operational_events_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -213,7 +286,7 @@ func (x *DeliveryExhausted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliveryExhausted.ProtoReflect.Descriptor instead.
 func (*DeliveryExhausted) Descriptor() ([]byte, []int) {
-	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{1}
+	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *DeliveryExhausted) GetSubscription() string {
@@ -261,7 +334,7 @@ type ExhaustedDelivery struct {
 
 func (x *ExhaustedDelivery) Reset() {
 	*x = ExhaustedDelivery{}
-	mi := &file_certes_v1_operational_events_proto_msgTypes[2]
+	mi := &file_certes_v1_operational_events_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -273,7 +346,7 @@ func (x *ExhaustedDelivery) String() string {
 func (*ExhaustedDelivery) ProtoMessage() {}
 
 func (x *ExhaustedDelivery) ProtoReflect() protoreflect.Message {
-	mi := &file_certes_v1_operational_events_proto_msgTypes[2]
+	mi := &file_certes_v1_operational_events_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -286,7 +359,7 @@ func (x *ExhaustedDelivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExhaustedDelivery.ProtoReflect.Descriptor instead.
 func (*ExhaustedDelivery) Descriptor() ([]byte, []int) {
-	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{2}
+	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ExhaustedDelivery) GetEvent() string {
@@ -355,7 +428,7 @@ type BacklogGap struct {
 
 func (x *BacklogGap) Reset() {
 	*x = BacklogGap{}
-	mi := &file_certes_v1_operational_events_proto_msgTypes[3]
+	mi := &file_certes_v1_operational_events_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -367,7 +440,7 @@ func (x *BacklogGap) String() string {
 func (*BacklogGap) ProtoMessage() {}
 
 func (x *BacklogGap) ProtoReflect() protoreflect.Message {
-	mi := &file_certes_v1_operational_events_proto_msgTypes[3]
+	mi := &file_certes_v1_operational_events_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -380,7 +453,7 @@ func (x *BacklogGap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BacklogGap.ProtoReflect.Descriptor instead.
 func (*BacklogGap) Descriptor() ([]byte, []int) {
-	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{3}
+	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *BacklogGap) GetSubscription() string {
@@ -421,7 +494,7 @@ type GapRange struct {
 
 func (x *GapRange) Reset() {
 	*x = GapRange{}
-	mi := &file_certes_v1_operational_events_proto_msgTypes[4]
+	mi := &file_certes_v1_operational_events_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -433,7 +506,7 @@ func (x *GapRange) String() string {
 func (*GapRange) ProtoMessage() {}
 
 func (x *GapRange) ProtoReflect() protoreflect.Message {
-	mi := &file_certes_v1_operational_events_proto_msgTypes[4]
+	mi := &file_certes_v1_operational_events_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -446,7 +519,7 @@ func (x *GapRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GapRange.ProtoReflect.Descriptor instead.
 func (*GapRange) Descriptor() ([]byte, []int) {
-	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{4}
+	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GapRange) GetFirstEvent() string {
@@ -496,7 +569,7 @@ type BreakerOpened struct {
 
 func (x *BreakerOpened) Reset() {
 	*x = BreakerOpened{}
-	mi := &file_certes_v1_operational_events_proto_msgTypes[5]
+	mi := &file_certes_v1_operational_events_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -508,7 +581,7 @@ func (x *BreakerOpened) String() string {
 func (*BreakerOpened) ProtoMessage() {}
 
 func (x *BreakerOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_certes_v1_operational_events_proto_msgTypes[5]
+	mi := &file_certes_v1_operational_events_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -521,7 +594,7 @@ func (x *BreakerOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BreakerOpened.ProtoReflect.Descriptor instead.
 func (*BreakerOpened) Descriptor() ([]byte, []int) {
-	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{5}
+	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *BreakerOpened) GetSubscription() string {
@@ -574,7 +647,7 @@ type BreakerClosed struct {
 
 func (x *BreakerClosed) Reset() {
 	*x = BreakerClosed{}
-	mi := &file_certes_v1_operational_events_proto_msgTypes[6]
+	mi := &file_certes_v1_operational_events_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -586,7 +659,7 @@ func (x *BreakerClosed) String() string {
 func (*BreakerClosed) ProtoMessage() {}
 
 func (x *BreakerClosed) ProtoReflect() protoreflect.Message {
-	mi := &file_certes_v1_operational_events_proto_msgTypes[6]
+	mi := &file_certes_v1_operational_events_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -599,7 +672,7 @@ func (x *BreakerClosed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BreakerClosed.ProtoReflect.Descriptor instead.
 func (*BreakerClosed) Descriptor() ([]byte, []int) {
-	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{6}
+	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *BreakerClosed) GetSubscription() string {
@@ -642,6 +715,13 @@ const file_certes_v1_operational_events_proto_rawDesc = "" +
 	"\vCAUSE_ASKED\x10\x03\x12\x14\n" +
 	"\x10CAUSE_NO_CONSENT\x10\x04::\x82\x8d\x1d6\n" +
 	"\x16_subscription_disabled\x12\x1c\n" +
+	"\fsubscription\x12\fsubscription\"\xdd\x01\n" +
+	"\x0fConsentWithheld\x12\"\n" +
+	"\fsubscription\x18\x01 \x01(\tR\fsubscription\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x12?\n" +
+	"\rwithhold_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\fwithholdTime\x12\x14\n" +
+	"\x05count\x18\x04 \x01(\x05R\x05count:5\x82\x8d\x1d1\n" +
+	"\x11_consent_withheld\x12\x1c\n" +
 	"\fsubscription\x12\fsubscription\"\xde\x01\n" +
 	"\x11DeliveryExhausted\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\tR\fsubscription\x12<\n" +
@@ -705,33 +785,35 @@ func file_certes_v1_operational_events_proto_rawDescGZIP() []byte {
 }
 
 var file_certes_v1_operational_events_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_certes_v1_operational_events_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_certes_v1_operational_events_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_certes_v1_operational_events_proto_goTypes = []any{
 	(SubscriptionDisabled_Cause)(0), // 0: certes.v1.SubscriptionDisabled.Cause
 	(*SubscriptionDisabled)(nil),    // 1: certes.v1.SubscriptionDisabled
-	(*DeliveryExhausted)(nil),       // 2: certes.v1.DeliveryExhausted
-	(*ExhaustedDelivery)(nil),       // 3: certes.v1.ExhaustedDelivery
-	(*BacklogGap)(nil),              // 4: certes.v1.BacklogGap
-	(*GapRange)(nil),                // 5: certes.v1.GapRange
-	(*BreakerOpened)(nil),           // 6: certes.v1.BreakerOpened
-	(*BreakerClosed)(nil),           // 7: certes.v1.BreakerClosed
-	(*timestamppb.Timestamp)(nil),   // 8: google.protobuf.Timestamp
+	(*ConsentWithheld)(nil),         // 2: certes.v1.ConsentWithheld
+	(*DeliveryExhausted)(nil),       // 3: certes.v1.DeliveryExhausted
+	(*ExhaustedDelivery)(nil),       // 4: certes.v1.ExhaustedDelivery
+	(*BacklogGap)(nil),              // 5: certes.v1.BacklogGap
+	(*GapRange)(nil),                // 6: certes.v1.GapRange
+	(*BreakerOpened)(nil),           // 7: certes.v1.BreakerOpened
+	(*BreakerClosed)(nil),           // 8: certes.v1.BreakerClosed
+	(*timestamppb.Timestamp)(nil),   // 9: google.protobuf.Timestamp
 }
 var file_certes_v1_operational_events_proto_depIdxs = []int32{
-	0, // 0: certes.v1.SubscriptionDisabled.cause:type_name -> certes.v1.SubscriptionDisabled.Cause
-	8, // 1: certes.v1.SubscriptionDisabled.disable_time:type_name -> google.protobuf.Timestamp
-	3, // 2: certes.v1.DeliveryExhausted.deliveries:type_name -> certes.v1.ExhaustedDelivery
-	8, // 3: certes.v1.ExhaustedDelivery.time:type_name -> google.protobuf.Timestamp
-	5, // 4: certes.v1.BacklogGap.gaps:type_name -> certes.v1.GapRange
-	8, // 5: certes.v1.GapRange.time:type_name -> google.protobuf.Timestamp
-	8, // 6: certes.v1.BreakerOpened.open_time:type_name -> google.protobuf.Timestamp
-	8, // 7: certes.v1.BreakerOpened.retry_time:type_name -> google.protobuf.Timestamp
-	8, // 8: certes.v1.BreakerClosed.close_time:type_name -> google.protobuf.Timestamp
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	0,  // 0: certes.v1.SubscriptionDisabled.cause:type_name -> certes.v1.SubscriptionDisabled.Cause
+	9,  // 1: certes.v1.SubscriptionDisabled.disable_time:type_name -> google.protobuf.Timestamp
+	9,  // 2: certes.v1.ConsentWithheld.withhold_time:type_name -> google.protobuf.Timestamp
+	4,  // 3: certes.v1.DeliveryExhausted.deliveries:type_name -> certes.v1.ExhaustedDelivery
+	9,  // 4: certes.v1.ExhaustedDelivery.time:type_name -> google.protobuf.Timestamp
+	6,  // 5: certes.v1.BacklogGap.gaps:type_name -> certes.v1.GapRange
+	9,  // 6: certes.v1.GapRange.time:type_name -> google.protobuf.Timestamp
+	9,  // 7: certes.v1.BreakerOpened.open_time:type_name -> google.protobuf.Timestamp
+	9,  // 8: certes.v1.BreakerOpened.retry_time:type_name -> google.protobuf.Timestamp
+	9,  // 9: certes.v1.BreakerClosed.close_time:type_name -> google.protobuf.Timestamp
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_certes_v1_operational_events_proto_init() }
@@ -746,7 +828,7 @@ func file_certes_v1_operational_events_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_certes_v1_operational_events_proto_rawDesc), len(file_certes_v1_operational_events_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -115,6 +115,47 @@ export enum SubscriptionDisabled_Cause {
 export declare const SubscriptionDisabled_CauseSchema: GenEnum<SubscriptionDisabled_Cause>;
 
 /**
+ * The receiver of a webhook that requires its consent was asked, and does not give it. Events gather until it does; it is asked again.
+ *
+ * @generated from message certes.v1.ConsentWithheld
+ */
+export declare type ConsentWithheld = Message<"certes.v1.ConsentWithheld"> & {
+  /**
+   * The subscription: `subscribers/{subscriber}/subscriptions/{subscription}`.
+   *
+   * @generated from field: string subscription = 1;
+   */
+  subscription: string;
+
+  /**
+   * What the receiver answered, for a person, as `webhook.consent.reason` of the subscription has it. At most 1 KiB.
+   *
+   * @generated from field: string message = 2;
+   */
+  message: string;
+
+  /**
+   * When it answered so first.
+   *
+   * @generated from field: google.protobuf.Timestamp withhold_time = 3;
+   */
+  withholdTime?: Timestamp | undefined;
+
+  /**
+   * How often it began to withhold it since the last such event. At least 1.
+   *
+   * @generated from field: int32 count = 4;
+   */
+  count: number;
+};
+
+/**
+ * Describes the message certes.v1.ConsentWithheld.
+ * Use `create(ConsentWithheldSchema)` to create a new message.
+ */
+export declare const ConsentWithheldSchema: GenMessage<ConsentWithheld>;
+
+/**
  * Deliveries were given up on: they are dead letters now, kept with a copy of their events.
  *
  * @generated from message certes.v1.DeliveryExhausted
