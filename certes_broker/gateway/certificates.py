@@ -8,15 +8,20 @@ files do not fit together, as between the writing of a certificate and of its ke
 served on, and the log says so once.
 
 Connections keep what they began with. gRPC asks in threads of its own, hence the lock.
+
+A resumed session brings the client's certificate along unverified, and sessions are known to the context that a handshake began
+with, whichever one it is given later. So there is none that outlives the files: each handshake begins with the context of the
+moment, and a new one knows no sessions. gRPC does the same with what it is given here.
 """
 
 from __future__ import annotations
 
 import ssl
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import grpc
 import structlog
@@ -59,9 +64,7 @@ class Certificates:
 
     def context(self) -> ssl.SSLContext:
         """Returns a context for servers of HTTP/1.1 that follows the files at every handshake."""
-        context = self._current().context
-        context.sni_callback = self._renew  # called whether or not the client names a server
-        return context
+        return _Following(lambda: self._current().context)
 
     def credentials(self) -> grpc.ServerCredentials:
         """Returns the credentials of a gRPC server, which follow the files at every handshake."""
@@ -70,9 +73,6 @@ class Certificates:
             lambda: self._current().configuration(),
             require_client_authentication=self._files.client_ca is not None,
         )
-
-    def _renew(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        connection.context = self._current().context
 
     def _current(self) -> _Loaded:
         with self._lock:
@@ -91,6 +91,27 @@ class Certificates:
 
     def _stamps(self) -> tuple[tuple[int, int, int] | None, ...]:
         return tuple(map(_stamp, self._files.paths))
+
+
+class _Following(ssl.SSLContext):
+    """Begins each handshake with the context of the moment. Event loops ask a context for nothing else."""
+
+    def __new__(cls, *_: object) -> Self:
+        return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+
+    def __init__(self, current: Callable[[], ssl.SSLContext]) -> None:
+        super().__init__()
+        self._current = current
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,  # noqa: FBT001, FBT002 — as it is declared there
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        return self._current().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
 
 
 @dataclass(frozen=True, slots=True)

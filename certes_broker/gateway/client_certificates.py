@@ -3,8 +3,8 @@
 Rules
 -----
 * That a certificate is one of an authority of `tls.client_ca` was seen to by the handshake. Here is only read whose it is.
-* The handshake may be long past when a call comes, or be spared by a resumed session. So the end of a certificate's time is
-  judged again at each call, and streams end then.
+* The handshake may be long past when a call comes. So the end of a certificate's time is judged again at each call, and streams
+  end then.
 * A certificate that cannot be read is nobody's, as is one with an identity that no entry names.
 """
 
@@ -51,7 +51,13 @@ def _read(pem: bytes, grants: Sequence[CertificateGrant]) -> Caller | None:
         certificate = x509.load_pem_x509_certificate(pem)
         identities = tuple(_identities(certificate))
         until = Micros(int(certificate.not_valid_after_utc.timestamp() * 1_000_000))
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except (
+        ValueError,
+        UnsupportedAlgorithm,
+        x509.DuplicateExtension,
+        x509.InvalidVersion,
+        x509.UnsupportedGeneralNameType,
+    ):
         return None
     return caller_of(identities, grants, until)
 

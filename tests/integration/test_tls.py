@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 import subprocess
 import sys
@@ -67,6 +68,25 @@ async def check(channel: aio.Channel) -> None:
         response_deserializer=health_pb2.HealthCheckResponse.FromString,
     )
     await call(health_pb2.HealthCheckRequest(), timeout=20)
+
+
+def session_with(
+    address: str, trusting: ssl.SSLContext, session: ssl.SSLSession | None = None
+) -> ssl.SSLSession | None:
+    """Has a session with a port, maybe one that is resumed, until the server has said something. Raises `OSError`."""
+    host, port = address.rsplit(":", 1)
+    with (
+        socket.create_connection((host, int(port)), timeout=60) as raw,
+        trusting.wrap_socket(raw, server_hostname=host, session=session) as connection,
+    ):
+        is_grpc = connection.selected_alpn_protocol() == "h2"
+        connection.sendall(_HTTP2 if is_grpc else b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        if not connection.recv(1):
+            raise ConnectionResetError("reset: the server said nothing")
+        return connection.session
+
+
+_HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
 
 async def grpc_answers(
@@ -168,7 +188,18 @@ async def test_a_renewed_authority_of_clients_holds_for_the_next_handshake(
     broker = serve(client_ca=clients.ca)
     leaving, coming = clients.issue("application"), others.issue("application")
     assert await grpc_answers(broker, authority, leaving)
+    sessions = []
+    for address in (broker.http, broker.grpc):
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            trusting = context(authority, leaving)
+            trusting.maximum_version = version
+            trusting.set_alpn_protocols(["h2", "http/1.1"])
+            sessions.append((address, trusting, await asyncio.to_thread(session_with, address, trusting)))
     clients.ca.write_bytes(others.ca.read_bytes())
+    for address, trusting, session in sessions:
+        # Who resumes a session is not asked for a certificate again.
+        with pytest.raises(OSError, match=r"UNKNOWN_CA|EOF|reset"):
+            await asyncio.to_thread(session_with, address, trusting, session)
     assert await grpc_answers(broker, authority, coming)
     assert not await grpc_answers(broker, authority, leaving)
     assert get(broker, context(authority, coming)).status_code == 200
