@@ -29,6 +29,7 @@ from nats.aio.client import Client, Server
 from nats.aio.msg import Msg
 
 from certes_broker.domain.errors import FailedPrecondition, Invalid, Reason, Unavailable
+from certes_broker.engines.nats.credentials import Credentials
 from certes_broker.engines.nats.mailbox import Mailbox
 
 PATIENCE: Final = 5.0
@@ -82,6 +83,13 @@ class Access:
     def text(self) -> str:
         """The servers, for a person; without what an address may say of a user."""
         return ", ".join(url.rpartition("@")[2].removeprefix("nats://").removeprefix("tls://") for url in self.urls)
+
+    @property
+    def means(self) -> str:
+        """What this client shows to be let in, for a person."""
+        if self.credentials is not None:
+            return f"the credentials of {self.credentials}"
+        return "a token" if self.token else "no credentials or token"
 
     def tls(self) -> ssl.SSLContext | None:
         """Returns the TLS settings; None where neither addresses nor settings ask for TLS."""
@@ -213,19 +221,48 @@ class Connection:
         )
 
 
+class _Attempt:
+    """An attempt to connect: what it heard, and whether it is of use to go on."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._reason: Exception | None = None
+        self._refusals = 0
+
+    def take(self, error: Exception) -> bool:
+        """Hears why a server could not be used. Says whether as many as there are have let nobody in."""
+        # Such a server says so once, and then ends the connection in one way or another.
+        if not self._refusals:
+            self._reason = error
+        self._refusals += "authorization" in str(error).lower()
+        return self._refusals >= len(self._access.urls)
+
+    def failure(self, error: Exception) -> FailedPrecondition:
+        """Returns what is told of it, where nothing better is known than an error."""
+        access, reason = self._access, self._reason or error
+        hint = "See that they run there, and that TLS is right: engine and [nats] are the settings."
+        if self._refusals:
+            hint = f"They refused {access.means}: see that they know it, and that it is neither revoked nor expired."
+        return FailedPrecondition(
+            Reason.STORAGE_UNAVAILABLE,
+            f"No connection to the NATS servers ({access.text}): {str(reason) or repr(reason)}.",
+            hint=hint,
+        )
+
+
 @asynccontextmanager
 async def connected(access: Access, *, logged: bool = True, ping: int = PING) -> AsyncIterator[Connection]:
     """Connects, and tells the log how the connection fares. Raises `FailedPrecondition` (STORAGE_UNAVAILABLE) where that is not possible, with the reason."""
     client = Client()
     rotation = Rotation()
-    said: list[Exception] = []
+    attempt = _Attempt(access)
+    is_attempted = True
 
     async def note(error: Exception) -> None:
-        # A server that let nobody in says so once, and then ends the connection in one way or another.
-        if not any("authorization" in str(one).lower() for one in said):
-            said[:] = [error]
         if logged:
             log.info("nats_error", error=str(error) or repr(error))
+        if is_attempted and attempt.take(error):
+            raise error  # It ends `connect`, which would go on for ever.
 
     async def disconnected() -> None:
         if logged and not client.is_closed:
@@ -234,6 +271,7 @@ async def connected(access: Access, *, logged: bool = True, ping: int = PING) ->
     async def reconnected() -> None:
         log.info("nats_reconnected", servers=access.text)
 
+    user = None if access.credentials is None else Credentials(access.credentials)
     try:
         async with asyncio.timeout(CONNECTING):
             await client.connect(
@@ -250,16 +288,15 @@ async def connected(access: Access, *, logged: bool = True, ping: int = PING) ->
                 max_outstanding_pings=2,
                 tls=access.tls(),
                 token=access.token,
-                user_credentials=None if access.credentials is None else str(access.credentials),
+                signature_cb=None if user is None else user.sign,
+                user_jwt_cb=None if user is None else user.jwt,
             )
     except (TimeoutError, OSError, ValueError, errors.Error) as error:
-        reason = said[-1] if said else error
+        failure = attempt.failure(error)
+        is_attempted = False
         await client.close()
-        raise FailedPrecondition(
-            Reason.STORAGE_UNAVAILABLE,
-            f"No connection to the NATS servers ({access.text}): {str(reason) or repr(reason)}.",
-            hint="See that they run there, and that credentials and TLS are right: engine and [nats] are the settings.",
-        ) from error
+        raise failure from error
+    is_attempted = False
     if client.connected_url is not None:
         rotation.use(client.connected_url.netloc)
     try:
