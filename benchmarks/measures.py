@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -85,6 +86,30 @@ class Outcome:
     def notes(self) -> dict[str, float]:
         """The median of each further figure."""
         return _medians([one.notes for one in self.rounds])
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """A histogram of the broker's own: how many waits there were up to each bound, in seconds, the last of which is infinite."""
+
+    up_to: Mapping[float, float]
+
+    @property
+    def count(self) -> float:
+        """How many waits there were."""
+        return self.up_to[math.inf]
+
+    def since(self, before: Waits) -> Waits:
+        """Returns those that came after an earlier look."""
+        return Waits({bound: count - before.up_to[bound] for bound, count in self.up_to.items()})
+
+    def share_within(self, bound: float) -> float:
+        """Returns the share of the waits that kept a bound."""
+        return self.up_to[bound] / self.count
+
+    def within(self, share: float) -> float:
+        """Returns the least bound that this share of the waits kept."""
+        return min(bound for bound, count in self.up_to.items() if count >= share * self.count)
 
 
 def percentile(ascending: Sequence[float], share: float) -> float:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
 import tempfile
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from grpc import aio
+from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.conversation import Program
 from benchmarks.machine import busy_seconds, cpu_seconds
-from benchmarks.measures import Use
+from benchmarks.measures import Use, Waits
 from benchmarks.wire import EVENT_TYPE
 from certes.v1 import subscription_pb2, subscription_service_pb2, subscription_service_pb2_grpc
 from scripts.broker_process import ROOT, BrokerProcess
@@ -80,6 +83,17 @@ class Stage:
                 )
             )
         return str(created.subscription.name)
+
+    async def waits(self) -> Waits:
+        """Returns how long the broker says that first attempts waited from when their events were received."""
+        text = await asyncio.to_thread(self._metrics)
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        buckets = [one for one in samples if one.name == "certes_delivery_latency_seconds_bucket"]
+        return Waits({float(bucket.labels["le"]): bucket.value for bucket in buckets})
+
+    def _metrics(self) -> str:
+        with urllib.request.urlopen(f"http://{self.broker.http}/metrics") as answer:
+            return str(answer.read(), "utf-8")
 
     async def pause(self, name: str) -> None:
         """Pauses a subscription; when it returns, what was settled is durable."""

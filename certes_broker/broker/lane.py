@@ -75,7 +75,7 @@ class Attendants:
     is_current: Callable[[], bool]
     """Says whether this broker may hand out deliveries now."""
     latencies: Latencies = field(default_factory=Latencies)
-    """From acceptance to hand-over, of first attempts."""
+    """From acceptance to hand-over, of first attempts. What is replayed was accepted long ago, and tells nothing."""
 
 
 class Lane:
@@ -253,9 +253,8 @@ class Lane:
         taken = self.cursor.take(count, size)
         if taken:
             now = self._attendants.clock.now()
-            self._attendants.latencies.observe(
-                [now - one.payload.entry.event.accept_time for one in taken if one.attempt == 1 and one.payload]
-            )
+            first = [one.payload for one in taken if one.attempt == 1 and not one.is_replay and one.payload]
+            self._attendants.latencies.observe([now - payload.entry.event.accept_time for payload in first])
         if not self.live:
             self.attend()
         return taken
