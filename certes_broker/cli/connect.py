@@ -19,6 +19,7 @@ import json
 import ssl
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from certes_broker.cli.failures import BrokerUnreachable, CallRefused, Refusal
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 M = TypeVar("M", bound="Message")
+
+OwnCertificate = tuple[Path, Path | None]
+"""The files of a certificate and of its key, in PEM; None where the first has both."""
 
 Document = dict[str, Any]
 """A JSON object of the contract, with its field names in lowerCamelCase."""
@@ -54,18 +58,27 @@ _COMPRESSED: Final = 0b01
 class Broker:
     """A broker that can be called. Holds no connection between calls."""
 
-    def __init__(self, uri: GatewayUri, *, tls: bool = False, token: str = "") -> None:
+    def __init__(
+        self, uri: GatewayUri, *, tls: bool = False, token: str = "", certificate: OwnCertificate | None = None
+    ) -> None:
         """With `tls` its certificate is judged by the system's authorities, or those of `SSL_CERT_FILE`.
 
-        `token` is an API key or a token that every call shows; it is sent in clear to this machine alone.
+        `token` is an API key or a token that every call shows; it is sent in clear to this machine alone. `certificate` is
+        shown where the broker asks for one.
         """
         self.uri = uri
         self._tls = tls
         self._token = token
+        self._certificate = certificate
 
-    def showing(self, token: str) -> Broker:
-        """Returns this broker, called with a credential."""
-        return Broker(self.uri, tls=self._tls, token=token)
+    def showing(self, token: str, certificate: OwnCertificate | None) -> Broker:
+        """Returns this broker, called with credentials."""
+        return Broker(self.uri, tls=self._tls, token=token, certificate=certificate)
+
+    @property
+    def speaks_tls(self) -> bool:
+        """Whether it is called over TLS."""
+        return self._tls
 
     @property
     def shows_in_clear(self) -> bool:
@@ -162,8 +175,7 @@ class Broker:
     def _answer(
         self, service: str, method: str, content_type: str, body: bytes, timeout: float, doing: str
     ) -> Iterator[http.client.HTTPResponse]:
-        kind = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
-        connection = kind(self.uri.host, self.uri.port, timeout=timeout)
+        connection = self._connection(timeout, doing)
         try:
             try:
                 connection.connect()
@@ -194,11 +206,29 @@ class Broker:
         finally:
             connection.close()
 
+    def _connection(self, timeout: float, doing: str) -> http.client.HTTPConnection:
+        if not self._tls:
+            return http.client.HTTPConnection(self.uri.host, self.uri.port, timeout=timeout)
+        context = ssl.create_default_context()
+        if self._certificate is not None:
+            chain, key = self._certificate
+            try:
+                context.load_cert_chain(chain, key, password=_no_password)
+            except (OSError, ValueError) as error:
+                raise BrokerUnreachable(
+                    doing,
+                    f"the certificate in {chain} cannot be shown ({getattr(error, 'strerror', None) or error})",
+                    "--certificate wants a certificate in PEM, and --certificate-key its key, without a passphrase.",
+                ) from None
+        return http.client.HTTPSConnection(self.uri.host, self.uri.port, timeout=timeout, context=context)
+
     def _gone(self, doing: str) -> BrokerUnreachable:
         return BrokerUnreachable(
             doing,
             f"the broker at {self.uri.authority} went away before it had answered",
-            "What was asked may or may not have been done. If the broker runs (`certes doctor`), ask again.",
+            "What was asked may or may not have been done. If the broker runs (`certes doctor`), ask again."
+            # Servers of TLS 1.3 turn a client away once it has begun to speak, and what they say of it may be lost.
+            + (" If it asks clients for certificates, name yours with --certificate." if self._tls else ""),
         )
 
     def _strange(self, doing: str) -> BrokerUnreachable:
@@ -207,6 +237,10 @@ class Broker:
             f"what answers at {self.uri.authority} does not speak as a Certes gateway does",
             "--broker wants the HTTP address (port 9600 by default), not that of gRPC.",
         )
+
+
+def _no_password() -> str:
+    raise ValueError("its key is encrypted")
 
 
 def _encode(document: Mapping[str, Any]) -> bytes:

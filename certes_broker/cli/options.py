@@ -65,7 +65,25 @@ class SubscriberType(click.ParamType[str]):
 
 
 def broker_option(command: C) -> C:
-    """Adds `--broker` and `--token`; the command gets a `Broker`."""
+    """Adds `--broker`, `--token` and `--certificate`; the command gets a `Broker`."""
+    for name, variable, meaning in (
+        ("--certificate-key", "CERTES_CERTIFICATE_KEY", "The key of that certificate, if it is in another file."),
+        (
+            "--certificate",
+            "CERTES_CERTIFICATE",
+            "A certificate of your own (PEM), to be shown where the broker asks for one.",
+        ),
+    ):
+        command = click.option(
+            name,
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            envvar=variable,
+            show_envvar=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_keep,
+            help=meaning,
+        )(command)
     with_token = click.option(
         "--token",
         envvar="CERTES_TOKEN",
@@ -88,7 +106,8 @@ def broker_option(command: C) -> C:
     )(with_token(command))
 
 
-_TOKEN: Final = "certes_broker.cli.token"
+_OPTION: Final = "certes_broker.cli."
+_TOKEN: Final = f"{_OPTION}token"
 
 
 def _keep_token(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
@@ -98,15 +117,27 @@ def _keep_token(ctx: click.Context, param: click.Parameter, value: str | None) -
     ctx.meta[_TOKEN] = token
 
 
+def _keep(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
+    ctx.meta[f"{_OPTION}{param.name}"] = value
+
+
 def _shown_to(ctx: click.Context, param: click.Parameter, value: Broker) -> Broker:
     token: str = ctx.meta.get(_TOKEN, "")
+    certificate: Path | None = ctx.meta.get(f"{_OPTION}certificate")
+    key: Path | None = ctx.meta.get(f"{_OPTION}certificate_key")
+    if certificate is not None and not value.speaks_tls:
+        raise click.BadParameter(
+            f"a certificate is shown over TLS only. Name it as https://{value.uri.authority}.", ctx, param
+        )
+    if certificate is None and key is not None:
+        raise click.BadParameter("--certificate-key is of no use without --certificate.", ctx, param)
     if token and value.shows_in_clear:
         raise click.BadParameter(
             f"the key would travel to {value.uri.authority} in clear. Name it as https://{value.uri.authority}.",
             ctx,
             param,
         )
-    return value.showing(token) if token else value
+    return value.showing(token, None if certificate is None else (certificate, key))
 
 
 def subscription_name(name: str, subscriber: str) -> str:

@@ -21,7 +21,15 @@ from certes_broker.domain.errors import Invalid, Reason
 
 ENVIRONMENT_PREFIX: Final = "CERTES_"
 OTHER_VARIABLES: Final = frozenset(
-    {"CERTES_CONFIG", "CERTES_BROKER", "CERTES_TOKEN", "CERTES_APP", "CERTES_CALLBACK_URL"}
+    {
+        "CERTES_APP",
+        "CERTES_BROKER",
+        "CERTES_CALLBACK_URL",
+        "CERTES_CERTIFICATE",
+        "CERTES_CERTIFICATE_KEY",
+        "CERTES_CONFIG",
+        "CERTES_TOKEN",
+    }
 )
 """Variables of ours that are no settings of the broker: the CLI and the SDKs read them."""
 

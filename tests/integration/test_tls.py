@@ -167,6 +167,12 @@ async def test_clients_must_show_a_certificate_where_an_authority_for_them_is_na
     for certificate in (None, unknown):
         with pytest.raises(httpx.TransportError):
             get(broker, context(authority, certificate))
+    trusting = {"SSL_CERT_FILE": str(authority.ca)}
+    without = await asyncio.to_thread(cli, broker, trusting)
+    assert without.returncode != 0
+    assert "--certificate" in without.stderr
+    shown = {"CERTES_CERTIFICATE": str(known[0]), "CERTES_CERTIFICATE_KEY": str(known[1])}
+    assert (await asyncio.to_thread(cli, broker, trusting | shown)).returncode == 0
 
 
 async def test_http_clients_may_be_let_in_without_a_certificate_but_never_with_a_bad_one(
