@@ -9,6 +9,8 @@ Rules
   **behind**: it takes nothing more from the router, and reads the journal from its read mark once there is room again.
   It is live again when its reading has reached what has been routed.
 * While it is **frozen**, it takes in nothing at all: its selectors are changing.
+* What waits for a time of day waits no longer when the clock is set back: what of it is left is what was left before. Its rows are
+  not written anew; who wakes a lane later sees by the journal that the clock was set back.
 
 Nothing here waits, so every method is one step as seen by everybody else.
 """
@@ -28,6 +30,7 @@ from certes_broker.domain.events import Micros, Position
 from certes_broker.domain.limits import LIMITS
 from certes_broker.domain.matching import Interest, RoutingTable
 from certes_broker.domain.retry import RetryPolicy
+from certes_broker.domain.steps import Steps
 from certes_broker.domain.subscriptions import Subscription
 from certes_broker.observability.latencies import Latencies
 from certes_broker.ports.clock import Alarm, Clock
@@ -104,6 +107,8 @@ class Lane:
         self.read_time: Micros | None = None
         """When the last event that was read for it was accepted, about: how old, at most, what it has still to read is."""
         self._attendants = attendants
+        clock = attendants.clock
+        self._steps = Steps(clock.now(), clock.monotonic())
         self._alarm: Alarm | None = None
         self._alarm_due: Micros | None = None
         self._alone: RoutingTable[None] | None = None
@@ -237,6 +242,11 @@ class Lane:
         for consumer in self.consumers:
             consumer.wake()
 
+    def retry(self, tracked: Tracked[Item], began: Micros, due: Micros, error: str) -> None:
+        """Lets a delivery wait whose attempt failed, as `Cursor.retry` does. `due` is a time of the clock as it goes now."""
+        self._follow_clock()
+        self.cursor.retry(tracked, began, due, error)
+
     # Telling others.
 
     def changed(self) -> None:
@@ -254,7 +264,8 @@ class Lane:
         if taken:
             now = self._attendants.clock.now()
             first = [one.payload for one in taken if one.attempt == 1 and not one.is_replay and one.payload]
-            self._attendants.latencies.observe([now - payload.entry.event.accept_time for payload in first])
+            # A clock may have been set back.
+            self._attendants.latencies.observe([max(0, now - payload.entry.event.accept_time) for payload in first])
         if not self.live:
             self.attend()
         return taken
@@ -265,6 +276,8 @@ class Lane:
             return
         if not self.being_read and self.wants_reading:
             self._attendants.read(self)
+        if self.cursor.next_due is not None:
+            self._follow_clock()
         due = self.cursor.next_due
         if due is not None and (self._alarm_due is None or due < self._alarm_due):
             self._set_alarm(due)
@@ -289,8 +302,15 @@ class Lane:
         # Due times are times of day, which may jump; so no alarm is set further off than a minute, and then set again.
         self._alarm = clock.alarm(min(max(0.0, (due - clock.now()) / 1_000_000), 60.0), self._ring)
 
+    def _follow_clock(self) -> None:
+        clock = self._attendants.clock
+        back = self._steps.back(clock.now(), clock.monotonic())
+        if back and self.cursor.next_due is not None:
+            self.cursor.put_forward(back)
+
     def _ring(self) -> None:
         self._alarm, self._alarm_due = None, None
+        self._follow_clock()
         self.cursor.wake(self._attendants.clock.now())
         self.attend()
         if self.cursor.ready_again:

@@ -22,11 +22,12 @@ from certes_broker.broker.settler import Settler
 from certes_broker.domain.cursor import Cursor
 from certes_broker.domain.cursor_state import CursorChange, CursorState, StoredCursor
 from certes_broker.domain.errors import CertesError, Reason, Unavailable
-from certes_broker.domain.events import Position
+from certes_broker.domain.events import Micros, Position
+from certes_broker.domain.steps import TOLERATED
 from certes_broker.domain.subscriptions import Subscription
 from certes_broker.observability.latencies import Latencies
 from certes_broker.ports.cluster import MemberId
-from certes_broker.ports.engine import Engine
+from certes_broker.ports.engine import Bounds, Engine
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -100,11 +101,11 @@ class Lanes:
             names = [subscription.name.text for subscription in asleep]
             epochs = await self._engine.leases.lease(names)
             cursors = await self._engine.cursors.load(names)
-            trimmed = (await self._engine.journal.bounds()).trimmed
+            bounds = await self._engine.journal.bounds()
             for subscription, epoch, stored in zip(asleep, epochs, cursors, strict=True):
                 self._unreleased.discard(subscription.name.text)
                 if epoch is not None:
-                    self._begin(subscription, epoch, stored or _new_cursor(subscription), trimmed)
+                    self._begin(subscription, epoch, stored or _new_cursor(subscription), bounds)
         return [lane for subscription in subscriptions if (lane := self._awake.get(subscription.name.text))]
 
     async def check_free(self, name: str) -> None:
@@ -142,7 +143,7 @@ class Lanes:
                 ]
             )
 
-    def _begin(self, subscription: Subscription, epoch: int, stored: StoredCursor, trimmed: Position) -> None:
+    def _begin(self, subscription: Subscription, epoch: int, stored: StoredCursor, bounds: Bounds) -> None:
         cursor: Cursor[Item] = Cursor(subscription.name.text, epoch, stored)
         lane = Lane(subscription, cursor, self._attendants, durable=True)
         lane.stored_level = stored.state.level
@@ -150,11 +151,16 @@ class Lanes:
         self._awake[lane.name] = lane
         self._router.put(lane)
         # A page of one step may have been trimmed in the meantime; the first reading sees to later ones.
-        if cursor.skip_trimmed(trimmed, self._clock.now()) is not None:
+        if cursor.skip_trimmed(bounds.trimmed, self._clock.now()) is not None:
             log.warning("backlog_trimmed", subscription=lane.name, reason="retention")
             lane.changed()
         if cursor.read_mark >= self._router.position:
             lane.go_live()
+        behind = bounds.latest - self._clock.now()
+        if behind > TOLERATED:
+            # The clock was set back since. What is due after the journal's latest event began to wait before that, as a rule; what
+            # is due earlier may have begun to wait after it.
+            cursor.put_forward(Micros(behind), after=bounds.latest)
         cursor.wake(self._clock.now())
         lane.attend()
 

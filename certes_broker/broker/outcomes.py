@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from certes_broker.broker.items import Item
-from certes_broker.domain.cursor import Cursor, Tracked
+from certes_broker.broker.lane import Lane
+from certes_broker.domain.cursor import Tracked
 from certes_broker.domain.events import Micros
 from certes_broker.domain.retry import GiveUp, RetryAt, RetryPolicy, next_try
 
@@ -30,7 +31,7 @@ class Failure:
     wait: float | None = None
 
 
-def fail(cursor: Cursor[Item], tracked: Tracked[Item], failure: Failure) -> Micros | None:
+def fail(lane: Lane, tracked: Tracked[Item], failure: Failure) -> Micros | None:
     """Applies what the policy decides: another attempt, whose time is returned, or a dead letter."""
     first_try = tracked.first_try or failure.began
     chance = random.random()  # noqa: S311  jitter is no secret
@@ -44,11 +45,11 @@ def fail(cursor: Cursor[Item], tracked: Tracked[Item], failure: Failure) -> Micr
                 if failure.wait is None
                 else Micros(failure.ended + int(failure.wait * _MICROS))
             )
-            cursor.retry(tracked, failure.began, due, failure.error)
+            lane.retry(tracked, failure.began, due, failure.error)
             return due
         case GiveUp(reason=reason):
             assert tracked.payload is not None  # What is out is in memory.
-            cursor.give_up(tracked, tracked.payload.entry.event, reason.value, failure.error, failure.ended)
+            lane.cursor.give_up(tracked, tracked.payload.entry.event, reason.value, failure.error, failure.ended)
             return None
         case _:
             assert_never(decision)

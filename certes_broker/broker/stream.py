@@ -207,7 +207,7 @@ class Stream:
                     case NackAction.RETRY:
                         assert tracked.payload is not None  # The same.
                         policy = self.lane.policy_for(tracked.payload)
-                        fail(cursor, tracked, Failure(policy, now, now, nack.reason, wait=nack.delay))
+                        fail(self.lane, tracked, Failure(policy, now, now, nack.reason, wait=nack.delay))
         if settlement.extended:
             until = self._clock.monotonic()
             for extension in settlement.extended:

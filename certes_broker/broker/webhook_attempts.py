@@ -150,12 +150,12 @@ class WebhookAttempts:
             # Not counted, also in the row: the fault is ours.
             due = Micros(tried.ended + _OUR_FAULT_WAIT)
             tracked.attempt -= 1
-            lane.cursor.retry(tracked, tried.began, due, result.error)
+            lane.retry(tracked, tried.began, due, result.error)
             return due
         assert tracked.payload is not None  # What is out is in memory.
         policy = lane.policy_for(tracked.payload)
         error = result.error or f"HTTP {result.status}"
-        return fail(lane.cursor, tracked, Failure(policy, tried.began, tried.ended, error, asked=asked))
+        return fail(lane, tracked, Failure(policy, tried.began, tried.ended, error, asked=asked))
 
 
 def _disabling(result: SendResult, verdict: Verdict | None) -> Disabling | None:

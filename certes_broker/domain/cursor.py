@@ -25,7 +25,6 @@ then takes its place in order.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 from itertools import islice
 from typing import Final, Generic, TypeVar
@@ -38,6 +37,7 @@ from certes_broker.domain.ordering import Keys
 from certes_broker.domain.progress import Progress
 from certes_broker.domain.ready import Ready
 from certes_broker.domain.unwritten import Unwritten
+from certes_broker.domain.waiting import Waiting
 
 __all__ = ["Cursor", "CursorLimits", "Tracked"]
 
@@ -62,7 +62,7 @@ class Cursor(Generic[P]):
         self._progress: Progress[P] = Progress(stored.state)
         self._ready: Ready[P] = Ready()
         self._keys: Keys[P] = Keys(self._limits.parked)
-        self._waiting: list[tuple[Micros, Position, Tracked[P]]] = []
+        self._waiting: Waiting[P] = Waiting()
         self._needed: dict[Position, Tracked[P]] = {}
         self._rows: dict[Position, Tracked[P]] = {}
         self._deferred: dict[Position, Owed] = {}
@@ -79,7 +79,7 @@ class Cursor(Generic[P]):
         self._rows[row.position] = tracked
         has_key = not row.ordering_key or self._keys.claim(tracked)
         if not is_parked:
-            heapq.heappush(self._waiting, (row.due, row.position, tracked))
+            self._waiting.add(tracked, row.due)
         elif has_key:
             self._release(tracked)
 
@@ -138,7 +138,7 @@ class Cursor(Generic[P]):
     @property
     def next_due(self) -> Micros | None:
         """When the next waiting delivery falls due."""
-        return self._waiting[0][0] if self._waiting else None
+        return self._waiting.next_due
 
     # Reading.
 
@@ -160,9 +160,8 @@ class Cursor(Generic[P]):
         if key and not self._keys.claim(tracked):
             self._park(tracked)
             return
-        ready = self._ready
-        ready.fresh.append(tracked)
-        ready.bytes += size
+        self._ready.fresh.append(tracked)
+        self._ready.bytes += size
 
     def advance(self, position: Position) -> None:
         """Notes that everything up to `position` has been read, and that what was not offered does not concern it."""
@@ -222,7 +221,7 @@ class Cursor(Generic[P]):
             tracked.payload = None
         first = tracked.first_try or began
         self._write(tracked, Owed(tracked.position, tracked.kind, due, tracked.attempt, first, tracked.key, error))
-        heapq.heappush(self._waiting, (due, tracked.position, tracked))
+        self._waiting.add(tracked, due)
 
     def give_up(self, tracked: Tracked[P], event: AcceptedEvent, reason: str, error: str, now: Micros) -> None:
         """The delivery becomes a dead letter, with a copy of its event, and releases its key."""
@@ -244,11 +243,13 @@ class Cursor(Generic[P]):
 
     def wake(self, now: Micros) -> None:
         """Lets waiting deliveries whose time has come go on."""
-        waiting = self._waiting
-        while waiting and waiting[0][0] <= now:
-            _, _, tracked = heapq.heappop(waiting)
+        for tracked in self._waiting.take_due(now):
             tracked.signal(Signal.FALL_DUE)
             self._go_on(tracked)
+
+    def put_forward(self, by: Micros, *, after: Micros = _NEVER) -> None:
+        """Lets all that waits for a time later than `after` be due so much earlier: the clock was set back."""
+        self._waiting.put_forward(by, after)
 
     def needed(self, limit: int) -> list[Tracked[P]]:
         """Names at most `limit` deliveries whose events must be read again, until the caller answers with `load` or `lose`."""

@@ -127,9 +127,9 @@ class MemoryJournal:
         self._entries: list[Entry] = []
         self._originals: dict[Position, Original] = {}
         self._ids: dict[int, dict[tuple[str, str], tuple[Position, bytes]]] = {}
-        self._period = 0
         self._trimmed = BEGINNING
         self._last = BEGINNING
+        self._latest = Micros(0)
         self._bytes = 0
 
     async def room(self) -> None:
@@ -151,7 +151,7 @@ class MemoryJournal:
         return self._append(events)
 
     def _append(self, events: Sequence[AcceptedEvent]) -> Sequence[Appended]:
-        self._enter_period()
+        period = self._present()
         added: dict[tuple[str, str], tuple[Position, bytes]] = {}
         outcome: list[Appended] = []
         entries: list[Entry] = []
@@ -159,7 +159,7 @@ class MemoryJournal:
             position = Position(self._last + len(entries) + 1)
             if event.digest is not None:
                 key = (event.source, event.id)
-                first = added.get(key) or self._first(key)
+                first = added.get(key) or self._first(key, period)
                 if first is not None:
                     if first[1] != event.digest:
                         raise id_reused(event, index)
@@ -168,7 +168,8 @@ class MemoryJournal:
                 added[key] = (position, event.digest)
             entries.append(Entry(position, event))
             outcome.append(Appended(position, duplicate=False))
-        self._ids.setdefault(self._period, {}).update(added)
+        if added:
+            self._ids.setdefault(period, {}).update(added)
         for entry in entries:
             self._keep(entry)
         if entries:
@@ -179,6 +180,7 @@ class MemoryJournal:
     def _keep(self, entry: Entry) -> None:
         event = entry.event
         self._last = entry.position
+        self._latest = max(self._latest, event.accept_time)
         self._entries.append(Entry(entry.position, event._replace(digest=None, original=None)))
         if event.original is not None:
             self._originals[entry.position] = event.original
@@ -207,8 +209,7 @@ class MemoryJournal:
         return self._originals.get(position)
 
     async def find(self, source: str, event_id: str) -> Position | None:
-        self._enter_period()
-        first = self._first((source, event_id))
+        first = self._first((source, event_id), self._present())
         return None if first is None else first[0]
 
     async def position_at(self, time: Micros) -> Position:
@@ -245,7 +246,7 @@ class MemoryJournal:
         return len(gone)
 
     async def bounds(self) -> Bounds:
-        return Bounds(self._trimmed, self._last, self._bytes)
+        return Bounds(self._trimmed, self._last, self._bytes, self._latest)
 
     async def forget_ids(self, before: Micros) -> None:
         for period in list(self._ids):
@@ -255,11 +256,12 @@ class MemoryJournal:
     def _index_above(self, position: Position) -> int:
         return bisect_right(self._entries, position, key=lambda entry: entry.position)
 
-    def _enter_period(self) -> None:
-        self._period = max(self._period, self._clock.now() // self._window)
+    def _present(self) -> int:
+        """The clock's period, or a later one that has ids: where a clock goes back, they are not to be parted from new ones."""
+        return max(self._clock.now() // self._window, *self._ids, 0)
 
-    def _first(self, key: tuple[str, str]) -> tuple[Position, bytes] | None:
-        present, previous = (self._ids.get(period, {}) for period in (self._period, self._period - 1))
+    def _first(self, key: tuple[str, str], period: int) -> tuple[Position, bytes] | None:
+        present, previous = (self._ids.get(one, {}) for one in (period, period - 1))
         return present.get(key) or previous.get(key)
 
 

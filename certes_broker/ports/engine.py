@@ -82,15 +82,14 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What the journal holds.
-
-    `trimmed` is the position at or below which everything was trimmed (0: nothing was); `last` that of the newest event
-    ever appended (0: none); `bytes` estimates the size of what is kept.
+    """What the journal holds, `bytes` about. What follows is 0 for none: everything at or below `trimmed` was trimmed, `last` is the
+    position of the newest event ever appended, `latest` the latest accept time of any, also where a clock went back since.
     """
 
     trimmed: Position
     last: Position
     bytes: int
+    latest: Micros = Micros(0)
 
 
 class Journal(Protocol):

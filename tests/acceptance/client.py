@@ -12,8 +12,9 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from grpc_status import rpc_status
 
 from certes.community.github.v1 import ping_event_pb2
+from certes.v1 import attempt_pb2, event_pb2
+from certes.v1 import delivery_service_pb2 as deliveries_pb
 from certes.v1 import delivery_service_pb2_grpc as deliveries_rpc
-from certes.v1 import event_pb2
 from certes.v1 import event_service_pb2 as pb
 from certes.v1 import event_service_pb2_grpc as events_rpc
 from certes.v1 import schema_service_pb2_grpc as schemas_rpc
@@ -69,15 +70,15 @@ class Client:
         self.subscriptions = subscriptions_rpc.SubscriptionServiceStub(channel)
 
     async def create_stream(
-        self, subscription_id: str, pattern: str = ALL_OF_GITHUB, *, parent: str = SUBSCRIBER
+        self, subscription_id: str, pattern: str = ALL_OF_GITHUB, *, parent: str = SUBSCRIBER, **fields: Any
     ) -> str:
         """Makes a durable subscription with stream delivery and returns its name."""
-        return await self._create(subscription_id, pattern, parent, stream=resources.StreamDelivery())
+        return await self._create(subscription_id, pattern, parent, stream=resources.StreamDelivery(), **fields)
 
     async def create_webhook(self, subscription_id: str, url: str, **fields: Any) -> str:
         """Makes a webhook subscription of `parent` to everything, or to the `pattern` that is given.
 
-        `fields` are the subscription's; `format`, `max_in_flight` and `require_consent` the webhook's.
+        `fields` are the subscription's, `format`, `max_in_flight` and `require_consent` the webhook's.
         """
         pattern, parent = fields.pop("pattern", ALL_OF_GITHUB), fields.pop("parent", SUBSCRIBER)
         webhook = resources.Webhook(
@@ -94,6 +95,20 @@ class Client:
             parent=parent, subscription_id=subscription_id, subscription=wanted
         )
         return (await self.subscriptions.CreateSubscription(request)).subscription.name
+
+    async def settled(self, name: str, owed: str) -> None:
+        """Returns when all is durable that has become of a subscription's deliveries. `owed` is an event that waits for its retry."""
+        # Who asks for what is on its way already is answered then, and nothing else is done.
+        redelivery = deliveries_pb.RedeliverRequest(event=owed, subscription=name)
+        assert (await self.deliveries.Redeliver(redelivery)).already_due
+
+    async def attempts(self, name: str, count: int, *, event_name: str = "") -> list[attempt_pb2.Attempt]:
+        """Waits until so many attempts at a webhook are recorded, of one event or of all; returns them, oldest first."""
+        request = deliveries_pb.ListAttemptsRequest(parent=name, event=event_name)
+        async with asyncio.timeout(120):
+            while len(found := (await self.deliveries.ListAttempts(request)).attempts) < count:
+                """They are being written."""
+        return list(reversed(found))
 
     async def pause(self, name: str) -> None:
         await self.subscriptions.PauseSubscription(subscriptions_pb.PauseSubscriptionRequest(name=name))

@@ -113,6 +113,14 @@ class JournalContract(EngineTests):
             later = [one.position for one, at in zip(appended, times, strict=True) if at >= time]
             assert below == (min(later) - 1 if later else appended[-1].position)
 
+    async def test_the_latest_time_is_known_although_the_clock_went_back_and_events_were_trimmed(
+        self, engine: Engine
+    ) -> None:
+        await engine.journal.append([event(accept_time=Micros(START + 100)), event(accept_time=Micros(START + 300))])
+        last = (await engine.journal.append([event(accept_time=Micros(START))]))[0].position
+        assert (await engine.journal.bounds()).latest == START + 300
+        assert (await engine.journal.trim(last)).latest == START + 300
+
     async def test_an_empty_journal_has_no_bounds_and_any_time_leads_to_its_beginning(self, engine: Engine) -> None:
         assert await engine.journal.bounds() == Bounds(BEGINNING, BEGINNING, 0)
         assert await engine.journal.position_at(Micros(START)) == BEGINNING

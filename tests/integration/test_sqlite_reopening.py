@@ -81,6 +81,19 @@ async def test_ids_are_known_although_the_clock_went_back_meanwhile(disk: Disk) 
         assert (await engine.journal.append([event("a")]))[0].duplicate
 
 
+async def test_a_clock_that_was_ahead_while_no_id_came_parts_none_whether_it_is_opened_anew_or_not(disk: Disk) -> None:
+    now = disk.clock.now()
+    async with disk.open() as engine:
+        await engine.journal.append([event("a")])
+        disk.clock.set(now + 300_000_000)
+        await engine.journal.append([event()])
+        assert await engine.journal.find("tests", "a") is None
+        disk.clock.set(now)
+        assert (await engine.journal.append([event("a")]))[0].duplicate
+    async with disk.open() as engine:
+        assert (await engine.journal.append([event("a")]))[0].duplicate
+
+
 async def test_cursors_and_all_that_belongs_to_them_survive(disk: Disk) -> None:
     dead = DeadLetter(Position(4), as_read(event("a")), 8, "ATTEMPTS_EXHAUSTED", "HTTP 500", NOW)
     gap = Gap(Position(1), Position(2), "RETENTION", NOW)

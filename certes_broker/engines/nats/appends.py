@@ -94,7 +94,7 @@ class Appends:
         """Of the newest block that is known."""
         self.last = BEGINNING
         """The position of the newest event."""
-        self._latest = Micros(0)
+        self.latest = Micros(0)
         self.total = 0
         """Bytes of all blocks ever stored."""
         self._is_certain = True
@@ -109,7 +109,7 @@ class Appends:
         """Stands after the newest block that there was."""
         self.last_sequence = newest.sequence
         self.last = newest.last
-        self._latest = newest.latest
+        self.latest = newest.latest
         self.total = newest.total
 
     def doubt(self) -> None:
@@ -209,7 +209,7 @@ class Appends:
     async def _store(self, sequence: int, events: Call, fingerprints: Sequence[Fingerprint]) -> bool:
         """Stores a block; says whether it was. If not, there is something to catch up with."""
         types = {event.type for event in events}
-        now, latest = self._clock.now(), max(self._latest, *(event.accept_time for event in events))
+        now, latest = self._clock.now(), max(self.latest, *(event.accept_time for event in events))
         payload = payload_of(events)
         about = About(len(events), now, Micros(latest), self.total + len(payload) + ID_BYTES * len(events))
         headers = headers_of(about, fingerprints)
@@ -243,7 +243,7 @@ class Appends:
         self.last_sequence = sequence
         self._news.set()
         self.last = entries[-1].position
-        self._latest, self.total = about.latest, about.total
+        self.latest, self.total = about.latest, about.total
         self._tail.publish(entries, tail_weight(len(entries), size))
 
     def _blocks(self, calls: Sequence[Call]) -> Iterator[Sequence[Call]]:

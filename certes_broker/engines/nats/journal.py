@@ -163,7 +163,8 @@ class NatsJournal:
             self._queue.post((), 0)
         if not self._appends.last_sequence:
             return Bounds(Position(0), Position(0), 0)
-        return Bounds(last_below(self._first) if self._first > 1 else Position(0), self._appends.last, state.bytes)
+        trimmed = last_below(self._first) if self._first > 1 else Position(0)
+        return Bounds(trimmed, self._appends.last, state.bytes, self._appends.latest)
 
     async def forget_ids(self, before: Micros) -> None:
         self._ids.forget(before)

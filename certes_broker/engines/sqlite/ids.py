@@ -4,6 +4,8 @@ Rules
 -----
 * Ids are kept by period. A period is one dedupe window long; the present one and the one before it are looked at. So an
   id is known for at least one window and less than two, and forgetting is dropping whole periods.
+* The present period is the clock's, or a later one that has ids: so a clock that goes back parts no ids from new ones. It
+  follows from the clock and from what is stored alone, so that neither a restart nor a look ahead of the clock changes it.
 * Almost every append is new. It is written as if it were, and SQLite counts: if as many rows were added as were given,
   nothing was known. Only otherwise are the rows taken back and each call judged.
 """
@@ -55,13 +57,12 @@ class Ids:
         self._has_previous = False
 
     def load(self, db: sqlite3.Connection) -> None:
-        """Reads which period is the newest, so that a clock that went back does not part the ids."""
-        self._period = db.execute(QUERIES["newest_period"]).fetchone()[0]
-        self._enter(db, self._present())
+        """Enters the present period."""
+        self._enter(db, self._present(db))
 
     def admit(self, db: sqlite3.Connection, calls: Sequence[Sequence[AcceptedEvent]], last: Position) -> Admission:
         """Judges appends that stand to come after `last`, and remembers the ids of those that it admits."""
-        period = self._present()
+        period = self._present(db)
         if period != self._period:
             self._enter(db, period)
         events = calls[0] if len(calls) == 1 else list(chain.from_iterable(calls))
@@ -76,7 +77,7 @@ class Ids:
 
     def find(self, db: sqlite3.Connection, source: str, event_id: str) -> Position | None:
         """Returns where the event with an id is. For a connection that reads."""
-        row = db.execute(QUERIES["find"], (self._present(), source, event_id)).fetchone()
+        row = db.execute(QUERIES["find"], (self._present(db), source, event_id)).fetchone()
         return None if row is None else row[0]
 
     def forget(self, db: sqlite3.Connection, before: Micros) -> bool:
@@ -84,8 +85,9 @@ class Ids:
         expired = before // self._window - 1
         return db.execute(QUERIES["forget"], (expired,)).rowcount > 0
 
-    def _present(self) -> int:
-        return max(self._period, self._clock.now() // self._window)
+    def _present(self, db: sqlite3.Connection) -> int:
+        newest: int = db.execute(QUERIES["newest_period"]).fetchone()[0]
+        return max(newest, self._clock.now() // self._window)
 
     def _enter(self, db: sqlite3.Connection, period: int) -> None:
         self._period = period

@@ -263,7 +263,7 @@ def _bounds(db: sqlite3.Connection) -> Bounds:
     if newest is None:
         return Bounds(BEGINNING, BEGINNING, 0)
     first, trimmed_bytes = db.execute(QUERIES["oldest"]).fetchone()
-    return Bounds(Position(first - 1), newest[0], newest[2] - trimmed_bytes)
+    return Bounds(Position(first - 1), newest[0], newest[2] - trimmed_bytes, newest[1])
 
 
 def _room(db: sqlite3.Connection) -> int:

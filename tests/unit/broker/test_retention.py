@@ -44,6 +44,22 @@ async def test_events_older_than_the_age_are_trimmed_and_younger_ones_are_not(wo
     assert await kept(world) == ["p3"]
 
 
+async def test_by_a_clock_that_is_set_forward_or_back_nothing_is_trimmed_that_it_says_is_young(world: World) -> None:
+    await settings(world)
+    await world.publish(ping("p1"))
+    for number, days in enumerate((1, -2, 1), start=2):
+        world.clock.set(world.clock.now() + round(days * DAY * 1e6))
+        await world.advance(INTERVAL)
+        await world.publish(ping(f"p{number}"))
+    await world.advance(6.9 * DAY)
+    assert await kept(world) == ["p1", "p2", "p3", "p4"]
+    # What came after an event of a later time goes when that one goes.
+    await world.advance(0.2 * DAY)
+    assert await kept(world) == ["p2", "p3", "p4"]
+    await world.advance(DAY)
+    assert await kept(world) == []
+
+
 async def test_the_oldest_events_are_trimmed_when_there_are_more_bytes_than_the_size(world: World) -> None:
     await settings(world, size=20_000)
     await world.publish(*pings(1000))

@@ -478,18 +478,6 @@ async def test_a_changed_url_is_where_the_next_attempt_goes(world: World) -> Non
     assert [request.url for request in world.sender.requests] == [URL, OTHER]
 
 
-async def test_a_time_of_day_that_goes_back_delays_a_retry_and_loses_nothing(world: World) -> None:
-    world.sender.script(URL, Answers(500), Answers())
-    await world.create_webhook()
-    await world.publish(ping("p1"))
-    await world.attempted(world.name("hook"), 1)
-    world.clock.set(world.clock.now() - 100_000_000)
-    await world.advance(10)
-    assert len(world.sender.requests) == 1
-    await world.advance(120)
-    await world.sent(2)
-
-
 async def test_custom_headers_go_with_every_attempt_and_never_in_place_of_the_broker_s_own(world: World) -> None:
     headers = (CustomHeader("authorization", "Bearer t-1"), CustomHeader("x-team", "blue"))
     await world.create("hook", delivery=WebhookDelivery(URL, (StoredSecret(SECRET),), headers=headers))
