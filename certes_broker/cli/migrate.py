@@ -73,7 +73,10 @@ async def _migrate(config: Config) -> Counts:
     from certes_broker.engines.nats import NatsEngine  # noqa: PLC0415
     from certes_broker.engines.sealed import SealedEngine, SealedSettings, sealed  # noqa: PLC0415
     from certes_broker.engines.sqlite.engine import SqliteEngine  # noqa: PLC0415
+    from certes_broker.observability.logging import configure_logging  # noqa: PLC0415
 
+    # Standard output is for what was moved.
+    configure_logging(config.log.level, config.log.format)
     clock, window = SystemClock(), config.dedupe.window
     async with (
         SqliteEngine.open(config.data_dir, clock, dedupe_window=window) as old,

@@ -22,6 +22,7 @@ from certes_broker.domain.uris import parse_pattern
 from certes_broker.engines.memory import MemoryEngine
 from certes_broker.engines.nats import Access, NatsEngine, Place
 from certes_broker.engines.sqlite.engine import SqliteEngine
+from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Attempt, Engine, Rejected
 from tests.contracts.engine_harness import PLENTY, START, event
 from tests.fakes.manual_clock import ManualClock
@@ -109,10 +110,11 @@ class Data:
     """Where the source's data is."""
 
     directory: Path
-    clock: ManualClock
+    clock: Clock
+    dedupe_window: float = 100.0
 
     def open(self) -> Any:
-        return SqliteEngine.open(self.directory, self.clock, dedupe_window=100.0)
+        return SqliteEngine.open(self.directory, self.clock, dedupe_window=self.dedupe_window)
 
 
 @pytest.fixture
