@@ -17,14 +17,18 @@ const maximumWebhookBytes = 16 << 20
 // 204 when they have returned.
 //
 // Any other answer has the broker try again: 400 for what is verified and no event, 401 for a signature that is not accepted, 405 where it
-// is not a POST, 500 where a handler failed or there is none, and 503 where the secrets could not be fetched or the client is closed. Its
+// is neither a POST nor the broker's question for consent, 500 where a handler failed or there is none, and 503 where the secrets could not be fetched or the client is closed. Its
 // body is {"reason": …, "message": …}.
 func (c *Client) Handler() http.Handler {
 	return http.HandlerFunc(c.serveWebhook)
 }
 
 func (c *Client) serveWebhook(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodPost {
+	origin := ""
+	if r.Method == http.MethodOptions {
+		origin = r.Header.Get("Webhook-Request-Origin")
+	}
+	if r.Method != http.MethodPost && origin == "" {
 		w.Header().Set("Allow", http.MethodPost)
 		answerError(w, http.StatusMethodNotAllowed, newError(codes.InvalidArgument, "METHOD_NOT_ALLOWED", "webhooks are POSTed"))
 		return
@@ -53,6 +57,14 @@ func (c *Client) serveWebhook(w http.ResponseWriter, r *http.Request) {
 			refusal = newError(refusal.Code, refusal.Reason, "the webhook cannot be verified now")
 		}
 		answerError(w, status, refusal)
+		return
+	}
+	if origin != "" {
+		// Who signs as the broker does is asked by nobody else whether it may send.
+		w.Header().Set("Webhook-Allowed-Origin", origin)
+		w.Header().Set("Webhook-Allowed-Rate", "*")
+		w.Header().Set("Allow", http.MethodPost)
+		w.WriteHeader(http.StatusNoContent)
 		return
 	}
 	raw, malformed := readCloudEvent(r.Header, body)

@@ -24,6 +24,7 @@ type webhookVector struct {
 	Handler     string
 	Status      int
 	Reason      *string
+	Answered    map[string]string `json:"answer_headers"`
 	Event       *struct {
 		ID, Type, Source, Subject, Subscriber, Traceparent, Tracestate string
 		Time                                                           *time.Time
@@ -91,6 +92,11 @@ func (v webhookVector) check(t *testing.T, answer *http.Response, got *RawEvent)
 	if answer.StatusCode != v.Status {
 		t.Errorf("%s: %d %s; wanted %d", v.Why, answer.StatusCode, body, v.Status)
 		return
+	}
+	for name, value := range v.Answered {
+		if answer.Header.Get(name) != value {
+			t.Errorf("%s: %s is %q; wanted %q", v.Why, name, answer.Header.Get(name), value)
+		}
 	}
 	if v.Reason != nil {
 		var refusal struct{ Reason, Message string }

@@ -42,7 +42,9 @@ export interface WebhookParts {
 
 /** Answers one request. Never raises. */
 export async function answerWebhook(request: WebhookRequest, parts: WebhookParts): Promise<WebhookAnswer> {
-  if (request.method.toUpperCase() !== "POST") {
+  const method = request.method.toUpperCase();
+  const origin = method === "OPTIONS" ? request.headers.find(([name]) => name.toLowerCase() === ORIGIN)?.[1] : undefined;
+  if (method !== "POST" && !origin) {
     const error = new CertesError("INVALID_ARGUMENT", "METHOD_NOT_ALLOWED", "Webhooks are POSTed.");
     return refusal(405, error, { allow: "POST" });
   }
@@ -50,12 +52,20 @@ export async function answerWebhook(request: WebhookRequest, parts: WebhookParts
     if (parts.isClosed()) throw clientClosed();
     const body = await request.body();
     await parts.keys.verify(request.headers, body);
+    if (origin) return consent(origin);
     await handle(readCloudEvent(request.headers, body), parts);
     return { status: 204, headers: {}, body: "" };
   } catch (raised) {
     const error = asCertesError(raised);
     return refusal(statusOf(error), error);
   }
+}
+
+const ORIGIN = "webhook-request-origin";
+
+/** The answer to who asks whether it may send webhooks here, and signs as they are signed. */
+function consent(origin: string): WebhookAnswer {
+  return { status: 204, headers: { "webhook-allowed-origin": origin, "webhook-allowed-rate": "*", allow: "POST" }, body: "" };
 }
 
 const STATUSES: Readonly<Record<string, number>> = {

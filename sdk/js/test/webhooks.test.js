@@ -51,12 +51,13 @@ suite("answers", () => {
     };
   }
 
-  for (const { why, method, headers, body, body_base64: encoded, handler, status, reason, event } of requests) {
+  for (const { why, method, headers, body, body_base64: encoded, handler, status, reason, event, answer_headers: said } of requests) {
     test(`${status}: ${why}`, async () => {
       const come = [];
       const bytes = encoded === undefined ? Buffer.from(body) : Buffer.from(encoded, "base64");
       const answer = await answerWebhook({ method, headers, body: async () => bytes }, partsOf(handler, come));
       assert.equal(answer.status, status);
+      for (const [name, value] of Object.entries(said ?? {})) assert.equal(answer.headers[name], value);
       if (status === 204) assert.equal(answer.body, "");
       else if (status !== 405) assert.equal(JSON.parse(answer.body).reason, reason);
       assert.equal(come.length, event === null ? 0 : 1);

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from certes_sdk.errors import CertesError
-from certes_sdk.webhooks import MAXIMUM_BODY_BYTES, NOT_A_POST, Answer, refusal, too_large
+from certes_sdk.webhooks import MAXIMUM_BODY_BYTES, NOT_A_POST, Answer, may_be_taken, refusal, too_large
 
 if TYPE_CHECKING:
     from certes_sdk.client import Client
@@ -37,7 +37,8 @@ class AsgiHandler:
                 await send({"type": "websocket.close", "code": 1000})
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer | None:
-        if scope["method"] != "POST":
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+        if not may_be_taken(scope["method"], headers):
             return NOT_A_POST
         try:
             session = self._client().session()
@@ -46,8 +47,7 @@ class AsgiHandler:
             return refusal(error)
         if body is None:
             return None
-        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
-        return await session.take_webhook(headers, body)
+        return await session.take_webhook(scope["method"], headers, body)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:

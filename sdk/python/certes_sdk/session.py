@@ -147,12 +147,14 @@ class Session:
         self._ensured[subscription.name] = None
         self.feed()
 
-    async def take_webhook(self, headers: Headers, body: bytes) -> Answer:
-        """Takes the body of a POST, returns when it was handled, and says what to answer."""
+    async def take_webhook(self, method: str, headers: Headers, body: bytes) -> Answer:
+        """Takes a webhook, returns when it was handled, and says what to answer; or answers the question for consent, by OPTIONS."""
         try:
             self._check_open()
         except CertesError as error:
             return refusal(error)
+        if method == "OPTIONS":
+            return await self._webhooks.consent(headers, body)
         return await self._webhooks.take(headers, body)
 
     async def run(self) -> None:

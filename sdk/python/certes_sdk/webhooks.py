@@ -50,6 +50,12 @@ class Answer:
 NOT_A_POST: Final = Answer(
     405, b'{"reason":"METHOD_NOT_ALLOWED","message":"Webhooks are POSTed."}', (("allow", "POST"),)
 )
+_ORIGIN: Final = "webhook-request-origin"
+
+
+def may_be_taken(method: str, headers: Headers) -> bool:
+    """Says whether a request is a webhook, or the question for consent that may come before."""
+    return method == "POST" or (method == "OPTIONS" and bool(_origin(headers)))
 
 
 class Webhooks:
@@ -72,6 +78,15 @@ class Webhooks:
             return refusal(error)
         return Answer(204)
 
+    async def consent(self, headers: Headers, body: bytes) -> Answer:
+        """Answers the question whether webhooks may be sent here: yes, to whoever signs as they are signed."""
+        try:
+            await self._verify(headers, body)
+        except CertesError as error:
+            return refusal(error)
+        allowed = (("webhook-allowed-origin", _origin(headers)), ("webhook-allowed-rate", "*"), ("allow", "POST"))
+        return Answer(204, headers=allowed)
+
     async def _verify(self, headers: Headers, body: bytes) -> None:
         keys = await self._keys.current()
         try:
@@ -83,6 +98,10 @@ class Webhooks:
             if newer is None:
                 raise
             verify(newer, headers, body, self._clock.wall())
+
+
+def _origin(headers: Headers) -> str:
+    return next((value for name, value in headers if name.lower() == _ORIGIN), "")
 
 
 def too_large() -> CertesError:

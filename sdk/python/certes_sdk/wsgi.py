@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from certes_sdk.errors import CertesError
 from certes_sdk.loop_thread import LOOP_THREAD
-from certes_sdk.webhooks import MAXIMUM_BODY_BYTES, NOT_A_POST, Answer, Headers, refusal, too_large
+from certes_sdk.webhooks import MAXIMUM_BODY_BYTES, NOT_A_POST, Answer, Headers, may_be_taken, refusal, too_large
 
 if TYPE_CHECKING:
     from certes_sdk.client import Client
@@ -31,19 +31,20 @@ class WsgiHandler:
         return [answer.body] if answer.body else []
 
     def _answer(self, environ: Environ) -> Answer:
-        if environ["REQUEST_METHOD"] != "POST":
+        method, headers = environ["REQUEST_METHOD"], _headers(environ)
+        if not may_be_taken(method, headers):
             return NOT_A_POST
         try:
             client = self._client()
             body = _body(environ)
         except CertesError as error:
             return refusal(error)
-        return LOOP_THREAD.call(lambda: _take(client, _headers(environ), body))
+        return LOOP_THREAD.call(lambda: _take(client, method, headers, body))
 
 
-async def _take(client: Client, headers: Headers, body: bytes) -> Answer:
+async def _take(client: Client, method: str, headers: Headers, body: bytes) -> Answer:
     try:
-        return await client.session().take_webhook(headers, body)
+        return await client.session().take_webhook(method, headers, body)
     except CertesError as error:
         return refusal(error)
 

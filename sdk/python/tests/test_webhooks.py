@@ -72,8 +72,9 @@ def shown(raw):
     return found | ({} if raw.content_type == "application/json" else {"bytes_base64": b64encode(raw.content).decode()})
 
 
-def check(vector, application: Application, status: int, body: bytes) -> None:
+def check(vector, application: Application, status: int, headers, body: bytes) -> None:
     assert status == vector["status"]
+    assert dict(vector.get("answer_headers", {})).items() <= dict(headers).items()
     if status == 204:
         assert body == b""
     else:
@@ -107,7 +108,7 @@ async def test_a_webhook_is_answered_by_asgi(vector):
         request = http.build_request(vector["method"], "/hook", content=body_of(vector))
         request.headers = httpx.Headers([tuple(pair) for pair in vector["headers"]])
         answer = await http.send(request)
-    check(vector, application, answer.status_code, answer.content)
+    check(vector, application, answer.status_code, answer.headers, answer.content)
     await application.client.close()
 
 
@@ -121,7 +122,7 @@ def test_a_webhook_is_answered_by_wsgi(vector):
         environ["CONTENT_TYPE" if key == "CONTENT_TYPE" else f"HTTP_{key}"] = value
     started = []
     answer = application.client.wsgi_handler()(environ, lambda status, headers: started.append((status, headers)))
-    check(vector, application, int(started[0][0][:3]), b"".join(answer))
+    check(vector, application, int(started[0][0][:3]), started[0][1], b"".join(answer))
     LOOP_THREAD.call(application.client.close)
 
 
