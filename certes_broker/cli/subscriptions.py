@@ -20,6 +20,7 @@ from certes_broker.cli.options import (
 )
 from certes_broker.cli.output import print_facts, print_json, print_table
 from certes_broker.cli.retry_policies import spell_retry_policy
+from certes_broker.cli.seeking import seek_subscription
 from certes_broker.cli.subscription_limits import limit_facts, limit_options, said_limits, with_limits
 from certes_broker.cli.subscription_webhooks import (
     consent_option,
@@ -51,6 +52,7 @@ def subscriptions() -> None:
 
 subscriptions.add_command(rotate_secret)
 subscriptions.add_command(request_consent)
+subscriptions.add_command(seek_subscription)
 
 
 @subscriptions.command("list")
@@ -151,8 +153,7 @@ def create_subscription(
             )
     full = subscription_name(name, subscriber)
     parent, _, subscription_id = full.partition("/subscriptions/")
-    options = parse_matching(option)
-    wanted: Document = {"selectors": [{"pattern": each, "options": options} for each in pattern]}
+    wanted: Document = {"selectors": _selectors_of(pattern, option)}
     if filter_text is not None:
         wanted["filter"] = filter_text
     if webhook is None:
@@ -181,6 +182,11 @@ def create_subscription(
 @subscriptions.command("update")
 @click.argument("name")
 @subscriber_option
+@click.option("--pattern", multiple=True, help="Which event types, in the place of all that it has. Repeatable.")
+@matching_options
+@filter_option
+@click.option("--webhook", metavar="URL", help="Where the broker POSTs from now on.")
+@click.option("--format", "body_format", type=click.Choice(list(FORMATS)), help="The form of a webhook's body.")
 @header_option
 @removed_header_option
 @consent_option
@@ -192,6 +198,11 @@ def update_subscription(
     *,
     name: str,
     subscriber: str,
+    pattern: tuple[str, ...],
+    option: tuple[str, ...],
+    filter_text: str | None,
+    webhook: str | None,
+    body_format: str | None,
     header: tuple[tuple[str, str], ...],
     removed: tuple[str, ...],
     require_consent: bool | None,
@@ -200,14 +211,24 @@ def update_subscription(
     broker: Broker,
     **said: tuple[Any] | None,
 ) -> None:
-    """Change how much a subscription gets, when it is tried again, and what its webhooks say. What is not named stays; `default`
-    takes a setting back.
+    """Change what a subscription gets and where, how much, when it is tried again, and what its webhooks say. What is not named
+    stays; `default` takes a setting back, an empty --filter the filter.
 
     \b
     Example:
       certes subscriptions update billing --rate-limit 5/s --retry default
     """  # noqa: D301  the same
     changes = dict(said_limits(said))
+    if option and not pattern:
+        raise click.UsageError("An --option narrows a --pattern: give all patterns that it is to have.")
+    if pattern:
+        changes["selectors"] = _selectors_of(pattern, option)
+    if filter_text is not None:
+        changes["filter"] = filter_text
+    if webhook is not None:
+        changes["webhook.url"] = webhook
+    if body_format is not None:
+        changes["webhook.format"] = FORMATS[body_format]
     if require_consent is not None:
         changes["webhook.requireConsent"] = require_consent
     full = subscription_name(name, subscriber)
@@ -304,6 +325,11 @@ def delete_subscription(
         click.echo(f"Deleted {full}. UpdateSubscription with allow_missing restores it within 24 hours.")
     else:
         click.echo(f"There was no {full}.")
+
+
+def _selectors_of(patterns: Sequence[str], options: Sequence[str]) -> list[Document]:
+    matching = parse_matching(options)
+    return [{"pattern": each, "options": matching} for each in patterns]
 
 
 def _print_subscription(subscription: Document, signing: Sequence[Document]) -> None:

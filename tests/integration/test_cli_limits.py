@@ -75,3 +75,40 @@ def test_default_policies_are_set_asked_for_and_deleted(certes):
     assert refused.returncode == 1
     assert "BACKOFF_NOT_FOUND" in refused.stderr
     assert certes("subscriptions", "policies", "hook").stdout.splitlines()[-1].startswith("built in")
+
+
+def test_what_a_subscription_gets_and_where_is_changed_by_the_command(certes):
+    told(certes, "subscriptions", "create", "hook", *HOOK, "--priority", "7", "--json")
+    words = (
+        "--pattern",
+        "community.certes.dev/github/1/push",
+        "--option",
+        "repo=meetly/app",
+        "--filter",
+        "data.ref != ''",
+    )
+    changed = told(certes, "subscriptions", "update", "hook", *words, "--json")
+    assert changed["selectors"] == [
+        {"pattern": "community.certes.dev/github/1/push", "options": {"repo": "meetly/app"}}
+    ]
+    assert (changed["filter"], changed["webhook"]["url"], changed["priority"]) == (words[-1], HOOK[-1], 7)
+    moved = ("--webhook", "https://example.com/other", "--format", "original", "--filter", "")
+    changed = told(certes, "subscriptions", "update", "hook", *moved, "--json")
+    assert (changed["webhook"]["url"], changed["webhook"]["format"]) == (moved[1], "FORMAT_ORIGINAL")
+    assert "filter" not in changed
+    refused = certes("subscriptions", "update", "hook", "--option", "repo=meetly/app")
+    assert refused.returncode != 0
+    assert "--pattern" in refused.stderr
+
+
+def test_a_subscription_is_moved_by_the_command(certes, tmp_path):
+    data = tmp_path / "ping.json"
+    data.write_text("{}")
+    told(certes, "subscriptions", "create", "app", "--pattern", PING, "--json")
+    published = told(certes, "publish", PING, "--json", str(data), "--everyone", "--print-json")
+    for point in ("beginning", published["name"], "2026-01-01T00:00:00Z", "end"):
+        assert told(certes, "subscriptions", "seek", "app", point, "--json") == {"discardedDeliveries": 0}
+    assert "Moved subscribers/default/subscriptions/app to end." in certes("subscriptions", "seek", "app", "end").stdout
+    refused = certes("subscriptions", "seek", "app", "yesterday")
+    assert refused.returncode != 0
+    assert "time" in refused.stderr
