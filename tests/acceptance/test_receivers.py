@@ -22,8 +22,11 @@ EVENTS = 20
 """Of each key, and before and after the receiver goes away."""
 
 SOON_AND_OFTEN = resources.RetryPolicy(
-    # The last is repeated; with the most attempts there can be, that lasts for longer than a broker needs to start again.
-    schedule=resources.ScheduleBackoff(delays=[Duration(nanos=millis * 1_000_000) for millis in (0, 50, 50, 400)]),
+    # With the most attempts there can be, that lasts for longer than a broker needs to start again. A schedule would end it early:
+    # it has as many attempts as it lists.
+    linear=resources.LinearBackoff(
+        initial=Duration(nanos=50_000_000), increment=Duration(nanos=175_000_000), maximum=Duration(nanos=400_000_000)
+    ),
     max_attempts=100,
     jitter=0,
 )
