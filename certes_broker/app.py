@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -43,6 +44,7 @@ from certes_broker.gateway.certificates import CertificateFiles, Certificates
 from certes_broker.gateway.client_certificates import CertificateCallers
 from certes_broker.gateway.contract import contract_methods
 from certes_broker.gateway.convert.sources import SourceRules
+from certes_broker.gateway.grpc.core_server import GrpcBounds
 from certes_broker.gateway.grpc.server import GrpcServer
 from certes_broker.gateway.http.app import build_app
 from certes_broker.gateway.http.server import HttpServer
@@ -59,6 +61,9 @@ from certes_broker.schemas.providers import shipped_providers
 from certes_broker.schemas.registry import Registry
 from certes_broker.webhook.addresses import AddressPolicy
 from certes_broker.webhook.sender import CurlSender
+
+_OTHER_DESCRIPTORS: Final = 2_048
+"""For what the broker connects to, its files, and what comes and goes."""
 
 STOPPED: Final = 0
 FAILED: Final = 1
@@ -77,6 +82,7 @@ class Serving:
 
 def run(config: Config) -> int:
     """Serves until SIGTERM or SIGINT, and returns the exit code. A second signal ends it without draining."""
+    _allow_descriptors(config.limits.connections)
     registry = Registry(community_versions())
     # What is loaded by now stays, the catalogue too, so no collection need look at it; and as what passes through is freed
     # by counting references, looking for cycles seldom is enough. With the defaults that took up to a tenth of the
@@ -86,6 +92,20 @@ def run(config: Config) -> int:
     gc.set_threshold(10_000, 10, 20)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(config, registry))
+
+
+def _allow_descriptors(connections: int) -> None:
+    """Lets the process have as many files and sockets open as its connections may take.
+
+    The system's soft limit is for programs that cannot deal with more; the hard one is what whoever runs the broker has set.
+    """
+    wanted = 2 * connections + _OTHER_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most < wanted:
+        log.warning("few_descriptors", allowed=most, wanted=wanted, hint="raise the limit, or lower limits.connections")
 
 
 @asynccontextmanager
@@ -100,7 +120,8 @@ async def serving(config: Config, registry: Registry, ports: Ports) -> AsyncIter
         methods = relay.relayed(contract_methods(broker, ingestion, rules, config.limits.request_bytes))
         await stack.enter_async_context(relay.serve())
         certificates, door = _certificates(config), _door(broker, config, ports.clock)
-        grpc_server = GrpcServer(methods, str(config.grpc.listen), door, certificates=certificates)
+        bounds = GrpcBounds(connections=config.limits.connections)
+        grpc_server = GrpcServer(methods, str(config.grpc.listen), door, certificates, bounds)
         await grpc_server.start()
         grpc_address = str(Address(config.grpc.listen.host, grpc_server.port))
         settings = _http_settings(config, grpc_address)
@@ -299,6 +320,7 @@ def _http_settings(config: Config, grpc_address: str) -> HttpSettings:
         version=version("certes"),
         max_payload_bytes=config.limits.ingress_body_bytes,
         max_request_bytes=config.limits.request_bytes,
+        max_connections=config.limits.connections,
     )
 
 

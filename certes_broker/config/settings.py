@@ -147,6 +147,9 @@ class Limits:
     streams_per_caller: int = _key(
         WHOLE_NUMBER, 1_000, "How many streams one caller may have open at once.", minimum=1, maximum=1_000_000
     )
+    connections: int = _key(
+        WHOLE_NUMBER, 2_048, "How many connections each of both ports has at once.", minimum=16, maximum=1_000_000
+    )
 
 
 @dataclass(frozen=True, slots=True)

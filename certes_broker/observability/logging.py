@@ -84,4 +84,11 @@ def _route_libraries(severity: int) -> None:
         library.propagate = True
     # One line a request would be a line an event, with the client's address in it; metrics count requests.
     logging.getLogger("uvicorn.access").setLevel(max(severity, logging.WARNING))
+    # grpcio logs each header that is no text, with a traceback and the header itself, which may be a credential: anybody can send
+    # as many as they like.
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_stranger_s)
     logging.captureWarnings(capture=True)
+
+
+def _is_no_stranger_s(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Invalid encoding on")

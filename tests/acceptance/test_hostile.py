@@ -16,19 +16,13 @@ from scripts.broker_process import BrokerFailed, BrokerProcess
 from tests.acceptance import github
 from tests.acceptance.client import Client, connected, event, ordinals, refusal, retry_delay
 from tests.acceptance.conftest import StartBroker
+from tests.http2 import PREFACE, frame
 
 SEED = 5_150
 
-HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 TINY_BUFFERS = "[limits]\nevent_bytes = 1048576\nrequest_bytes = 1048576\nin_flight_bytes = 1048576\n"
 BIG_EVENT = 600_000
 PUBLISHERS = 8
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes, length: int | None = None) -> bytes:
-    """An HTTP/2 frame, which may lie about its length."""
-    size = len(payload) if length is None else length
-    return struct.pack(">I", size)[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + payload
 
 
 def malformed(chance: random.Random) -> Iterator[bytes]:
@@ -41,11 +35,11 @@ def malformed(chance: random.Random) -> Iterator[bytes]:
     yield b"POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n"
     yield b"POST /events/github HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf"
     yield b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + chance.randbytes(500)
-    yield HTTP2_PREFACE + chance.randbytes(2_000)
-    yield HTTP2_PREFACE + frame(4, 0, 0, b"") + frame(1, 4, 1, chance.randbytes(60))
-    yield HTTP2_PREFACE + frame(4, 0, 0, b"") + frame(0, 1, 7, b"data for no stream")
-    yield HTTP2_PREFACE + frame(4, 0, 0, b"") + frame(1, 4, 1, b"", length=0xFFFFFF)
-    yield HTTP2_PREFACE + b"".join(frame(4, 0, 0, struct.pack(">HI", 4, 2**31)) for _ in range(20))
+    yield PREFACE + chance.randbytes(2_000)
+    yield PREFACE + frame(4, 0, 0, b"") + frame(1, 4, 1, chance.randbytes(60))
+    yield PREFACE + frame(4, 0, 0, b"") + frame(0, 1, 7, b"data for no stream")
+    yield PREFACE + frame(4, 0, 0, b"") + frame(1, 4, 1, b"", length=0xFFFFFF)
+    yield PREFACE + b"".join(frame(4, 0, 0, struct.pack(">HI", 4, 2**31)) for _ in range(20))
 
 
 async def send_and_hang_up(address: str, sent: bytes) -> None:

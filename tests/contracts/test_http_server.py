@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -214,11 +215,70 @@ async def test_bodies_on_their_way_find_so_much_room_and_small_ones_always_some(
         assert (await served.webhook(PUSH | {"compare": "x" * 150_000}, delivery="d-2")).status_code == 202
 
 
-async def test_more_connections_than_allowed_are_answered_503():
-    async with gateway(max_connections=2) as served:
-        _, writer = await asyncio.open_connection("localhost", served.port)
-        assert (await served.client.get("/healthz")).status_code == 503
+async def test_where_there_are_too_many_connections_the_one_that_was_waited_for_longest_makes_room():
+    async with gateway(max_connections=3) as served:
+        opened = [await asyncio.open_connection("localhost", served.port) for _ in range(3)]
+        for number, (_, writer) in enumerate(opened):
+            writer.write(b"GET / HTTP/1.1\r\nhost: local"[: 10 * number])
+        assert (await served.client.get("/healthz")).status_code == 200
+        with suppress(ConnectionError):
+            assert await opened[0][0].read() == b""
+        for _, writer in opened[1:]:
+            writer.write(b"\r\n\r\n")
+        assert [(await reader.readline())[:12] for reader, _ in opened[1:]] == [b"HTTP/1.1 400"] * 2
+        for _, writer in opened:
+            writer.close()
+
+
+async def test_a_client_that_has_been_answered_makes_room_too_and_one_that_waits_for_its_answer_does_not():
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def serve(scope, _receive, send):
+        if scope["path"] == "/slow":
+            entered.set()
+            await leave.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    server = HttpServer(serve, HttpSettings(port=0, max_connections=2))
+    port = await server.start()
+    slow_reader, slow = await asyncio.open_connection("localhost", port)
+    slow.write(b"GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    await entered.wait()
+    writers = [slow]
+    # Each of these is kept alive, and makes room for the next.
+    for _ in range(4):
+        reader, writer = await asyncio.open_connection("localhost", port)
+        writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+        assert server.connections <= 2
+        writers.append(writer)
+    leave.set()
+    assert await slow_reader.readline() == b"HTTP/1.1 200 OK\r\n"
+    for writer in writers:
         writer.close()
+    await server.drain(1.0)
+
+
+async def test_where_all_connections_have_a_request_under_way_one_more_is_answered_503():
+    entered, leave = asyncio.Semaphore(0), asyncio.Event()
+
+    async def slow(_scope, _receive, send):
+        entered.release()
+        await leave.wait()
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    server = HttpServer(slow, HttpSettings(port=0, max_connections=2))
+    address = f"http://localhost:{await server.start()}"
+    async with httpx.AsyncClient(base_url=address, trust_env=False, timeout=60) as client, asyncio.TaskGroup() as tasks:
+        under_way = [tasks.create_task(client.get("/")) for _ in range(2)]
+        for _ in under_way:
+            await entered.acquire()
+        assert (await client.get("/")).status_code == 503
+        leave.set()
+    assert [request.result().status_code for request in under_way] == [204, 204]
+    await server.drain(1.0)
 
 
 async def test_a_drain_lets_a_request_under_way_end_and_takes_no_more():

@@ -3,8 +3,10 @@
 Rules
 -----
 * Methods are functions over wire bytes, so nothing is (de)serialized here.
-* An rpc is served for a caller whom the `Door` has let in, or not at all. Health and reflection are open to all who connect:
-  the one says that the broker is there, the other what its published protos say.
+* An rpc is served for a caller whom the `Door` has let in, or not at all, and nothing is read of a request before. Health and
+  reflection are open to all who connect: the one says that the broker is there, the other what its published protos say.
+* A request arrives within `request_timeout`, or its rpc ends: whoever opens rpcs and sends nothing holds them for so long only.
+  grpcio waits for ever, so to it every method is one that reads by itself.
 * Whatever ends an rpc, its server stream is closed, and so gives back what it holds.
 * Draining: health says `NOT_SERVING`, and what is under way has the grace to end. `PublishStream` is told; `Subscribe`
   streams end by the broker's own draining, which runs meanwhile, and by which what still comes is refused as `DRAINING`.
@@ -15,8 +17,8 @@ Rules
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from typing import Any, Final, NoReturn, assert_never
 
 import grpc
@@ -25,35 +27,15 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
+from certes_broker.domain.errors import Invalid, Reason
 from certes_broker.gateway.callers import Credentials, Door, acting_as
 from certes_broker.gateway.certificates import Certificates
 from certes_broker.gateway.errors import refusal, rich_status
+from certes_broker.gateway.grpc.core_server import GrpcBounds, core_server
 from certes_broker.gateway.guard import guarded
-from certes_broker.gateway.limits import MAXIMUM_REQUEST_BYTES
 from certes_broker.gateway.methods import BidiStream, Method, Send, ServerStream, Unary
 
 Context = aio.ServicerContext[bytes, bytes]
-
-OPTIONS: Final[tuple[tuple[str, int], ...]] = (
-    # A port that is taken is an error, not shared with whoever has it.
-    ("grpc.so_reuseport", 0),
-    # Above the contract's limit, so that a request a little over it gets the contract's own refusal.
-    ("grpc.max_receive_message_length", MAXIMUM_REQUEST_BYTES + 1024 * 1024),
-    # What is sent is bounded where it is made: batches to 3 MiB, single events by the limit on them.
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_metadata_size", 16 * 1024),
-    # Rpcs open on one connection; streams are long, so this is what one client can hold.
-    ("grpc.max_concurrent_streams", 1_000),
-    # The server asks whether a silent client is still there, so that a dead one's deliveries go back within a minute.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    # A client that pings more often than every 10 s, twice, is disconnected (ENHANCE_YOUR_CALM).
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-    ("grpc.http2.max_ping_strikes", 2),
-)
-
 
 QUIET: Final = 0.05
 """Seconds without an rpc after which a draining server stops: longer than one takes from a socket to its handler."""
@@ -71,8 +53,10 @@ class GrpcServer:
         address: str,
         door: Door | None = None,
         certificates: Certificates | None = None,
+        bounds: GrpcBounds | None = None,
     ) -> None:
         """`address` is `host:port`, with port 0 for any free one, or `unix:path`. TLS is spoken with `certificates` only."""
+        self._bounds = GrpcBounds() if bounds is None else bounds
         self._door = Door() if door is None else door
         self._methods = tuple([guarded(method, self._door.streams) for method in methods])
         self._certificates = certificates
@@ -95,14 +79,15 @@ class GrpcServer:
 
     async def start(self) -> None:
         """Listens and serves. Raises `OSError` if the address cannot be listened on."""
-        server = aio.server(options=OPTIONS)
+        server = core_server(self._bounds)
+        timeout = self._bounds.request_timeout
         for service in self.services:
             handlers = {
-                method.name: _handler(_Entrance(method, self._door, self._rpcs), self._draining)
+                method.name: _handler(_Entrance(method, self._door, self._rpcs, timeout), self._draining)
                 for method in self._methods
                 if method.service == service
             }
-            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+            server.add_registered_method_handlers(service, handlers)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*self.services, _HEALTH, reflection.SERVICE_NAME), server)
         try:
@@ -153,6 +138,15 @@ class _Rpcs:
         if not self._open:
             self._none_open.set()
 
+    @contextmanager
+    def left(self) -> Iterator[None]:
+        """Counts one that is not under way within: draining does not wait for requests that may never come."""
+        self.__exit__()
+        try:
+            yield
+        finally:
+            self.__enter__()
+
     async def quiet(self) -> None:
         """Returns when none is open and none has come for a while."""
         taken = -1
@@ -168,8 +162,9 @@ _HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 class _Entrance:
     """Where the rpcs of one method come in."""
 
-    def __init__(self, method: Method, door: Door, rpcs: _Rpcs) -> None:
+    def __init__(self, method: Method, door: Door, rpcs: _Rpcs, timeout: float) -> None:
         self.call = method.call
+        self._timeout = timeout
         self._needs = method.needs
         self._name = method.name
         self._path = method.path
@@ -189,6 +184,22 @@ class _Entrance:
                     # Nobody is left to be told anything, and it is no fault of ours.
                     raise asyncio.CancelledError from error
                 await _abort(context, error, self._path)
+
+    async def request(self, context: Context) -> bytes:
+        """Reads the one request of an rpc. Raises `Invalid` (MALFORMED_REQUEST) if there is none, or if it does not come."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                with self._rpcs.left():
+                    request = await context.read()
+        except TimeoutError:
+            raise Invalid(
+                Reason.MALFORMED_REQUEST,
+                f"The request of {self._name} did not arrive within {self._timeout:g} s.",
+                hint="Send a whole request: gRPC's own clients do.",
+            ) from None
+        if not isinstance(request, bytes):
+            raise Invalid(Reason.MALFORMED_REQUEST, f"{self._name} was called without a request.")
+        return request
 
 
 class _CallerGone(Exception):
@@ -229,9 +240,9 @@ _CERTIFICATE: Final = "x509_pem_cert"
 def _handler(entrance: _Entrance, draining: asyncio.Event) -> grpc.RpcMethodHandler[bytes, bytes]:
     match entrance.call:
         case Unary(call):
-            return grpc.unary_unary_rpc_method_handler(_serve_unary(entrance, call))
+            return grpc.stream_unary_rpc_method_handler(_serve_unary(entrance, call))
         case ServerStream(stream):
-            return grpc.unary_stream_rpc_method_handler(_serve_stream(entrance, stream))
+            return grpc.stream_stream_rpc_method_handler(_serve_stream(entrance, stream))
         case BidiStream(exchange):
             return grpc.stream_stream_rpc_method_handler(_serve_bidi(entrance, exchange, draining))
         case _:
@@ -239,17 +250,17 @@ def _handler(entrance: _Entrance, draining: asyncio.Event) -> grpc.RpcMethodHand
 
 
 def _serve_unary(entrance: _Entrance, call: Callable[[bytes], Awaitable[bytes]]) -> Any:
-    async def serve(request: bytes, context: Context) -> bytes:
+    async def serve(_requests: AsyncIterator[bytes], context: Context) -> bytes:
         async with entrance.entered(context):
-            return await call(request)
+            return await call(await entrance.request(context))
 
     return serve
 
 
 def _serve_stream(entrance: _Entrance, call: Callable[[bytes], AsyncGenerator[bytes, None]]) -> Any:
-    async def serve(request: bytes, context: Context) -> None:
+    async def serve(_requests: AsyncIterator[bytes], context: Context) -> None:
         send = _sending(context)
-        async with entrance.entered(context), aclosing(call(request)) as answers:
+        async with entrance.entered(context), aclosing(call(await entrance.request(context))) as answers:
             async for answer in answers:
                 await send(answer)
 
@@ -270,4 +281,10 @@ def _serve_bidi(
 
 async def _abort(context: Context, error: Exception, path: str) -> NoReturn:
     status = rpc_status.to_status(rich_status(refusal(error, path.removeprefix("/"))))
-    await context.abort(status.code, status.details or "", status.trailing_metadata or ())
+    try:
+        await context.abort(status.code, status.details or "", status.trailing_metadata or ())
+    except aio.AbortError:
+        raise
+    except Exception as gone:
+        # As above: nobody is left to be told.
+        raise asyncio.CancelledError from gone

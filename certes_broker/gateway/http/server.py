@@ -4,7 +4,8 @@ It runs no loop, handles no signals and needs no task of its own: of uvicorn's s
 loop would do, keeping the `Date` header, a timer does here; `drain` ends as soon as what is under way has.
 
 uvicorn's httptools protocol has no bound for the size of a request's headers, none for the time in which a request must
-arrive, and none for what all bodies take that are on their way in. `BoundedHttpProtocol` adds them.
+arrive, none for what all bodies take that are on their way in, and none for connections without a request. `BoundedHttpProtocol`
+adds them.
 """
 
 from __future__ import annotations
@@ -107,10 +108,15 @@ class HttpServer:
 
 
 class Arriving:
-    """What the bodies take that have begun to arrive, over all connections."""
+    """What is on its way in, over all connections.
+
+    `bytes` is what the bodies take that have begun to arrive. `waiting` has the connections from which a request, or the rest of
+    one, is still to come, the one that has been so for the longest first.
+    """
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.waiting: dict[BoundedHttpProtocol, None] = {}
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
@@ -119,13 +125,16 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     A head is refused when a header takes it over the limit, or when a read leaves it unfinished and over the limit, so at
     most one read (256 KiB) above the limit is ever held. Each header counts 32 bytes more than it has, as in HTTP/2 (RFC 9113,
     6.5.2): thousands of empty ones cost as much as long ones. Where all bodies on their way take too much, those of more than
-    64 KiB are answered 503: clients that send slowly hold up large bodies for a while, and never small ones.
+    64 KiB are answered 503: clients that send slowly hold up large bodies for a while, and never small ones. Where there are too
+    many connections, a new one takes the place of the one that has been waited for the longest: whoever sends at once is served,
+    however many do not.
     """
 
     def __init__(self, settings: HttpSettings, arriving: Arriving, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._arriving = arriving
         self._max_arriving_bytes = settings.max_arriving_bytes
+        self._max_connections = settings.max_connections
         self._body_bytes = 0
         self._is_dropped = False
         self._max_head_bytes = settings.max_header_bytes
@@ -141,8 +150,17 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().connection_made(cast("asyncio.Transport", transport))
         self._certificate = _client_certificate(transport)
         self._begin_arrival()
+        waiting = self._arriving.waiting
+        longest = next(iter(waiting), None)
+        if len(self.connections) > self._max_connections and longest is not None:
+            del waiting[longest]
+            # What it has been sent it may never read, so that is not waited for.
+            longest.transport.abort()
+            self.connections.discard(longest)
+        waiting[self] = None
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._arriving.waiting.pop(self, None)
         self._end_arrival()
         self._end_body()
         super().connection_lost(exc)
@@ -192,9 +210,17 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._is_in_head = True
         self._end_arrival()
         self._end_body()
+        if not self.cycle.response_complete:
+            # Whoever has sent a request is owed an answer. After that, it is waited for again.
+            self._arriving.waiting.pop(self, None)
         super().on_message_complete()
         if self._is_dropped:
             self.transport.close()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.cycle.response_complete and not self.transport.is_closing():
+            self._arriving.waiting[self] = None
 
     def send_400_response(self, msg: str) -> None:
         if max(self._head_bytes, self._unfinished_bytes) <= self._max_head_bytes:
@@ -268,7 +294,8 @@ def _config(app: App, settings: HttpSettings, certificates: Certificates | None)
         proxy_headers=False,
         server_header=False,
         date_header=False,
-        limit_concurrency=settings.max_connections,
+        # One above the limit is there where all others have a request under way, and is answered 503.
+        limit_concurrency=settings.max_connections + 1,
         backlog=settings.backlog,
         timeout_keep_alive=cast("int", settings.keep_alive_timeout),
         ssl_context_factory=None if certificates is None else lambda _config, _default: certificates.context(),

@@ -1,0 +1,182 @@
+"""What whoever connects to the port of gRPC may use up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import grpc
+import pytest
+from grpc import aio
+from structlog.testing import capture_logs
+
+from certes_broker.domain.access import Caller, Needs
+from certes_broker.domain.errors import Reason, Unauthenticated
+from certes_broker.gateway.callers import Credentials, Door
+from certes_broker.gateway.grpc.core_server import GrpcBounds
+from certes_broker.gateway.grpc.server import GrpcServer
+from certes_broker.gateway.methods import Method, ServerStream, Unary
+from tests import http2
+from tests.contracts.grpc_callers import Refusal
+from tests.http2 import frame, head
+
+PATIENCE = 60.0
+SERVICE = "certes.v1.EventService"
+PUBLISH, SUBSCRIBE = f"/{SERVICE}/Publish", f"/{SERVICE}/Subscribe"
+BOUNDS = GrpcBounds()
+
+
+class NobodyKnown:
+    """Lets nobody in."""
+
+    async def caller(self, _credentials: Credentials) -> Caller:
+        raise Unauthenticated(Reason.CREDENTIALS_MISSING, "Who are you?")
+
+    def is_good(self, _caller: Caller) -> bool:
+        return False
+
+
+@asynccontextmanager
+async def serving(bounds: GrpcBounds = BOUNDS, door: Door | None = None) -> AsyncIterator[str]:
+    """A server of two methods that answer what they are sent; yields its address."""
+
+    async def echo(request: bytes) -> bytes:
+        return request
+
+    async def repeat(request: bytes) -> AsyncIterator[bytes]:
+        yield request
+
+    methods = [
+        Method(SERVICE, name, call, None, None, Needs(None))  # type: ignore[arg-type] # nobody asks for its messages
+        for name, call in (("Publish", Unary(echo)), ("Subscribe", ServerStream(repeat)))
+    ]
+    server = GrpcServer(methods, "127.0.0.1:0", door, bounds=bounds)
+    await server.start()
+    try:
+        async with asyncio.timeout(PATIENCE):
+            yield f"127.0.0.1:{server.port}"
+    finally:
+        await server.drain(0)
+
+
+@asynccontextmanager
+async def channel_to(address: str) -> AsyncIterator[aio.Channel]:
+    async with aio.insecure_channel(address, options=(("grpc.use_local_subchannel_pool", 1),)) as channel:
+        yield channel
+
+
+async def never() -> AsyncIterator[bytes]:
+    await asyncio.Event().wait()
+    yield b""
+
+
+async def nothing() -> AsyncIterator[bytes]:
+    return
+    yield b""
+
+
+async def refusal_of(channel: aio.Channel, path: str, requests: AsyncIterator[bytes]) -> Refusal:
+    """Calls a method that takes one request as if it took many, and says how it is refused."""
+    call: Any = channel.stream_stream(path)(requests)
+    with pytest.raises(aio.AioRpcError) as raised:
+        await call.read()
+    return Refusal(raised.value)
+
+
+@pytest.mark.parametrize("path", [PUBLISH, SUBSCRIBE])
+async def test_a_request_that_does_not_arrive_in_time_ends_its_rpc(path: str) -> None:
+    async with serving(replace(BOUNDS, request_timeout=0.05)) as address, channel_to(address) as channel:
+        refused = await refusal_of(channel, path, never())
+        assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST")
+        assert "did not arrive within 0.05 s" in refused.message
+        assert await channel.unary_unary(PUBLISH)(b"whole") == b"whole"
+
+
+@pytest.mark.parametrize("path", [PUBLISH, SUBSCRIBE])
+async def test_an_rpc_without_a_request_is_refused(path: str) -> None:
+    async with serving() as address, channel_to(address) as channel:
+        refused = await refusal_of(channel, path, nothing())
+        assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST")
+        assert "without a request" in refused.message
+
+
+@pytest.mark.parametrize("path", [PUBLISH, SUBSCRIBE])
+async def test_who_is_not_let_in_is_told_so_before_a_request_is_waited_for(path: str) -> None:
+    async with serving(door=Door(NobodyKnown())) as address, channel_to(address) as channel:
+        refused = await refusal_of(channel, path, never())
+        assert (refused.code, refused.reason) == (grpc.StatusCode.UNAUTHENTICATED, "CREDENTIALS_MISSING")
+
+
+async def test_a_method_that_there_is_not_is_refused_with_a_reason() -> None:
+    async with serving() as address, channel_to(address) as channel:
+        with pytest.raises(aio.AioRpcError) as raised:
+            await channel.unary_unary(f"/{SERVICE}/Frobnicate")(b"")
+    refused = Refusal(raised.value)
+    assert (refused.code, refused.reason) == (grpc.StatusCode.UNIMPLEMENTED, "METHOD_NOT_FOUND")
+
+
+async def test_more_rpcs_than_there_may_be_at_once_are_refused_and_those_under_way_go_on() -> None:
+    requests: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield await requests.get()
+
+    async with serving(replace(BOUNDS, rpcs=2)) as address, channel_to(address) as channel:
+        # The server counts an rpc when it is taken, which the third one is to see.
+        under_way: list[Any] = [channel.stream_unary(PUBLISH)(slowly()) for _ in range(2)]
+        with pytest.raises(aio.AioRpcError) as refused:
+            while True:
+                assert await channel.unary_unary(PUBLISH)(b"more") == b"more"
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        for number in range(len(under_way)):
+            requests.put_nowait(b"%d" % number)
+        assert sorted([await call for call in under_way]) == [b"0", b"1"]
+        assert await channel.unary_unary(PUBLISH)(b"again") == b"again"
+
+
+async def test_more_connections_than_there_may_be_are_refused_and_those_that_are_open_go_on() -> None:
+    async with serving(replace(BOUNDS, connections=1)) as address, channel_to(address) as channel:
+        assert await channel.unary_unary(PUBLISH)(b"first") == b"first"
+        async with http2.connected(address) as second:
+            await second.until(lambda _: False)
+            assert second.has_ended
+        assert await channel.unary_unary(PUBLISH)(b"still there") == b"still there"
+
+
+@pytest.mark.parametrize("said", [b"", http2.PREFACE[:10], http2.PREFACE])
+async def test_who_connects_and_does_not_say_in_time_that_it_speaks_http2_is_hung_up_on(said: bytes) -> None:
+    async with serving(replace(BOUNDS, handshake_timeout=0.2)) as address:
+        host, _, port = address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(said)
+        try:
+            while await reader.read(1 << 16):
+                pass
+        except ConnectionError:
+            pass
+        writer.close()
+
+
+async def test_a_connection_without_an_rpc_is_told_to_go_away_after_a_while() -> None:
+    async with serving(replace(BOUNDS, idle_timeout=0.2)) as address, http2.connected(address) as connection:
+        await connection.send([frame(http2.HEADERS, http2.END_HEADERS | http2.END_STREAM, 1, head(b"/no/such"))])
+        frames = await connection.until(lambda frames: any(kind == http2.GOAWAY for kind, _, _ in frames))
+        assert any(kind == http2.GOAWAY for kind, _, _ in frames)
+
+
+async def test_callers_that_go_away_before_their_request_is_there_are_no_fault_of_the_broker() -> None:
+    with capture_logs() as logs:
+        async with serving() as address:
+            for _ in range(5):
+                async with http2.connected(address) as connection:
+                    await connection.send(
+                        frame(http2.HEADERS, http2.END_HEADERS, 2 * number + 1, head(PUBLISH.encode()))
+                        + (frame(http2.RST_STREAM, 0, 2 * number + 1, http2.CANCEL) if number % 2 else b"")
+                        for number in range(200)
+                    )
+            async with channel_to(address) as channel:
+                assert await channel.unary_unary(PUBLISH)(b"served") == b"served"
+    assert logs == []
