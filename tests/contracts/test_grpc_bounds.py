@@ -119,22 +119,25 @@ async def test_a_method_that_there_is_not_is_refused_with_a_reason() -> None:
 
 
 async def test_more_rpcs_than_there_may_be_at_once_are_refused_and_those_under_way_go_on() -> None:
-    requests: asyncio.Queue[bytes] = asyncio.Queue()
+    def opening(stream: int) -> bytes:
+        return frame(http2.HEADERS, http2.END_HEADERS, stream, head(PUBLISH.encode()))
 
-    async def slowly() -> AsyncIterator[bytes]:
-        yield await requests.get()
+    def request(stream: int) -> bytes:
+        return frame(http2.DATA, http2.END_STREAM, stream, http2.EMPTY_MESSAGE)
+
+    def answered(frames: list[http2.Frame]) -> set[int]:
+        return {stream for kind, stream, _ in frames if kind == http2.DATA}
 
     async with serving(replace(BOUNDS, rpcs=2)) as address, channel_to(address) as channel:
-        # The server counts an rpc when it is taken, which the third one is to see.
-        under_way: list[Any] = [channel.stream_unary(PUBLISH)(slowly()) for _ in range(2)]
-        with pytest.raises(aio.AioRpcError) as refused:
-            while True:
-                assert await channel.unary_unary(PUBLISH)(b"more") == b"more"
-        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        for number in range(len(under_way)):
-            requests.put_nowait(b"%d" % number)
-        assert sorted([await call for call in under_way]) == [b"0", b"1"]
-        assert await channel.unary_unary(PUBLISH)(b"again") == b"again"
+        async with http2.connected(address) as connection:
+            await connection.send([opening(1), opening(3)])
+            # They count when they are taken, which takes a moment.
+            with pytest.raises(aio.AioRpcError) as refused:
+                while True:
+                    assert await channel.unary_unary(PUBLISH)(b"more") == b"more"
+            assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            await connection.send([request(1), request(3)])
+            assert answered(await connection.until(lambda frames: answered(frames) == {1, 3})) == {1, 3}
 
 
 async def test_more_connections_than_there_may_be_are_refused_and_those_that_are_open_go_on() -> None:

@@ -67,7 +67,7 @@ def test_what_is_below_the_level_is_not_logged(stream):
 def test_headers_that_are_no_text_are_not_logged_one_by_one(stream):
     configure_logging("info", "json", stream)
     # grpcio logs these as errors, with what the stranger sent.
-    logging.getLogger("grpc._cython.cygrpc").exception("Invalid encoding on %s", b"\xffsecret")
+    logging.getLogger("grpc._cython.cygrpc").error("Invalid encoding on %s", b"\xffsecret")
     logging.getLogger("grpc._cython.cygrpc").error("Something else")
     assert [line["event"] for line in lines(stream)] == ["Something else"]
 
