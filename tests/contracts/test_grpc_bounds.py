@@ -128,16 +128,19 @@ async def test_more_rpcs_than_there_may_be_at_once_are_refused_and_those_under_w
     def answered(frames: list[http2.Frame]) -> set[int]:
         return {stream for kind, stream, _ in frames if kind == http2.DATA}
 
-    async with serving(replace(BOUNDS, rpcs=2)) as address, channel_to(address) as channel:
-        async with http2.connected(address) as connection:
-            await connection.send([opening(1), opening(3)])
-            # They count when they are taken, which takes a moment.
-            with pytest.raises(aio.AioRpcError) as refused:
-                while True:
-                    assert await channel.unary_unary(PUBLISH)(b"more") == b"more"
-            assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-            await connection.send([request(1), request(3)])
-            assert answered(await connection.until(lambda frames: answered(frames) == {1, 3})) == {1, 3}
+    async with (
+        serving(replace(BOUNDS, rpcs=2)) as address,
+        channel_to(address) as channel,
+        http2.connected(address) as connection,
+    ):
+        await connection.send([opening(1), opening(3)])
+        # They count when they are taken, which takes a moment.
+        with pytest.raises(aio.AioRpcError) as refused:
+            while True:
+                assert await channel.unary_unary(PUBLISH)(b"more") == b"more"
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await connection.send([request(1), request(3)])
+        assert answered(await connection.until(lambda frames: answered(frames) == {1, 3})) == {1, 3}
 
 
 async def test_more_connections_than_there_may_be_are_refused_and_those_that_are_open_go_on() -> None:
