@@ -25,6 +25,8 @@ CODE = sorted(
 
 # A library is a guest in the event loop of its application: the one task that holds the group of its others belongs to nobody.
 HOLDS_ITS_GROUP = "sdk/python/certes_sdk/background.py"
+# grpcio asks for this one, and cancels and awaits it in the end.
+IS_AWAITED_BY_GRPCIO = "certes_broker/gateway/grpc/core_server.py"
 
 
 def relative(path: Path) -> str:
@@ -64,7 +66,7 @@ def test_every_task_belongs_to_a_group() -> None:
         and node.func.attr in {"create_task", "ensure_future"}
         and ("loop" in ast.unparse(node.func.value).lower() or ast.unparse(node.func.value) == "asyncio")
     ]
-    assert [line.partition(":")[0] for line in bare] == [HOLDS_ITS_GROUP], bare
+    assert [line.partition(":")[0] for line in bare] == [IS_AWAITED_BY_GRPCIO, HOLDS_ITS_GROUP], bare
 
 
 def test_nothing_is_left_to_do_later() -> None:
