@@ -202,7 +202,7 @@ class Broker:
         self.dead_letters = DeadLetters(engine, names, self.lanes)
         self.replays = Replays(self.dead_letters, self.lanes, self.subscriptions.get, clock, footing.undisturbed)
         self.sources = SourceStore(engine, clock, footing.undisturbed)
-        self.keys = KeyStore(engine.settings, clock, footing.undisturbed)
+        self.keys = KeyStore(engine.settings, clock, footing.undisturbed, lambda: len(engine.members.living) <= 1)
         self.rejected = RejectedPayloads(engine.rejections, clock, settings.retention.rejected)
         self.erasure = SubscriberErasure(
             engine, self.subscriptions, index, self._attempts, (self.sources, self.rejected), footing.undisturbed
@@ -292,6 +292,7 @@ class Broker:
             await self._engine.settings.refresh()
             for follower in self._followers:
                 await follower.catch_up()
+            await self.keys.catch_up()
         return True
 
     async def unavailable(self) -> Sequence[str]:

@@ -5,22 +5,31 @@ Rules
 * All of them are in memory, so that to find one waits for nothing, and a call costs no read.
 * A key that was made or deleted by this broker counts so as soon as that is durable; made or deleted by another one on the same
   engine, as soon as the engine tells.
+* Somebody may use a new key at this broker before the engine has told. So a key that is not known, or not as it is shown, is
+  looked for (`look`), by reading what is new. Anybody can make up keys: that is done once every `PATIENCE` at most, for all
+  who wait for it together.
 * What a deleted key had opened ends then: whoever asked (`on_gone`) is told.
 """
 
 from __future__ import annotations
 
+import asyncio
 import bisect
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Final
 
 from certes_broker.broker.key_documents import PREFIX, id_of, key_of, read_document, write_document
 from certes_broker.broker.paging import make_token, read_token
 from certes_broker.broker.undisturbed import Undisturbed
 from certes_broker.domain.api_keys import ApiKey, KeyId
-from certes_broker.domain.errors import Aborted, AlreadyExists, NotFound, Reason
+from certes_broker.domain.errors import Aborted, AlreadyExists, NotFound, Reason, Unavailable
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Document, DocumentChange, Settings
+
+PATIENCE: Final = 0.1
+"""Seconds from one look to the next, which whoever shows a key that is not known may have to wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +43,20 @@ class KeyPage:
 class KeyStore:
     """Finds, makes and deletes API keys."""
 
-    def __init__(self, settings: Settings, clock: Clock, undisturbed: Undisturbed) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock, undisturbed: Undisturbed, is_alone: Callable[[], bool] = lambda: True
+    ) -> None:
+        """`is_alone` says whether no other broker stores keys on this engine."""
         self._settings = settings
         self._clock = clock
         self._undisturbed = undisturbed
         self._keys: dict[KeyId, ApiKey] = {}
+        self._looking = asyncio.Lock()
+        self._begun = self._done = 0
+        """How many looks have begun, and which of them was the last that was done."""
+        self._due = asyncio.Event()
+        self._due.set()
+        self._is_alone = is_alone
         self.on_gone: Callable[[str], None] = _nothing
         """Gets the name of each key that is no more."""
 
@@ -48,8 +66,7 @@ class KeyStore:
     async def start(self) -> AsyncIterator[DocumentChange]:
         """Learns what is stored, and returns the changes that `run` is to follow."""
         changes = self._settings.watch(PREFIX)
-        for document in await self._settings.list(PREFIX):
-            self._learn(document)
+        await self.catch_up()
         return changes
 
     async def run(self, changes: AsyncIterator[DocumentChange]) -> None:
@@ -65,6 +82,29 @@ class KeyStore:
     def find(self, key_id: KeyId) -> ApiKey | None:
         """Returns a key; None if there is none of this id."""
         return self._keys.get(key_id)
+
+    async def look(self) -> None:
+        """Learns of keys that other brokers have made until now, if there are others, and if they can be read."""
+        if self._is_alone():
+            return
+        asked = self._begun
+        async with self._looking:
+            if self._done > asked:
+                # Somebody began after this call did, and is done.
+                return
+            await self._due.wait()
+            self._due.clear()
+            self._clock.alarm(PATIENCE, self._due.set)
+            self._begun += 1
+            with suppress(Unavailable):
+                await self._settings.refresh()
+                await self.catch_up()
+            self._done = self._begun
+
+    async def catch_up(self) -> None:
+        """Learns of all keys that are stored. Raises `Unavailable`."""
+        for document in await self._settings.list(PREFIX):
+            self._learn(document)
 
     def get(self, key_id: KeyId) -> ApiKey:
         """Returns a key. Raises `NotFound` (API_KEY_NOT_FOUND)."""

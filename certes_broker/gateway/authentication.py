@@ -30,6 +30,9 @@ class Keys(Protocol):
     def find(self, key_id: KeyId) -> ApiKey | None:
         """Returns a key; None if there is none of this id."""
 
+    async def look(self) -> None:
+        """Learns of keys that other brokers have made until now, unless it did so lately."""
+
 
 class Tokens(Protocol):
     """Knows whose tokens are whose."""
@@ -69,7 +72,7 @@ class Authenticator:
         shown = _bearer(credentials)
         key_id = read_key(shown)
         if key_id is not None:
-            return self._caller_of(shown, key_id)
+            return await self._caller_of(shown, key_id)
         if self._tokens is None:
             raise not_known()
         return await self._tokens.caller(shown)
@@ -93,14 +96,21 @@ class Authenticator:
             raise not_known()
         return caller
 
-    def _caller_of(self, shown: str, key_id: KeyId) -> Caller:
-        operator = self._operator
-        key = operator if operator is not None and operator.id == key_id else self._keys.find(key_id)
+    async def _caller_of(self, shown: str, key_id: KeyId) -> Caller:
+        key = self._known(key_id)
+        if not is_key(shown, key):
+            # Also where there is one of this id: how long a refusal takes is not to say whether there is.
+            await self._keys.look()
+            key = self._known(key_id)
         if not is_key(shown, key) or key is None:
             raise not_known()
         if key.expire_time is not None and key.expire_time <= self._clock.now():
             raise not_known()
         return key.caller
+
+    def _known(self, key_id: KeyId) -> ApiKey | None:
+        operator = self._operator
+        return operator if operator is not None and operator.id == key_id else self._keys.find(key_id)
 
 
 def not_known() -> Unauthenticated:

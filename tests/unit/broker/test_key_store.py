@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from certes_broker.broker.key_store import KeyStore
+from certes_broker.broker.key_store import PATIENCE, KeyStore
 from certes_broker.broker.undisturbed import Undisturbed
 from certes_broker.domain.access import Bindings, Role
 from certes_broker.domain.api_keys import ApiKey, KeyId, digest_of
@@ -108,3 +108,52 @@ async def test_nothing_of_a_key_that_would_open_a_door_is_stored(engine, clock) 
         await keys.create(ApiKey(KeyId("a"), digest_of("certes_a_" + "s" * 40), frozenset()))
         [document] = await engine.settings.list("api-keys/")
         assert b"s" * 40 not in document.body
+
+
+@asynccontextmanager
+async def deaf_store(engine: MemoryEngine, clock: ManualClock) -> AsyncIterator[KeyStore]:
+    """A store that has others beside it, and hears nothing of them."""
+    async with asyncio.TaskGroup() as tasks:
+        keys = KeyStore(engine.settings, clock, Undisturbed(tasks), is_alone=lambda: False)
+        await keys.start()
+        yield keys
+
+
+async def test_a_key_of_another_broker_is_found_before_the_engine_has_told_of_it(engine, clock) -> None:
+    async with store(engine, clock) as there, deaf_store(engine, clock) as here:
+        made = await there.create(key())
+        assert here.find(KeyId("a")) is None
+        await here.look()
+        assert here.find(KeyId("a")) == made
+
+
+async def test_all_who_show_a_key_that_is_not_known_wait_for_one_look_and_that_for_its_time(engine, clock) -> None:
+    async with store(engine, clock) as there, deaf_store(engine, clock) as here:
+        await here.look()
+        async with asyncio.timeout(60), asyncio.TaskGroup() as waiting:
+            looks = [waiting.create_task(here.look()) for _ in range(3)]
+            await there.create(key())
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert not any(look.done() for look in looks)
+            assert here.find(KeyId("a")) is None
+            clock.advance(PATIENCE)
+        assert here.find(KeyId("a")) is not None
+
+
+async def test_a_look_that_is_given_up_holds_up_nobody(engine, clock) -> None:
+    async with store(engine, clock) as there, deaf_store(engine, clock) as here:
+        await here.look()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await here.look()
+        await there.create(key())
+        clock.advance(PATIENCE)
+        await here.look()
+        assert here.find(KeyId("a")) is not None
+
+
+async def test_a_broker_that_is_alone_waits_for_nothing(engine, clock) -> None:
+    async with store(engine, clock) as keys:
+        for _ in range(3):
+            await keys.look()

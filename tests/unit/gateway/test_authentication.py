@@ -22,6 +22,9 @@ class Keys:
     def find(self, key_id: KeyId) -> ApiKey | None:
         return self.keys.get(key_id)
 
+    async def look(self) -> None:
+        pass
+
 
 class Tokens:
     async def caller(self, token: str) -> Caller:
@@ -88,3 +91,34 @@ async def test_what_is_no_key_is_a_token_where_tokens_are_taken() -> None:
     who = authenticator(tokens=Tokens())
     assert (await who.caller(Credentials(("Bearer abc",)))).id == "tokens/abc"
     assert (await refused(who, f"Bearer {SHOP}")).reason is Reason.CREDENTIALS_INVALID
+
+
+class KeysOfOthers(Keys):
+    """Keys of which another broker has told nothing yet."""
+
+    def __init__(self, *keys: ApiKey) -> None:
+        super().__init__()
+        self.others = {key.id: key for key in keys}
+        self.looks = 0
+
+    async def look(self) -> None:
+        self.looks += 1
+        self.keys |= self.others
+
+
+async def test_a_key_that_another_broker_has_just_made_is_looked_for_and_one_that_is_known_is_not() -> None:
+    keys = KeysOfOthers(key(SHOP))
+    who = Authenticator(keys, ManualClock(), None)
+    for _ in range(2):
+        assert (await who.caller(Credentials((f"Bearer {SHOP}",)))).id == "apiKeys/shop"
+    assert keys.looks == 1
+
+
+async def test_a_refusal_looks_for_others_keys_whether_or_not_there_is_one_of_this_id() -> None:
+    keys = KeysOfOthers()
+    who = Authenticator(keys, ManualClock(), None)
+    for looks, has_key in enumerate((False, True), start=1):
+        keys.keys = {KeyId("shop"): key(SHOP)} if has_key else {}
+        wrong = f"Bearer {spell_key(KeyId('shop'), b'9' * 32)}"
+        assert (await refused(who, wrong)).reason is Reason.CREDENTIALS_INVALID
+        assert keys.looks == looks

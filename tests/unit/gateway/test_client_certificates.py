@@ -30,6 +30,9 @@ class NoKeys:
     def find(self, key_id: KeyId) -> ApiKey | None:
         return None
 
+    async def look(self) -> None:
+        pass
+
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
