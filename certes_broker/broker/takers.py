@@ -27,13 +27,15 @@ from certes_broker.domain.consent import Unasked, is_missing
 from certes_broker.domain.cursor import Tracked
 from certes_broker.domain.subscriptions import MAXIMUM_IN_FLIGHT, State, Subscription, WebhookDelivery
 from certes_broker.domain.turns import DEFAULT_PRIORITY, Turns
-from certes_broker.ports.clock import Clock
+from certes_broker.ports.clock import Alarm, Clock
 from certes_broker.ports.sender import SendFailure, SendResult
 
 CROWDED_LIMIT: Final = 4
 """How many requests of one subscription may be under way once half of all places are taken. Once three quarters are, it is
 one."""
 _SIZE: Final = 1 << 62
+_SOON: Final = 0.001
+"""Seconds by which it is not worth while to set an alarm anew."""
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 30.0
 
@@ -112,7 +114,8 @@ class Taker:
         self._queued = False
         self._endpoints = endpoints
         self._clock = clock
-        self._alarm_set = False
+        self._alarm: Alarm | None = None
+        self._alarm_at = 0.0
         self._delivery = _webhook(lane)
         self._endpoint = self._join()
         self._pace = _pace(self._delivery)
@@ -139,16 +142,24 @@ class Taker:
         if not wait:
             self._queued = True
             self._queue.put_nowait(self)
-        elif not self._alarm_set:
-            self._alarm_set = True
-            self._clock.alarm(wait, self._ring)
+        else:
+            self._wake_in(wait)
+
+    def _wake_in(self, wait: float) -> None:
+        at = self._clock.monotonic() + wait
+        if self._alarm is not None:
+            # It may have been set for a rate that was slower, or a pause that is over.
+            if self._alarm_at <= at + _SOON:
+                return
+            self._alarm.cancel()
+        self._alarm, self._alarm_at = self._clock.alarm(wait, self._ring), at
 
     def lose(self) -> None:
         """Takes no more, since another broker has the lane."""
         self.stopped = self.given_away = True
 
     def _ring(self) -> None:
-        self._alarm_set = False
+        self._alarm = None
         self.wake()
 
     @property
@@ -201,6 +212,8 @@ class Taker:
     def leave(self) -> None:
         """Has no more to do with its lane, nor with its endpoint."""
         self.asking.restart()
+        if self._alarm is not None:
+            self._alarm.cancel()
         self.lane.leave(self)
         self._endpoints.leave(self._endpoint, self)
 

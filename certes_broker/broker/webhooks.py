@@ -193,6 +193,8 @@ class WebhookPump:
         delivery = stored.delivery
         if not isinstance(delivery, WebhookDelivery) or delivery.url != url:
             return None
+        if isinstance(delivery.consent, Granted):
+            taker.asking.restart()
         if is_given_up(delivery.consent, taker.asking.times, self._disable_after, self._clock.now()):
             return Disabling(
                 DisableCause.NO_CONSENT, "The receiver was asked for its consent again and again, and gave none."

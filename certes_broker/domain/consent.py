@@ -61,11 +61,12 @@ class Granted:
 Consent = NotRequired | Unasked | Withheld | Granted
 NOT_REQUIRED: Final = NotRequired()
 UNASKED: Final = Unasked()
+_MISSING: Final = (Unasked, Withheld)
 
 
 def is_missing(consent: Consent) -> bool:
     """Whether nothing may be sent until the receiver consents."""
-    return isinstance(consent, Unasked | Withheld)
+    return isinstance(consent, _MISSING)  # Asked for every delivery; a union would be made each time.
 
 
 def carried_over(stored: Consent, *, required: bool, same_url: bool) -> Consent:

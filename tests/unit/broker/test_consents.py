@@ -437,6 +437,19 @@ async def test_a_consent_that_is_withheld_when_it_is_asked_for_again_is_gone(wor
     assert posted(world) == 0
 
 
+async def test_a_receiver_that_withdrew_its_consent_is_asked_again_as_if_for_the_first_time(world: World) -> None:
+    asks(world, *[SILENT] * 5, ALLOWS, SILENT)
+    await make(world)
+    for _ in range(5):
+        await world.advance(600)
+    assert isinstance(consent(world), Granted)
+    await world.broker.receivers.ask(world.name("hook"))
+    await world.quiet()
+    asked = questions(world)
+    await world.advance(6)
+    assert questions(world) == asked + 1
+
+
 async def test_asking_by_hand_that_fails_by_our_own_fault_says_so_and_changes_nothing(world: World) -> None:
     asks(world, ALLOWS, Fails(SendFailure.OURS, "no file handles"))
     await make(world)

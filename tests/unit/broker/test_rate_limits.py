@@ -83,6 +83,19 @@ async def test_a_rate_that_is_changed_counts_at_once(world: World) -> None:
     await world.sent(50)
 
 
+async def test_a_rate_that_is_raised_is_kept_from_then_on_and_not_when_the_old_one_would_have_allowed_more(
+    world: World,
+) -> None:
+    await limited(world, RateLimit(1, 3600.0), 50)
+    found = world.broker.subscriptions.get(world.name("hook"))
+    assert isinstance(found.delivery, WebhookDelivery)
+    await world.update(found.name, delivery=replace(found.delivery, rate_limit=RateLimit(1, 2.0)))
+    await world.quiet()
+    before = len(world.sender.requests)
+    assert [await sent_in(world, 2.0) for _ in range(5)] == [1, 1, 1, 1, 1]
+    assert before <= 2
+
+
 async def test_a_slow_subscription_holds_up_no_other(world: World) -> None:
     await limited(world, RateLimit(1, 3600.0), 200)
     await world.create_webhook("other", "https://other.example.com/hooks")
