@@ -39,11 +39,11 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-async def test_two_hundred_revisions_take_no_more_memory_than_a_few():
+async def test_many_revisions_take_no_more_memory_than_a_few():
     (files,) = bind(await SchemaCompiler().compile_sources({"orders.proto": SOURCE}), "events.orders.example")
     registry = Registry()
     sizes: list[int] = []
-    for revision in range(1, 201):
+    for revision in range(1, 121):
         registry.put(revised(files, revision))
         schema = registry.lookup(TYPE)
         assert schema.revision == revision
