@@ -50,6 +50,23 @@ class ErasureContract(EngineTests):
             entry = await engine.journal.get(position)
             assert (None if entry is None else entry.event.id) == (entry_id if (position, entry_id) in left else None)
 
+    @pytest.mark.parametrize("limit", [1, 2, 3])
+    async def test_page_by_page_nothing_of_the_others_is_passed_over(self, engine: Engine, limit: int) -> None:
+        await engine.journal.append(
+            [event(f"gone{n}", subscriber="org_1") for n in range(5)]
+            + [event(f"e{n}", subscriber=None) for n in (1, 2)]
+        )
+        await engine.journal.append([event("gone", subscriber="org_1")])
+        await engine.journal.append([event("gone again", subscriber="org_1"), event("e3", subscriber=None)])
+        async with engine.erasure.wiping():
+            await engine.erasure.events("org_1")
+        found: list[str] = []
+        page = await engine.journal.read(BEGINNING, limit, 1 << 20)
+        while page.entries:
+            found += [entry.event.id for entry in page.entries]
+            page = await engine.journal.read(page.through, limit, 1 << 20)
+        assert found == ["e1", "e2", "e3"]
+
     async def test_the_originals_of_what_was_erased_go_too(self, engine: Engine) -> None:
         await appended(engine)
         positions = {entry_id: position for position, entry_id in await kept(engine)}

@@ -181,12 +181,15 @@ def read_page(db: sqlite3.Connection, after: Position, limit: int, max_bytes: in
         if last <= after:
             continue
         header = decode_header(text)
-        start = max(after + 1 - first, 0)
-        stop = _stop(header, start, min(limit - len(entries), last - first + 1 - start), max_bytes - size)
-        entries += decode(first, header, body, start, stop)
-        size += header.begin(stop) - header.begin(start)
-        if len(entries) >= limit or size >= max_bytes:
-            break
+        start, end = max(after + 1 - first, 0), last - first + 1
+        while start < end:
+            # A part that was erased fills no page: what follows it is read as well.
+            stop = _stop(header, start, min(limit - len(entries), end - start), max_bytes - size)
+            entries += decode(first, header, body, start, stop)
+            size += header.begin(stop) - header.begin(start)
+            if len(entries) >= limit or size >= max_bytes:
+                return Page(entries, Position(first + stop - 1))
+            start = stop
     return Page(entries, entries[-1].position if entries else max(_bounds(db).last, after))
 
 
