@@ -27,8 +27,6 @@ REMAINS: Final = (
     "Sources and ids of its events, without their content, until the dedupe window has passed (dedupe.window, 24 h by default).",
     "Attempts that subscriptions to the events of all subscribers made at its events, until retention.age has passed.",
     "Payloads that sources rejected before anybody knew whose they were, until rejected.retention has passed.",
-    "The write-ahead log may have former pages until it has been written over, or the broker was stopped and started.",
-    "Pages freed before, by retention, may have content until they are used again, or a stopped broker's database is VACUUMed.",
 )
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
@@ -43,7 +41,7 @@ class ErasureReport:
     dead_letters: int
     attempts: int
     rejected: int
-    remains: tuple[str, ...] = REMAINS
+    remains: tuple[str, ...]
 
 
 class SubscriberErasure:
@@ -67,10 +65,7 @@ class SubscriberErasure:
         self._alone = asyncio.Lock()
 
     async def erase(self, name: SubscriberName) -> ErasureReport:
-        """Erases all that is kept of a subscriber. Idempotent.
-
-        Raises `Unimplemented` (NOT_BUILT), and nothing is done, where the engine cannot erase.
-        """
+        """Erases all that is kept of a subscriber. Idempotent."""
         return await self._undisturbed.do(self._erase(name))
 
     async def _erase(self, name: SubscriberName) -> ErasureReport:
@@ -88,6 +83,7 @@ class SubscriberErasure:
             # Those that were made just now wait to be written.
             await self._attempts.flush()
             attempts = await engine.erasure.attempts(subscriber)
-        report = ErasureReport(len(theirs), erased.events, erased.dead_letters, attempts, rejected)
+        remains = (*REMAINS, *engine.erasure.remains)
+        report = ErasureReport(len(theirs), erased.events, erased.dead_letters, attempts, rejected, remains)
         log.info("subscriber_erased", subscriptions=report.subscriptions, events=report.events)
         return report

@@ -273,6 +273,10 @@ class MemoryErasure:
         self._lanes = lanes
         self._attempts = attempts
 
+    @property
+    def remains(self) -> tuple[str, ...]:
+        return ()
+
     @asynccontextmanager
     async def wiping(self) -> AsyncIterator[None]:
         yield

@@ -6,6 +6,7 @@ them. Here they are overwritten.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
@@ -20,10 +21,14 @@ class Erased(NamedTuple):
 class Erasure(Protocol):
     """Erases. Every call is idempotent: one that a crash broke off is made again, and goes on."""
 
+    @property
+    def remains(self) -> Sequence[str]:
+        """Says, in sentences for a person, what of a subscriber may be left in this kind of storage."""
+
     def wiping(self) -> AbstractAsyncContextManager[None]:
         """Sees to it that what any part of the engine deletes meanwhile is overwritten.
 
-        Entering raises `Unimplemented` (NOT_BUILT) if the engine cannot erase. Not to be entered by two at once.
+        Not to be entered by two at once.
         """
 
     async def events(self, subscriber: str) -> Erased:

@@ -1,10 +1,9 @@
-"""What every engine promises of erasing a subscriber, or refuses."""
+"""What every engine promises of erasing a subscriber."""
 
 from __future__ import annotations
 
 import pytest
 
-from certes_broker.domain.errors import Reason, Unimplemented
 from certes_broker.domain.events import BEGINNING, Micros, Original, Position
 from certes_broker.ports.engine import Attempt, CursorChange, DeadLetter, Engine
 from tests.contracts.engine_harness import START, EngineTests, as_read, event, state
@@ -105,11 +104,3 @@ class ErasureContract(EngineTests):
             assert await engine.erasure.attempts("org_1") == 0
         assert list(await engine.attempts.list(THEIRS, None, 10)) == []
         assert list(await engine.attempts.list(OTHERS, None, 10)) == [attempt(OTHERS)]
-
-
-class NoErasureContract(EngineTests):
-    async def test_an_engine_that_cannot_erase_says_so_before_anything_is_done(self, engine: Engine) -> None:
-        with pytest.raises(Unimplemented) as refused:
-            async with engine.erasure.wiping():
-                pytest.fail("it went on")
-        assert refused.value.reason is Reason.NOT_BUILT

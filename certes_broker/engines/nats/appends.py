@@ -38,8 +38,9 @@ from certes_broker.engines.nats.block_messages import (
 from certes_broker.engines.nats.connection import AGAIN, WRONG_LAST_SEQUENCE, Refusal
 from certes_broker.engines.nats.following import Follower
 from certes_broker.engines.nats.ids import Fingerprint, Ids
+from certes_broker.engines.nats.journal_blocks import JournalBlocks
 from certes_broker.engines.nats.publishing import Message, Publisher
-from certes_broker.engines.nats.reading import Kept, Reader
+from certes_broker.engines.nats.reading import Kept
 from certes_broker.engines.nats.subjects import Names
 from certes_broker.engines.nats.turns import Turns
 from certes_broker.ports.clock import Clock
@@ -74,7 +75,7 @@ class Appends:
     def __init__(
         self,
         publisher: Publisher,
-        reader: Reader,
+        blocks: JournalBlocks,
         names: Names,
         ids: Ids,
         tail: Feeds[Sequence[Entry]],
@@ -83,7 +84,7 @@ class Appends:
         chance: Callable[[], float] = CHANCE,
     ) -> None:
         self._publisher = publisher
-        self._reader = reader
+        self._stored = blocks
         self._names = names
         self._ids = ids
         self._tail = tail
@@ -150,15 +151,15 @@ class Appends:
 
     async def _catch_up(self) -> None:
         """Reads the blocks that came without this writer, or whose answers were lost."""
-        state = await self._reader.state()
+        state = await self._stored.state()
         if state.last < self.last_sequence:
             raise Unavailable(
                 Reason.STORAGE_UNAVAILABLE,
                 f"The journal's stream ends at {state.last}, and {self.last_sequence} had been stored.",
                 hint="The servers have lost what they had acknowledged: restore the stream, or see what is missing.",
             )
-        async for kept in self._reader.between(">", self.last_sequence, state.last):
-            self._take_in(StoredBlock(kept))
+        async for block in self._stored.between(self.last_sequence + 1, state.last):
+            self._take_in(block)
         self._is_certain = True
 
     def _take_in(self, block: StoredBlock) -> None:
@@ -242,7 +243,7 @@ class Appends:
         size = about.total - self.total
         self.last_sequence = sequence
         self._news.set()
-        self.last = entries[-1].position
+        self.last = Position(first_position(sequence) + about.events - 1)
         self.latest, self.total = about.latest, about.total
         self._tail.publish(entries, tail_weight(len(entries), size))
 

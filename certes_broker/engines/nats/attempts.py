@@ -92,6 +92,11 @@ def _encode(attempts: Sequence[Attempt]) -> bytes:
     return json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+def count_of(payload: bytes) -> int:
+    """Returns how many attempts a message has."""
+    return len(json.loads(payload))
+
+
 def _decode(subscription: str, payload: bytes) -> Sequence[Attempt]:
     return [
         Attempt(subscription, at, number, time, duration, status, failure, error, answer.encode("latin-1"), next_try)

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Final, NamedTuple
 
 from certes_broker.domain.errors import Reason, Unavailable
 from certes_broker.domain.events import AcceptedEvent, Entry, Micros, Original, Position
-from certes_broker.engines.blocks import Header, decode, decode_header, encode
+from certes_broker.engines.blocks import Block, Header, decode, decode_header, encode, erase, is_for
 from certes_broker.engines.nats import ids
 from certes_broker.engines.nats.ids import Fingerprint
 from certes_broker.engines.nats.reading import Kept
@@ -53,14 +53,17 @@ def last_below(sequence: int) -> Position:
 
 def payload_of(events: Sequence[AcceptedEvent]) -> bytes:
     """Writes events as a block."""
-    header, body = encode(events)
     originals = [(index, event.original) for index, event in enumerate(events) if event.original is not None]
+    return _payload(encode(events), originals)
+
+
+def _payload(block: Block, originals: Sequence[tuple[int, Original]]) -> bytes:
     listed = (
         json.dumps([(index, one.content_type, one.headers, len(one.body)) for index, one in originals])
         if originals
         else ""
     )
-    parts = (header.encode(), body, listed.encode())
+    parts = (block.header.encode(), block.body, listed.encode())
     return b"".join((_LENGTHS.pack(*map(len, parts)), *parts, *(one.body for _, one in originals)))
 
 
@@ -132,13 +135,27 @@ class StoredBlock:
 
     def original(self, index: int) -> Original | None:
         """Reads the foreign webhook that an event was made of; None if it was of none."""
+        return next((original for at, original in self._originals() if at == index), None)
+
+    def _originals(self) -> Iterator[tuple[int, Original]]:
         _, _, listed, offset = self._parts
         for at, content_type, headers, length in json.loads(listed) if listed else ():
-            if at == index:
-                body = self._kept.payload[offset : offset + length]
-                return Original(content_type, tuple((name, value) for name, value in headers), body)
+            body = self._kept.payload[offset : offset + length]
+            yield at, Original(content_type, tuple((name, value) for name, value in headers), body)
             offset += length
-        return None
+
+    def is_for(self, subscriber: str) -> bool:
+        """Says whether it has an event for a subscriber."""
+        return is_for(self.header, subscriber)
+
+    def without(self, subscriber: str) -> tuple[bytes, dict[str, str], int]:
+        """Returns the payload and the headers of a block that takes its place without the events for a subscriber, and how many those were."""
+        block, gone = erase(self.first, self.header, self._parts[1], subscriber)
+        left = [(index, original) for index, original in self._originals() if self.first + index not in gone]
+        headers = {
+            name: self._kept.headers[name] for name in (COUNT, TIME, LATEST, TOTAL, IDS) if name in self._kept.headers
+        }
+        return _payload(block, left), headers, len(gone)
 
     @cached_property
     def _parts(self) -> tuple[bytes, bytes, bytes, int]:

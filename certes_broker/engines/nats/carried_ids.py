@@ -37,8 +37,7 @@ class CarriedIds:
 
     async def load(self, ids: Ids) -> None:
         """Lets the ids know those that are carried."""
-        last = (await self._reader.state()).last
-        async for kept in self._reader.between(self._names.carried_ids("*"), 0, last):
+        async for kept in self._reader.messages(self._names.carried_ids("*")):
             self._newest[kept.subject] = Micros(int(kept.headers[NEWEST]))
             for sequence, stored, fingerprints in _blocks_of(kept):
                 ids.remember(fingerprints, first_position(sequence), stored)

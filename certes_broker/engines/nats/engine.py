@@ -33,11 +33,13 @@ from certes_broker.engines.nats.carried_ids import CarriedIds
 from certes_broker.engines.nats.checks import Finding, check_jetstream, check_version, look
 from certes_broker.engines.nats.connection import PING, Connection, connected
 from certes_broker.engines.nats.cursors import NatsCursors, NatsLeases
-from certes_broker.engines.nats.erasure import NoErasure
+from certes_broker.engines.nats.deleting import Deletion
+from certes_broker.engines.nats.erasure import Deletions, NatsErasure
 from certes_broker.engines.nats.following import Follower
 from certes_broker.engines.nats.groups import Bound, Groups
 from certes_broker.engines.nats.ids import KEY_BYTES, Ids
 from certes_broker.engines.nats.journal import NatsJournal
+from certes_broker.engines.nats.journal_blocks import JournalBlocks
 from certes_broker.engines.nats.lanes import Company, Lanes, Request
 from certes_broker.engines.nats.membership import Membership
 from certes_broker.engines.nats.place import Place
@@ -98,9 +100,15 @@ class NatsEngine:
         self._members = Membership(connection, publisher, lanes_reader, names, limits.pace)
         self._post = NatsPost(connection, names, self._members.own)
         self._followers = (Follower(connection, names.journal), Follower(connection, names.settings))
-        appends = Appends(
-            publisher, journal_reader, names, ids, tail, clock, Turns(connection, names, self._members.own)
+        attempts_reader, rejected_reader = Reader(connection, names.attempts), Reader(connection, names.rejected)
+        blocks = JournalBlocks(journal_reader, lanes_reader, names)
+        deletions = Deletions(
+            Deletion(connection, names.journal, journal_reader),
+            Deletion(connection, names.lanes, lanes_reader),
+            Deletion(connection, names.attempts, attempts_reader),
+            Deletion(connection, names.rejected, rejected_reader),
         )
+        appends = Appends(publisher, blocks, names, ids, tail, clock, Turns(connection, names, self._members.own))
         appends.block_bytes = min(BLOCK_BYTES, connection.max_payload - BLOCK_HEADERS - RESERVE)
         self._appending = appends
         others = Bound(limits.other_bytes, limits.other_calls, refuses=False)
@@ -108,20 +116,20 @@ class NatsEngine:
             appends.write, Bound(limits.append_bytes, limits.append_calls, refuses=True), lambda: tail.has_room
         )
         watermarks = Watermarks(connection, publisher, lanes_reader, names, self._members.own)
-        self._lanes = Lanes(connection, publisher, lanes_reader, names, Company(self._members, watermarks))
+        company = Company(self._members, watermarks)
+        self._lanes = Lanes(connection, publisher, lanes_reader, names, company, deletions.lanes)
         self._changes: Groups[Request, object] = Groups(self._lanes.write, others)
         log_of_attempts = AttemptLog(connection, publisher, names)
         self._recording: Groups[Sequence[Attempt], None] = Groups(log_of_attempts.write, others)
         carried = CarriedIds(connection, publisher, lanes_reader, names)
-        self._journal = NatsJournal(
-            connection, journal_reader, names.journal, ids, carried, tail, appends, self._appends
-        )
+        self._journal = NatsJournal(connection, blocks, names, ids, carried, tail, appends, self._appends)
         self._cursors = NatsCursors(self._lanes, watermarks, lanes_reader, names, self._changes)
         self._leases = NatsLeases(self._lanes, self._changes)
-        attempts_reader = Reader(connection, names.attempts)
         self._attempts = NatsAttempts(connection, attempts_reader, names, self._recording)
-        self._rejections = NatsRejections(connection, publisher, Reader(connection, names.rejected), names)
+        self._rejections = NatsRejections(connection, publisher, rejected_reader, names, deletions.rejected)
         self._settings = NatsSettings(connection, publisher, Reader(connection, names.settings), names, self._watch)
+        readers = (lanes_reader, attempts_reader)
+        self._erasure = NatsErasure(connection, publisher, names, blocks, readers, deletions, self._journal.forget)
         self.findings: Sequence[Finding] = ()
         """Which guarantees are weaker than they should be."""
 
@@ -162,8 +170,8 @@ class NatsEngine:
         return [finding.fact for finding in self.findings]
 
     @property
-    def erasure(self) -> NoErasure:
-        return NoErasure()
+    def erasure(self) -> NatsErasure:
+        return self._erasure
 
     @property
     def waiting(self) -> int:

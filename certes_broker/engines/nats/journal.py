@@ -7,7 +7,7 @@ the journal has come to can always be read from it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from certes_broker.domain.errors import Invalid, Reason
@@ -25,7 +25,9 @@ from certes_broker.engines.nats.carried_ids import CarriedIds
 from certes_broker.engines.nats.connection import Connection
 from certes_broker.engines.nats.groups import Groups
 from certes_broker.engines.nats.ids import Ids
-from certes_broker.engines.nats.reading import Reader, StreamState
+from certes_broker.engines.nats.journal_blocks import JournalBlocks
+from certes_broker.engines.nats.reading import StreamState
+from certes_broker.engines.nats.subjects import Names
 from certes_broker.ports.engine import Appended, Bounds, Page
 
 REMEMBERED_BYTES: Final = 8 << 20
@@ -39,8 +41,8 @@ class NatsJournal:
     def __init__(
         self,
         connection: Connection,
-        reader: Reader,
-        stream: str,
+        blocks: JournalBlocks,
+        names: Names,
         ids: Ids,
         carried: CarriedIds,
         tail: Feeds[Sequence[Entry]],
@@ -48,8 +50,8 @@ class NatsJournal:
         queue: Groups[Call, Sequence[Appended]],
     ) -> None:
         self._connection = connection
-        self._reader = reader
-        self._stream = stream
+        self._stored = blocks
+        self._names = names
         self._ids = ids
         self._carried = carried
         self._tail = tail
@@ -58,21 +60,23 @@ class NatsJournal:
         self._first = 1
         self._remembered: OrderedDict[int, StoredBlock] = OrderedDict()
         self._remembered_bytes = 0
+        self._deleted = 0
 
     async def open(self) -> None:
         """Reads what the journal has come to, and the ids of the dedupe window."""
-        state = await self._reader.state()
+        state = await self._stored.state()
         self._first = state.first
+        self._deleted = state.deleted
         if state.last == 0:
             return
         await self._carried.load(self._ids)
-        newest = await self._reader.at(state.last)
+        newest = await self._stored.at(state.last)
         if newest is None:
-            raise self._connection.unavailable(f"{self._stream} has lost its newest message, {state.last}")
-        self._appends.begin(StoredBlock(newest))
-        earliest = self._ids.earliest(StoredBlock(newest).stored)
+            raise self._connection.unavailable(f"{self._names.journal} has lost its newest message, {state.last}")
+        self._appends.begin(newest)
+        earliest = self._ids.earliest(newest.stored)
         first = await self._search(state.first, state.last, lambda block: block.stored >= earliest)
-        async for block in self._headers(first, state.last):
+        async for block in self._stored.headers(first, state.last):
             self._ids.remember(block.fingerprints, block.first, block.stored)
 
     async def append(self, events: Sequence[AcceptedEvent]) -> Sequence[Appended]:
@@ -99,22 +103,26 @@ class NatsJournal:
             for block in blocks:
                 header = block.header
                 start = max(after + 1 - block.first, 0)
-                stop = min(start + limit - len(entries), block.count)
-                for index in range(start, stop):
-                    if size + header.ends[index] - header.begin(start) >= max_bytes:
-                        stop = index + 1
-                        break
-                entries += block.entries(start, stop) if start < stop else ()
-                size += header.begin(stop) - header.begin(start) if start < stop else 0
-                if entries and (len(entries) >= limit or size >= max_bytes):
-                    return Page(entries, entries[-1].position)
+                while start < block.count:
+                    # A part that was erased fills no page: what follows it is read as well.
+                    stop = min(start + limit - len(entries), block.count)
+                    for index in range(start, stop):
+                        if size + header.ends[index] - header.begin(start) >= max_bytes:
+                            stop = index + 1
+                            break
+                    entries += block.entries(start, stop)
+                    size += header.begin(stop) - header.begin(start)
+                    if entries and (len(entries) >= limit or size >= max_bytes):
+                        return Page(entries, Position(block.first + stop - 1))
+                    start = stop
             sequence = blocks[-1].sequence + 1
         return Page(entries, entries[-1].position if entries else max(self._appends.last, after))
 
     async def get(self, position: Position) -> Entry | None:
         block = await self._block(sequence_of(position))
         index = 0 if block is None else position - block.first
-        return block.entries(index, index + 1)[0] if block is not None and index < block.count else None
+        entries = block.entries(index, index + 1) if block is not None and index < block.count else ()
+        return entries[0] if entries else None
 
     async def original(self, position: Position) -> Original | None:
         block = await self._block(sequence_of(position))
@@ -150,15 +158,18 @@ class NatsJournal:
         if first > self._first:
             horizon = self._ids.horizon
             begin = await self._search(self._first, first - 1, lambda block: block.stored >= horizon)
-            await self._carried.carry(self._headers(begin, first - 1))
-            await self._connection.api(f"STREAM.PURGE.{self._stream}", {"seq": first})
+            await self._carried.carry(self._stored.headers(begin, first - 1))
+            await self._connection.api(f"STREAM.PURGE.{self._names.journal}", {"seq": first})
+            for sequence in sorted(await self._stored.trimmed(first)):
+                await self._connection.api(f"STREAM.PURGE.{self._names.lanes}", {"filter": self._names.anew(sequence)})
         return await self.bounds()
 
     async def bounds(self) -> Bounds:
-        state = await self._reader.state()
-        self._forget_before(state)
-        if state.last > self._appends.last_sequence and not self._appends.follows and not len(self._queue):
-            # A block whose answer was lost.
+        state = await self._stored.state()
+        has_changed = self._refresh(state)
+        hears = self._appends.follows and not has_changed
+        if state.last > self._appends.last_sequence and not hears and not len(self._queue):
+            # A block whose answer was lost, or that was deleted, and stands elsewhere, before this member heard of it.
             self._appends.doubt()
             self._queue.post((), 0)
         if not self._appends.last_sequence:
@@ -170,14 +181,18 @@ class NatsJournal:
         self._ids.forget(before)
         await self._carried.forget(self._ids.horizon)
 
-    async def _headers(self, first: int, last: int) -> AsyncIterator[StoredBlock]:
-        async for kept in self._reader.headers(first, last):
-            yield StoredBlock(kept)
+    def _refresh(self, state: StreamState) -> bool:
+        """Forgets what is remembered of blocks that are not there any more; says whether some were written anew, perhaps."""
+        has_changed = state.first != self._first or state.deleted != self._deleted
+        self._first, self._deleted = state.first, state.deleted
+        if has_changed:
+            self.forget()
+        return has_changed
 
-    def _forget_before(self, state: StreamState) -> None:
-        self._first = max(self._first, state.first)
-        for sequence in [one for one in self._remembered if one < self._first]:
-            self._remembered_bytes -= self._remembered.pop(sequence).size
+    def forget(self) -> None:
+        """Lets the next one who reads a block ask the servers."""
+        self._remembered.clear()
+        self._remembered_bytes = 0
 
     async def _search(self, first: int, last: int, is_beyond: Callable[[StoredBlock], bool]) -> int:
         """Returns the first sequence whose block is beyond something, as all after it are; `last + 1` if none is."""
@@ -198,8 +213,8 @@ class NatsJournal:
             self._remembered.move_to_end(sequence)
             return block
         # One that is newer than what has been heard of, another member may have stored.
-        async for kept in self._reader.between(">", sequence - 1, sequence, page=1):
-            block = StoredBlock(kept)
+        block = await self._stored.at(sequence)
+        if block is not None:
             self._remember(block)
         return block
 
@@ -215,8 +230,7 @@ class NatsJournal:
         through = min(first + min(limit, PAGE_BLOCKS) - 1, last)
         blocks: list[StoredBlock] = []
         size = 0
-        async for kept in self._reader.between(">", first - 1, through, page=PAGE_BLOCKS, page_bytes=2 * max_bytes):
-            block = StoredBlock(kept)
+        async for block in self._stored.between(first, through, page=PAGE_BLOCKS, page_bytes=2 * max_bytes):
             blocks.append(block)
             size += block.size
             if size >= max_bytes:

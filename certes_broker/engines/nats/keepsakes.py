@@ -9,7 +9,7 @@ from typing import Final
 import orjson
 
 from certes_broker.domain.events import Micros, Position
-from certes_broker.engines.blocks import decode_one, encode
+from certes_broker.engines.blocks import decode_header, decode_one, encode, is_for
 from certes_broker.engines.nats.publishing import ROLLUP, Message
 from certes_broker.engines.nats.reading import Reader
 from certes_broker.engines.nats.subjects import Names
@@ -91,6 +91,13 @@ async def read_gaps(reader: Reader, names: Names, subscription: str) -> Sequence
             reason, time = orjson.loads(kept.payload)
             found.append(Gap(Position(first), Position(last), reason, Micros(time)))
     return sorted(found, key=lambda gap: (gap.time, gap.first, gap.last))
+
+
+def is_letter_for(payload: bytes, subscriber: str) -> bool:
+    """Says whether a dead letter's event was for a subscriber."""
+    about, header = _LENGTHS.unpack_from(payload)
+    start = _LENGTHS.size + about
+    return is_for(decode_header(payload[start : start + header].decode()), subscriber)
 
 
 def _payload(dead: DeadLetter) -> bytes:

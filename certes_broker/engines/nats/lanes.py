@@ -17,6 +17,7 @@ from certes_broker.domain.events import BEGINNING, Position
 from certes_broker.engines.kept import raised
 from certes_broker.engines.nats import lane_records
 from certes_broker.engines.nats.connection import HEADERS, WRONG_LAST_SEQUENCE, Connection, Refusal
+from certes_broker.engines.nats.deleting import Deletion
 from certes_broker.engines.nats.keepsakes import buried, keepsakes
 from certes_broker.engines.nats.lane_records import WHOLE, LaneRecord, Lease, Rows, Written
 from certes_broker.engines.nats.membership import Membership
@@ -83,9 +84,16 @@ class Lanes:
     """All lanes, as one member reads and writes them."""
 
     def __init__(
-        self, connection: Connection, publisher: Publisher, reader: Reader, names: Names, company: Company
+        self,
+        connection: Connection,
+        publisher: Publisher,
+        reader: Reader,
+        names: Names,
+        company: Company,
+        deletion: Deletion,
     ) -> None:
         self._connection = connection
+        self._deletion = deletion
         self._publisher = publisher
         self._reader = reader
         self._names = names
@@ -215,9 +223,7 @@ class Lanes:
         """Forgets dead letters, and returns how many there were."""
         purged = 0
         for position in positions:
-            subject = self._names.dead_letter(subscription, position)
-            answer = await self._connection.api(f"STREAM.PURGE.{self._names.lanes}", {"filter": subject})
-            purged += answer.get("purged", 0)
+            purged += await self._deletion.all(self._names.dead_letter(subscription, position))
         return purged
 
     async def _forget(self, subscription: str) -> None:
@@ -225,7 +231,7 @@ class Lanes:
         names = self._names
         patterns = (names.dead_letter(subscription, "*"), names.gap(subscription, "*", "*"), names.lane(subscription))
         for pattern in patterns:
-            await self._connection.api(f"STREAM.PURGE.{names.lanes}", {"filter": pattern})
+            await self._deletion.all(pattern)
 
     # Writing.
 

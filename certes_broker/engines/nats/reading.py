@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 PAGE: Final = 256
 PAGE_BYTES: Final = 8 << 20
+ALL: Final = ">"
+"""The subject that is every one."""
 SCANNED: Final = 1000
 """Messages that one request for headers asks for."""
 
@@ -37,12 +39,16 @@ class Kept(NamedTuple):
 
 
 class StreamState(NamedTuple):
-    """What a stream holds: the sequences of its first and last message, how many, and bytes. Without messages first is last + 1."""
+    """What a stream holds: the sequences of its first and last message, how many, and bytes. Without messages first is last + 1.
+
+    `deleted` are how many messages between the first and the last are missing.
+    """
 
     first: int
     last: int
     messages: int
     bytes: int
+    deleted: int
 
 
 class Reader:
@@ -57,7 +63,8 @@ class Reader:
         state = (await self._connection.api(f"STREAM.INFO.{self._stream}"))["state"]
         last = state["last_seq"]
         messages = state["messages"]
-        return StreamState(state["first_seq"] if messages else last + 1, last, messages, state["bytes"])
+        first = state["first_seq"] if messages else last + 1
+        return StreamState(first, last, messages, state["bytes"], state.get("num_deleted", 0))
 
     async def subjects(self, pattern: str) -> Sequence[str]:
         """Returns the subjects that the stream has messages of, as the leader knows them."""
@@ -99,6 +106,11 @@ class Reader:
             if not found:
                 return
 
+    async def messages(self, subject: str) -> AsyncIterator[Kept]:
+        """Yields the messages of a subject that there are now, in order."""
+        async for kept in self.between(subject, 0, (await self.state()).last):
+            yield kept
+
     async def headers(self, first: int, through: int) -> AsyncIterator[Kept]:
         """Yields all messages from one sequence to another, without their payloads."""
         if first > through:
@@ -137,7 +149,7 @@ class Reader:
                     yield Kept(done, message.subject, message.headers or {}, b"")
             if done > begun:
                 moved = loop.time()
-            elif await self.at(done + 1) is None:
+            elif (left := await self.at(done + 1, ALL)) is None or left.sequence > through:
                 break
             elif loop.time() - moved > PATIENCE:
                 raise self._connection.unavailable(f"reading {self._stream} stands still at {done}")

@@ -14,7 +14,8 @@ from typing import Final, NamedTuple
 
 from certes_broker.domain.events import Micros, Original
 from certes_broker.engines.kept import rejected_size
-from certes_broker.engines.nats.connection import NO_MESSAGE, Connection, Refusal
+from certes_broker.engines.nats.connection import Connection, Refusal
+from certes_broker.engines.nats.deleting import Deletion
 from certes_broker.engines.nats.publishing import Message, Publisher
 from certes_broker.engines.nats.reading import Kept, Reader
 from certes_broker.engines.nats.subjects import Names, escape, unescape
@@ -38,8 +39,11 @@ class _Row(NamedTuple):
 class NatsRejections:
     """The log. `rows` are all that are kept, in the order of their numbers."""
 
-    def __init__(self, connection: Connection, publisher: Publisher, reader: Reader, names: Names) -> None:
+    def __init__(
+        self, connection: Connection, publisher: Publisher, reader: Reader, names: Names, deletion: Deletion
+    ) -> None:
         self._connection = connection
+        self._deletion = deletion
         self._publisher = publisher
         self._reader = reader
         self._names = names
@@ -107,7 +111,7 @@ class NatsRejections:
     async def forget(self, source: str, number: int | None) -> None:
         await self._see()
         if number is None:
-            await self._purge({"filter": self._names.rejected_of(source)})
+            await self._deletion.all(self._names.rejected_of(source))
             self._rows = {row.number: row for row in self._rows.values() if row.source != source}
         elif (row := self._rows.get(number)) is not None and row.source == source:
             await self._delete(number)
@@ -126,24 +130,14 @@ class NatsRejections:
         first = next((row.number for row in self._ordered() if row.number not in going), None)
         end = max(self._rows, default=0) + 1 if first is None else first
         if any(number < end for number in going):
-            await self._purge({"seq": end})
+            await self._connection.api(f"STREAM.PURGE.{self._names.rejected}", {"seq": end})
             self._rows = {number: row for number, row in self._rows.items() if number >= end}
         for number in sorted(number for number in going if number >= end):
             await self._delete(number)
 
     async def _delete(self, number: int) -> None:
-        try:
-            await self._connection.try_api(
-                f"STREAM.MSG.DELETE.{self._names.rejected}", {"seq": number, "no_erase": True}
-            )
-        except Refusal as refusal:
-            # It is gone already, if an earlier answer was lost.
-            if refusal.error_code != NO_MESSAGE and await self._reader.at(number) is not None:
-                raise self._connection.unavailable(refusal) from refusal
+        await self._deletion.one(number)
         self._rows.pop(number, None)
-
-    async def _purge(self, what: dict[str, object]) -> None:
-        await self._connection.api(f"STREAM.PURGE.{self._names.rejected}", what)
 
     def _ordered(self) -> Sequence[_Row]:
         return [self._rows[number] for number in sorted(self._rows)]

@@ -19,6 +19,7 @@ Rules
 | `<prefix>.lanes.watermark.<member>` | the watermark of a broker |
 | `<prefix>.lanes.member.<member>` | a broker that shares the prefix |
 | `<prefix>.lanes.ids.<first>-<last>` | ids of the dedupe window whose blocks, with these sequences, were trimmed |
+| `<prefix>.lanes.anew.<sequence>` | a block, in the place of the message with this sequence, that was written anew without what was erased |
 | `<prefix>.attempts.<subscription…>` | attempts at a webhook |
 | `<prefix>.rejected.<source>` | a payload that a source did not take |
 | `$KV.<prefix>-settings.<key…>` | a settings document |
@@ -160,9 +161,17 @@ class Names:
         """Returns the subject of ids that outlive their blocks, from one sequence to another; `*` is all."""
         return f"{self.prefix}.lanes.ids.{blocks}"
 
+    def anew(self, sequence: int | str) -> str:
+        """Returns the subject of the block that takes the place of a message of the journal; `*` is all."""
+        return f"{self.prefix}.lanes.anew.{sequence}"
+
     def attempts_of(self, subscription: str) -> str:
         """Returns the subject of attempts."""
         return f"{self.prefix}.attempts.{escape_path(subscription)}"
+
+    def attempts_of_all(self, subscriber: str) -> str:
+        """Returns the pattern of attempts at all webhooks of a subscriber."""
+        return f"{self.prefix}.attempts.subscribers.{escape(subscriber)}.>"
 
     def rejected_of(self, source: str) -> str:
         """Returns the subject of rejected payloads."""

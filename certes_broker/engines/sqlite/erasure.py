@@ -29,6 +29,11 @@ REWRITTEN: Final = 4
 """Blocks that one transaction writes anew: each has up to a MiB."""
 WRITE_BYTES: Final = 4 << 20
 
+REMAINS: Final = (
+    "The write-ahead log may have former pages until it has been written over, or the broker was stopped and started.",
+    "Pages freed before, by retention, may have content until they are used again, or a stopped broker's database is VACUUMed.",
+)
+
 Step = Callable[[sqlite3.Connection], int]
 
 
@@ -53,6 +58,10 @@ class SqliteErasure:
     def __init__(self, readers: Readers, queue: WriteQueue[Step, int]) -> None:
         self._readers = readers
         self._queue = queue
+
+    @property
+    def remains(self) -> tuple[str, ...]:
+        return REMAINS
 
     @asynccontextmanager
     async def wiping(self) -> AsyncIterator[None]:
