@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.contracts.engine_contract_cursors import CursorsContract, LeasesContract
+from tests.contracts.engine_contract_erasure import ErasureContract, SharedErasureContract
 from tests.contracts.engine_contract_journal import IdsContract, JournalContract, TailContract
 from tests.contracts.engine_contract_members import (
     MembersContract,
@@ -24,11 +25,17 @@ class EngineContract(
     AttemptsContract,
     RejectionsContract,
     SettingsContract,
+    ErasureContract,
 ):
     """All that every engine promises."""
 
 
 class SharedEngineContract(
-    SharedJournalContract, SharedLanesContract, SharedSettingsContract, MembersContract, PostContract
+    SharedJournalContract,
+    SharedLanesContract,
+    SharedSettingsContract,
+    SharedErasureContract,
+    MembersContract,
+    PostContract,
 ):
     """All that every engine promises that several brokers share."""

@@ -6,6 +6,7 @@ import pytest
 
 from certes_broker.domain.events import BEGINNING, Micros, Original, Position
 from certes_broker.ports.engine import Attempt, CursorChange, DeadLetter, Engine
+from tests.contracts.engine_contract_members import SharedTests, follow
 from tests.contracts.engine_harness import START, EngineTests, as_read, event, state
 
 THEIRS = "subscribers/org_1/subscriptions/a"
@@ -104,3 +105,49 @@ class ErasureContract(EngineTests):
             assert await engine.erasure.attempts("org_1") == 0
         assert list(await engine.attempts.list(THEIRS, None, 10)) == []
         assert list(await engine.attempts.list(OTHERS, None, 10)) == [attempt(OTHERS)]
+
+
+class SharedErasureContract(SharedTests):
+    async def test_what_one_erases_no_other_reads_and_nothing_of_others_is_missing(
+        self, one: Engine, two: Engine
+    ) -> None:
+        tail = two.journal.tail()
+        await appended(one)
+        await follow(tail, 6)
+        before = await kept(two)
+        assert len(before) == 6
+        trimmed = (await two.journal.bounds()).trimmed
+        async with one.erasure.wiping():
+            assert (await one.erasure.events("org_1")).events == 3
+        assert (await two.journal.bounds()).trimmed == trimmed
+        left = await kept(two)
+        assert left == [entry for entry in before if entry[1] in {"e1", "e4", "e5"}]
+        assert await two.journal.get(Position(before[1][0])) is None
+        ones = one.journal.tail()
+        await two.journal.append([event("e7")])
+        await follow(ones, 1)
+        assert [entry_id for _, entry_id in await kept(one)] == ["e1", "e4", "e5", "e7"]
+
+    async def test_blocks_that_were_written_anew_are_trimmed_for_all(self, one: Engine, two: Engine) -> None:
+        tail = two.journal.tail()
+        await appended(one)
+        await one.journal.append([event("e7", subscriber="org_2")])
+        await follow(tail, 7)
+        async with one.erasure.wiping():
+            await one.erasure.events("org_1")
+        positions = {entry_id: Position(position) for position, entry_id in await kept(two)}
+        assert (await two.journal.bounds()).trimmed < positions["e1"]
+        bounds = await one.journal.trim(Position(positions["e5"] - 1))
+        assert bounds.trimmed >= positions["e4"]
+        assert (await two.journal.bounds()).trimmed == bounds.trimmed
+        assert [entry_id for _, entry_id in await kept(two)] == ["e5", "e7"]
+
+    async def test_an_event_of_before_an_erasure_is_a_duplicate_for_all(self, one: Engine, two: Engine) -> None:
+        tail = two.journal.tail()
+        await appended(one)
+        await follow(tail, 6)
+        async with one.erasure.wiping():
+            await one.erasure.events("org_1")
+        for engine in (one, two):
+            (outcome,) = await engine.journal.append([event("e6", subscriber="org_1")])
+            assert outcome.duplicate

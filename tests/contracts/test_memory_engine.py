@@ -10,7 +10,6 @@ import pytest
 from certes_broker.engines.memory import MemoryEngine
 from certes_broker.ports.engine import Engine
 from tests.contracts.engine_contract import EngineContract, SharedEngineContract
-from tests.contracts.engine_contract_erasure import ErasureContract
 from tests.contracts.engine_harness import WINDOW
 from tests.fakes.manual_clock import ManualClock
 
@@ -32,7 +31,7 @@ class MemoryHarness:
         )
 
 
-class TestMemoryEngine(EngineContract, ErasureContract):
+class TestMemoryEngine(EngineContract):
     @pytest.fixture
     def harness(self) -> MemoryHarness:
         return MemoryHarness()

@@ -14,7 +14,6 @@ from certes_broker.engines.nats.connection import Refusal, connected
 from certes_broker.engines.nats.subjects import Names
 from certes_broker.ports.engine import Engine
 from tests.contracts.engine_contract import EngineContract, SharedEngineContract
-from tests.contracts.engine_contract_erasure import ErasureContract
 from tests.contracts.engine_contract_members import PATIENCE
 from tests.contracts.engine_harness import WINDOW
 from tests.fakes.manual_clock import ManualClock
@@ -83,7 +82,7 @@ def three_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsClus
         yield cluster
 
 
-class TestNatsEngineOnOneServer(EngineContract, ErasureContract):
+class TestNatsEngineOnOneServer(EngineContract):
     @pytest.fixture
     async def harness(self, one_server: NatsCluster) -> AsyncIterator[NatsHarness]:
         harness = NatsHarness(one_server)

@@ -10,7 +10,6 @@ import pytest
 
 from certes_broker.engines.sqlite import Limits, SqliteEngine
 from tests.contracts.engine_contract import EngineContract
-from tests.contracts.engine_contract_erasure import ErasureContract
 from tests.contracts.engine_harness import WINDOW
 from tests.fakes.manual_clock import ManualClock
 
@@ -29,7 +28,7 @@ class SqliteHarness:
             yield engine
 
 
-class TestSqliteEngine(EngineContract, ErasureContract):
+class TestSqliteEngine(EngineContract):
     @pytest.fixture
     def harness(self, tmp_path: Path) -> SqliteHarness:
         return SqliteHarness(tmp_path / "data")
