@@ -245,7 +245,8 @@ class Appends:
         self._news.set()
         self.last = Position(first_position(sequence) + about.events - 1)
         self.latest, self.total = about.latest, about.total
-        self._tail.publish(entries, tail_weight(len(entries), size))
+        if entries:  # Of what another member stored, all may have been erased before it was heard of.
+            self._tail.publish(entries, tail_weight(len(entries), size))
 
     def _blocks(self, calls: Sequence[Call]) -> Iterator[Sequence[Call]]:
         block: list[Call] = []

@@ -144,7 +144,6 @@ class AdminServiceServicer(object):
         """Erases all that is kept of one subscriber, for good: its subscriptions, their dead letters and attempts, the events for it
         wherever they are kept, and what sources for it alone rejected. It is written over, and not only let go of. Idempotent: what
         was broken off is said again, and goes on. Events for everyone stay, and what is published for it later is kept anew.
-        `NOT_BUILT`, and nothing is erased, on NATS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

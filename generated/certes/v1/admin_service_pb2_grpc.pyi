@@ -53,7 +53,6 @@ class AdminServiceStub:
     """Erases all that is kept of one subscriber, for good: its subscriptions, their dead letters and attempts, the events for it
     wherever they are kept, and what sources for it alone rejected. It is written over, and not only let go of. Idempotent: what
     was broken off is said again, and goes on. Events for everyone stay, and what is published for it later is kept anew.
-    `NOT_BUILT`, and nothing is erased, on NATS.
     """
     GetBackoff: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetBackoffRequest, _admin_service_pb2.GetBackoffResponse]
     """Returns a default retry policy. `BACKOFF_NOT_FOUND` if there is none for that."""
@@ -91,7 +90,6 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Erases all that is kept of one subscriber, for good: its subscriptions, their dead letters and attempts, the events for it
     wherever they are kept, and what sources for it alone rejected. It is written over, and not only let go of. Idempotent: what
     was broken off is said again, and goes on. Events for everyone stay, and what is published for it later is kept anew.
-    `NOT_BUILT`, and nothing is erased, on NATS.
     """
     GetBackoff: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetBackoffRequest, _admin_service_pb2.GetBackoffResponse]  # type: ignore[assignment]
     """Returns a default retry policy. `BACKOFF_NOT_FOUND` if there is none for that."""
@@ -168,7 +166,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Erases all that is kept of one subscriber, for good: its subscriptions, their dead letters and attempts, the events for it
         wherever they are kept, and what sources for it alone rejected. It is written over, and not only let go of. Idempotent: what
         was broken off is said again, and goes on. Events for everyone stay, and what is published for it later is kept anew.
-        `NOT_BUILT`, and nothing is erased, on NATS.
         """
 
     @_abc_1.abstractmethod

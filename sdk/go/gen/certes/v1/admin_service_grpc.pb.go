@@ -55,7 +55,6 @@ type AdminServiceClient interface {
 	// Erases all that is kept of one subscriber, for good: its subscriptions, their dead letters and attempts, the events for it
 	// wherever they are kept, and what sources for it alone rejected. It is written over, and not only let go of. Idempotent: what
 	// was broken off is said again, and goes on. Events for everyone stay, and what is published for it later is kept anew.
-	// `NOT_BUILT`, and nothing is erased, on NATS.
 	DeleteSubscriberData(ctx context.Context, in *DeleteSubscriberDataRequest, opts ...grpc.CallOption) (*DeleteSubscriberDataResponse, error)
 	// Returns a default retry policy. `BACKOFF_NOT_FOUND` if there is none for that.
 	GetBackoff(ctx context.Context, in *GetBackoffRequest, opts ...grpc.CallOption) (*GetBackoffResponse, error)
@@ -209,7 +208,6 @@ type AdminServiceServer interface {
 	// Erases all that is kept of one subscriber, for good: its subscriptions, their dead letters and attempts, the events for it
 	// wherever they are kept, and what sources for it alone rejected. It is written over, and not only let go of. Idempotent: what
 	// was broken off is said again, and goes on. Events for everyone stay, and what is published for it later is kept anew.
-	// `NOT_BUILT`, and nothing is erased, on NATS.
 	DeleteSubscriberData(context.Context, *DeleteSubscriberDataRequest) (*DeleteSubscriberDataResponse, error)
 	// Returns a default retry policy. `BACKOFF_NOT_FOUND` if there is none for that.
 	GetBackoff(context.Context, *GetBackoffRequest) (*GetBackoffResponse, error)
