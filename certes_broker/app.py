@@ -126,6 +126,8 @@ async def serving(config: Config, registry: Registry, ports: Ports) -> AsyncIter
         grpc_address = str(Address(config.grpc.listen.host, grpc_server.port))
         settings = _http_settings(config, grpc_address)
         http_server = HttpServer(build_app(broker, ingestion, methods, settings, door), settings, certificates)
+        broker.arrivals.http_connections = lambda: http_server.connections
+        broker.arrivals.grpc_calls = lambda: grpc_server.calls
         try:
             port = await http_server.start()
             yield Serving(broker, str(Address(config.http.listen.host, port)), grpc_address)
@@ -275,7 +277,8 @@ def _door(broker: Broker, config: Config, clock: Clock) -> Door:
     auth = config.auth
     if auth.is_configured:
         certificates = CertificateCallers(auth.certificates) if auth.certificates else None
-        return Door(Authenticator(broker.keys, clock, operator_key(auth), _tokens(auth, clock), certificates), streams)
+        asked = Authenticator(broker.keys, clock, operator_key(auth), _tokens(auth, clock), certificates)
+        return Door(asked, streams, broker.arrivals.calls_refused)
     if config.tls.client_ca is not None:
         log.warning(
             "certificates_name_nobody",
@@ -286,7 +289,7 @@ def _door(broker: Broker, config: Config, clock: Clock) -> Door:
         log.warning(
             "keys_not_asked_for", keys=len(broker.keys), hint="set auth.operator_key to ask callers who they are"
         )
-    return Door(None, streams)
+    return Door(None, streams, broker.arrivals.calls_refused)
 
 
 def _tokens(auth: Auth, clock: Clock) -> TokenVerifier | None:

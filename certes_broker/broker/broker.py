@@ -54,6 +54,7 @@ from certes_broker.broker.webhooks import WebhookLimits, WebhookPump
 from certes_broker.broker.workers import Workers
 from certes_broker.domain.errors import Aborted, Reason, Unavailable
 from certes_broker.domain.open_namespaces import NONE_OPEN, OpenNamespaces
+from certes_broker.observability.arrivals import Arrivals
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Engine, Settings
 from certes_broker.ports.sender import Sender
@@ -114,6 +115,8 @@ class Broker:
         engine, clock = ports.engine, ports.clock
         self._engine = engine
         self.domain = settings.domain
+        self.arrivals = Arrivals()
+        """What comes in, which the doors count."""
         self.clock = clock
         self.registry = registry
         self.documents = EventDocuments(registry)
@@ -323,6 +326,7 @@ class Broker:
             accepted=self.publisher.accepted,
             duplicates=self.publisher.duplicates,
             pushed_back=self.publisher.pushed_back,
+            arrivals=self.arrivals,
             latencies=self.lanes.latencies,
             attempts=self._attempts.outcomes,
             dead_letters=self._settler.dead_letters,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from certes_broker.observability.arrivals import Arrivals
 from certes_broker.observability.latencies import Latencies
 
 
@@ -17,7 +18,7 @@ class Stats:
     """One look at a broker. Counts are since its start, sizes bytes, times seconds.
 
     `attempts` at webhooks are counted by what came of them, `dead_letters` by reason, `subscriptions` by state, `breakers` by
-    condition. `oldest_unread` is about how old the oldest event is that an awake subscription has still to read, 0 if none has any.
+    condition. `arrivals` is what came in from outside. `oldest_unread` is about how old the oldest event is that an awake subscription has still to read, 0 if none has any.
     `journal_bytes` and `storage_left` are None where storage did not answer, the latter also where nothing bounds it. `weaker`
     says which guarantees the storage weakens.
     """
@@ -25,6 +26,7 @@ class Stats:
     accepted: int
     duplicates: int
     pushed_back: int
+    arrivals: Arrivals
     latencies: Latencies
     attempts: Mapping[str, int]
     dead_letters: Mapping[str, int]

@@ -12,6 +12,7 @@ Rules
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,6 +21,7 @@ from typing import Final, Protocol
 
 from certes_broker.domain.access import LOCAL_OPERATOR, Caller, Needs, check_needs
 from certes_broker.gateway.open_streams import OpenStreams
+from certes_broker.observability.arrivals import refusals
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,14 @@ class Authentication(Protocol):
 class Door:
     """Lets calls in."""
 
-    def __init__(self, authentication: Authentication | None = None, streams: OpenStreams | None = None) -> None:
-        """Without `authentication` nobody is asked who they are."""
+    def __init__(
+        self,
+        authentication: Authentication | None = None,
+        streams: OpenStreams | None = None,
+        refused: Counter[str] | None = None,
+    ) -> None:
+        """Without `authentication` nobody is asked who they are. `refused` counts whom it does not let in, by reason."""
+        self._refused: Counter[str] = Counter() if refused is None else refused
         self._authentication = authentication
         self.streams = OpenStreams() if streams is None else streams
         if authentication is not None:
@@ -64,8 +72,9 @@ class Door:
 
         Raises `Unauthenticated` (CREDENTIALS_MISSING, CREDENTIALS_INVALID) and `PermissionDenied` (ROLE_MISSING, NOT_BOUND_TO).
         """
-        caller = LOCAL_OPERATOR if self._authentication is None else await self._authentication.caller(credentials)
-        check_needs(caller, needs, doing)
+        with refusals(self._refused):
+            caller = LOCAL_OPERATOR if self._authentication is None else await self._authentication.caller(credentials)
+            check_needs(caller, needs, doing)
         return caller
 
 

@@ -38,7 +38,15 @@ from certes_broker.gateway.visibility import check_listed, check_point, check_su
 
 def event_methods(broker: Broker, max_request_bytes: int = MAXIMUM_REQUEST_BYTES) -> tuple[Method, ...]:
     """Returns the rpcs of `certes.v1.EventService`; `max_request_bytes` bounds requests with events."""
-    publishing = Publishing(broker.intake, broker.publisher, broker.names, broker.clock, max_request_bytes, broker.look)
+    publishing = Publishing(
+        broker.intake,
+        broker.publisher,
+        broker.names,
+        broker.clock,
+        max_request_bytes,
+        broker.look,
+        broker.arrivals.publishes_refused,
+    )
     service = _EventService(broker)
     return methods_of(
         pb.DESCRIPTOR.services_by_name["EventService"],

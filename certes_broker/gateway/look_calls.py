@@ -38,6 +38,12 @@ def look_calls(broker: Broker) -> Mapping[str, Call]:
             oldest_unread=duration(stats.oldest_unread),
             journal_bytes=stats.journal_bytes,
             storage_left_bytes=stats.storage_left,
+            accepted_webhooks=stats.arrivals.webhooks,
+            rejected_webhooks=stats.arrivals.webhooks_rejected,
+            refused_publishes=stats.arrivals.publishes_refused,
+            refused_calls=stats.arrivals.calls_refused,
+            http_connections=stats.arrivals.http_connections(),
+            grpc_calls=stats.arrivals.grpc_calls(),
         )
         within = stats.latencies.within(0.99)
         if within is not None:

@@ -15,8 +15,9 @@ never raises one.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from certes.v1 import event_service_pb2 as pb
@@ -40,6 +41,7 @@ from certes_broker.gateway.errors import problem, refusal
 from certes_broker.gateway.limits import MAXIMUM_EVENTS, MAXIMUM_REQUEST_BYTES, MAXIMUM_REQUEST_ID_BYTES
 from certes_broker.gateway.methods import Send
 from certes_broker.gateway.requests import decode_envelope
+from certes_broker.observability.arrivals import refusals
 from certes_broker.ports.clock import Clock
 
 REQUESTS_IN_FLIGHT: Final = 32
@@ -64,11 +66,14 @@ class Publishing:
     max_request_bytes: int = MAXIMUM_REQUEST_BYTES
     look: Callable[[], Awaitable[bool]] = _has_all
     """Returns True when everything is in force that other brokers had registered before, False where there are none."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Counts requests that are refused, by reason."""
 
     async def publish(self, wire: bytes) -> bytes:
         """Serves `Publish`."""
-        request = decode_envelope(overlay.PublishRequest, wire, self.max_request_bytes)
-        receipts = await self.store(await self.read_events(request.events))
+        with refusals(self.refused):
+            request = decode_envelope(overlay.PublishRequest, wire, self.max_request_bytes)
+            receipts = await self.store(await self.read_events(request.events))
         answer = pb.PublishResponse(results=self._results(receipts))
         return answer.SerializeToString()
 
@@ -218,6 +223,7 @@ class _PublishStream:
         while (taken := await self._taken.get()) is not None:
             outcome = taken.outcome if isinstance(taken.outcome, CertesError) else await taken.outcome
             if isinstance(outcome, CertesError):
+                self._publishing.refused[outcome.reason.value] += 1
                 rejected = pb.PublishStreamResponse(request_id=taken.request_id, rejected=problem(outcome))
                 answer = rejected.SerializeToString()
             else:

@@ -239,7 +239,10 @@ async def test_clients_that_send_byte_by_byte_hold_up_nobody(broker, report, slo
             for writer in writers:
                 writer.write(b"1")
             await honest.is_served(1)
-        assert (await http.get(f"http://{broker.http}/readyz")).status_code == 200
+        figures = (await http.get(f"http://{broker.http}/metrics")).text
+        samples = dict(line.rsplit(" ", 1) for line in figures.splitlines() if not line.startswith("#"))
+        assert float(samples["certes_http_connections"]) > 300 * TIMES
+        assert float(samples["certes_grpc_calls"]) >= 1
         for writer in writers:
             writer.transport.abort()
 

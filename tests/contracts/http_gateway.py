@@ -135,11 +135,11 @@ async def gateway(
         rules = SourceRules(shipped_providers(), allow_unsigned)
         ingestion = Ingestion(broker, rules.providers, loopback=allow_unsigned)
         methods = contract_methods(broker, ingestion, rules)
-        door = Door()
+        door = Door(refused=broker.arrivals.calls_refused)
         headers = {}
         if operator_key:
             key = ApiKey(KeyId("operator"), digest_of(operator_key), ALL_ROLES)
-            door = Door(Authenticator(broker.keys, clock, key))
+            door = Door(Authenticator(broker.keys, clock, key), refused=broker.arrivals.calls_refused)
             headers = {"authorization": f"Bearer {operator_key}"}
         broker.keys.on_gone = door.streams.end
         server = HttpServer(build_app(broker, ingestion, methods, http, door), http)

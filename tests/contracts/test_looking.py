@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +15,14 @@ from certes_broker.broker.system_clock import SystemClock
 from certes_broker.domain.access import Bindings, Role
 from certes_broker.domain.names import SubscriptionName
 from certes_broker.engines.memory import MemoryEngine
-from tests.contracts.http_gateway import GITHUB, Gateway, gateway
+from tests.contracts.http_gateway import GITHUB, Gateway, gateway, github_source
 from tests.contracts.test_callers import OPERATOR, bearer, made
 from tests.fakes.troubled_engine import TroubledEngine
 
 PING = "/api/certes.v1.AdminService/Ping"
 STATS = "/api/certes.v1.AdminService/GetStats"
+
+REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "metrics.md"
 
 EVERY_TYPE = f"{GITHUB}/*"
 
@@ -98,6 +103,68 @@ async def test_what_was_done_is_counted_alike_in_stats_and_metrics() -> None:
     assert samples["certes_subscriptions active"] == 1
     assert stats["subscriptions"] == {"active": "1"}
     assert samples["certes_journal_bytes"] == int(stats["journalBytes"]) > 0
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+async def test_webhooks_are_counted_by_source_and_those_refused_by_reason(keeps: bool) -> None:
+    async with gateway(replace(github_source(), keep_rejected=keeps)) as served:
+        for delivery in ("a", "a", "b"):
+            assert (await served.webhook(delivery=delivery)).status_code == 202
+        assert (await served.webhook(x_hub_signature_256="sha256=" + "0" * 64)).status_code == 401
+        assert (await served.webhook(body=b"{")).status_code == 400
+        assert (await served.webhook(source="nobody")).status_code == 404
+        stats, samples = await asked(served, STATS), await metrics(served)
+    assert stats["acceptedWebhooks"] == {"github": "3"}
+    assert stats["rejectedWebhooks"] == {"SIGNATURE_INVALID": "1", "PAYLOAD_MALFORMED": "1", "SOURCE_NOT_FOUND": "1"}
+    assert samples["certes_webhooks_accepted_total github"] == 3
+    assert samples["certes_webhooks_rejected_total SIGNATURE_INVALID"] == 1
+
+
+async def test_requests_to_publish_that_are_refused_are_counted_by_reason_whichever_way_they_came() -> None:
+    nobody_s: dict[str, Any] = {"id": "a", "type": f"{GITHUB}/ping", "source": "//shop", "data": {}}
+    async with gateway() as served:
+        assert (await served.call("Publish", {"events": [nobody_s]})).status_code == 400
+        assert (await served.call("Publish", {"events": []})).status_code == 400
+        assert (await served.cloud_event({"specversion": "1.0", **nobody_s})).status_code == 400
+        assert (await served.cloud_event({"specversion": "2.0", **nobody_s})).status_code == 400
+        stats, samples = await asked(served, STATS), await metrics(served)
+    assert stats["refusedPublishes"] == {"AUDIENCE_MISSING": "2", "FIELD_REQUIRED": "1", "FIELD_INVALID": "1"}
+    assert samples["certes_publish_refused_total AUDIENCE_MISSING"] == 2
+
+
+async def test_calls_that_are_not_let_in_are_counted_by_reason() -> None:
+    async with gateway(operator_key=OPERATOR) as served:
+        publisher = await made(served, "publisher", Role.EVENTS_WRITE)
+        for headers in (
+            {"authorization": ""},
+            bearer("certes_nobody_" + "x" * 43),
+            bearer(publisher),
+            bearer(publisher),
+        ):
+            assert (await served.client.post(STATS, json={}, headers=headers)).status_code in (401, 403)
+        stats, samples = await asked(served, STATS), await metrics(served)
+    assert stats["refusedCalls"] == {"CREDENTIALS_INVALID": "2", "ROLE_MISSING": "2"}
+    assert samples["certes_calls_refused_total ROLE_MISSING"] == 2
+
+
+async def test_the_reference_has_each_metric_with_its_kind_and_labels() -> None:
+    listed = {
+        name: (kind, labels)
+        for name, kind, labels in re.findall(
+            r"^\| `(certes_\w+)` \| (\w+) \| (?:`(\w+)`)? ?\|", REFERENCE.read_text(), re.MULTILINE
+        )
+    }
+    async with gateway() as served:
+        await deliver_three_and_repeat_one(served)
+        families = list(text_string_to_metric_families((await served.client.get("/metrics")).text))
+    assert {family.name for family in families} <= listed.keys()
+    # Absent where nothing bounds the storage, as here.
+    assert listed.keys() - {family.name for family in families} == {"certes_storage_left_bytes"}
+    for family in families:
+        kind, label = listed[family.name]
+        assert family.type == kind, family.name
+        for sample in family.samples:
+            assert set(sample.labels) - {"le"} == {label} - {""}, sample
 
 
 async def test_metrics_name_no_subscriber() -> None:

@@ -77,6 +77,11 @@ class GrpcServer:
         """The port that is listened on, once started; 1 for a unix socket."""
         return self._port
 
+    @property
+    def calls(self) -> int:
+        """How many rpcs are under way, those left out whose request is still to come."""
+        return self._rpcs.open
+
     async def start(self) -> None:
         """Listens and serves. Raises `OSError` if the address cannot be listened on."""
         server = core_server(self._bounds)
@@ -123,19 +128,19 @@ class _Rpcs:
     """The rpcs under way: a context that each of them is served in."""
 
     def __init__(self) -> None:
-        self._open = 0
+        self.open = 0
         self._taken = 0
         self._none_open = asyncio.Event()
         self._none_open.set()
 
     def __enter__(self) -> None:
-        self._open += 1
+        self.open += 1
         self._taken += 1
         self._none_open.clear()
 
     def __exit__(self, *_: object) -> None:
-        self._open -= 1
-        if not self._open:
+        self.open -= 1
+        if not self.open:
             self._none_open.set()
 
     @contextmanager

@@ -16,6 +16,7 @@ from certes_broker.gateway.http.exchange import (
     read_body,
 )
 from certes_broker.gateway.publishing import Publishing
+from certes_broker.observability.arrivals import refusals
 from certes_broker.schemas.json_jobs import is_heavy
 
 
@@ -24,11 +25,16 @@ class CloudEvents:
 
     def __init__(self, broker: Broker, max_bytes: int) -> None:
         self._publishing = Publishing(broker.intake, broker.publisher, broker.names, broker.clock)
+        self._refused = broker.arrivals.publishes_refused
         self._conversion = broker.conversion
         self._max_bytes = max_bytes
 
     async def take(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one POST. Raises `CertesError`; violations call the events `events[0]`, `events[1]` and so on."""
+        with refusals(self._refused):
+            await self._take(scope, receive, send)
+
+    async def _take(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = headers_of(scope)
         kind = media_type(headers)
         refused = _refusal_of(kind, headers)

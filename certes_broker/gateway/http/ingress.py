@@ -32,6 +32,7 @@ from certes_broker.gateway.http.exchange import (
     read_body,
 )
 from certes_broker.gateway.ingestion import Arrival, ChallengeAnswer, Ingestion
+from certes_broker.observability.arrivals import refusals
 
 MAXIMUM_KEPT_AT_ONCE: Final = 256
 MAXIMUM_BYTES_KEPT_AT_ONCE: Final = 16 << 20
@@ -49,11 +50,15 @@ class Ingress:
         self._keeping_bytes = 0
 
     async def take(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one POST to the source called `name`.
+        """Serves one POST to the source called `name`, and counts what becomes of it.
 
         Raises `NotFound` (SOURCE_NOT_FOUND), `ClientGone`, `Invalid` for a body that cannot be read (PAYLOAD_TOO_LARGE,
         PAYLOAD_MALFORMED, CONTENT_TYPE_UNSUPPORTED), and what `Ingestion` raises where the payload is not to be kept.
         """
+        with refusals(self._broker.arrivals.webhooks_rejected):
+            await self._take(name, scope, receive, send)
+
+    async def _take(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
         self._broker.sources.get(name)
         raw: Sequence[tuple[bytes, bytes]] = scope["headers"]
         _check_encoding(raw)
@@ -71,6 +76,7 @@ class Ingress:
         except CertesError as error:
             if not self._is_to_be_kept(source, error):
                 raise
+            self._broker.arrivals.webhooks_rejected[error.reason.value] += 1
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._keep(source, error, arrival, verified=verified))
                 await answer_refusal(send, error)
@@ -78,6 +84,7 @@ class Ingress:
         if isinstance(outcome, ChallengeAnswer):
             await answer(send, 200, _TEXT, outcome.text.encode(errors="replace"), _AS_DECLARED)
             return
+        self._broker.arrivals.took_webhook(source.name)
         told = {"name": self._broker.names.name(outcome.position), "id": outcome.id, "duplicate": outcome.duplicate}
         await answer(send, 202, JSON, orjson.dumps(told))
 

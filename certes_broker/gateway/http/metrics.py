@@ -52,6 +52,19 @@ class _Look(Collector):
         yield _counter("certes_events_accepted", "Events that were stored.", stats.accepted)
         yield _counter("certes_events_duplicate", "Events that had been stored before.", stats.duplicates)
         yield _counter("certes_publish_pushed_back", "Publish requests refused for want of room.", stats.pushed_back)
+        arrivals = stats.arrivals
+        for name, meaning, label, counts in (
+            ("certes_webhooks_accepted", "Webhooks that were taken in, by source.", "source", arrivals.webhooks),
+            (
+                "certes_webhooks_rejected",
+                "Webhooks that were refused, by reason.",
+                "reason",
+                arrivals.webhooks_rejected,
+            ),
+            ("certes_publish_refused", "Requests to publish that were refused.", "reason", arrivals.publishes_refused),
+            ("certes_calls_refused", "Calls that were not let in, by reason.", "reason", arrivals.calls_refused),
+        ):
+            yield _counters(name, meaning, label, counts)
         yield _latencies(stats.latencies)
         yield _counters(
             "certes_webhook_attempts", "Attempts at webhooks, by what came of them.", "outcome", stats.attempts
@@ -66,6 +79,12 @@ class _Look(Collector):
         )
         for name, meaning, value in (
             ("certes_streams_open", "Open streams.", stats.streams),
+            (
+                "certes_http_connections",
+                "Connections that are open at the port of HTTP.",
+                stats.arrivals.http_connections(),
+            ),
+            ("certes_grpc_calls", "Rpcs under way at the port of gRPC.", stats.arrivals.grpc_calls()),
             ("certes_subscriptions_awake", "Subscriptions that deliver now.", stats.awake),
             ("certes_publish_in_flight_bytes", "Bytes of events on their way to storage.", stats.in_flight_bytes),
             ("certes_webhooks_in_flight", "Requests to webhooks under way.", stats.webhooks_in_flight),

@@ -177,6 +177,86 @@ class GetStatsResponse(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class AcceptedWebhooksEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class RejectedWebhooksEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class RefusedPublishesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class RefusedCallsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ACCEPTED_EVENTS_FIELD_NUMBER: _builtins.int
     DUPLICATE_EVENTS_FIELD_NUMBER: _builtins.int
     PUSHED_BACK_REQUESTS_FIELD_NUMBER: _builtins.int
@@ -194,6 +274,12 @@ class GetStatsResponse(_message.Message):
     OLDEST_UNREAD_FIELD_NUMBER: _builtins.int
     JOURNAL_BYTES_FIELD_NUMBER: _builtins.int
     STORAGE_LEFT_BYTES_FIELD_NUMBER: _builtins.int
+    ACCEPTED_WEBHOOKS_FIELD_NUMBER: _builtins.int
+    REJECTED_WEBHOOKS_FIELD_NUMBER: _builtins.int
+    REFUSED_PUBLISHES_FIELD_NUMBER: _builtins.int
+    REFUSED_CALLS_FIELD_NUMBER: _builtins.int
+    HTTP_CONNECTIONS_FIELD_NUMBER: _builtins.int
+    GRPC_CALLS_FIELD_NUMBER: _builtins.int
     accepted_events: _builtins.int
     """Events that were stored."""
     duplicate_events: _builtins.int
@@ -216,6 +302,10 @@ class GetStatsResponse(_message.Message):
     """Bytes of events that are kept. Absent if storage does not answer."""
     storage_left_bytes: _builtins.int
     """Bytes that storage has left. Absent if it does not answer, or if nothing bounds it."""
+    http_connections: _builtins.int
+    """Connections that are open at the port of HTTP."""
+    grpc_calls: _builtins.int
+    """Rpcs that are under way at the port of gRPC, open streams included."""
     @_builtins.property
     def delivery_latency_p99(self) -> _duration_pb2.Duration:
         """Within which time 99 % of those were handed over, counted from the acceptance of their events: an upper bound, from a
@@ -242,6 +332,24 @@ class GetStatsResponse(_message.Message):
     def oldest_unread(self) -> _duration_pb2.Duration:
         """About how old the oldest event is that a subscription which delivers now has still to read. Zero if none is behind."""
 
+    @_builtins.property
+    def accepted_webhooks(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Webhooks that were taken in, by the id of their source, those included that had come before. Sources beyond the first 200 are
+        counted together, as `(others)`.
+        """
+
+    @_builtins.property
+    def rejected_webhooks(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Webhooks that were refused, by reason."""
+
+    @_builtins.property
+    def refused_publishes(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Requests with events that were refused, by reason."""
+
+    @_builtins.property
+    def refused_calls(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Calls that were not let in, by reason: credentials that are missing or not good, or a role that is missing."""
+
     def __init__(
         self,
         *,
@@ -262,10 +370,16 @@ class GetStatsResponse(_message.Message):
         oldest_unread: _duration_pb2.Duration | None = ...,
         journal_bytes: _builtins.int | None = ...,
         storage_left_bytes: _builtins.int | None = ...,
+        accepted_webhooks: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        rejected_webhooks: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        refused_publishes: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        refused_calls: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        http_connections: _builtins.int = ...,
+        grpc_calls: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_journal_bytes", b"_journal_bytes", "_storage_left_bytes", b"_storage_left_bytes", "delivery_latency_p99", b"delivery_latency_p99", "journal_bytes", b"journal_bytes", "oldest_unread", b"oldest_unread", "storage_left_bytes", b"storage_left_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_journal_bytes", b"_journal_bytes", "_storage_left_bytes", b"_storage_left_bytes", "accepted_events", b"accepted_events", "awake_subscriptions", b"awake_subscriptions", "breakers", b"breakers", "dead_letters", b"dead_letters", "delivery_latency_p99", b"delivery_latency_p99", "duplicate_events", b"duplicate_events", "first_attempts", b"first_attempts", "gaps", b"gaps", "in_flight_bytes", b"in_flight_bytes", "journal_bytes", b"journal_bytes", "oldest_unread", b"oldest_unread", "open_streams", b"open_streams", "pushed_back_requests", b"pushed_back_requests", "storage_left_bytes", b"storage_left_bytes", "subscriptions", b"subscriptions", "webhook_attempts", b"webhook_attempts", "webhooks_in_flight", b"webhooks_in_flight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_journal_bytes", b"_journal_bytes", "_storage_left_bytes", b"_storage_left_bytes", "accepted_events", b"accepted_events", "accepted_webhooks", b"accepted_webhooks", "awake_subscriptions", b"awake_subscriptions", "breakers", b"breakers", "dead_letters", b"dead_letters", "delivery_latency_p99", b"delivery_latency_p99", "duplicate_events", b"duplicate_events", "first_attempts", b"first_attempts", "gaps", b"gaps", "grpc_calls", b"grpc_calls", "http_connections", b"http_connections", "in_flight_bytes", b"in_flight_bytes", "journal_bytes", b"journal_bytes", "oldest_unread", b"oldest_unread", "open_streams", b"open_streams", "pushed_back_requests", b"pushed_back_requests", "refused_calls", b"refused_calls", "refused_publishes", b"refused_publishes", "rejected_webhooks", b"rejected_webhooks", "storage_left_bytes", b"storage_left_bytes", "subscriptions", b"subscriptions", "webhook_attempts", b"webhook_attempts", "webhooks_in_flight", b"webhooks_in_flight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__journal_bytes: _TypeAlias = _typing.Literal["journal_bytes"]  # noqa: Y015
     _WhichOneofArgType__journal_bytes: _TypeAlias = _typing.Literal["_journal_bytes", b"_journal_bytes"]  # noqa: Y015

@@ -29,10 +29,11 @@ def test_figures_are_shown_with_what_they_mean(certes, gateway):
         "deliveryLatencyP99": "0.150s",
         "subscriptions": {"paused": "1", "active": "1200"},
         "openStreams": "0",
+        "rejectedWebhooks": {"SIGNATURE_INVALID": "1300"},
     }
     gateway.answer("GetStats", answer)
     shown = certes("stats", "--broker", gateway.address).stdout
-    for part in ("events accepted", "12,345", "0.150 s", "1,200 active, 1 paused"):
+    for part in ("events accepted", "12,345", "0.150 s", "1,200 active, 1 paused", "1,300 SIGNATURE_INVALID"):
         assert part in shown
     gateway.answer("GetStats", answer)
     assert json.loads(certes("stats", "--json", "--broker", gateway.address).stdout) == answer

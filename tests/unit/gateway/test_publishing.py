@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
@@ -92,12 +93,13 @@ class Exchange:
         self.reading = asyncio.Event()
         self.reading.set()
         self.requests: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self.refused: Counter[str] = Counter()
         self.taken = 0
         self.gone = False
 
     async def run(self) -> None:
         publisher = cast("Publisher", self.publisher)
-        publishing = Publishing(_intake(), publisher, EventNames(bytes(16)), ManualClock())
+        publishing = Publishing(_intake(), publisher, EventNames(bytes(16)), ManualClock(), refused=self.refused)
         with acting_as(LOCAL_OPERATOR):
             await publishing.publish_stream(self._iterate(), self._send, self.draining)
 
@@ -139,6 +141,17 @@ async def test_a_request_is_taken_while_others_wait_for_their_commit_and_answers
             exchange.publisher.settle(event_id)
         assert [answer.request_id for answer in await exchange.answered(3)] == ["a", "b", "c"]
         exchange.requests.put_nowait(None)
+
+
+async def test_refusals_of_a_stream_are_counted_by_reason() -> None:
+    exchange = Exchange()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(exchange.run())
+        exchange.requests.put_nowait(b"\xff")
+        exchange.requests.put_nowait(pb.PublishStreamRequest(request_id="none").SerializeToString())
+        assert [answer.WhichOneof("outcome") for answer in await exchange.answered(2)] == ["rejected", "rejected"]
+        exchange.requests.put_nowait(None)
+    assert exchange.refused == {"MALFORMED_REQUEST": 1, "FIELD_REQUIRED": 1}
 
 
 async def test_no_more_requests_are_in_flight_than_the_bound() -> None:

@@ -199,8 +199,21 @@ type GetStatsResponse struct {
 	JournalBytes *int64 `protobuf:"varint,16,opt,name=journal_bytes,json=journalBytes,proto3,oneof" json:"journal_bytes,omitempty"`
 	// Bytes that storage has left. Absent if it does not answer, or if nothing bounds it.
 	StorageLeftBytes *int64 `protobuf:"varint,17,opt,name=storage_left_bytes,json=storageLeftBytes,proto3,oneof" json:"storage_left_bytes,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Webhooks that were taken in, by the id of their source, those included that had come before. Sources beyond the first 200 are
+	// counted together, as `(others)`.
+	AcceptedWebhooks map[string]int64 `protobuf:"bytes,18,rep,name=accepted_webhooks,json=acceptedWebhooks,proto3" json:"accepted_webhooks,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Webhooks that were refused, by reason.
+	RejectedWebhooks map[string]int64 `protobuf:"bytes,19,rep,name=rejected_webhooks,json=rejectedWebhooks,proto3" json:"rejected_webhooks,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Requests with events that were refused, by reason.
+	RefusedPublishes map[string]int64 `protobuf:"bytes,20,rep,name=refused_publishes,json=refusedPublishes,proto3" json:"refused_publishes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Calls that were not let in, by reason: credentials that are missing or not good, or a role that is missing.
+	RefusedCalls map[string]int64 `protobuf:"bytes,21,rep,name=refused_calls,json=refusedCalls,proto3" json:"refused_calls,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Connections that are open at the port of HTTP.
+	HttpConnections int64 `protobuf:"varint,22,opt,name=http_connections,json=httpConnections,proto3" json:"http_connections,omitempty"`
+	// Rpcs that are under way at the port of gRPC, open streams included.
+	GrpcCalls     int64 `protobuf:"varint,23,opt,name=grpc_calls,json=grpcCalls,proto3" json:"grpc_calls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetStatsResponse) Reset() {
@@ -348,6 +361,48 @@ func (x *GetStatsResponse) GetJournalBytes() int64 {
 func (x *GetStatsResponse) GetStorageLeftBytes() int64 {
 	if x != nil && x.StorageLeftBytes != nil {
 		return *x.StorageLeftBytes
+	}
+	return 0
+}
+
+func (x *GetStatsResponse) GetAcceptedWebhooks() map[string]int64 {
+	if x != nil {
+		return x.AcceptedWebhooks
+	}
+	return nil
+}
+
+func (x *GetStatsResponse) GetRejectedWebhooks() map[string]int64 {
+	if x != nil {
+		return x.RejectedWebhooks
+	}
+	return nil
+}
+
+func (x *GetStatsResponse) GetRefusedPublishes() map[string]int64 {
+	if x != nil {
+		return x.RefusedPublishes
+	}
+	return nil
+}
+
+func (x *GetStatsResponse) GetRefusedCalls() map[string]int64 {
+	if x != nil {
+		return x.RefusedCalls
+	}
+	return nil
+}
+
+func (x *GetStatsResponse) GetHttpConnections() int64 {
+	if x != nil {
+		return x.HttpConnections
+	}
+	return 0
+}
+
+func (x *GetStatsResponse) GetGrpcCalls() int64 {
+	if x != nil {
+		return x.GrpcCalls
 	}
 	return 0
 }
@@ -1298,7 +1353,7 @@ const file_certes_v1_admin_service_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12 \n" +
 	"\vunavailable\x18\x02 \x03(\tR\vunavailable\x12+\n" +
 	"\x11weaker_guarantees\x18\x03 \x03(\tR\x10weakerGuarantees\"\x11\n" +
-	"\x0fGetStatsRequest\"\xde\t\n" +
+	"\x0fGetStatsRequest\"\xac\x0f\n" +
 	"\x10GetStatsResponse\x12'\n" +
 	"\x0faccepted_events\x18\x01 \x01(\x03R\x0eacceptedEvents\x12)\n" +
 	"\x10duplicate_events\x18\x02 \x01(\x03R\x0fduplicateEvents\x120\n" +
@@ -1317,7 +1372,14 @@ const file_certes_v1_admin_service_proto_rawDesc = "" +
 	"\x12webhooks_in_flight\x18\x0e \x01(\x03R\x10webhooksInFlight\x12>\n" +
 	"\roldest_unread\x18\x0f \x01(\v2\x19.google.protobuf.DurationR\foldestUnread\x12(\n" +
 	"\rjournal_bytes\x18\x10 \x01(\x03H\x00R\fjournalBytes\x88\x01\x01\x121\n" +
-	"\x12storage_left_bytes\x18\x11 \x01(\x03H\x01R\x10storageLeftBytes\x88\x01\x01\x1aB\n" +
+	"\x12storage_left_bytes\x18\x11 \x01(\x03H\x01R\x10storageLeftBytes\x88\x01\x01\x12^\n" +
+	"\x11accepted_webhooks\x18\x12 \x03(\v21.certes.v1.GetStatsResponse.AcceptedWebhooksEntryR\x10acceptedWebhooks\x12^\n" +
+	"\x11rejected_webhooks\x18\x13 \x03(\v21.certes.v1.GetStatsResponse.RejectedWebhooksEntryR\x10rejectedWebhooks\x12^\n" +
+	"\x11refused_publishes\x18\x14 \x03(\v21.certes.v1.GetStatsResponse.RefusedPublishesEntryR\x10refusedPublishes\x12R\n" +
+	"\rrefused_calls\x18\x15 \x03(\v2-.certes.v1.GetStatsResponse.RefusedCallsEntryR\frefusedCalls\x12)\n" +
+	"\x10http_connections\x18\x16 \x01(\x03R\x0fhttpConnections\x12\x1d\n" +
+	"\n" +
+	"grpc_calls\x18\x17 \x01(\x03R\tgrpcCalls\x1aB\n" +
 	"\x14WebhookAttemptsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a>\n" +
@@ -1328,6 +1390,18 @@ const file_certes_v1_admin_service_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a;\n" +
 	"\rBreakersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1aC\n" +
+	"\x15AcceptedWebhooksEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1aC\n" +
+	"\x15RejectedWebhooksEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1aC\n" +
+	"\x15RefusedPublishesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a?\n" +
+	"\x11RefusedCallsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01B\x10\n" +
 	"\x0e_journal_bytesB\x15\n" +
@@ -1427,7 +1501,7 @@ func file_certes_v1_admin_service_proto_rawDescGZIP() []byte {
 	return file_certes_v1_admin_service_proto_rawDescData
 }
 
-var file_certes_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_certes_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_certes_v1_admin_service_proto_goTypes = []any{
 	(*PingRequest)(nil),                  // 0: certes.v1.PingRequest
 	(*PingResponse)(nil),                 // 1: certes.v1.PingResponse
@@ -1455,52 +1529,60 @@ var file_certes_v1_admin_service_proto_goTypes = []any{
 	nil,                                  // 23: certes.v1.GetStatsResponse.DeadLettersEntry
 	nil,                                  // 24: certes.v1.GetStatsResponse.SubscriptionsEntry
 	nil,                                  // 25: certes.v1.GetStatsResponse.BreakersEntry
-	(*durationpb.Duration)(nil),          // 26: google.protobuf.Duration
-	(*ApiKey)(nil),                       // 27: certes.v1.ApiKey
-	(*Backoff)(nil),                      // 28: certes.v1.Backoff
+	nil,                                  // 26: certes.v1.GetStatsResponse.AcceptedWebhooksEntry
+	nil,                                  // 27: certes.v1.GetStatsResponse.RejectedWebhooksEntry
+	nil,                                  // 28: certes.v1.GetStatsResponse.RefusedPublishesEntry
+	nil,                                  // 29: certes.v1.GetStatsResponse.RefusedCallsEntry
+	(*durationpb.Duration)(nil),          // 30: google.protobuf.Duration
+	(*ApiKey)(nil),                       // 31: certes.v1.ApiKey
+	(*Backoff)(nil),                      // 32: certes.v1.Backoff
 }
 var file_certes_v1_admin_service_proto_depIdxs = []int32{
-	26, // 0: certes.v1.GetStatsResponse.delivery_latency_p99:type_name -> google.protobuf.Duration
+	30, // 0: certes.v1.GetStatsResponse.delivery_latency_p99:type_name -> google.protobuf.Duration
 	22, // 1: certes.v1.GetStatsResponse.webhook_attempts:type_name -> certes.v1.GetStatsResponse.WebhookAttemptsEntry
 	23, // 2: certes.v1.GetStatsResponse.dead_letters:type_name -> certes.v1.GetStatsResponse.DeadLettersEntry
 	24, // 3: certes.v1.GetStatsResponse.subscriptions:type_name -> certes.v1.GetStatsResponse.SubscriptionsEntry
 	25, // 4: certes.v1.GetStatsResponse.breakers:type_name -> certes.v1.GetStatsResponse.BreakersEntry
-	26, // 5: certes.v1.GetStatsResponse.oldest_unread:type_name -> google.protobuf.Duration
-	27, // 6: certes.v1.CreateApiKeyRequest.api_key:type_name -> certes.v1.ApiKey
-	27, // 7: certes.v1.CreateApiKeyResponse.api_key:type_name -> certes.v1.ApiKey
-	27, // 8: certes.v1.GetApiKeyResponse.api_key:type_name -> certes.v1.ApiKey
-	27, // 9: certes.v1.ListApiKeysResponse.api_keys:type_name -> certes.v1.ApiKey
-	28, // 10: certes.v1.GetBackoffResponse.backoff:type_name -> certes.v1.Backoff
-	28, // 11: certes.v1.ListBackoffsResponse.backoffs:type_name -> certes.v1.Backoff
-	28, // 12: certes.v1.SetBackoffRequest.backoff:type_name -> certes.v1.Backoff
-	28, // 13: certes.v1.SetBackoffResponse.backoff:type_name -> certes.v1.Backoff
-	0,  // 14: certes.v1.AdminService.Ping:input_type -> certes.v1.PingRequest
-	2,  // 15: certes.v1.AdminService.GetStats:input_type -> certes.v1.GetStatsRequest
-	4,  // 16: certes.v1.AdminService.CreateApiKey:input_type -> certes.v1.CreateApiKeyRequest
-	6,  // 17: certes.v1.AdminService.GetApiKey:input_type -> certes.v1.GetApiKeyRequest
-	8,  // 18: certes.v1.AdminService.ListApiKeys:input_type -> certes.v1.ListApiKeysRequest
-	10, // 19: certes.v1.AdminService.DeleteApiKey:input_type -> certes.v1.DeleteApiKeyRequest
-	12, // 20: certes.v1.AdminService.DeleteSubscriberData:input_type -> certes.v1.DeleteSubscriberDataRequest
-	14, // 21: certes.v1.AdminService.GetBackoff:input_type -> certes.v1.GetBackoffRequest
-	16, // 22: certes.v1.AdminService.ListBackoffs:input_type -> certes.v1.ListBackoffsRequest
-	18, // 23: certes.v1.AdminService.SetBackoff:input_type -> certes.v1.SetBackoffRequest
-	20, // 24: certes.v1.AdminService.DeleteBackoff:input_type -> certes.v1.DeleteBackoffRequest
-	1,  // 25: certes.v1.AdminService.Ping:output_type -> certes.v1.PingResponse
-	3,  // 26: certes.v1.AdminService.GetStats:output_type -> certes.v1.GetStatsResponse
-	5,  // 27: certes.v1.AdminService.CreateApiKey:output_type -> certes.v1.CreateApiKeyResponse
-	7,  // 28: certes.v1.AdminService.GetApiKey:output_type -> certes.v1.GetApiKeyResponse
-	9,  // 29: certes.v1.AdminService.ListApiKeys:output_type -> certes.v1.ListApiKeysResponse
-	11, // 30: certes.v1.AdminService.DeleteApiKey:output_type -> certes.v1.DeleteApiKeyResponse
-	13, // 31: certes.v1.AdminService.DeleteSubscriberData:output_type -> certes.v1.DeleteSubscriberDataResponse
-	15, // 32: certes.v1.AdminService.GetBackoff:output_type -> certes.v1.GetBackoffResponse
-	17, // 33: certes.v1.AdminService.ListBackoffs:output_type -> certes.v1.ListBackoffsResponse
-	19, // 34: certes.v1.AdminService.SetBackoff:output_type -> certes.v1.SetBackoffResponse
-	21, // 35: certes.v1.AdminService.DeleteBackoff:output_type -> certes.v1.DeleteBackoffResponse
-	25, // [25:36] is the sub-list for method output_type
-	14, // [14:25] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	30, // 5: certes.v1.GetStatsResponse.oldest_unread:type_name -> google.protobuf.Duration
+	26, // 6: certes.v1.GetStatsResponse.accepted_webhooks:type_name -> certes.v1.GetStatsResponse.AcceptedWebhooksEntry
+	27, // 7: certes.v1.GetStatsResponse.rejected_webhooks:type_name -> certes.v1.GetStatsResponse.RejectedWebhooksEntry
+	28, // 8: certes.v1.GetStatsResponse.refused_publishes:type_name -> certes.v1.GetStatsResponse.RefusedPublishesEntry
+	29, // 9: certes.v1.GetStatsResponse.refused_calls:type_name -> certes.v1.GetStatsResponse.RefusedCallsEntry
+	31, // 10: certes.v1.CreateApiKeyRequest.api_key:type_name -> certes.v1.ApiKey
+	31, // 11: certes.v1.CreateApiKeyResponse.api_key:type_name -> certes.v1.ApiKey
+	31, // 12: certes.v1.GetApiKeyResponse.api_key:type_name -> certes.v1.ApiKey
+	31, // 13: certes.v1.ListApiKeysResponse.api_keys:type_name -> certes.v1.ApiKey
+	32, // 14: certes.v1.GetBackoffResponse.backoff:type_name -> certes.v1.Backoff
+	32, // 15: certes.v1.ListBackoffsResponse.backoffs:type_name -> certes.v1.Backoff
+	32, // 16: certes.v1.SetBackoffRequest.backoff:type_name -> certes.v1.Backoff
+	32, // 17: certes.v1.SetBackoffResponse.backoff:type_name -> certes.v1.Backoff
+	0,  // 18: certes.v1.AdminService.Ping:input_type -> certes.v1.PingRequest
+	2,  // 19: certes.v1.AdminService.GetStats:input_type -> certes.v1.GetStatsRequest
+	4,  // 20: certes.v1.AdminService.CreateApiKey:input_type -> certes.v1.CreateApiKeyRequest
+	6,  // 21: certes.v1.AdminService.GetApiKey:input_type -> certes.v1.GetApiKeyRequest
+	8,  // 22: certes.v1.AdminService.ListApiKeys:input_type -> certes.v1.ListApiKeysRequest
+	10, // 23: certes.v1.AdminService.DeleteApiKey:input_type -> certes.v1.DeleteApiKeyRequest
+	12, // 24: certes.v1.AdminService.DeleteSubscriberData:input_type -> certes.v1.DeleteSubscriberDataRequest
+	14, // 25: certes.v1.AdminService.GetBackoff:input_type -> certes.v1.GetBackoffRequest
+	16, // 26: certes.v1.AdminService.ListBackoffs:input_type -> certes.v1.ListBackoffsRequest
+	18, // 27: certes.v1.AdminService.SetBackoff:input_type -> certes.v1.SetBackoffRequest
+	20, // 28: certes.v1.AdminService.DeleteBackoff:input_type -> certes.v1.DeleteBackoffRequest
+	1,  // 29: certes.v1.AdminService.Ping:output_type -> certes.v1.PingResponse
+	3,  // 30: certes.v1.AdminService.GetStats:output_type -> certes.v1.GetStatsResponse
+	5,  // 31: certes.v1.AdminService.CreateApiKey:output_type -> certes.v1.CreateApiKeyResponse
+	7,  // 32: certes.v1.AdminService.GetApiKey:output_type -> certes.v1.GetApiKeyResponse
+	9,  // 33: certes.v1.AdminService.ListApiKeys:output_type -> certes.v1.ListApiKeysResponse
+	11, // 34: certes.v1.AdminService.DeleteApiKey:output_type -> certes.v1.DeleteApiKeyResponse
+	13, // 35: certes.v1.AdminService.DeleteSubscriberData:output_type -> certes.v1.DeleteSubscriberDataResponse
+	15, // 36: certes.v1.AdminService.GetBackoff:output_type -> certes.v1.GetBackoffResponse
+	17, // 37: certes.v1.AdminService.ListBackoffs:output_type -> certes.v1.ListBackoffsResponse
+	19, // 38: certes.v1.AdminService.SetBackoff:output_type -> certes.v1.SetBackoffResponse
+	21, // 39: certes.v1.AdminService.DeleteBackoff:output_type -> certes.v1.DeleteBackoffResponse
+	29, // [29:40] is the sub-list for method output_type
+	18, // [18:29] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_certes_v1_admin_service_proto_init() }
@@ -1520,7 +1602,7 @@ func file_certes_v1_admin_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_certes_v1_admin_service_proto_rawDesc), len(file_certes_v1_admin_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -201,6 +201,49 @@ export declare type GetStatsResponse = Message<"certes.v1.GetStatsResponse"> & {
    * @generated from field: optional int64 storage_left_bytes = 17;
    */
   storageLeftBytes?: bigint | undefined;
+
+  /**
+   * Webhooks that were taken in, by the id of their source, those included that had come before. Sources beyond the first 200 are
+   * counted together, as `(others)`.
+   *
+   * @generated from field: map<string, int64> accepted_webhooks = 18;
+   */
+  acceptedWebhooks: { [key: string]: bigint };
+
+  /**
+   * Webhooks that were refused, by reason.
+   *
+   * @generated from field: map<string, int64> rejected_webhooks = 19;
+   */
+  rejectedWebhooks: { [key: string]: bigint };
+
+  /**
+   * Requests with events that were refused, by reason.
+   *
+   * @generated from field: map<string, int64> refused_publishes = 20;
+   */
+  refusedPublishes: { [key: string]: bigint };
+
+  /**
+   * Calls that were not let in, by reason: credentials that are missing or not good, or a role that is missing.
+   *
+   * @generated from field: map<string, int64> refused_calls = 21;
+   */
+  refusedCalls: { [key: string]: bigint };
+
+  /**
+   * Connections that are open at the port of HTTP.
+   *
+   * @generated from field: int64 http_connections = 22;
+   */
+  httpConnections: bigint;
+
+  /**
+   * Rpcs that are under way at the port of gRPC, open streams included.
+   *
+   * @generated from field: int64 grpc_calls = 23;
+   */
+  grpcCalls: bigint;
 };
 
 /**
