@@ -9,8 +9,11 @@ from urllib.parse import urlencode
 
 import pytest
 
+from certes_broker.broker.system_clock import SystemClock
 from certes_broker.domain.names import SubscriberName
+from certes_broker.engines.memory import MemoryEngine
 from tests.contracts.http_gateway import GITHUB, PUSH, Gateway, gateway, github_headers, github_source, refusal, sign
+from tests.fakes.troubled_engine import TroubledEngine
 
 BODY = json.dumps(PUSH).encode()
 
@@ -263,6 +266,28 @@ async def test_a_draining_broker_takes_no_webhook_and_says_when_to_try_again():
         answer = await served.webhook()
         assert refusal(answer) == (503, "DRAINING")
         assert answer.headers["retry-after"] == "1"
+
+
+async def test_a_webhook_is_answered_when_its_event_is_stored_and_not_before():
+    engine = TroubledEngine(MemoryEngine(SystemClock()))
+    async with gateway(engine=engine) as served, asyncio.TaskGroup() as tasks:
+        may_be_stored = engine.hold("journal.append")
+        answering = tasks.create_task(served.webhook())
+        while not engine.calls["journal.append"]:  # noqa: ASYNC110  it waits for no time
+            await asyncio.sleep(0)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not answering.done()
+        may_be_stored.set()
+        assert (await answering).status_code == 202
+
+
+async def test_a_webhook_whose_event_could_not_be_stored_is_not_taken():
+    engine = TroubledEngine(MemoryEngine(SystemClock()))
+    async with gateway(engine=engine) as served:
+        engine.fail("journal.append", 1)
+        assert (await served.webhook()).status_code == 503
+        assert await stored(served) == 0
 
 
 async def test_a_source_is_only_posted_to():

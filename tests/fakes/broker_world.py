@@ -266,7 +266,7 @@ class World:
     async def crash(self) -> None:
         """Ends the broker as `kill -9` would."""
         self.engine.crash()
-        await self._end()
+        await self.end()
 
     async def stop(self) -> None:
         """Drains the broker and ends it."""
@@ -275,14 +275,15 @@ class World:
             for reader in self._readers:
                 group.create_task(reader.ended())
         self._readers.clear()
-        await self._end()
+        await self.end()
 
     async def restart(self) -> None:
         """Crashes, and starts a broker on what is left."""
         await self.crash()
         await self.start()
 
-    async def _end(self) -> None:
+    async def end(self) -> None:
+        """Ends the broker without a drain, as one does that was cut off while it drained."""
         for reader in self._readers:
             reader.vanish()
         self._readers.clear()
@@ -297,7 +298,7 @@ class World:
         """Ends the broker if it runs; raises what it ended with if it ended by itself."""
         if self._keeper is not None:
             self.engine.crash()
-            await self._end()
+            await self.end()
 
     # Events.
 

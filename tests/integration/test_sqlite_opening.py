@@ -13,11 +13,14 @@ import pytest
 
 from certes_broker.domain.errors import CertesError, FailedPrecondition, Reason, Unavailable
 from certes_broker.engines.sqlite import SqliteEngine
+from certes_broker.engines.sqlite.connection import connected
+from certes_broker.engines.sqlite.engine import CHECKPOINTING, WRITING
 from certes_broker.engines.sqlite.schema import Migration, migrate, migrations
 from certes_broker.ports.engine import Document
 from tests.fakes.manual_clock import ManualClock
 
 SCHEMA = Path(__file__).resolve().parents[2] / "certes_broker" / "engines" / "sqlite" / "schema.sql"
+SYNCING = ("journal_mode", "synchronous")
 
 
 async def refusal(directory: Path) -> CertesError:
@@ -63,6 +66,13 @@ async def test_the_directory_and_its_files_are_the_owner_s_alone(tmp_path: Path)
 async def test_closing_leaves_one_file_to_back_up_beside_the_lock(tmp_path: Path) -> None:
     await make(tmp_path)
     assert names_in(tmp_path) == ["certes.db", "certes.lock"]
+
+
+@pytest.mark.parametrize("pragmas", [WRITING, CHECKPOINTING], ids=["writes", "checkpoints"])
+async def test_whoever_writes_has_the_log_of_each_commit_synced(tmp_path: Path, pragmas: tuple[str, ...]) -> None:
+    async with connected(await make(tmp_path), *pragmas) as connection:
+        settings = await connection.run(lambda db: [db.execute(f"PRAGMA {one}").fetchone()[0] for one in SYNCING])
+    assert settings == ["wal", 2]  # FULL, by which the log is synced after each commit.
 
 
 async def test_a_second_engine_is_refused_with_the_process_that_holds_the_directory(tmp_path: Path) -> None:

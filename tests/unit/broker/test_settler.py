@@ -155,6 +155,27 @@ async def test_what_was_settled_while_storage_failed_is_in_the_last_commit_of_a_
     await (await world.open()).nothing_more()
 
 
+async def test_a_broker_ends_although_storage_takes_nothing_more_and_delivers_again_what_it_did_not(
+    either_world: World,
+) -> None:
+    world = either_world
+    await world.create()
+    reader = await world.open()
+    await world.publish(ping("p1"))
+    await reader.take(1)
+    world.engine.fail("cursors.settle", 1_000_000)
+    with pytest.raises(Unavailable):
+        await reader.ack(1)
+    async with asyncio.TaskGroup() as group:
+        ending = group.create_task(world.end())
+        while not ending.done():
+            world.clock.advance(AGAIN)
+            await asyncio.sleep(0)
+    assert world.engine.failures_left("cursors.settle") < 1_000_000
+    await world.start()
+    assert ids(await (await world.open()).take(1)) == ["p1"]
+
+
 async def test_an_acknowledgement_of_a_lane_that_another_broker_runs_is_refused(world: World) -> None:
     await world.create()
     reader = await world.open()
@@ -207,8 +228,8 @@ async def test_a_broker_whose_storage_fails_for_good_ends_all_the_same_and_deliv
     await world.sent(1)
     await world.quiet()
     async with asyncio.TaskGroup() as group:
-        stopping = group.create_task(world.stop())
-        while not stopping.done():
+        ending = group.create_task(world.end())
+        while not ending.done():
             world.clock.advance(AGAIN)
             await asyncio.sleep(0)
     await world.start()
