@@ -6,8 +6,8 @@ Rules
   be written, whatever they do with a name.
 * Whoever is bound to subscribers may not name another, anywhere in a request: in a resource name, or in a field called
   `subscriber`. It is refused before anybody looks whether what is named exists. `subscribers/-` names them all.
-* Whatever a bound caller is told of a point that is no longer kept, it is not told what is kept instead: the earliest event may
-  be another's.
+* Whatever a caller who does not see every event is told of a point that is no longer kept, it is not told what is kept instead:
+  the earliest event may be another's.
 * Events within requests are not looked into here: publishing reads them once, and judges them then.
 """
 
@@ -50,10 +50,11 @@ def guarded(method: Method, streams: OpenStreams) -> Method:
 def _guarded_unary(method: Method, inner: Unary) -> Unary:
     async def call(wire: bytes) -> bytes:
         caller = current_caller()
-        if not caller.is_bound:
+        if caller.sees_all_events:
             return await inner.call(wire)
-        check_names(caller, parse(method.request, wire))
-        with _untold():
+        if caller.is_bound:
+            check_names(caller, parse(method.request, wire))
+        with _untold(caller):
             return await inner.call(wire)
 
     return replace(inner, call=call)
@@ -68,7 +69,8 @@ def _guarded_stream(method: Method, inner: ServerStream, streams: OpenStreams) -
             async with aclosing(inner.call(wire)) as answers:
                 while True:
                     async with stream.waiting():
-                        answer = await anext(answers, None)
+                        with _untold(caller):
+                            answer = await anext(answers, None)
                     if answer is None:
                         return
                     yield answer
@@ -111,11 +113,11 @@ def _texts(message: Message) -> Iterator[tuple[str, str]]:
 
 
 @contextmanager
-def _untold() -> Iterator[None]:
+def _untold(caller: Caller) -> Iterator[None]:
     """Keeps from a caller what others have: which event is the earliest, where a point is no longer kept."""
     try:
         yield
     except OutOfRange as error:
-        if error.reason is not Reason.CURSOR_EXPIRED:
+        if error.reason is not Reason.CURSOR_EXPIRED or caller.sees_all_events:
             raise
         raise OutOfRange(error.reason, error.message, hint="Seek to the beginning of what is kept.") from error

@@ -18,14 +18,16 @@ import pytest
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from certes.v1 import event_service_pb2 as events
 from certes.v1 import subscription_service_pb2 as subscriptions
 from certes_broker.broker.broker import Broker, Ports
 from certes_broker.broker.kept_events import PAGES_SCANNED
 from certes_broker.domain.access import LOCAL_OPERATOR, Bindings, Caller, Role, check_needs
-from certes_broker.domain.errors import CertesError
-from certes_broker.domain.events import BEGINNING
+from certes_broker.domain.errors import CertesError, OutOfRange, Reason
+from certes_broker.domain.events import BEGINNING, Position
+from certes_broker.domain.uris import parse_pattern
 from certes_broker.engines.memory import MemoryEngine
 from certes_broker.gateway.callers import acting_as
 from certes_broker.gateway.contract import contract_methods
@@ -45,6 +47,8 @@ from tests.unit.gateway.isolation_cases import CASES, OWN, OWN_WEBHOOK, PATTERN,
 PROTOS = Path(__file__).resolve().parents[3] / "proto" / "certes" / "v1"
 VERSIONS = tuple(community_versions())
 ORG_1 = Caller("apiKeys/one", frozenset(Role), Bindings(frozenset({"org_1"}), frozenset({"//one"})))
+OF_A_TYPE = Caller("apiKeys/type", frozenset(Role), Bindings(types=frozenset({parse_pattern(PATTERN)})))
+SELECTING = {"parent": "subscribers/org_1", "selectors": [{"pattern": PATTERN}]}
 ABSENT = Things(
     "subscribers/org_9",
     "subscribers/org_9/subscriptions/nothing",
@@ -233,6 +237,42 @@ async def test_what_was_anothers_and_is_no_longer_kept_is_answered_as_what_never
         for trimmed, absent in zip(CASES[name].others(theirs), CASES[name].others(ABSENT), strict=True):
             answers = [await made.ask(ORG_1, name, trimmed), await made.ask(ORG_1, name, absent)]
             assert told(answers[0], theirs) == told(answers[1], ABSENT)
+
+
+AT_NO_TIME = Timestamp(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "request_"),
+    [
+        ("EventService.Subscribe", events.SubscribeRequest(ephemeral={**SELECTING, "start": {"time": AT_NO_TIME}})),
+        (
+            "SubscriptionService.CreateSubscription",
+            subscriptions.CreateSubscriptionRequest(
+                parent="subscribers/org_1",
+                subscription_id="new",
+                subscription={"selectors": [{"pattern": PATTERN}], "stream": {}},
+                start={"time": AT_NO_TIME},
+            ),
+        ),
+        (
+            "SubscriptionService.SeekSubscription",
+            subscriptions.SeekSubscriptionRequest(name=OWN, target={"time": AT_NO_TIME}),
+        ),
+    ],
+)
+async def test_which_event_is_the_earliest_is_told_to_those_alone_who_see_every_event(
+    name: str, request_: Message
+) -> None:
+    async with world() as made, with_others(made):
+        await made.engine.journal.trim(Position((await made.engine.journal.bounds()).last - 1))
+        refusals = [await made.ask(caller, name, request_) for caller in (LOCAL_OPERATOR, ORG_1, OF_A_TYPE)]
+        assert [isinstance(one, OutOfRange) and one.reason for one in refusals] == [Reason.CURSOR_EXPIRED] * 3
+        assert [sorted(one.metadata) for one in refusals if isinstance(one, CertesError)] == [
+            ["earliest", "earliest_time"],
+            [],
+            [],
+        ]
 
 
 async def test_a_page_of_events_is_full_although_thousands_of_anothers_lie_in_between() -> None:
