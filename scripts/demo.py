@@ -37,7 +37,6 @@ PARENT: Final = "subscribers/default"
 GRPC_OPTIONS: Final = (
     # The demo kills the broker; by default gRPC would wait a second or more before it tries again.
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 250),
 )
 

@@ -33,7 +33,6 @@ Frames = Any
 _OPTIONS = (
     # Brokers are killed under it; by default gRPC would wait a second or more before it tries again.
     ("grpc.initial_reconnect_backoff_ms", 20),
-    ("grpc.min_reconnect_backoff_ms", 20),
     ("grpc.max_reconnect_backoff_ms", 100),
     # Channels to one address would share one connection, and be one client where a test means two.
     ("grpc.use_local_subchannel_pool", 1),
@@ -78,13 +77,14 @@ class Client:
     async def create_webhook(self, subscription_id: str, url: str, **fields: Any) -> str:
         """Makes a webhook subscription of `parent` to everything, or to the `pattern` that is given.
 
-        `fields` are the subscription's, `format`, `max_in_flight` and `require_consent` the webhook's.
+        `fields` are the subscription's, `format`, `max_in_flight`, `timeout` and `require_consent` the webhook's.
         """
         pattern, parent = fields.pop("pattern", ALL_OF_GITHUB), fields.pop("parent", SUBSCRIBER)
         webhook = resources.Webhook(
             url=url,
             format=fields.pop("format", resources.Webhook.FORMAT_UNSPECIFIED),
             max_in_flight=fields.pop("max_in_flight", None),
+            timeout=fields.pop("timeout", None),
             require_consent=fields.pop("require_consent", False),
         )
         return await self._create(subscription_id, pattern, parent, webhook=webhook, **fields)

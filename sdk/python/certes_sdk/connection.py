@@ -36,7 +36,8 @@ _OPTIONS: Final = (
     # Two clients of one process are two, also in their fates.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # In spite of its name: how long an attempt to connect may take. What answers later than that is never connected to.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 10_000),
     # What is tried again is decided here, with the broker's own reasons.
     ("grpc.enable_retries", 0),
