@@ -56,7 +56,7 @@ async def _measure(scenarios: list[Scenario], directory: Path, rounds: int, seco
             if outcome.skipped:
                 continue
             try:
-                async with stage(directory, seconds, scenario.nats_servers) as one:
+                async with stage(directory, seconds, scenario.nats_servers, scenario.brokers) as one:
                     measured = await scenario.run(one)
             except (NginxMissing, ToolchainMissing) as missing:
                 outcome.skipped = str(missing)

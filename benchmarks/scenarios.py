@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from benchmarks import sdks
+from benchmarks import sdks, sharing
 from benchmarks.conversation import Program
 from benchmarks.measures import Measure, Round, percentile
 from benchmarks.nginx import Nginx, nginx
@@ -46,6 +46,7 @@ class Scenario:
     run: Callable[[Stage], Awaitable[Round]]
     nats_servers: int = 0
     """How many NATS servers the broker's engine has; 0 for the embedded one."""
+    brokers: int = 1
 
 
 async def _batches(stage: Stage) -> Round:
@@ -256,6 +257,18 @@ SCENARIOS: Final = (
                 (Measure("p50", "ms"), Measure("p99", "ms"), Measure("p99.9", "ms")),
                 _paced,
             ),
+        )
+    ),
+    *(
+        Scenario(f"two-{where}-{name}", f"{title}; {kind}", measures, run, servers, brokers)
+        for where, kind, servers, brokers in (
+            ("sqlite", "one broker on SQLite", 0, 1),
+            ("nats-1", "one broker on one NATS server", 1, 1),
+            ("nats-2", "two brokers on one NATS server", 1, 2),
+        )
+        for name, title, measures, run in (
+            ("streams", "two publishers in batches of 64 → two streams", sharing.DELIVERED, sharing.streamed),
+            ("latency", "two publishers, 500/s each → two handlers", sharing.LATENCIES, sharing.paced),
         )
     ),
     Scenario("ingress", "GitHub ingress of a push of 9 KB", (Measure("", "/s", 3_500),), _ingress),

@@ -1,4 +1,4 @@
-"""The stage of one round: a broker of its own in a fresh directory, and a meter of what it and the clients use."""
+"""The stage of one round: a broker or several of its own in a fresh directory, and a meter of what they and the clients use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,10 +38,11 @@ secrets = [{json.dumps(SECRET)}]
 
 
 class Stage:
-    """A running broker, and its administration."""
+    """Running brokers, as a rule one, and their administration."""
 
-    def __init__(self, broker: BrokerProcess, directory: Path, seconds: float, nats: Sequence[int] = ()) -> None:
-        self.broker = broker
+    def __init__(self, brokers: Sequence[BrokerProcess], directory: Path, seconds: float, nats: Sequence[int]) -> None:
+        self.broker = brokers[0]
+        self.brokers = brokers
         self.nats = nats
         """The process ids of the engine's servers."""
         self.directory = directory
@@ -49,18 +50,19 @@ class Stage:
         """How long a round measures."""
 
     def meter(self, **others: Program | int) -> Meter:
-        """A meter of the broker, of its engine's servers and of others, from now on."""
+        """A meter of the brokers, of their engine's servers and of others, from now on."""
+        brokers = {f"broker {number}": broker.pid for number, broker in enumerate(self.brokers[1:], 2)}
         servers = {f"nats {number}": pid for number, pid in enumerate(self.nats, 1)}
-        return Meter(self.broker, **servers, **others)
+        return Meter(self.broker, **brokers, **servers, **others)
 
-    def publisher(self, **settings: Any) -> Program:
-        """A publisher, to be started."""
-        return Program.of_module("benchmarks.publisher", {"address": self.broker.grpc, **settings})
+    def publisher(self, at: BrokerProcess | None = None, **settings: Any) -> Program:
+        """A publisher at a broker, to be started."""
+        return Program.of_module("benchmarks.publisher", {"address": (at or self.broker).grpc, **settings})
 
-    def consumer(self, subscriptions: Sequence[str], **settings: Any) -> Program:
-        """A consumer, to be started."""
+    def consumer(self, subscriptions: Sequence[str], at: BrokerProcess | None = None, **settings: Any) -> Program:
+        """A consumer at a broker, to be started."""
         return Program.of_module(
-            "benchmarks.consumer", {"address": self.broker.grpc, "subscriptions": subscriptions, **settings}
+            "benchmarks.consumer", {"address": (at or self.broker).grpc, "subscriptions": subscriptions, **settings}
         )
 
     def ingress_load(self, connections: int) -> Program:
@@ -112,8 +114,11 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(directory: Path, seconds: float, nats_servers: int = 0) -> AsyncIterator[Stage]:
-    """Starts a broker in a fresh directory below `directory`, with so many NATS servers for its engine; all are gone afterwards."""
+async def stage(directory: Path, seconds: float, nats_servers: int = 0, brokers: int = 1) -> AsyncIterator[Stage]:
+    """Starts brokers in a fresh directory below `directory`, with so many NATS servers for their engine; all are gone afterwards.
+
+    Without NATS servers there is one broker.
+    """
     scratch = Path(tempfile.mkdtemp(prefix="round-", dir=directory))
     cluster = NatsCluster(scratch / "nats", nats_servers)
     try:
@@ -121,9 +126,14 @@ async def stage(directory: Path, seconds: float, nats_servers: int = 0) -> Async
         engine = f'engine = "nats://{",".join(cluster.addresses)}"\n' if nats_servers else ""
         config = scratch / "certes.toml"
         config.write_text(engine + _SOURCES, encoding="utf-8")
-        with BrokerProcess(scratch / "data", config=config) as broker:
-            broker.start()
-            yield Stage(broker, scratch, seconds, [server.pid for server in cluster.servers])
+        async with AsyncExitStack() as stack:
+            started = [
+                stack.enter_context(BrokerProcess(scratch / f"data-{number}", config=config))
+                for number in range(1, brokers + 1)
+            ]
+            for broker in started:
+                broker.start()
+            yield Stage(started, scratch, seconds, [server.pid for server in cluster.servers])
     finally:
         cluster.stop()
         shutil.rmtree(scratch, ignore_errors=True)
