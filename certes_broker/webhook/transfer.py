@@ -200,7 +200,7 @@ class Transfer:
     def _note_found(self, address: str) -> None:
         host = host_of(self._url)
         # What is of this machine needs no resolver, nor does an address in place of a name.
-        if host != address.partition("%")[0] and not ip_address(address).is_loopback:
+        if not is_address(host) and not ip_address(address).is_loopback:
             self._on_found(host)
 
     def _take_answer(self, piece: bytes) -> int | None:
@@ -232,9 +232,9 @@ class Transfer:
     def _was_resolving(self) -> bool:
         """Whether a try ended before the name had become an address, and not because there was a connection already."""
         get_info = self.curl.getinfo
-        return (
-            not self._socket_opened and not get_info(pycurl.NAMELOOKUP_TIME) and not get_info(pycurl.PRETRANSFER_TIME)
-        )
+        if self._socket_opened or get_info(pycurl.NAMELOOKUP_TIME) or get_info(pycurl.PRETRANSFER_TIME):
+            return False
+        return not is_address(host_of(self._url))
 
 
 class _SocketToDuplicate(socket.socket):
@@ -252,6 +252,15 @@ class _UnfitUrl(ValueError):
 def host_of(url: str) -> str:
     """Returns the name, or the address, that a URL leads to."""
     return urlsplit(url).hostname or ""
+
+
+def is_address(host: str) -> bool:
+    """Whether what stands in place of a name is an address."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def unsent(failure: SendFailure, error: str) -> SendResult:

@@ -214,17 +214,16 @@ async def test_a_name_that_cannot_be_looked_up_is_its_receiver_s_fault_unless_th
     assert asked == ["nonexistent.invalid"]
 
 
-async def test_no_name_is_looked_up_where_a_receiver_answered_or_took_too_long(receiver: HttpReceiver) -> None:
+async def test_no_name_is_looked_up_where_there_is_none_or_where_a_receiver_answered(receiver: HttpReceiver) -> None:
     async def look_up(host: str) -> int:
         raise AssertionError(host)
 
     sender = CurlSender(DEV, look_up=look_up)
     harness = CurlHarness(sender, receiver)
     held, _ = harness.holding()
+    # Too short for a busy machine to begin to connect, perhaps; but nobody had to resolve anything.
+    assert outcome(await sender.send(post(held, timeout=0.001))) == (None, SendFailure.TIMEOUT)
     assert (await sender.send(post(harness.answering(204)))).status == 204
-    # By the connection that is there already, so that nobody had to resolve anything.
-    assert outcome(await sender.send(post(held, timeout=0.05))) == (None, SendFailure.TIMEOUT)
-    assert receiver.connections == 1
     await sender.close()
 
 

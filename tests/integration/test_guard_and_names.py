@@ -105,6 +105,26 @@ async def test_a_try_that_ended_before_any_address_was_known_could_not_be_resolv
     assert (result.status, result.failure) == (None, SendFailure.RESOLVE)
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "[::1]", "[::ffff:10.0.0.1]"])
+async def test_an_address_needs_no_resolver(transfer: Transfer, address: str) -> None:
+    assert transfer.prepare(post(f"http://{address}:9/")) is None
+    result = transfer.result(pycurl.E_OPERATION_TIMEDOUT, "Connection timed out after 5000 milliseconds")
+    assert (result.status, result.failure) == (None, SendFailure.TIMEOUT)
+
+
+async def test_a_try_by_a_connection_that_was_there_already_needed_no_resolver(
+    transfer: Transfer, receiver: HttpReceiver
+) -> None:
+    assert (await send(transfer, receiver.port, "127.0.0.1")).status == 200
+    transfer.forget()
+    transfer.curl.setopt(pycurl.FRESH_CONNECT, 0)
+    assert transfer.prepare(post(f"http://{NAME}:{receiver.port}/0")) is None
+    await asyncio.to_thread(transfer.curl.perform)
+    assert receiver.connections == 1
+    result = transfer.result(pycurl.E_OPERATION_TIMEDOUT, "Operation timed out after 15000 milliseconds")
+    assert (result.status, result.failure) == (None, SendFailure.TIMEOUT)
+
+
 async def test_a_name_that_leads_elsewhere_later_is_judged_anew(transfer: Transfer, receiver: HttpReceiver) -> None:
     assert (await send(transfer, receiver.port, "127.0.0.1")).status == 200
     assert (await send(transfer, receiver.port, "10.0.0.1")).failure is SendFailure.ADDRESS_REFUSED
