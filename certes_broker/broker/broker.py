@@ -152,12 +152,12 @@ class Broker:
         registry.add_operational_events(settings.domain)
         self.notices = Notices(
             NoticeSurroundings(
+                engine.members,
                 engine.settings,
                 engine.cursors,
                 self.publisher,
                 clock,
                 OwnName(settings.domain, names.name),
-                index.find,
             )
         )
         self._settler = Settler(engine.cursors, clock, lambda: router.position, self.notices)
@@ -244,7 +244,6 @@ class Broker:
             await broker.schemas.start()
             await broker.drift.start()
             await broker.sources.start()
-            await broker.notices.start()
             others.append(tasks.create_task(broker.keys.run(await broker.keys.start()), name="keys"))
             others.append(tasks.create_task(broker.backoffs.run(await broker.backoffs.start()), name="backoffs"))
             await broker.subscriptions.start()
@@ -254,6 +253,7 @@ class Broker:
             others.append(tasks.create_task(broker._placement.run(), name="placement"))
             others.append(tasks.create_task(broker.drift.run(), name="drift"))
             others.append(tasks.create_task(broker.notices.run(), name="notices"))
+            others.append(tasks.create_task(broker.notices.inherit(), name="notices of others"))
             others += [
                 tasks.create_task(broker._pump.run(), name="webhooks") for _ in range(broker._webhooks_in_flight)
             ]

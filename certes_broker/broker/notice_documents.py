@@ -1,4 +1,4 @@
-"""What is to be told about subscriptions, as settings documents: one for each kind and subscription."""
+"""What is to be told about subscriptions, as settings documents: one of each broker, for each kind and subscription."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from cattrs.strategies import configure_tagged_union
 
 from certes_broker.domain.names import SubscriptionName, parse_subscription_name
 from certes_broker.domain.notices import Batch, Fact, Kind
+from certes_broker.ports.cluster import MemberId
 from certes_broker.ports.engine import Document
 
 PREFIX: Final = "notices/"
@@ -19,15 +20,16 @@ _converter = make_converter(omit_if_default=True, forbid_extra_keys=True)
 configure_tagged_union(Fact, _converter, tag_name="is")
 
 
-def key_of(name: SubscriptionName, kind: Kind) -> str:
-    """Returns the key of the document of a kind about a subscription."""
-    return f"{PREFIX}{name.text}/{kind}"
+def key_of(member: MemberId, name: SubscriptionName, kind: Kind) -> str:
+    """Returns the key of a broker's document of a kind about a subscription."""
+    return f"{PREFIX}{member}/{name.text}/{kind}"
 
 
-def subject_of(key: str) -> tuple[SubscriptionName, Kind]:
-    """Returns what the document of a key is about."""
-    name, _, kind = key.removeprefix(PREFIX).rpartition("/")
-    return parse_subscription_name(name), Kind(kind)
+def subject_of(key: str) -> tuple[MemberId, SubscriptionName, Kind]:
+    """Returns whose document one is by its key, and what it is about."""
+    member, _, rest = key.removeprefix(PREFIX).partition("/")
+    name, _, kind = rest.rpartition("/")
+    return MemberId(member), parse_subscription_name(name), Kind(kind)
 
 
 def write_batches(batches: Sequence[Batch]) -> bytes:

@@ -7,7 +7,7 @@ Rules
 * What an intent says may not have come about: the broker crashed, or storage failed, between the two. Such a fact is
   *unsure*, and looked up where it is kept before it is told; one that is not there is not told.
 * The id of an event is decided with its intent, so that publishing it again is a duplicate.
-* Of one kind about one subscription at most one event a minute is published. What happens meanwhile gathers in one batch
+* Of one kind about one subscription a broker publishes at most one event a minute. What happens meanwhile gathers in one batch
   of bounded size (`domain/notices.py`), in memory and in one settings document. So a receiver that brings about a dead
   letter with every answer costs one event a minute.
 
@@ -15,6 +15,9 @@ Theory of operation
 -------------------
 There is one `_Desk` for each kind and subscription of which something is to be told, or was in the last minute. It holds
 two batches: the one that is being told, which does not change any more, and the one that gathers. The document has both.
+What a living broker is about to tell is its own: nobody else can know which of its facts are still to come about. When one
+has ended, the first of the living by their ids takes its documents on, each on a desk of its own. Should two do that at once,
+for a moment, they publish the same events.
 Facts that are kept nowhere, such as those of breakers, need no intent: a crash undoes them too. Nor do those that a batch
 only counts, so that what a flood has written is bounded; by a crash its count may become too low.
 """
@@ -30,6 +33,7 @@ from typing import Final, assert_never
 
 import structlog
 
+from certes_broker.broker import subscription_documents
 from certes_broker.broker.lane import Lane
 from certes_broker.broker.notice_documents import PREFIX, key_of, read_batches, subject_of, write_batches
 from certes_broker.broker.publisher import Publisher
@@ -56,6 +60,7 @@ from certes_broker.domain.notices import (
 )
 from certes_broker.domain.subscriptions import State, Subscription, WebhookDelivery
 from certes_broker.ports.clock import Clock
+from certes_broker.ports.cluster import MemberId, Members
 from certes_broker.ports.engine import Cursors, Settings
 from certes_broker.schemas.operational_events import OwnName, operational_event
 
@@ -70,20 +75,21 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class NoticeSurroundings:
-    """What notices are told by, and where facts are looked up. `find` returns a subscription by name."""
+    """What notices are told by, and where facts are looked up."""
 
+    members: Members
     settings: Settings
     cursors: Cursors
     publisher: Publisher
     clock: Clock
     own: OwnName
-    find: Callable[[str], Subscription | None]
 
 
 @dataclass(slots=True, eq=False)
 class _Desk:
-    """What is to be told of one kind about one subscription."""
+    """What is to be told of one kind about one subscription. `key` is its document's."""
 
+    key: str
     name: SubscriptionName
     kind: Kind
     telling: Batch | None = None
@@ -153,8 +159,8 @@ class Notices:
 
     def __init__(self, around: NoticeSurroundings) -> None:
         self._around = around
-        # Bounded by the kinds of every subscription.
-        self._desks: dict[tuple[SubscriptionName, Kind], _Desk] = {}
+        # By key. Bounded by the kinds of every subscription, and what those had that have ended.
+        self._desks: dict[str, _Desk] = {}
         self._due: deque[_Desk] = deque()
         self._added = asyncio.Event()
 
@@ -166,17 +172,6 @@ class Notices:
     def waiting(self) -> int:
         """How many events wait to be published."""
         return len(self._due)
-
-    async def start(self) -> None:
-        """Loads what a broker before this one had not told, or not to the end."""
-        for document in await self._around.settings.list(PREFIX):
-            name, kind = subject_of(document.key)
-            desk = self._desk(name, kind)
-            desk.is_stored = True
-            batches = read_batches(document)
-            desk.telling = batches[0] if batches else None
-            desk.gathering = batches[1] if len(batches) > 1 else None
-            self._queue(desk)
 
     # What happened.
 
@@ -217,6 +212,30 @@ class Notices:
         if unsure and desk.gathering is not None:
             desk.gathering = replace(desk.gathering, unsure=True)
         self._queue(desk)
+
+    # What others had not told, or not to the end.
+
+    async def inherit(self) -> None:
+        """Takes on what brokers have left that have ended, for ever."""
+        members = self._around.members
+        async for living in members.watch():
+            if members.own == min(living, default=None):  # None: this one was taken for gone.
+                await self._until_done(self._take_on)
+
+    async def _take_on(self) -> None:
+        settings = self._around.settings
+        await settings.refresh()
+        ended: dict[MemberId, bool] = {}
+        for document in await settings.list(PREFIX):
+            member, name, kind = subject_of(document.key)
+            if member not in ended:
+                ended[member] = await self._around.members.has_ended(member)
+            if ended[member] and document.key not in self._desks:
+                batches = read_batches(document)
+                desk = self._desks[document.key] = _Desk(document.key, name, kind, is_stored=True)
+                desk.telling = batches[0] if batches else None
+                desk.gathering = batches[1] if len(batches) > 1 else None
+                self._queue(desk)
 
     # Telling.
 
@@ -279,15 +298,15 @@ class Notices:
             case Unread(first=first, last=last):
                 return any((gap.first, gap.last) == (first, last) for gap in await around.cursors.gaps(name.text))
             case Disabled(time=time):
-                subscription = around.find(name.text)
+                subscription = await self._stored(name)
                 return (
                     subscription is not None
                     and subscription.state is State.DISABLED
                     and subscription.update_time == time
                 )
             case ConsentWithheld(time=time):
-                found_now = around.find(name.text)
-                delivery = None if found_now is None else found_now.delivery
+                subscription = await self._stored(name)
+                delivery = None if subscription is None else subscription.delivery
                 return (
                     isinstance(delivery, WebhookDelivery)
                     and isinstance(delivery.consent, Withheld)
@@ -298,6 +317,10 @@ class Notices:
             case _:
                 assert_never(fact)
 
+    async def _stored(self, name: SubscriptionName) -> Subscription | None:
+        document = await self._around.settings.get(subscription_documents.key_of(name))
+        return None if document is None else subscription_documents.read_document(document)
+
     def _rest(self, desk: _Desk) -> None:
         """Tells nothing more for an interval, and forgets a desk that has nothing to tell by then."""
         desk.is_resting = True
@@ -306,7 +329,7 @@ class Notices:
             desk.is_resting = False
             self._queue(desk)
             if not desk.batches and not desk.intents:
-                self._desks.pop((desk.name, desk.kind), None)
+                self._desks.pop(desk.key, None)
 
         self._around.clock.alarm(INTERVAL, rested)
 
@@ -317,9 +340,10 @@ class Notices:
             self._added.set()
 
     def _desk(self, name: SubscriptionName, kind: Kind) -> _Desk:
-        desk = self._desks.get((name, kind))
+        key = key_of(self._around.members.own, name, kind)
+        desk = self._desks.get(key)
         if desk is None:
-            desk = self._desks[(name, kind)] = _Desk(name, kind)
+            desk = self._desks[key] = _Desk(key, name, kind)
         return desk
 
     async def write(self, desks: Sequence[_Desk]) -> None:
@@ -327,7 +351,7 @@ class Notices:
         await together(map(self._write, desks))
 
     async def _write(self, desk: _Desk) -> None:
-        settings, key = self._around.settings, key_of(desk.name, desk.kind)
+        settings, key = self._around.settings, desk.key
         async with desk.turn:
             batches = desk.batches
             if batches:

@@ -26,6 +26,9 @@ class Alone:
     def is_current(self) -> bool:
         return True
 
+    async def has_ended(self, member: MemberId) -> bool:
+        return member != self.own
+
     async def watch(self) -> AsyncIterator[frozenset[MemberId]]:
         yield self.living
         await asyncio.Event().wait()

@@ -74,6 +74,9 @@ class MemoryMembers:
     def is_current(self) -> bool:
         return not self._stands_still and self.own in self._brokers.living
 
+    async def has_ended(self, member: MemberId) -> bool:
+        return member not in self._brokers.living
+
     def watch(self) -> AsyncIterator[frozenset[MemberId]]:
         return self._brokers.watch()
 

@@ -42,6 +42,9 @@ class Members(Protocol):
     def is_current(self) -> bool:
         """Says whether this broker may hand out deliveries now."""
 
+    async def has_ended(self, member: MemberId) -> bool:
+        """Says whether a member has ended, also one that this broker has not seen yet or never heard of."""
+
     def watch(self) -> AsyncIterator[frozenset[MemberId]]:
         """Yields the living, first those of now, then whenever they have changed: what changed meanwhile together."""
 

@@ -289,9 +289,16 @@ class MembersContract(SharedTests):
         assert one.members.own != two.members.own
         assert one.members.is_shared
         async with harness.open() as late:
+            gone = late.members.own
+            assert not await one.members.has_ended(gone)
             await lives(one, two, late)
             await lives(two, one, late)
             await lives(late, one, two)
         await lives(one, two)
         await lives(two, one)
+        assert [await one.members.has_ended(member) for member in (one.members.own, two.members.own, gone)] == [
+            False,
+            False,
+            True,
+        ]
         assert all(engine.members.is_current() for engine in (one, two))

@@ -103,7 +103,6 @@ class Membership:
             self._watches.remove(changed)
 
     async def has_ended(self, member: MemberId) -> bool:
-        """Says whether a member has ended, also one that this one has not seen yet."""
         if member in self._gone or member in self._living:
             return member in self._gone
         return not _lives(await self._reader.last(self._names.member(member)))

@@ -1,0 +1,139 @@
+"""Notices of several brokers: each tells what came about at it, and what one that ended had not told another tells."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from certes.v1.operational_events_pb2 import DeliveryExhausted, SubscriptionDisabled
+from certes_broker.domain.notices import DisableCause, Disabling
+from certes_broker.domain.settlement import Nack, NackAction
+from tests.fakes.broker_world import URL, OpenEngine, Reader, World, one_memory_engine, ping
+from tests.unit.broker.test_notices import DISABLED, EXHAUSTED, documents, kept, told
+from tests.unit.broker.worlds import opened
+
+DEAD_LETTER = Nack(1, 1, NackAction.DEAD_LETTER, None, "")
+
+Two = tuple[World, World]
+
+
+@pytest.fixture
+def engine() -> OpenEngine:
+    return one_memory_engine()
+
+
+@pytest.fixture
+async def two(engine: OpenEngine) -> AsyncIterator[Two]:
+    """Two brokers on one engine, the one that looks after what others leave first."""
+    async with opened(engine) as one, opened(engine) as other:
+        first, second = sorted((one, other), key=lambda world: world.engine.members.own)
+        yield first, second
+
+
+@pytest.fixture(params=["the first", "the second"])
+def teller(request: pytest.FixtureRequest, two: Two) -> Two:
+    """The broker at which it happens, and the other one."""
+    return two if request.param == "the first" else (two[1], two[0])
+
+
+async def reading(world: World, other: World) -> Reader:
+    """A reader at one broker that has been handed one event."""
+    await world.create()
+    await other.quiet()
+    reader = await world.open()
+    await world.publish(ping("p1"))
+    await reader.take(1)
+    return reader
+
+
+async def crash(world: World, *held: asyncio.Event) -> None:
+    """Ends a broker as `kill -9` would, with the calls that are held."""
+    world.engine.crash()
+    for gate in held:
+        gate.set()
+    await world.crash()
+
+
+async def test_a_broker_that_starts_leaves_alone_what_a_living_one_is_about_to_tell(
+    engine: OpenEngine, two: Two
+) -> None:
+    other, world = two
+    reader = await reading(world, other)
+    settling = world.engine.hold("cursors.settle")
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(reader.nack(DEAD_LETTER))
+        await world.quiet()
+        [intent] = await documents(world)
+        # Whichever of the two is the first now looks at what there is.
+        async with opened(engine) as third:
+            await third.quiet()
+            await other.quiet()
+            assert await documents(other) == [intent]
+            assert await kept(other, EXHAUSTED) == []
+        appending = world.engine.hold("journal.append")
+        settling.set()
+    assert len(await world.dead_letters(world.name())) == 1
+    await crash(world, appending)
+    [dead] = await told(other, EXHAUSTED, DeliveryExhausted)
+    assert [one.id for one in dead.deliveries] == ["p1"]
+    assert await documents(other) == []
+
+
+async def test_of_a_dead_letter_that_a_broker_had_not_told_another_tells_when_it_has_ended(teller: Two) -> None:
+    world, other = teller
+    reader = await reading(world, other)
+    appending = world.engine.hold("journal.append")
+    await reader.nack(DEAD_LETTER)
+    await world.quiet()
+    assert await told(other, EXHAUSTED, DeliveryExhausted) == []
+    await crash(world, appending)
+    [dead] = await told(other, EXHAUSTED, DeliveryExhausted)
+    assert [one.id for one in dead.deliveries] == ["p1"]
+    assert await documents(other) == []
+
+
+async def test_of_a_disabled_subscription_that_a_broker_had_not_told_another_tells(teller: Two) -> None:
+    world, other = teller
+    subscription = await world.create_webhook()
+    await other.quiet()
+    appending = world.engine.hold("journal.append")
+    await world.broker.receivers.disable(subscription.name.text, URL, Disabling(DisableCause.GONE, "Gone."))
+    await world.quiet()
+    await crash(world, appending)
+    [disabled] = await told(other, DISABLED, SubscriptionDisabled)
+    assert (disabled.subscription, disabled.message) == (subscription.name.text, "Gone.")
+    assert await documents(other) == []
+
+
+async def test_what_did_not_come_about_at_a_broker_that_ended_nobody_tells(teller: Two) -> None:
+    world, other = teller
+    reader = await reading(world, other)
+    settling = world.engine.hold("cursors.settle")
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(reader.nack(DEAD_LETTER))
+        await world.quiet()
+        assert len(await documents(other)) == 1
+        world.engine.crash()
+        settling.set()
+    await world.crash()
+    assert await told(other, EXHAUSTED, DeliveryExhausted) == []
+    assert await other.dead_letters(other.name()) == []
+    assert await documents(other) == []
+
+
+async def test_what_waits_for_the_minute_to_be_over_is_told_by_another_when_it_is(teller: Two) -> None:
+    world, other = teller
+    reader = await reading(world, other)
+    await reader.nack(DEAD_LETTER)
+    assert len(await told(other, EXHAUSTED, DeliveryExhausted)) == 1
+    await world.publish(ping("p2"))
+    [second] = await reader.take(1)
+    await reader.nack(Nack(second.ordinal, second.ordinal, NackAction.DEAD_LETTER, None, ""))
+    await world.quiet()
+    assert len(await documents(other)) == 1
+    await crash(world)
+    [_, dead] = await told(other, EXHAUSTED, DeliveryExhausted)
+    assert [one.id for one in dead.deliveries] == ["p2"]
+    assert await documents(other) == []
