@@ -32,6 +32,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
+from certes_broker.broker import notice_documents
 from certes_broker.broker.names import NAME_KEY
 from certes_broker.broker.subscription_documents import PREFIX, read_document, write_document
 from certes_broker.domain.cursor_state import CursorChange, CursorState, DeadLetter, Gap, Owed, Ranges, StoredCursor
@@ -319,6 +320,8 @@ class Migration:
         }
 
     def _document(self, document: Document) -> bytes:
+        if document.key.startswith(notice_documents.PREFIX):
+            return notice_documents.move_batches(document, self._places.of)
         if not document.key.startswith(PREFIX):
             return document.body
         subscription = read_document(document)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from certes_broker.broker import notice_documents
 from certes_broker.broker.migration import MARKER, Counts, Migration, check_complete
 from certes_broker.broker.names import NAME_KEY
 from certes_broker.broker.subscription_documents import PREFIX, key_of, read_document, write_document
@@ -17,12 +18,14 @@ from certes_broker.domain.errors import CertesError, FailedPrecondition, Interna
 from certes_broker.domain.events import BEGINNING, AcceptedEvent, Micros, Original, Position
 from certes_broker.domain.matching import Selector
 from certes_broker.domain.names import SubscriptionName
+from certes_broker.domain.notices import Batch, Kind, exhausted
 from certes_broker.domain.subscriptions import StreamDelivery, Subscription
 from certes_broker.domain.uris import parse_pattern
 from certes_broker.engines.memory import MemoryEngine
 from certes_broker.engines.nats import Access, NatsEngine, Place
 from certes_broker.engines.sqlite.engine import SqliteEngine
 from certes_broker.ports.clock import Clock
+from certes_broker.ports.cluster import MemberId
 from certes_broker.ports.engine import Attempt, Engine, Rejected
 from tests.contracts.engine_harness import PLENTY, START, event
 from tests.fakes.manual_clock import ManualClock
@@ -31,6 +34,8 @@ from tests.fakes.troubled_engine import TroubledEngine
 
 TRIMMED = 512
 EVENTS = 1_200
+NOTICE = notice_documents.key_of(MemberId("a1b2"), SubscriptionName("org_1", "partly"), Kind.EXHAUSTED)
+"""What was still to be told when the broker was stopped."""
 ORIGINAL = Original("application/json", (("x-github-event", "push"),), b"{}")
 
 
@@ -61,6 +66,15 @@ def row(position: int, kind: OwedKind = OwedKind.RETRY) -> Owed:
 def letter(position: int) -> DeadLetter:
     copy = kept(position)._replace(digest=None, original=None)
     return DeadLetter(Position(position), copy, 8, "attempts_exhausted", "HTTP 500", Micros(START + 9))
+
+
+def notices(*positions: int) -> list[Batch]:
+    """What is to be told of dead letters that now have these places."""
+    facts = [
+        exhausted(replace(letter(number), position=Position(at)))
+        for number, at in zip((3, 600), positions, strict=True)
+    ]
+    return [Batch("notice-1", tuple([fact for fact in facts if fact is not None]), unsure=True)]
 
 
 def attempt(position: int, number: int) -> Attempt:
@@ -99,6 +113,7 @@ async def fill(engine: Engine) -> None:
             await engine.cursors.settle([replace(change, subscription=made.name.text, epoch=epoch)], Position(1_100))
     await engine.settings.put(NAME_KEY, b"sixteen bytes ok")
     await engine.settings.put("sources/github", b"{}")
+    await engine.settings.put(NOTICE, notice_documents.write_batches(notices(3, 600)))
     await engine.attempts.record([attempt(3, 1), attempt(600, 1), attempt(600, 2), attempt(730, 1)])
     rejected = Rejected("sources/github", Micros(START), "SIGNATURE_INVALID", "no", False, ORIGINAL)
     for number in range(3):
@@ -164,6 +179,9 @@ async def check_moved(data: Data, target: Engine) -> None:
     )
     letters = await target.cursors.dead_letters(name("partly"), BEGINNING, 10)
     assert list(letters) == [replace(letter(number), position=places[f"e{number}"]) for number in (3, 600)]
+    notice = await target.settings.get(NOTICE)
+    assert notice is not None
+    assert notice_documents.read_batches(notice) == notices(places["e3"], places["e600"])
     assert len(await target.cursors.gaps(name("partly"))) == 1
     assert [(gap.first, gap.last) for gap in await target.cursors.gaps(name("behind"))] == [(101, trimmed)]
     assert [(gap.first, gap.last) for gap in await target.cursors.gaps(name("unread"))] == [(1, trimmed)]
@@ -189,7 +207,7 @@ async def test_everything_is_moved_and_counted(data: Data) -> None:
     target = MemoryEngine(data.clock, dedupe_window_seconds=100.0)
     counts = await migrate(data, target)
     assert (counts.subscriptions, counts.owed, counts.dead_letters, counts.attempts, counts.rejected) == (5, 3, 2, 4, 3)
-    assert (counts.gaps, counts.documents) == (3, 6)
+    assert (counts.gaps, counts.documents) == (3, 7)
     await check_complete(target)
     await check_moved(data, target)
 
