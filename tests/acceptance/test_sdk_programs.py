@@ -28,7 +28,10 @@ KEYS = ["a", "b", "c", "d"]
 LANGUAGES = ["Go", "JavaScript", "Python"]
 
 SOON = resources.RetryPolicy(
-    schedule=resources.ScheduleBackoff(delays=[Duration(nanos=millis * 1_000_000) for millis in (0, 20, 20, 200)]),
+    # A schedule would be at its end after what it lists, whatever `max_attempts` says.
+    linear=resources.LinearBackoff(
+        initial=Duration(nanos=20_000_000), increment=Duration(nanos=90_000_000), maximum=Duration(nanos=200_000_000)
+    ),
     max_attempts=100,
     jitter=0,
 )
