@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -20,6 +21,10 @@ from pathlib import Path
 from typing import Any, Final
 
 BINARY: Final = Path(sys.executable).parent / "nats-server"
+LOCAL_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
+LOWEST_PORT: Final = 15_000
+USUALLY_LOWEST: Final = 32_768
+PORTS_TRIED: Final = 1_000
 STARTING: Final = 30.0
 """Seconds that a server may take to start."""
 
@@ -29,12 +34,30 @@ class NatsServerFailed(Exception):
 
 
 def free_ports(count: int) -> list[int]:
-    """Returns ports that nobody listens on now."""
+    """Returns ports that nobody listens on now.
+
+    They are none of those that the system gives out by itself: while what listens there is down, nobody else gets them.
+    """
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
+        found: list[int] = []
+        for port in random.sample(range(LOWEST_PORT, _lowest_given_out()), PORTS_TRIED):
+            one = stack.enter_context(socket.socket())
+            try:
+                one.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found.append(port)
+            if len(found) == count:
+                break
+        return found
+
+
+def _lowest_given_out() -> int:
+    try:
+        lowest = int(LOCAL_PORTS.read_text().split()[0])
+    except (OSError, ValueError):
+        lowest = 0
+    return lowest if lowest >= LOWEST_PORT + PORTS_TRIED else USUALLY_LOWEST
 
 
 class NatsServer:

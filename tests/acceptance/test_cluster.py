@@ -19,7 +19,7 @@ from tests.acceptance.client import Client, Frames, connected, event, receive_al
 from tests.acceptance.load import Offer, is_broken
 from tests.acceptance.receiver import Receiver, receiving
 from tests.acceptance.test_nats import World, settings, under_load
-from tests.fakes.nats_servers import NatsCluster, running
+from tests.fakes.nats_servers import NatsCluster, free_ports, running
 
 RATE = 500.0
 """Events a second that are offered to the brokers, while not so many wait as may."""
@@ -43,14 +43,17 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsCluster]:
 
 @pytest.fixture(scope="module")
 def company(tmp_path_factory: pytest.TempPathFactory, cluster: NatsCluster) -> Iterator[list[BrokerProcess]]:
-    """Three brokers, to be started."""
+    """Three brokers. Their ports stay theirs while they are down."""
     directory = tmp_path_factory.mktemp("brokers")
-    (directory / "broker.toml").write_text(settings(*cluster.servers))
+    config = directory / "broker.toml"
+    config.write_text(settings(*cluster.servers))
     with ExitStack() as stack:
-        yield [
-            stack.enter_context(BrokerProcess(directory / f"broker{number}", config=directory / "broker.toml"))
-            for number in range(3)
-        ]
+        brokers: list[BrokerProcess] = []
+        for number in range(3):
+            http, grpc_ = (f"127.0.0.1:{port}" for port in free_ports(2))
+            broker = BrokerProcess(directory / f"broker{number}", config=config, http=http, grpc=grpc_)
+            brokers.append(stack.enter_context(broker))
+        yield brokers
 
 
 @pytest.fixture

@@ -85,17 +85,29 @@ class Streams:
         found = await self._find(name)
         if found is None:
             try:
-                return await self._create(config)
+                await self._create(config)
             except Refusal as refusal:
-                # Another broker may have made it just now, and the journal with a secret of its own.
-                if refusal.error_code != NAME_IN_USE or (found := await self._find(name)) is None:
+                if refusal.error_code != NAME_IN_USE:
                     raise
+            found = await self._made(name)
         config["num_replicas"] = self._replicas or found["num_replicas"]
         config["metadata"] = found.get("metadata", {})
         if any(found.get(key, False) != value for key, value in config.items() if key != "metadata"):
             answer = await self._connection.try_api(f"STREAM.UPDATE.{name}", found | config, STARTING)
             return dict(answer["config"])
         return found
+
+    async def _made(self, name: str) -> dict[str, Any]:
+        """Returns what a stream has become that was made just now, by this broker or another, the journal with its secret.
+
+        That it is made may be answered before it can be found.
+        """
+        for _ in range(LOOKS):
+            found = await self._find(name)
+            if found is not None:
+                return found
+            await asyncio.sleep(LOOKING)
+        raise self._connection.unavailable(f"the stream {name} was made and is not there")
 
     async def _find(self, name: str) -> dict[str, Any] | None:
         try:
