@@ -203,8 +203,12 @@ class _Worker:
         assert orders is not None
         assert reports is not None
         while True:
-            orders.writelines(frame)
-            await orders.drain()
+            try:
+                orders.writelines(frame)
+                await orders.drain()
+            except RuntimeError as error:
+                # What uvloop raises where the process has ended, and with it the pipe, before anything was written.
+                raise EOFError from error
             (length,) = LENGTH.unpack(await reports.readexactly(LENGTH.size))
             if length > MOST_BYTES:
                 raise ValueError(length)

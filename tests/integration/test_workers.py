@@ -13,10 +13,11 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+import uvloop
 from structlog.testing import capture_logs
 
 from certes_broker.broker.undisturbed import Undisturbed
-from certes_broker.broker.workers import WorkerLimits, Workers
+from certes_broker.broker.workers import WorkerLimits, Workers, _Worker
 from certes_broker.domain.errors import CertesError, Exhausted, Internal, Invalid, Reason, Unavailable
 from certes_broker.schemas.catalogue import community_versions
 from certes_broker.schemas.registry import Registry
@@ -144,6 +145,19 @@ async def test_a_worker_that_dies_or_says_what_nobody_understands_is_replaced(jo
         gone(first)
         assert made.processes == ()
         assert (await made.do(jobs.echo)).fact != first
+
+
+def test_a_worker_that_has_ended_before_its_job_is_written_is_said_to_have_ended_on_the_broker_s_loop_too():
+    async def converse() -> None:
+        worker = await _Worker.start(WorkerLimits(python="/bin/true"))
+        while worker.lives:  # noqa: ASYNC110  it waits for no time
+            await asyncio.sleep(0)
+        with pytest.raises((EOFError, OSError)):
+            await worker.converse([b"job"], Answers(REGISTRY).answer)
+        await worker.end()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(converse())
 
 
 async def test_a_worker_that_died_while_idle_costs_one_job_at_most():
