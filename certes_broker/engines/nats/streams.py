@@ -16,9 +16,14 @@ DUPLICATES_SECONDS: Final = 120
 NOT_CLUSTERED: Final = 10074
 NO_PEERS: Final = 10005
 NAME_IN_USE: Final = 10058
+STORE_FAILED: Final = 10049
+PASSING: Final = frozenset({NO_PEERS, STORE_FAILED})
+"""Refusals that may be over a moment later: to each other, servers that have just begun may seem to be away still; and while a
+stream is being deleted, its server may find no place for the files of another.
+"""
 LOOKS: Final = 20
 LOOKING: Final = 0.5
-"""Seconds between looks for enough servers."""
+"""Seconds between tries to make a stream."""
 KEPT: Final = "certes"
 """The key of streams' metadata under which the journal's secret is."""
 
@@ -127,8 +132,7 @@ class Streams:
             except Refusal as refusal:
                 if not self._replicas and refusal.error_code == NOT_CLUSTERED:
                     break
-                # To each other, servers that have just begun may seem to be away still.
-                if not left or refusal.error_code != NO_PEERS:
+                if not left or refusal.error_code not in PASSING:
                     raise
                 await asyncio.sleep(LOOKING)
         return dict((await self._connection.try_api(subject, config | {"num_replicas": 1}, STARTING))["config"])
