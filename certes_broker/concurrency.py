@@ -8,7 +8,7 @@ it would then go on for ever, and whoever waits for its end with it. So what is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Coroutine, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -20,8 +20,16 @@ async def together(works: Iterable[Awaitable[T]]) -> list[T]:
     Raises the first failure, itself and not in a group, when all have ended. If the caller is cancelled so are the works, and
     `CancelledError` is raised whatever they raise.
     """
+    waiting = list(works)
     results: list[T] = []
-    for outcome in await asyncio.gather(*map(_returned, works), return_exceptions=True):
+    try:
+        outcomes = await asyncio.gather(*map(_returned, waiting), return_exceptions=True)
+    finally:
+        # All have ended, but one that was cancelled before it began has not been awaited, of which Python would warn.
+        for work in waiting:
+            if isinstance(work, Coroutine):
+                work.close()
+    for outcome in outcomes:
         if isinstance(outcome, BaseException):
             raise outcome
         results += outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 
 import pytest
 
@@ -109,3 +110,14 @@ async def test_who_is_cancelled_in_the_moment_in_which_a_work_fails_ends():
         loop.cancel()
         await asyncio.wait([loop], timeout=60)
         assert loop.cancelled()
+
+
+async def test_a_work_that_is_cancelled_before_it_began_is_closed():
+    works = [asyncio.Event().wait(), asyncio.Event().wait()]
+    async with asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(together(works))
+        await asyncio.sleep(0)
+        assert [inspect.getcoroutinestate(work) for work in works] == [inspect.CORO_CREATED] * 2
+        waiting.cancel()
+    assert waiting.cancelled()
+    assert [inspect.getcoroutinestate(work) for work in works] == [inspect.CORO_CLOSED] * 2
