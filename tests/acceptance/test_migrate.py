@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import re
@@ -24,12 +25,15 @@ KEY = base64.b64encode(b"a key of thirty-two bytes, it is").decode()
 CONFIG = f'{github.CONFIG}\n[secrets]\nkeys = "{KEY}"\n'
 
 
-def migrate(data_dir: Path, url: str, config: Path) -> subprocess.CompletedProcess[str]:
+async def migrate(data_dir: Path, url: str, config: Path) -> subprocess.CompletedProcess[str]:
+    # In a thread: the receiver must go on answering, or what it is asked now is answered once it takes everything.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("CERTES_")}
     environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "generated")])
     command = [sys.executable, "-m", "certes_broker", "migrate", "--from", f"sqlite:{data_dir}", "--to", url]
     command += ["--config", str(config)]
-    return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=120, check=False)
+    return await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, env=environ, timeout=120, check=False
+    )
 
 
 async def test_what_was_owed_is_delivered_from_nats_in_order_and_what_was_settled_is_not(tmp_path: Path) -> None:
@@ -49,17 +53,17 @@ async def test_what_was_owed_is_delivered_from_nats_in_order_and_what_was_settle
                 assert len(came) == SETTLED
                 await client.publish(published[SETTLED:])
                 await receiver.until(lambda: len(receiver.requests) >= 3)
-            refused = migrate(broker.data_dir, url, config)
+            refused = await migrate(broker.data_dir, url, config)
             assert refused.returncode != 0
             assert "Stop that broker" in refused.stderr
-            broker.terminate()
-            moved = migrate(broker.data_dir, url, config)
+            await asyncio.to_thread(broker.terminate)
+            moved = await migrate(broker.data_dir, url, config)
             assert moved.returncode == 0, moved.stderr
             counted = re.search(r"(\d+) events, 2 subscriptions", moved.stdout)
             assert counted, moved.stdout
             # What the broker itself tells of an endpoint that fails may be among them.
             assert int(counted[1]) >= EVENTS
-            again = migrate(broker.data_dir, url, config)
+            again = await migrate(broker.data_dir, url, config)
             assert again.returncode != 0
             assert "was finished" in again.stderr
 
