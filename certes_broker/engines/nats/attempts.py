@@ -11,14 +11,13 @@ from certes_broker.domain.events import Micros, Position
 from certes_broker.engines.nats.connection import Connection, Refusal
 from certes_broker.engines.nats.groups import Groups
 from certes_broker.engines.nats.publishing import Message, Publisher
-from certes_broker.engines.nats.reading import Reader
+from certes_broker.engines.nats.reading import ALL, Reader
 from certes_broker.engines.nats.subjects import Names
 from certes_broker.ports.engine import Attempt
 
 ATTEMPT_BYTES: Final = 256
 """What an attempt needs in a message beside its answer, roughly."""
 LATEST: Final = "Certes-Latest"
-ALL: Final = ">"
 
 
 class AttemptLog:

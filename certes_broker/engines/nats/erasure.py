@@ -26,7 +26,7 @@ from certes_broker.ports.erasure import Erased
 REMAINS: Final = (
     "Former settings of its subscriptions, and where those had come to, in the servers' files until they are compacted.",
     "What was stored lately in the logs by which servers of a cluster agree, until they have taken their next snapshot.",
-    "Blocks of events in the memory of other brokers, until they look at the journal next, which they do all the time.",
+    "Blocks of events in the memory of other brokers, until they ask next what the journal holds: for retention, or when asked whether they are ready.",
 )
 
 

@@ -21,14 +21,13 @@ from certes_broker.engines.kept import revision_conflict
 from certes_broker.engines.nats.connection import WRONG_LAST_SEQUENCE, Connection, Refusal
 from certes_broker.engines.nats.following import Follower
 from certes_broker.engines.nats.publishing import EXPECTED, Message, Publisher
-from certes_broker.engines.nats.reading import Kept, Reader
+from certes_broker.engines.nats.reading import ALL, Kept, Reader
 from certes_broker.engines.nats.subjects import Names
 from certes_broker.ports.engine import Document, DocumentChange
 
 TRIES: Final = 5
 """How often a change that another came before is decided again."""
 OPERATION: Final = "KV-Operation"
-ALL: Final = ">"
 
 
 class NatsSettings:
