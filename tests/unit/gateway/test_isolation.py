@@ -25,8 +25,9 @@ from certes.v1 import subscription_service_pb2 as subscriptions
 from certes_broker.broker.broker import Broker, Ports
 from certes_broker.broker.kept_events import PAGES_SCANNED
 from certes_broker.domain.access import LOCAL_OPERATOR, Bindings, Caller, Role, check_needs
+from certes_broker.domain.certificate_grants import CertificateGrant, Identity, IdentityKind, caller_of
 from certes_broker.domain.errors import CertesError, OutOfRange, Reason
-from certes_broker.domain.events import BEGINNING, Position
+from certes_broker.domain.events import BEGINNING, Micros, Position
 from certes_broker.domain.uris import parse_pattern
 from certes_broker.engines.memory import MemoryEngine
 from certes_broker.gateway.callers import acting_as
@@ -46,8 +47,12 @@ from tests.unit.gateway.isolation_cases import CASES, OWN, OWN_WEBHOOK, PATTERN,
 
 PROTOS = Path(__file__).resolve().parents[3] / "proto" / "certes" / "v1"
 VERSIONS = tuple(community_versions())
-ORG_1 = Caller("apiKeys/one", frozenset(Role), Bindings(frozenset({"org_1"}), frozenset({"//one"})))
+BOUND = Bindings(frozenset({"org_1"}), frozenset({"//one"}))
+BY_KEY = Caller("apiKeys/one", frozenset(Role), BOUND)
 OF_A_TYPE = Caller("apiKeys/type", frozenset(Role), Bindings(types=frozenset({parse_pattern(PATTERN)})))
+SHOWN = Identity(IdentityKind.URI, "spiffe://example.com/one/eu")
+GRANT = CertificateGrant(IdentityKind.URI, "spiffe://example.com/one/*", frozenset(Role), BOUND)
+UNTIL = Micros(ManualClock().now() + 3_600_000_000)
 SELECTING = {"parent": "subscribers/org_1", "selectors": [{"pattern": PATTERN}]}
 ABSENT = Things(
     "subscribers/org_9",
@@ -57,6 +62,16 @@ ABSENT = Things(
     f"events/{'0' * 32}",
     "e9",
 )
+
+
+@pytest.fixture(params=["key", "certificate"])
+def org_1(request: pytest.FixtureRequest) -> Caller:
+    """Whoever is bound to org_1, by each kind of credential that can be."""
+    if request.param == "key":
+        return BY_KEY
+    caller = caller_of([SHOWN], [GRANT], UNTIL)
+    assert caller is not None
+    return caller
 
 
 def rpcs() -> dict[str, MethodDescriptor]:
@@ -203,20 +218,20 @@ def test_every_rpc_of_the_contract_is_served() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(RPCS.keys() - set(BOUND_MAY_CALL)))
-async def test_what_belongs_to_no_subscriber_is_not_for_bound_callers(name: str) -> None:
+async def test_what_belongs_to_no_subscriber_is_not_for_bound_callers(name: str, org_1: Caller) -> None:
     rpc = RPCS[name]
-    with pytest.raises(CertesError, match=f"{ORG_1.id} is bound to some"):
-        check_needs(ORG_1, needs_of(rpc), rpc.name)
+    with pytest.raises(CertesError, match=f"{org_1.id} is bound to some"):
+        check_needs(org_1, needs_of(rpc), rpc.name)
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_what_is_anothers_is_answered_as_what_does_not_exist(name: str) -> None:
+async def test_what_is_anothers_is_answered_as_what_does_not_exist(name: str, org_1: Caller) -> None:
     async with world() as made, with_others(made) as theirs:
         before = told(await made.ask(LOCAL_OPERATOR, "EventService.ListEvents", ALL_EVENTS), ABSENT)
         pairs = zip(CASES[name].others(theirs), CASES[name].others(ABSENT), strict=True)
         for existing, absent in pairs:
-            found = await made.ask(ORG_1, name, existing)
-            nothing = await made.ask(ORG_1, name, absent)
+            found = await made.ask(org_1, name, existing)
+            nothing = await made.ask(org_1, name, absent)
             assert told(found, theirs) == told(nothing, ABSENT)
             assert _is_refused(found), found
         # Nothing of theirs has changed: their stream still has what it had, and they may do what they did.
@@ -231,11 +246,11 @@ async def test_what_is_anothers_is_answered_as_what_does_not_exist(name: str) ->
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_what_was_anothers_and_is_no_longer_kept_is_answered_as_what_never_was(name: str) -> None:
+async def test_what_was_anothers_and_is_no_longer_kept_is_answered_as_what_never_was(name: str, org_1: Caller) -> None:
     async with world() as made, with_others(made) as theirs:
         await made.engine.journal.trim((await made.engine.journal.bounds()).last)
         for trimmed, absent in zip(CASES[name].others(theirs), CASES[name].others(ABSENT), strict=True):
-            answers = [await made.ask(ORG_1, name, trimmed), await made.ask(ORG_1, name, absent)]
+            answers = [await made.ask(org_1, name, trimmed), await made.ask(org_1, name, absent)]
             assert told(answers[0], theirs) == told(answers[1], ABSENT)
 
 
@@ -262,11 +277,11 @@ AT_NO_TIME = Timestamp(seconds=1)
     ],
 )
 async def test_which_event_is_the_earliest_is_told_to_those_alone_who_see_every_event(
-    name: str, request_: Message
+    name: str, request_: Message, org_1: Caller
 ) -> None:
     async with world() as made, with_others(made):
         await made.engine.journal.trim(Position((await made.engine.journal.bounds()).last - 1))
-        refusals = [await made.ask(caller, name, request_) for caller in (LOCAL_OPERATOR, ORG_1, OF_A_TYPE)]
+        refusals = [await made.ask(caller, name, request_) for caller in (LOCAL_OPERATOR, org_1, OF_A_TYPE)]
         assert [isinstance(one, OutOfRange) and one.reason for one in refusals] == [Reason.CURSOR_EXPIRED] * 3
         assert [sorted(one.metadata) for one in refusals if isinstance(one, CertesError)] == [
             ["earliest", "earliest_time"],
@@ -275,37 +290,37 @@ async def test_which_event_is_the_earliest_is_told_to_those_alone_who_see_every_
         ]
 
 
-async def test_a_page_of_events_is_full_although_thousands_of_anothers_lie_in_between() -> None:
+async def test_a_page_of_events_is_full_although_thousands_of_anothers_lie_in_between(org_1: Caller) -> None:
     async with world() as made:
         (mine,) = (await made.engine.journal.read(BEGINNING, 1, 1)).entries
         theirs = mine.event._replace(subscriber="org_2", id="", digest=None)
         for _ in range(PAGES_SCANNED + 1):
             await made.engine.journal.append([theirs] * 1_000)
         await made.engine.journal.append([mine.event._replace(id="", digest=None)])
-        answer = await made.ask(ORG_1, "EventService.ListEvents", events.ListEventsRequest(parent="subscribers/org_1"))
+        answer = await made.ask(org_1, "EventService.ListEvents", events.ListEventsRequest(parent="subscribers/org_1"))
         assert isinstance(answer, events.ListEventsResponse)
         assert (len(answer.events), answer.next_page_token) == (2, "")
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.own])
-async def test_what_is_ones_own_is_answered_as_if_there_were_nobody_else(name: str) -> None:
+async def test_what_is_ones_own_is_answered_as_if_there_were_nobody_else(name: str, org_1: Caller) -> None:
     answers: list[list[str]] = []
     for is_alone in (True, False):
         async with world() as made:
             if is_alone:
-                answers.append([told(await made.ask(ORG_1, name, request), ABSENT) for request in CASES[name].own])
+                answers.append([told(await made.ask(org_1, name, request), ABSENT) for request in CASES[name].own])
             else:
                 async with with_others(made):
-                    answers.append([told(await made.ask(ORG_1, name, request), ABSENT) for request in CASES[name].own])
+                    answers.append([told(await made.ask(org_1, name, request), ABSENT) for request in CASES[name].own])
     assert answers[0] == answers[1]
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.own])
-async def test_the_owner_itself_is_answered(name: str) -> None:
+async def test_the_owner_itself_is_answered(name: str, org_1: Caller) -> None:
     """Or the others would be none the wiser because nobody is."""
     async with world() as made:
         for request in CASES[name].own:
-            assert not isinstance(await made.ask(ORG_1, name, request), CertesError)
+            assert not isinstance(await made.ask(org_1, name, request), CertesError)
 
 
 ALL_EVENTS = events.ListEventsRequest(parent="subscribers/-")
