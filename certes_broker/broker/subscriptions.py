@@ -345,6 +345,8 @@ class Subscriptions:
         known, lane = self._index.find(name.text), lanes.get(name.text)
         if document is None:
             if known is not None:
+                # Another broker has forgotten it. What is still under way here would be kept again when it ends.
+                lanes.abandon(name.text)
                 self._index.remove(name.text)
             return
         stored = read_document(document)

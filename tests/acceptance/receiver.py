@@ -32,11 +32,12 @@ class Request:
 
 
 class Receiver:
-    """Answers with `status` and `headers`, or hangs while the status is None."""
+    """Answers with `status`, `headers` and `body`, or hangs while the status is None."""
 
     def __init__(self) -> None:
         self.status: int | None = 204
         self.headers: dict[str, str] = {}
+        self.body = b""
         self.requests: list[Request] = []
         self.on_answered: Callable[[], None] = lambda: None
         """Called in the step in which an answer was handed to the system."""
@@ -101,7 +102,7 @@ class Receiver:
             await self._moved.wait()
             status = self.status
         if status is not None:
-            writer.write(answer(status, self.headers))
+            writer.write(answer(status, self.headers, self.body))
             self.on_answered()
 
 
