@@ -279,6 +279,25 @@ async def test_a_writer_that_others_came_before_judges_again(one: NatsServer) ->
             assert await stored_ids(engine) == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("size", [1, 3])
+async def test_of_blocks_that_are_sent_together_none_gets_a_place_that_it_was_not_judged_for(
+    tmp_path: Path, size: int
+) -> None:
+    """The first finds its place taken. The place of the second is free, and it has an id that is stored by now."""
+    with running(tmp_path, size=size) as cluster:
+        async with opened(*cluster.servers, pace=STANDS_STILL) as engine:
+            await engine.journal.append([event("a")])
+            async with opened(*cluster.servers, pace=IMPATIENT) as other:
+                await other.journal.append([event("b")])
+                calls = [[event(f"{call}-{number}") for number in range(600)] for call in range(3)]
+                calls[1][7] = event("b")
+                outcomes = await asyncio.gather(*map(engine.journal.append, calls))
+                duplicates = [one.duplicate for outcome in outcomes for one in outcome]
+                assert [number for number, is_duplicate in enumerate(duplicates) if is_duplicate] == [607]
+                sent = [one.id for call in calls for one in call if one.id != "b"]
+                assert await stored_ids(engine) == ["a", "b", *sent]
+
+
 async def test_what_a_displaced_engine_settles_is_refused(one: NatsServer) -> None:
     async with opened(one, pace=STANDS_STILL) as engine:
         (old,) = await engine.leases.lease([A])

@@ -1,10 +1,13 @@
-"""Appending to the journal: whatever waits becomes one block, which is one message.
+"""Appending to the journal: whatever waits becomes a block, which is one message, or a few where it is much.
 
 Rules
 -----
 * A call is in one block, whole: one message is stored or not.
 * A block says which sequence it expects to follow. So a block is stored only by a writer that has seen all before it, and
   has judged by all their ids; and what is sent again because an answer was lost is not stored twice.
+* Blocks that waited together are sent one behind the other, none waiting for the answer of the one before. Each but the
+  first also says which message it follows: if that is not there, neither is this, whoever's message has its place. So one
+  that is stored was judged by all before it, and tells that these are; one that is refused is judged and sent again.
 * A writer that is refused, or does not know what became of its block, takes in what it has not seen before it writes more.
   What it finds is committed, whoever wrote it: its ids are remembered, and it goes to the tail.
 * While there are other members, their blocks are followed as they are stored, and taken in between this one's own. So each
@@ -17,12 +20,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, suppress
-from itertools import count
 from random import SystemRandom
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
+from certes_broker.concurrency import together
 from certes_broker.domain.errors import CertesError, Invalid, Reason, Unavailable
 from certes_broker.domain.events import BEGINNING, AcceptedEvent, Entry, Micros, Position
 from certes_broker.engines.feed import Feeds
@@ -35,11 +38,11 @@ from certes_broker.engines.nats.block_messages import (
     headers_of,
     payload_of,
 )
-from certes_broker.engines.nats.connection import AGAIN, WRONG_LAST_SEQUENCE, Refusal
+from certes_broker.engines.nats.connection import AGAIN, WRONG_LAST_MESSAGE, WRONG_LAST_SEQUENCE, Refusal
 from certes_broker.engines.nats.following import Follower
-from certes_broker.engines.nats.ids import Fingerprint, Ids
+from certes_broker.engines.nats.ids import Admission, Ids
 from certes_broker.engines.nats.journal_blocks import JournalBlocks
-from certes_broker.engines.nats.publishing import Message, Publisher
+from certes_broker.engines.nats.publishing import MESSAGE_ID, Message, Publisher
 from certes_broker.engines.nats.reading import Kept
 from certes_broker.engines.nats.subjects import Names
 from certes_broker.engines.nats.turns import Turns
@@ -63,10 +66,27 @@ NEWS: Final = 0.05
 
 CHANCE: Final = SystemRandom().random
 
+OTHERS_CAME_FIRST: Final = frozenset({WRONG_LAST_SEQUENCE, WRONG_LAST_MESSAGE})
+FOLLOWS_SEQUENCE: Final = "Nats-Expected-Last-Sequence"
+FOLLOWS_MESSAGE: Final = "Nats-Expected-Last-Msg-Id"
+
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
 Call = Sequence[AcceptedEvent]
+Block = Sequence[Call]
 Outcome = Sequence[Appended] | CertesError
+
+_Answer = bool | CertesError | None
+"""What became of a draft: stored, or surely not; why nothing is known of it, or why it was not sent; None: nothing to store."""
+
+
+class _Draft(NamedTuple):
+    """A block that is to get a sequence, if it has anything new."""
+
+    sequence: int
+    admission: Admission
+    about: About
+    message: Message | None = None
 
 
 class Appends:
@@ -119,12 +139,32 @@ class Appends:
 
     async def write(self, calls: Sequence[Call]) -> Sequence[Outcome]:
         """Appends calls, and says what became of each."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + CONTENDING
+        left = list(self._blocks(calls))
         outcomes: list[Outcome] = []
-        for block in self._blocks(calls):
-            try:
-                outcomes += await self._append(block)
-            except CertesError as error:
-                outcomes += [error] * len(block)
+        refused = 0
+        if self._turns.is_wanted(self._others_sequence):
+            await self._hear_of(self.last_sequence + 1, COURTESY)
+        while left:
+            # While others come first there is no use in sending more than the one that they come before.
+            async with self._turn:
+                decided = await self._try(left[:1] if refused else left)
+                sequence = self.last_sequence + 1
+            if not decided and loop.time() >= end:
+                decided = [[_contended()] * len(block) for block in left]
+            for outcome in decided:
+                outcomes += outcome
+            del left[: len(decided)]
+            if decided:
+                end = loop.time() + CONTENDING
+                continue
+            if self.follows:
+                await self._turns.ask(sequence)
+                if await self._hear_of(sequence, NEWS):
+                    self._is_certain = True
+            await asyncio.sleep(self._chance() * PAUSE * refused)
+            refused += 1
         return outcomes
 
     async def follow(self, follower: Follower) -> None:
@@ -168,35 +208,86 @@ class Appends:
         about = About(block.count, block.stored, block.latest, block.total)
         self._committed(block.sequence, about, block.entries(0, block.count))
 
-    async def _append(self, calls: Sequence[Call]) -> Sequence[Outcome]:
-        loop = asyncio.get_running_loop()
-        end = loop.time() + CONTENDING
-        pauses = count()
-        if self._turns.is_wanted(self._others_sequence):
-            await self._hear_of(self.last_sequence + 1, COURTESY)
-        while True:
-            async with self._turn:
-                outcomes = await self._try(calls)
-                sequence = self.last_sequence + 1
-            if outcomes is not None:
-                return outcomes
-            if loop.time() >= end:
-                break
-            if self.follows:
-                await self._turns.ask(sequence)
-                if await self._hear_of(sequence, NEWS):
-                    self._is_certain = True
-            await asyncio.sleep(self._chance() * PAUSE * next(pauses))
-        raise Unavailable(Reason.STORAGE_UNAVAILABLE, "Others write to the journal all the time.", retry_after=1.0)
+    async def _try(self, blocks: Sequence[Block]) -> Sequence[Sequence[Outcome]]:
+        """Stores blocks; returns what became of the first of them, none if another's came first.
 
-    async def _try(self, calls: Sequence[Call]) -> Sequence[Outcome] | None:
-        if not self._is_certain:
-            await self._catch_up()
-        sequence = self.last_sequence + 1
-        admission = self._ids.admit(calls, first_position(sequence))
-        if not admission.fresh or await self._store(sequence, admission.fresh, admission.fingerprints):
-            return admission.outcomes
-        return None
+        What is not told of was not stored, and is to be judged again.
+        """
+        try:
+            if not self._is_certain:
+                await self._catch_up()
+        except CertesError as error:
+            return [[error] * len(block) for block in blocks]
+        drafts = self._drafts(blocks)
+        answers = await self._sent(drafts)
+        stored = max((number for number, answer in enumerate(answers, 1) if answer is True), default=0)
+        for draft in drafts[:stored]:
+            self._commit(draft)
+        decided: list[Sequence[Outcome]] = [draft.admission.outcomes for draft in drafts[:stored]]
+        failure: CertesError | None = None
+        for draft, answer in zip(drafts[stored:], answers[stored:], strict=True):
+            if isinstance(answer, CertesError):
+                failure = answer
+            elif answer is not None:
+                break
+            # What is known already may be known from a block of which it is not known whether it is stored.
+            outcomes = draft.admission.outcomes
+            decided.append([failure] * len(outcomes) if failure else outcomes)
+        return decided
+
+    def _drafts(self, blocks: Sequence[Block]) -> Sequence[_Draft]:
+        drafts: list[_Draft] = []
+        sequence, latest, total = self.last_sequence, self.latest, self.total
+        added: dict[int, int] = {}
+        before: Message | None = None
+        now = self._clock.now()
+        for block in blocks:
+            admission = self._ids.admit(block, first_position(sequence + 1), added)
+            events = admission.fresh
+            if not events:
+                drafts.append(_Draft(sequence, admission, About(0, now, latest, total)))
+                continue
+            sequence += 1
+            latest = Micros(max(latest, *(event.accept_time for event in events)))
+            payload = payload_of(events)
+            total += len(payload) + ID_BYTES * len(events)
+            about = About(len(events), now, latest, total)
+            headers = headers_of(about, admission.fingerprints) | {FOLLOWS_SEQUENCE: str(sequence - 1)}
+            if before is not None:
+                headers[FOLLOWS_MESSAGE] = before.headers[MESSAGE_ID]
+            types = {event.type for event in events}
+            subject = self._names.block(types.pop() if len(types) == 1 else None)
+            before = self._publisher.identified(Message(subject, payload, headers))
+            drafts.append(_Draft(sequence, admission, about, before))
+        return drafts
+
+    async def _sent(self, drafts: Sequence[_Draft]) -> Sequence[_Answer]:
+        """Sends drafts. What is not known to be stored, or not to be, is to be looked for."""
+        try:
+            if len(drafts) == 1:
+                return [await self._store(drafts[0])]
+            return await together(map(self._store, drafts))
+        except BaseException:
+            self._is_certain = False
+            raise
+
+    async def _store(self, draft: _Draft) -> _Answer:
+        if draft.message is None:
+            return None
+        try:
+            stored = await self._publisher.store(draft.message, RESERVE)
+        except Invalid as error:
+            return error  # Too large: it was not sent.
+        except Unavailable as error:
+            self._is_certain = False
+            return error
+        except Refusal as refusal:
+            self._is_certain = False
+            return False if refusal.error_code in OTHERS_CAME_FIRST else _refused(refusal)
+        if stored.sequence != draft.sequence:
+            self._is_certain = False
+            return False
+        return True
 
     async def _hear_of(self, sequence: int, within: float) -> bool:
         """Waits a little for a block of another; says whether it came."""
@@ -207,37 +298,16 @@ class Appends:
                     await self._news.wait()
         return self.last_sequence >= sequence
 
-    async def _store(self, sequence: int, events: Call, fingerprints: Sequence[Fingerprint]) -> bool:
-        """Stores a block; says whether it was. If not, there is something to catch up with."""
-        types = {event.type for event in events}
-        now, latest = self._clock.now(), max(self.latest, *(event.accept_time for event in events))
-        payload = payload_of(events)
-        about = About(len(events), now, Micros(latest), self.total + len(payload) + ID_BYTES * len(events))
-        headers = headers_of(about, fingerprints)
-        headers["Nats-Expected-Last-Sequence"] = str(sequence - 1)
-        subject = self._names.block(types.pop() if len(types) == 1 else None)
-        try:
-            stored = await self._publisher.store(Message(subject, payload, headers), RESERVE)
-        except Refusal as refusal:
-            self._is_certain = False
-            if refusal.error_code == WRONG_LAST_SEQUENCE:
-                return False
-            raise _refused(refusal) from refusal
-        except Invalid:
-            raise  # Too large: it was not sent.
-        except BaseException:
-            self._is_certain = False
-            raise
-        if stored.sequence != sequence:
-            self._is_certain = False
-            return False
-        first = first_position(sequence)
-        self._ids.remember(fingerprints, first, now)
+    def _commit(self, draft: _Draft) -> None:
+        if draft.message is None:
+            return
+        events = draft.admission.fresh
+        first = first_position(draft.sequence)
+        self._ids.remember(draft.admission.fingerprints, first, draft.about.stored)
         if any(event.original is not None for event in events):
             events = [event._replace(original=None) if event.original else event for event in events]
         entries = list(map(Entry, map(Position, range(first, first + len(events))), events))
-        self._committed(sequence, about, entries)
-        return True
+        self._committed(draft.sequence, draft.about, entries)
 
     def _committed(self, sequence: int, about: About, entries: Sequence[Entry]) -> None:
         size = about.total - self.total
@@ -248,7 +318,7 @@ class Appends:
         if entries:  # Of what another member stored, all may have been erased before it was heard of.
             self._tail.publish(entries, tail_weight(len(entries), size))
 
-    def _blocks(self, calls: Sequence[Call]) -> Iterator[Sequence[Call]]:
+    def _blocks(self, calls: Sequence[Call]) -> Iterator[Block]:
         block: list[Call] = []
         count = size = 0
         for call in calls:
@@ -261,6 +331,10 @@ class Appends:
             size += more
         if block:
             yield block
+
+
+def _contended() -> Unavailable:
+    return Unavailable(Reason.STORAGE_UNAVAILABLE, "Others write to the journal all the time.", retry_after=1.0)
 
 
 def _refused(refusal: Refusal) -> Unavailable:

@@ -68,19 +68,21 @@ class Ids:
         self._enter()
         return Micros((self._period - 1) * self._window)
 
-    def admit(self, calls: Sequence[Sequence[AcceptedEvent]], start: Position) -> Admission:
-        """Judges appends that stand to get the positions from `start` on. Nothing is remembered yet."""
+    def admit(self, calls: Sequence[Sequence[AcceptedEvent]], start: Position, before: dict[int, int]) -> Admission:
+        """Judges appends that stand to get the positions from `start` on. Nothing is remembered yet.
+
+        `before` has what is new in blocks that are to be stored before, and gets what is new here.
+        """
         self._enter()
         fresh: list[AcceptedEvent] = []
         fingerprints: list[Fingerprint] = []
         outcomes: list[Sequence[Appended] | AlreadyExists] = []
-        added: dict[int, int] = {}
         for call in calls:
-            verdict = self._judge(call, added, start + len(fresh))
+            verdict = self._judge(call, before, start + len(fresh))
             outcomes.append(verdict.outcome)
             fresh += verdict.fresh
             fingerprints += verdict.fingerprints
-            added |= verdict.added
+            before |= verdict.added
         return Admission(fresh, fingerprints, outcomes)
 
     def remember(self, fingerprints: Sequence[Fingerprint], first: Position, stored: Micros) -> None:

@@ -22,6 +22,7 @@ BATCH: Final = 500
 """Messages of one atomic batch. Servers take 1,000."""
 BATCH_BYTES: Final = 4 << 20
 
+MESSAGE_ID: Final = "Nats-Msg-Id"
 EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 ROLLUP: Final = {"Nats-Rollup": "sub"}
 """Lets a message take the place of all before it of its subject."""
@@ -52,9 +53,9 @@ class Publisher:
 
     def identified(self, message: Message) -> Message:
         """Returns the message with an id of its own, unless it has one."""
-        if "Nats-Msg-Id" in message.headers:
+        if MESSAGE_ID in message.headers:
             return message
-        return message._replace(headers={**message.headers, "Nats-Msg-Id": f"{self._writer}-{next(self._numbers)}"})
+        return message._replace(headers={**message.headers, MESSAGE_ID: f"{self._writer}-{next(self._numbers)}"})
 
     async def store(self, message: Message, reserve: int = 0) -> Stored:
         """Stores a message durably.
