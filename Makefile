@@ -9,7 +9,7 @@ RUN := $(VENV)/bin
 PACKAGES := ./generated ./sdk/python ./sdk/python-contrib .
 
 # The real process comes first: its files take longest, and begun last they would leave all cores but one idle in the end.
-TESTS ?= tests/acceptance tests/integration tests/unit tests/contracts sdk/python/tests tests/architecture
+TESTS ?= tests/promises tests/acceptance tests/integration tests/unit tests/contracts sdk/python/tests tests/architecture
 
 JOBS ?= auto
 FUZZ ?= --fuzz-seconds=600

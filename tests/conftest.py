@@ -1,9 +1,9 @@
-"""What holds for every test: CI skips nothing silently, acceptance may take its time, hypothesis has no stop-watch."""
+"""What holds for every test: CI skips nothing silently, the real process may take its time, hypothesis has no stop-watch."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,13 @@ from tests.toolchains import install_packages
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_PAYLOADS = ROOT.parent / "shared" / "github-webhooks"
 
-ACCEPTANCE_TIMEOUT = 300
-"""Seconds. A test of the real process starts, kills and restarts brokers."""
+REAL_PROCESS = (ROOT / "tests" / "acceptance", ROOT / "tests" / "promises")
+"""Where tests start the broker as it is started everywhere. They are marked `acceptance`."""
+REAL_PROCESS_TIMEOUT = 300
+"""Seconds. Such a test starts, kills and restarts brokers."""
+
+REPORTED = "reported"
+"""The property of a test whose text is printed in the end, also where the test has passed."""
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 
@@ -30,6 +35,12 @@ def shared_payloads() -> Path:
     return SHARED_PAYLOADS
 
 
+@pytest.fixture
+def report(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Adds a line to what pytest prints at its end, also of a test that has passed."""
+    return lambda line: record_property(REPORTED, line)
+
+
 @pytest.fixture(scope="session")
 def node_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The workspace of the JavaScript packages, built, with what they stand on; skips where there is no Node.
@@ -41,12 +52,21 @@ def node_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "acceptance" in item.path.relative_to(ROOT).parts and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(ACCEPTANCE_TIMEOUT))
+        if any(folder in item.path.parents for folder in REAL_PROCESS):
+            item.add_marker(pytest.mark.acceptance)
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(REAL_PROCESS_TIMEOUT))
         if "shared_payloads" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.shared_payloads)
         if item.get_closest_marker("shared_payloads") is not None and not SHARED_PAYLOADS.is_dir():
             item.add_marker(pytest.mark.skip(reason="the folder ../shared/github-webhooks is absent"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, line in getattr(report, "user_properties", ()):
+            if name == REPORTED:
+                terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {line}")
 
 
 @pytest.hookimpl(wrapper=True)
