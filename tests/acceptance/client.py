@@ -167,6 +167,16 @@ async def receive_all(client: Client, name: str, wanted: set[str], *, at_once: i
     return came
 
 
+async def read_events(frames: Frames, count: int) -> list[event_pb2.Event]:
+    """Reads so many deliveries from a stream that was opened."""
+    found: list[event_pb2.Event] = []
+    async with asyncio.timeout(50):
+        while len(found) < count:
+            frame: pb.SubscribeResponse = await frames.read()
+            found.extend(delivery.event for delivery in frame.batch.deliveries)
+    return found
+
+
 def closing_reason(frame: pb.SubscribeResponse) -> str:
     """Why a closing frame says the stream ends."""
     return pb.SubscribeResponse.Reason.Name(frame.closing.reason)
@@ -176,6 +186,12 @@ def refusal(error: grpc.aio.AioRpcError) -> tuple[grpc.StatusCode, str]:
     """The code of an error and the reason in its details."""
     info = ErrorInfo()
     return error.code(), info.reason if _unpack(error, info) else ""
+
+
+def error_metadata(error: grpc.aio.AioRpcError) -> dict[str, str]:
+    """What the details of an error say beside its reason."""
+    info = ErrorInfo()
+    return dict(info.metadata) if _unpack(error, info) else {}
 
 
 def retry_delay(error: grpc.aio.AioRpcError) -> float | None:

@@ -130,3 +130,19 @@ class Consumer:
         for _, one in drawn:
             self.acknowledged.add(one)
             self.count("acknowledged")
+
+
+def check_order(consumer: Consumer) -> None:
+    """Every key's first deliveries are 1, 2, 3…; on one stream a key goes on without repeating or skipping."""
+    reached: dict[str, int] = {}
+    for session in consumer.sessions:
+        here: dict[str, int] = {}
+        for key, number in session.delivered:
+            if key.startswith("-"):
+                continue
+            if key in here:
+                assert number == here[key] + 1, f"{key} went from {here[key]} to {number} on one stream"
+            assert number <= reached.get(key, 0) + 1, f"{key} skipped from {reached.get(key, 0)} to {number}"
+            here[key] = number
+            reached[key] = max(reached.get(key, 0), number)
+    assert reached, "without a single key nothing would be proven"

@@ -12,9 +12,9 @@ import pytest
 from certes.v1 import event_pb2, schema_pb2
 from certes.v1 import schema_service_pb2 as pb
 from scripts.broker_process import BrokerProcess
+from tests.acceptance.booking import BOOKED, register
 from tests.acceptance.client import connected, refusal
 from tests.acceptance.conftest import StartBroker
-from tests.acceptance.test_schemas import BOOKED, register
 
 
 def uri(broker: BrokerProcess, namespace: str = "") -> str:

@@ -1,4 +1,4 @@
-"""What strangers send, and what two brokers or too many events would do to each other."""
+"""What strangers send, and what two brokers would do to each other."""
 
 from __future__ import annotations
 
@@ -14,15 +14,10 @@ from certes.v1 import event_service_pb2 as events_pb
 from certes.v1 import subscription_service_pb2 as subscriptions_pb
 from scripts.broker_process import BrokerFailed, BrokerProcess
 from tests.acceptance import github
-from tests.acceptance.client import Client, connected, event, ordinals, refusal, retry_delay
-from tests.acceptance.conftest import StartBroker
+from tests.acceptance.client import Client, connected, event, ordinals, refusal
 from tests.http2 import PREFACE, frame
 
 SEED = 5_150
-
-TINY_BUFFERS = "[limits]\nevent_bytes = 1048576\nrequest_bytes = 1048576\nin_flight_bytes = 1048576\n"
-BIG_EVENT = 600_000
-PUBLISHERS = 8
 
 
 def malformed(chance: random.Random) -> Iterator[bytes]:
@@ -121,40 +116,3 @@ async def test_a_data_directory_is_free_again_once_its_broker_was_killed(broker:
         async with connected(next_one) as client:
             (result,) = await client.publish([event("kept")])
     assert result.duplicate
-
-
-async def test_a_full_queue_pushes_back_with_a_delay_and_takes_everything_in_the_end(start_broker: StartBroker) -> None:
-    broker = start_broker(TINY_BUFFERS)
-    delays: list[float | None] = []
-
-    async def publish(client: Client, number: int) -> None:
-        one = event(f"big {number}", text="x" * BIG_EVENT)
-        while True:
-            try:
-                await client.publish([one])
-            except grpc.aio.AioRpcError as error:
-                if refusal(error) != (grpc.StatusCode.RESOURCE_EXHAUSTED, "BUFFER_FULL"):
-                    raise
-                delays.append(retry_delay(error))
-            else:
-                return
-
-    async with connected(broker) as client, asyncio.timeout(60):
-        call = client.subscribe(await client.create_stream("all"))
-        stream = (await call.read()).opened.stream
-        # Of events this large only one fits; how often two meet is up to the disk, so it is tried until some have.
-        for attempt in range(100):
-            async with asyncio.TaskGroup() as tasks:
-                for number in range(PUBLISHERS):
-                    tasks.create_task(publish(client, attempt * PUBLISHERS + number))
-            if delays:
-                break
-        assert delays
-        assert all(delay is not None and delay > 0 for delay in delays)
-        arrived: list[str] = []
-        while len(arrived) < (attempt + 1) * PUBLISHERS:
-            batch = (await call.read()).batch
-            arrived += [delivery.event.id for delivery in batch.deliveries]
-            last = batch.first_ordinal + len(batch.deliveries) - 1
-            await client.acknowledge(stream, ordinals(batch.first_ordinal, last))
-    assert sorted(arrived) == sorted(f"big {number}" for number in range((attempt + 1) * PUBLISHERS))

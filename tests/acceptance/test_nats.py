@@ -13,12 +13,12 @@ import pytest
 from scripts.broker_process import BrokerProcess
 from tests.acceptance.client import connected
 from tests.acceptance.conftest import StartBroker
-from tests.acceptance.consumer import Consumer
+from tests.acceptance.consumer import Consumer, check_order
 from tests.acceptance.github import CONFIG
+from tests.acceptance.keyed import EVENTS, KEYS, events_of, refused_keys, taken_by_key
 from tests.acceptance.load import Backlog, Publisher
 from tests.acceptance.receiver import receiving
-from tests.acceptance.test_crashes import check_order
-from tests.acceptance.test_receivers import EVENTS, KEYS, SOON_AND_OFTEN, events_of, refused_keys, taken_by_key
+from tests.acceptance.retries import SOON_AND_OFTEN
 from tests.fakes.nats_servers import NatsCluster, NatsServer, running
 
 PUBLISHERS = 2

@@ -1,4 +1,4 @@
-"""Five receivers that misbehave, each in its way, beside one that is well, at the real broker.
+"""Five receivers that misbehave, each in its way, beside one that is well.
 
 `benchmarks/soak` has the same five for longer and at a rate, and shows what the others feel of them.
 """
@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -16,17 +15,10 @@ from benchmarks.soak.receivers import MISBEHAVIOURS, Receiver, Receivers
 from certes.v1 import subscription_pb2 as resources
 from scripts.broker_process import BrokerProcess
 from tests.acceptance.client import Client, connected, event
-from tests.acceptance.conftest import StartBroker
 
-MEBIBYTE = 1 << 20
 PATIENCE = 120
 EVENTS = 60
 """For each receiver at a time: more than may be under way to one that does not answer."""
-ROUNDS = 3
-"""Of events for the one that is well, while the others misbehave, at least."""
-GROWTH = 64 * MEBIBYTE
-"""What the broker may hold more while they do. One answer that is kept whole would be 10 GB."""
-CONFIG = "[breaker]\npause = '1s'\n"
 EVERY_SECOND = resources.RetryPolicy(
     linear=resources.LinearBackoff(initial=Duration(seconds=1), increment=Duration()), max_attempts=100, jitter=0
 )
@@ -90,39 +82,3 @@ async def staged(broker: BrokerProcess) -> AsyncIterator[Stage]:
             server.close()
             stage.server.behave()
             await stage.server.hang_up()
-
-
-def memory(broker: BrokerProcess) -> int:
-    """What the process holds in memory, in bytes."""
-    status = Path(f"/proc/{broker.pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
-
-
-async def test_receivers_that_misbehave_stop_no_other_lose_nothing_and_take_no_memory(
-    start_broker: StartBroker, report: Callable[[str], None]
-) -> None:
-    broker = start_broker(CONFIG)
-    async with staged(broker) as stage:
-        for name in stage.receivers:
-            await stage.publish(name)
-        await stage.all_arrive(*stage.receivers)
-        before = memory(broker)
-
-        stage.server.misbehave()
-        for name in stage.bad:
-            stage.receivers[name].requests = 0
-            await stage.publish(name)
-        rounds = 0
-        async with asyncio.timeout(PATIENCE):
-            while rounds < ROUNDS or not all(stage.receivers[name].requests for name in stage.bad):
-                await stage.publish(WELL)
-                await stage.all_arrive(WELL)
-                rounds += 1
-        held = memory(broker)
-        requests = {stage.receivers[name].misbehaviour: stage.receivers[name].requests for name in stage.bad}
-        report(f"{(held - before) / MEBIBYTE:+.0f} MiB on {before / MEBIBYTE:.0f} while they misbehaved: {requests}")
-        assert stage.missing(*stage.bad), "what is not taken is still to come"
-        assert held - before < GROWTH
-
-        stage.server.behave()
-        await stage.all_arrive(*stage.receivers)

@@ -1,82 +1,45 @@
-"""A producer's own schemas: registered while the broker runs, usable at once everywhere, and there for good."""
+"""Schemas.
+
+Nothing untyped gets in. A change that could break a subscriber is refused with everything that it would break, and one that is accepted
+is told. A registration is whole or has not happened, whatever crashes in its middle, and what is registered is usable at once everywhere.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections.abc import Callable
-from typing import Any
 
 import grpc
 import httpx
 import pytest
 from google.protobuf import json_format
-from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.message import Message
-from google.protobuf.message_factory import GetMessageClass
 
-from certes.v1 import event_pb2, schema_pb2, system_events_pb2
 from certes.v1 import event_service_pb2 as events_pb
 from certes.v1 import schema_service_pb2 as pb
+from certes.v1 import system_events_pb2
 from scripts.broker_process import BrokerProcess
-from tests.acceptance.client import Client, Frames, connected, refusal
+from tests.acceptance.booking import BOOKED, DOMAIN, SOURCE, VERSION, booked, files, message_class, register
+from tests.acceptance.client import connected, event, read_events, refusal
 from tests.acceptance.conftest import StartBroker
 from tests.acceptance.receiver import receiving
 
-DOMAIN = "events.meetly.com"
-BOOKED = f"{DOMAIN}/rooms/1/booked"
-VERSION = f"{DOMAIN}/rooms/1/_version"
 
-SOURCE = """syntax = "proto3";
-package meetly.rooms.v1;
-import "certes/v1/options.proto";
-option (certes.v1.schema) = {domain: "events.meetly.com" namespace: "rooms"};
-
-// A room was booked.
-message Booked {
-  option (certes.v1.event) = {options {name: "building" field: "room.building"}};
-  Room room = 1;
-  string by = 2;
-}
-
-message Room {
-  string building = 1;
-  int32 number = 2;
-}
-"""
-
-
-def files(text: str = SOURCE) -> pb.SourceFiles:
-    return pb.SourceFiles(files=[schema_pb2.SourceFile(path="meetly/rooms/v1/booked.proto", content=text)])
-
-
-async def register(client: Client, text: str = SOURCE) -> pb.RegisterSchemasResponse:
-    return await client.schemas.RegisterSchemas(pb.RegisterSchemasRequest(files=files(text)))
-
-
-async def message_class(client: Client, event_type: str = BOOKED) -> type[Message]:
-    """The message of an event type, made of what the broker tells of it, as a client that has no stubs would."""
-    shown = await client.schemas.GetSchema(pb.GetSchemaRequest(type=event_type))
-    pool = DescriptorPool()
-    for file in shown.version.descriptor_set.file:
-        pool.Add(file)
-    return GetMessageClass(pool.FindMessageTypeByName(shown.schema.message))
-
-
-async def booked(client: Client, event_id: str, **fields: Any) -> event_pb2.Event:
-    event = event_pb2.Event(id=event_id, type=BOOKED, source="//meetly", everyone=True)
-    event.data.Pack((await message_class(client))(**fields))
-    return event
-
-
-async def deliveries(frames: Frames, count: int) -> list[event_pb2.Event]:
-    """Reads so many deliveries from a stream that was opened."""
-    found: list[event_pb2.Event] = []
-    async with asyncio.timeout(50):
-        while len(found) < count:
-            frame: events_pb.SubscribeResponse = await frames.read()
-            found.extend(delivery.event for delivery in frame.batch.deliveries)
-    return found
+async def test_an_event_whose_type_has_no_schema_or_whose_bytes_are_not_its_message_is_refused(
+    broker: BrokerProcess,
+) -> None:
+    unknown, garbled = event("unknown"), event("garbled")
+    unknown.type = BOOKED
+    garbled.data.value = b"\xff\xff\xff"
+    async with connected(broker) as client:
+        for bad in (unknown, garbled):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await client.publish([bad])
+            assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT, bad.id
+        async with httpx.AsyncClient(base_url=f"http://{broker.http}", trust_env=False) as http:
+            odd = {"id": "odd", "type": BOOKED, "source": "//meetly", "everyone": True, "data": {"by": "anna"}}
+            answer = await http.post("/api/certes.v1.EventService/Publish", json={"events": [odd]})
+            assert answer.status_code == 400, answer.text
 
 
 async def test_a_type_that_is_registered_is_published_and_delivered_everywhere_at_once(broker: BrokerProcess) -> None:
@@ -103,7 +66,7 @@ async def test_a_type_that_is_registered_is_published_and_delivered_everywhere_a
         kind = await message_class(client)
         found = {
             event.id: json_format.MessageToDict(kind.FromString(event.data.value))
-            for event in await deliveries(frames, 3)
+            for event in await read_events(frames, 3)
         }
         assert found == {
             "typed": {"room": {"building": "north", "number": 7}, "by": "anna"},
@@ -126,7 +89,7 @@ async def test_an_option_that_a_registered_type_declares_selects_its_events(brok
         await client.publish(
             [await booked(client, place, room={"building": place}) for place in ("south", "north", "west")]
         )
-        assert [event.id for event in await deliveries(frames, 1)] == ["north"]
+        assert [event.id for event in await read_events(frames, 1)] == ["north"]
 
 
 async def test_a_compatible_change_is_told_and_an_incompatible_one_is_refused_with_its_list(
@@ -138,7 +101,7 @@ async def test_a_compatible_change_is_told_and_an_incompatible_one_is_refused_wi
         await frames.read()
         changed = await register(client, SOURCE.replace("string by = 2;", "string by = 2;\n  string note = 3;"))
         assert changed.schemas[0].revision == 2
-        [told] = await deliveries(frames, 1)
+        [told] = await read_events(frames, 1)
         update = system_events_pb2.VersionUpdate()
         assert told.data.Unpack(update)
         assert (told.type, told.everyone, update.backwards_compatible) == (VERSION, True, True)
@@ -158,7 +121,7 @@ async def test_a_compatible_change_is_told_and_an_incompatible_one_is_refused_wi
         request = pb.RegisterSchemasRequest()
         request.files.files.add(path="meetly/rooms/v2/booked.proto", content=next_version)
         await client.schemas.RegisterSchemas(request)
-        [told] = await deliveries(frames, 1)
+        [told] = await read_events(frames, 1)
         assert told.data.Unpack(update)
         assert (told.type, update.backwards_compatible, update.new.version) == (VERSION, False, 2)
 
@@ -179,7 +142,7 @@ async def test_what_is_registered_is_there_after_a_restart(
         assert shown.version.descriptor_set == registered.versions[0].descriptor_set
         assert shown.version.sources[0].content == SOURCE
         await client.publish([await booked(client, "after", by="berta")])
-        assert [event.id for event in await deliveries(frames, 2)] == ["before", "after"]
+        assert [event.id for event in await read_events(frames, 2)] == ["before", "after"]
         assert not (await register(client)).comparisons[0].changes
 
 
@@ -196,7 +159,7 @@ async def test_killed_in_the_middle_of_registering_it_has_all_versions_or_none_a
         await frames.read()
         registering = asyncio.ensure_future(client.schemas.RegisterSchemas(request))  # noqa: TID251 (a call is no coroutine)
         # The first event that is told of comes before the answer.
-        await deliveries(frames, 1)
+        await read_events(frames, 1)
         await asyncio.to_thread(broker.kill9)
         await asyncio.gather(registering, return_exceptions=True)
         await asyncio.to_thread(broker.start)
@@ -205,6 +168,6 @@ async def test_killed_in_the_middle_of_registering_it_has_all_versions_or_none_a
             f"{DOMAIN}/rooms/{version}/booked" for version in (1, 2, 3)
         ]
         frames = client.subscribe("subscribers/default/subscriptions/versions")
-        again = await deliveries(frames, 3)
+        again = await read_events(frames, 3)
         assert sorted(event.type for event in again) == [f"{DOMAIN}/rooms/{version}/_version" for version in (1, 2, 3)]
         assert not any((await client.schemas.RegisterSchemas(request)).comparisons[0].changes)
