@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -21,11 +22,21 @@ class Undisturbed:
         self._running: set[asyncio.Task[None]] = set()
 
     async def do(self, work: Coroutine[Any, Any, T]) -> T:
-        """Returns or raises what `work` does. If the caller is cancelled meanwhile, the work goes on without it."""
+        """Returns or raises what `work` does. If the caller is cancelled meanwhile, the work goes on without it.
+
+        Raises `CancelledError` where the work was cancelled with its group, and `RuntimeError` if that takes nothing more.
+        """
         outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        task = self._tasks.create_task(_carry_out(work, outcome))
+        carrying = _carry_out(work, outcome)
+        try:
+            task = self._tasks.create_task(carrying)
+        except RuntimeError:  # the group has ended, or is about to
+            carrying.close()
+            work.close()
+            raise
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        task.add_done_callback(partial(_let_go, work, outcome))
         try:
             return await outcome
         finally:
@@ -37,6 +48,12 @@ class Undisturbed:
         """Returns when nothing is being done."""
         while self._running:
             await asyncio.wait(self._running)
+
+
+def _let_go(work: Coroutine[Any, Any, T], outcome: asyncio.Future[T], _: asyncio.Task[None]) -> None:
+    # What was cancelled before it began was not awaited, of which Python would warn, and has no outcome.
+    work.close()
+    outcome.cancel()
 
 
 async def _carry_out(work: Coroutine[Any, Any, T], outcome: asyncio.Future[T]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import weakref
 
 import pytest
@@ -45,6 +46,32 @@ async def test_work_goes_on_without_its_caller():
         go.set()
         await undisturbed.finished()
     assert done == [1]
+
+
+async def test_a_work_that_is_cancelled_before_it_began_is_closed_and_its_caller_hears_of_it():
+    work = asyncio.Event().wait()
+
+    async def cancel_the_group() -> None:
+        raise LookupError
+
+    callers: list[asyncio.Task[object]] = []
+    with pytest.raises(ExceptionGroup):
+        async with asyncio.TaskGroup() as tasks:
+            undisturbed = Undisturbed(tasks)
+            callers.append(asyncio.ensure_future(undisturbed.do(work)))
+            tasks.create_task(cancel_the_group())
+    assert inspect.getcoroutinestate(work) == inspect.CORO_CLOSED
+    await asyncio.wait(callers)
+    assert callers[0].cancelled()
+
+
+async def test_a_work_that_comes_when_the_group_has_ended_is_closed():
+    async with asyncio.TaskGroup() as tasks:
+        undisturbed = Undisturbed(tasks)
+    work = asyncio.Event().wait()
+    with pytest.raises(RuntimeError):
+        await undisturbed.do(work)
+    assert inspect.getcoroutinestate(work) == inspect.CORO_CLOSED
 
 
 async def test_what_failed_is_let_go_of_at_once_and_waits_for_no_garbage_collector():
