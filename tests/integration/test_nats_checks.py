@@ -99,7 +99,7 @@ async def test_a_server_without_jetstream_is_refused(server: NatsServer) -> None
 
 async def test_no_server_at_all_is_refused_with_the_reason(server: NatsServer) -> None:
     with pytest.raises(FailedPrecondition, match="No connection"):
-        await open_once(place(server))
+        await open_once(place(server, access=Access((server.url,), waits=False)))
 
 
 async def test_a_token_lets_in_and_a_wrong_one_does_not(server: NatsServer) -> None:
@@ -138,7 +138,7 @@ async def test_the_connection_may_be_encrypted_and_the_client_have_a_certificate
     url = server.url.replace("nats://", "tls://")
     await open_once(place(server, access=Access((url,), ca=certificate, certificate=certificate, key=key)))
     with pytest.raises(FailedPrecondition, match="No connection"):
-        await open_once(place(server, access=Access((url,), ca=certificate)))
+        await open_once(place(server, access=Access((url,), ca=certificate, waits=False)))
 
 
 def test_doctor_says_what_the_servers_weaken_and_ends_with_success(server: NatsServer, tmp_path: Path) -> None:

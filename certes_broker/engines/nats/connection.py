@@ -71,7 +71,10 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where the servers are, and how this client proves who it is. None of the secrets is shown."""
+    """Where the servers are, and how this client proves who it is. None of the secrets is shown.
+
+    Who `waits` tries again for a while to connect to servers that may be about to start. Who does not tries each a second time only.
+    """
 
     urls: tuple[str, ...]
     credentials: Path | None = None
@@ -79,6 +82,7 @@ class Access:
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = field(default=None, repr=False)
+    waits: bool = True
 
     @property
     def text(self) -> str:
@@ -281,7 +285,7 @@ async def connected(access: Access, *, logged: bool = True, ping: int = PING) ->
                 error_cb=note,
                 disconnected_cb=disconnected,
                 reconnected_cb=reconnected,
-                max_reconnect_attempts=-1,
+                max_reconnect_attempts=-1 if access.waits else 1,
                 reconnect_to_server_handler=rotation.choose,
                 reconnect_time_wait=AWAY,  # type: ignore[arg-type]  # it is slept, so a fraction is as good
                 connect_timeout=2,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from certes_broker.engines.nats.checks import Finding, check_jetstream, check_version, look
 from certes_broker.engines.nats.connection import connected
@@ -24,11 +24,11 @@ class Examined:
 
 
 async def examine(place: Place) -> Examined:
-    """Connects, tries with a stream of its own whether the replicas are possible, and takes it away.
+    """Connects, to servers that are there now, tries with a stream of its own whether the replicas are possible, and takes it away.
 
     Raises `FailedPrecondition` (STORAGE_UNAVAILABLE) for what a broker would not start with, and `Unavailable`.
     """
-    async with connected(place.access, logged=False) as connection:
+    async with connected(replace(place.access, waits=False), logged=False) as connection:
         version = check_version(connection)
         await check_jetstream(connection)
         streams = Streams(connection, Names(place.prefix), place.replicas)
