@@ -236,7 +236,10 @@ async def test_a_broker_that_talks_nonsense_is_asked_again_and_breaks_nothing(cl
             seen = len(nonsense.calls)
             path = f"/certes.v1.EventService/{method}"
             await until(lambda: clock.advance(0.001) or path in nonsense.calls[seen:])  # noqa: B023 - awaited at once
-    await client.close()
+    # What was published is waited for until its time is over.
+    closing = asyncio.gather(client.close())
+    await until(lambda: clock.advance(0.1) or closing.done())
+    await closing
     await run
     (outcome,) = await publishing
     assert isinstance(outcome, CertesError)
