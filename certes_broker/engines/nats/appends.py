@@ -61,6 +61,8 @@ PAUSE: Final = 0.001
 """Seconds by which the longest pause before that grows with each time."""
 COURTESY: Final = 0.02
 """Seconds in which another may take its turn."""
+NEAR: Final = 8
+"""While one of so many newest blocks is another's, blocks are sent one by one."""
 NEWS: Final = 0.05
 """Seconds in which the block that came before is to come by itself."""
 
@@ -144,12 +146,11 @@ class Appends:
         left = list(self._blocks(calls))
         outcomes: list[Outcome] = []
         refused = 0
-        if self._turns.is_wanted(self._others_sequence):
-            await self._hear_of(self.last_sequence + 1, COURTESY)
         while left:
-            # While others come first there is no use in sending more than the one that they come before.
+            if not refused and self._turns.is_wanted(self._others_sequence):
+                await self._hear_of(self.last_sequence + 1, COURTESY)
             async with self._turn:
-                decided = await self._try(left[:1] if refused else left)
+                decided = await self._try(left[:1] if refused or self._is_crowded else left)
                 sequence = self.last_sequence + 1
             if not decided and loop.time() >= end:
                 decided = [[_contended()] * len(block) for block in left]
@@ -158,6 +159,7 @@ class Appends:
             del left[: len(decided)]
             if decided:
                 end = loop.time() + CONTENDING
+                refused = 0
                 continue
             if self.follows:
                 await self._turns.ask(sequence)
@@ -288,6 +290,11 @@ class Appends:
             self._is_certain = False
             return False
         return True
+
+    @property
+    def _is_crowded(self) -> bool:
+        """Whether others write too: they would come before many blocks, and wait for many."""
+        return self._others_sequence > 0 and self.last_sequence - self._others_sequence < NEAR
 
     async def _hear_of(self, sequence: int, within: float) -> bool:
         """Waits a little for a block of another; says whether it came."""

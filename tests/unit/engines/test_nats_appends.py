@@ -218,3 +218,15 @@ async def test_of_a_block_whose_answer_is_lost_nothing_is_said_and_those_behind_
     assert isinstance(second, Unavailable)
     assert judge(calls, [first, second, third], stream) == 2
     assert [block.count for block in stream.blocks] == [2, 2]
+
+
+async def test_as_long_as_others_write_too_blocks_are_sent_one_by_one() -> None:
+    stream = Stream([(STORED, True)])
+    writer = Writer(stream)
+    at_once: list[int] = []
+    for _ in range(4):
+        stream.at_once = 0
+        calls = writer.calls([["", ""]] * 3)
+        judge(calls, await writer.appends.write(calls), stream)
+        at_once.append(stream.at_once)
+    assert at_once == [3, 1, 1, 3]
