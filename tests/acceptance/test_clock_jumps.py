@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +23,6 @@ from tests.acceptance.client import Client, Frames, connected, event, ordinals, 
 from tests.acceptance.receiver import Receiver, receiving
 
 SHARED_MEMORY = Path("/dev/shm")
-"""Where the library leaves something behind of a program that is killed."""
 PATIENCE = 120
 CONFIG = """
 [dedupe]
@@ -65,6 +65,15 @@ def time_of_day(tmp_path: Path) -> TimeOfDay:
 
 @pytest.fixture
 def broker(tmp_path: Path, time_of_day: TimeOfDay) -> Iterator[BrokerProcess]:
+    config = tmp_path / "certes.toml"
+    config.write_text(CONFIG)
+    with jumping(tmp_path / "data", config, time_of_day) as process:
+        yield process.start(PATIENCE)
+
+
+@contextmanager
+def jumping(data_dir: Path, config: Path, time_of_day: TimeOfDay) -> Iterator[BrokerProcess]:
+    """A broker, to be started, that has a time of day of its own."""
     environ = {
         "LD_PRELOAD": str(libfaketime()),
         "FAKETIME_TIMESTAMP_FILE": str(time_of_day.file),
@@ -73,21 +82,29 @@ def broker(tmp_path: Path, time_of_day: TimeOfDay) -> Iterator[BrokerProcess]:
         "FAKETIME_FORCE_MONOTONIC_FIX": "0",  # with it, threads that wait for each other do so in a busy loop
         "NO_FAKE_STAT": "1",
     }
-    config = tmp_path / "certes.toml"
-    config.write_text(CONFIG)
-    with BrokerProcess(tmp_path / "data", config=config, environ=environ) as process:
-        yield process.start(PATIENCE)
-        for left in SHARED_MEMORY.glob(f"*faketime_*_{process.pid}"):
-            left.unlink()
+    with BrokerProcess(data_dir, config=config, environ=environ) as process:
+        yield process
+        if process.is_running:
+            clear(process.pid)
+
+
+def clear(pid: int) -> None:
+    """Removes what the library leaves behind of a program that is killed."""
+    for left in SHARED_MEMORY.glob(f"*faketime_*_{pid}"):
+        left.unlink()
 
 
 @dataclass
 class Flow:
-    """Events of one key that are published and delivered while the clock jumps."""
+    """Events of one key that are published and delivered while the clock jumps.
+
+    `client` publishes and `reader` reads the stream, at the same broker or at another.
+    """
 
     client: Client
     hook: Receiver
     stream: str
+    reader: Client
     published: list[str] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
     """The ids that the broker made."""
@@ -97,7 +114,7 @@ class Flow:
         ids = [f"f{len(self.published) + number}" for number in range(3)]
         assert not any(one.duplicate for one in await self._publish(ids))
         self.published += ids
-        assert await receive_all(self.client, self.stream, set(ids)) == ids
+        assert await receive_all(self.reader, self.stream, set(ids)) == ids
         await self.hook.until(lambda: {one.event_id for one in self.hook.requests} >= set(ids), PATIENCE)
         assert list(dict.fromkeys(one.event_id for one in self.hook.requests)) == self.published
         assert all(one.duplicate for one in await self._publish(self.published))
@@ -114,7 +131,7 @@ async def test_a_day_forward_and_two_days_back_stop_nothing_and_lose_nothing(
 ) -> None:
     async with connected(broker) as client, receiving() as prompt, receiving() as failing:
         await client.create_webhook("hook", prompt.url, parent="subscribers/flow")
-        flow = Flow(client, prompt, await client.create_stream("stream", parent="subscribers/flow"))
+        flow = Flow(client, prompt, await client.create_stream("stream", parent="subscribers/flow"), client)
         await begin_to_fail(client, failing)
         stream, held = await hold(client)
         await flow.goes_on()
@@ -148,11 +165,12 @@ async def begin_to_fail(client: Client, receiver: Receiver) -> None:
     await receiver.until(lambda: len(receiver.requests) == 1, PATIENCE)
 
 
-async def hold(client: Client) -> tuple[str, Frames]:
+async def hold(client: Client, event_id: str = "held") -> tuple[str, Frames]:
     """Takes a delivery and does not settle it. Returns the name of the stream, and the stream."""
-    name = await client.create_stream("stream", parent="subscribers/held", ack_deadline=Duration(seconds=3600))
-    await client.publish([event("held", subscriber="held")])
+    parent = f"subscribers/{event_id}"
+    name = await client.create_stream("stream", parent=parent, ack_deadline=Duration(seconds=3600))
+    await client.publish([event(event_id, subscriber=event_id)])
     frames = client.subscribe(name)
     opened = await frames.read()
-    assert [one.event.id for one in (await frames.read()).batch.deliveries] == ["held"]
+    assert [one.event.id for one in (await frames.read()).batch.deliveries] == [event_id]
     return opened.opened.stream, frames

@@ -23,10 +23,12 @@ def skip_where_there_is_no_server() -> None:
 
 
 @contextmanager
-def running(directory: Path, size: int = 1) -> Iterator[NatsCluster]:
-    """Runs servers while the block runs."""
+def running(directory: Path, size: int = 1, settings: str = "") -> Iterator[NatsCluster]:
+    """Runs servers while the block runs. `settings` are added to what each is configured by."""
     skip_where_there_is_no_server()
     cluster = NatsCluster(directory, size)
+    for server in cluster.servers:
+        server.settings = settings
     try:
         cluster.start()
         yield cluster

@@ -34,7 +34,7 @@ from certes_broker.engines.nats.mailbox import Mailbox
 
 PATIENCE: Final = 5.0
 """Seconds for which a request is repeated."""
-ANSWER: Final = 1.5
+ANSWER: Final = 1.0
 """Seconds after which one that was not answered is sent again."""
 STARTING: Final = 30.0
 """Seconds for which what a start needs is asked for: a cluster that has just begun elects leaders of everything."""
@@ -157,7 +157,7 @@ class Connection:
         while (left := end - loop.time()) > 0:
             if self.client.is_connected:
                 try:
-                    return await self.mailbox.ask(subject, payload, headers, min(left, max(ANSWER, within / 4)))
+                    return await self.mailbox.ask(subject, payload, headers, min(left, max(ANSWER, within / 5)))
                 except TimeoutError:
                     failure = "it does not answer"
                 except (errors.NoRespondersError, errors.OutboundBufferLimitError) as error:

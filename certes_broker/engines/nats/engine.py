@@ -99,7 +99,11 @@ class NatsEngine:
         journal_reader, lanes_reader = Reader(connection, names.journal), Reader(connection, names.lanes)
         self._members = Membership(connection, publisher, lanes_reader, names, limits.pace)
         self._post = NatsPost(connection, names, self._members.own)
-        self._followers = (Follower(connection, names.journal), Follower(connection, names.settings))
+        settings_reader = Reader(connection, names.settings)
+        self._followers = (
+            Follower(connection, names.journal, journal_reader),
+            Follower(connection, names.settings, settings_reader),
+        )
         attempts_reader, rejected_reader = Reader(connection, names.attempts), Reader(connection, names.rejected)
         blocks = JournalBlocks(journal_reader, lanes_reader, names)
         deletions = Deletions(
@@ -127,7 +131,7 @@ class NatsEngine:
         self._leases = NatsLeases(self._lanes, self._changes)
         self._attempts = NatsAttempts(connection, attempts_reader, names, self._recording)
         self._rejections = NatsRejections(connection, publisher, rejected_reader, names, deletions.rejected)
-        self._settings = NatsSettings(connection, publisher, Reader(connection, names.settings), names, self._watch)
+        self._settings = NatsSettings(connection, publisher, settings_reader, names, self._watch)
         readers = (lanes_reader, attempts_reader)
         self._erasure = NatsErasure(connection, publisher, names, blocks, readers, deletions, self._journal.forget)
         self.findings: Sequence[Finding] = ()

@@ -1,7 +1,9 @@
 """Following a stream: every message above a sequence, in order, as soon as it is stored, whoever stored it.
 
 Messages are pulled by an ordered consumer, which lives in the memory of one server and numbers what it sends. Where a number
-is missing, or nothing at all comes any more, another consumer goes on from the last message that came.
+is missing, or nothing at all comes any more, another consumer goes on from the last message that came. Consumers are placed by
+the servers' leader, which may be away, and at any of the servers, which may stand still. So another is asked for soon, and while
+there is none, the stream's own leader is asked what has been stored.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from nats.aio.msg import Msg
 from certes_broker.domain.errors import Unavailable
 from certes_broker.engines.nats.connection import Connection, Refusal
 from certes_broker.engines.nats.mailbox import STATUS
-from certes_broker.engines.nats.reading import Kept
+from certes_broker.engines.nats.reading import ALL, Kept, Reader
 
 BATCH: Final = 64
 """Messages that one request asks for."""
@@ -29,6 +31,8 @@ HEARTBEAT: Final = 1.0
 SILENCE: Final = 2.5
 """Seconds without a heartbeat after which nothing comes any more."""
 AGAIN: Final = 0.2
+BEGINNING: Final = 1.0
+"""Seconds that a consumer may take to be made, before what has been stored is read without one."""
 _NANOSECONDS: Final = 1_000_000_000
 _IDLE: Final = "100"
 _EXPIRED: Final = "408"
@@ -37,41 +41,50 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
 
 class Follower:
-    """Follows one stream."""
+    """Follows one stream, which `reader` reads."""
 
-    def __init__(self, connection: Connection, stream: str) -> None:
+    def __init__(self, connection: Connection, stream: str, reader: Reader) -> None:
         self._connection = connection
         self._stream = stream
+        self._reader = reader
 
     async def messages(self, last: Callable[[], int]) -> AsyncGenerator[Kept]:
         """Yields the messages above a sequence for ever. Where it must begin anew, it asks for the sequence again."""
         while True:
-            with suppress(Unavailable, Refusal, errors.Error):
-                name = await self._begin(last() + 1)
-                async with aclosing(self._pull(name)) as pulled:
-                    async for kept in pulled:
-                        yield kept
-                log.info("following_anew", stream=self._stream, after=last())
+            name = await self._begin(last() + 1)
+            messages = self._read(last()) if name is None else self._pull(name)
+            async with aclosing(messages):
+                async for kept in messages:
+                    yield kept
+            log.info("following_anew", stream=self._stream, after=last(), by_reading=name is None)
             await asyncio.sleep(AGAIN)
 
-    async def _begin(self, first: int) -> str:
+    async def _begin(self, first: int) -> str | None:
+        """Makes a consumer, and returns its name; None where there is none in time."""
         name = self._connection.client.new_inbox().rpartition(".")[2]
-        await self._connection.try_api(
-            f"CONSUMER.CREATE.{self._stream}.{name}",
-            {
-                "stream_name": self._stream,
-                "config": {
-                    "name": name,
-                    "deliver_policy": "by_start_sequence",
-                    "opt_start_seq": first,
-                    "ack_policy": "none",
-                    "mem_storage": True,
-                    "num_replicas": 1,
-                    "inactive_threshold": 60 * _NANOSECONDS,
-                },
-            },
-        )
+        config = {
+            "name": name,
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": first,
+            "ack_policy": "none",
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": 60 * _NANOSECONDS,
+        }
+        body = {"stream_name": self._stream, "config": config}
+        try:
+            # Asked for again under its name it would still be where it was placed.
+            await self._connection.try_api(f"CONSUMER.CREATE.{self._stream}.{name}", body, within=BEGINNING)
+        except (Unavailable, Refusal):
+            return None
         return name
+
+    async def _read(self, after: int) -> AsyncGenerator[Kept]:
+        """Yields what is stored above a sequence by now, as far as it can be read."""
+        with suppress(Unavailable):
+            through = (await self._reader.state()).last
+            async for kept in self._reader.between(ALL, after, through):
+                yield kept
 
     async def _pull(self, consumer: str) -> AsyncGenerator[Kept]:
         client = self._connection.client
@@ -83,7 +96,10 @@ class Follower:
             news.set()
 
         inbox = client.new_inbox()
-        answers = await client.subscribe(inbox, cb=take, pending_msgs_limit=-1, pending_bytes_limit=-1)
+        try:
+            answers = await client.subscribe(inbox, cb=take, pending_msgs_limit=-1, pending_bytes_limit=-1)
+        except errors.Error:
+            return
         request = {
             "batch": BATCH,
             "expires": round(EXPIRES * _NANOSECONDS),
@@ -114,7 +130,7 @@ class Follower:
                     yield Kept(at.stream, message.subject, message.headers or {}, message.data)
                 elif status != _IDLE:
                     return
-        except TimeoutError:
+        except (TimeoutError, errors.Error):
             return
         finally:
             with suppress(errors.Error):

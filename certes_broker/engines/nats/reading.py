@@ -1,7 +1,7 @@
 """Reading messages: one by one from a stream's leader, which knows the newest, or many at once from any replica.
 
-A replica may lag behind. So whoever reads many says through which sequence, which the leader has told; what a replica does
-not have of these, the leader is asked for.
+A replica may lag behind, or not answer. So whoever reads many says through which sequence, which the leader has told; what a
+replica does not have of these, the leader is asked for.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nats import errors
 from nats.aio.msg import Msg
 
 from certes_broker.domain.errors import CertesError
-from certes_broker.engines.nats.connection import AGAIN, ANSWER, NO_MESSAGE, PATIENCE, Connection, Refusal
+from certes_broker.engines.nats.connection import AGAIN, NO_MESSAGE, PATIENCE, Connection, Refusal
 
 T = TypeVar("T")
 
@@ -25,8 +25,16 @@ PAGE: Final = 256
 PAGE_BYTES: Final = 8 << 20
 ALL: Final = ">"
 """The subject that is every one."""
+FEW: Final = 4
+"""Up to so many sequences the leader is asked for one by one."""
+SOON: Final = 0.5
+"""Seconds in which the next message comes from a replica. One that stands still sends none, and goes on being chosen for a minute."""
+APART: Final = 16
+"""So many sequences the leader is asked for one by one, where a replica did not answer, before another one is tried."""
 SCANNED: Final = 1000
 """Messages that one request for headers asks for."""
+SCANNING: Final = 1.5
+"""Seconds in which the next message of headers comes: more than a request for them lives."""
 
 
 class Kept(NamedTuple):
@@ -92,9 +100,12 @@ class Reader:
         self, subject: str, after: int, through: int, *, page: int = PAGE, page_bytes: int = PAGE_BYTES
     ) -> AsyncIterator[Kept]:
         """Yields the messages of a subject above one sequence and up to another, which the leader has, in order."""
-        following = after + 1
+        following = paged = after + 1
         while following <= through:
-            found: Sequence[Kept] = await self._page(subject, following, page, page_bytes)
+            found: Sequence[Kept] = ()
+            if paged <= following <= through - FEW:
+                found = await self._page(subject, following, page, page_bytes)
+                paged = following + (0 if found else APART)
             if not found:
                 kept = await self.at(following, subject)
                 found = [] if kept is None else [kept]
@@ -143,6 +154,7 @@ class Reader:
                 subject,
                 query,
                 lambda found: len(found) == SCANNED or bool(found[-1].metadata.sequence.stream >= through),
+                SCANNING,
             ):
                 done = message.metadata.sequence.stream
                 if done <= through:
@@ -172,19 +184,19 @@ class Reader:
     async def _page(self, subject: str, first: int, limit: int, size: int) -> Sequence[Kept]:
         query = {"seq": first, "next_by_subj": subject, "batch": limit, "max_bytes": size}
         found: list[Kept] = []
-        for message in await self._answers(f"$JS.API.DIRECT.GET.{self._stream}", query, lambda _: False):
+        for message in await self._answers(f"$JS.API.DIRECT.GET.{self._stream}", query, lambda _: False, SOON):
             headers = message.headers or {}
             found.append(Kept(int(headers["Nats-Sequence"]), headers["Nats-Subject"], headers, message.data))
         return found
 
     async def _answers(
-        self, subject: str, query: Mapping[str, Any], is_last: Callable[[Sequence[Msg]], bool]
+        self, subject: str, query: Mapping[str, Any], is_last: Callable[[Sequence[Msg]], bool], seconds: float
     ) -> Sequence[Msg]:
-        """Asks for many messages, and returns those that have come when the last has, or when nothing comes any more."""
+        """Asks for many messages, and returns those that have come when the last has, or when for so long nothing has."""
         if not self._connection.client.is_connected:
             return ()
         try:
-            return await self._connection.mailbox.ask_many(subject, json.dumps(query).encode(), ANSWER, is_last)
+            return await self._connection.mailbox.ask_many(subject, json.dumps(query).encode(), seconds, is_last)
         except errors.Error:
             return ()
 
