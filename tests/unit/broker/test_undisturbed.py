@@ -58,7 +58,7 @@ async def test_a_work_that_is_cancelled_before_it_began_is_closed_and_its_caller
     with pytest.raises(ExceptionGroup):
         async with asyncio.TaskGroup() as tasks:
             undisturbed = Undisturbed(tasks)
-            callers.append(asyncio.ensure_future(undisturbed.do(work)))
+            callers.append(asyncio.get_running_loop().create_task(undisturbed.do(work)))
             tasks.create_task(cancel_the_group())
     assert inspect.getcoroutinestate(work) == inspect.CORO_CLOSED
     await asyncio.wait(callers)
