@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -29,14 +30,15 @@ class Authority:
         self.ca.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     def issue(
-        self, name: str, address: str = "127.0.0.1", *, common_name: str = "", uri: str = ""
+        self, name: str, addresses: Sequence[str] = ("127.0.0.1",), *, common_name: str = "", uri: str = ""
     ) -> tuple[Path, Path]:
-        """Makes a certificate for a name and an address, and returns its file and that of its key.
+        """Makes a certificate for a name and addresses, and returns its file and that of its key.
 
         The name is that of its subject, too, unless another is given.
         """
         key = ec.generate_private_key(ec.SECP256R1())
-        names: list[x509.GeneralName] = [x509.DNSName(name), x509.IPAddress(ip_address(address))]
+        names: list[x509.GeneralName] = [x509.DNSName(name)]
+        names += [x509.IPAddress(ip_address(address)) for address in addresses]
         names += [x509.UniformResourceIdentifier(uri)] if uri else []
         certificate = (
             _begun(_named(common_name or name), self._name, key)

@@ -37,8 +37,8 @@ type Client struct {
 	closeErr    error
 }
 
-// NewClient checks its arguments and returns a client of the gateway at uri, events://host[:port]. It does no I/O: the gateway is asked
-// when it is first needed.
+// NewClient checks its arguments and returns a client of the gateway at uri, events://host[:port]. It reads the files that settings name, and
+// asks nobody: the gateway is asked when it is first needed.
 //
 // Errors: MALFORMED_URI with the position, FIELD_INVALID with the setting's name as field.
 func NewClient(uri string, options ...Option) (*Client, error) {
@@ -54,9 +54,13 @@ func newClient(uri string, handlers *handlerRegistry, options []Option) (*Client
 	if err != nil {
 		return nil, err
 	}
+	files, err := readTLSFiles(s)
+	if err != nil {
+		return nil, err
+	}
 	c := &Client{
 		settings:  s,
-		connector: newConnector(s),
+		connector: newConnector(s, files),
 		handlers:  handlers,
 		workers:   newWorkers(s.concurrency),
 		closing:   make(chan struct{}),

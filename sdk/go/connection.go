@@ -3,14 +3,12 @@ package certes
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"sync"
 	"time"
 
@@ -41,6 +39,7 @@ const (
 // connection is a gateway that was found, and the channel to it.
 type connection struct {
 	place   discovery.Place
+	files   *tlsFiles // with which it was made
 	channel *grpc.ClientConn
 	events  certesv1.EventServiceClient
 	subs    certesv1.SubscriptionServiceClient
@@ -53,7 +52,8 @@ type connector struct {
 	find func(context.Context, *settings) (*gatewayFound, error)
 	dial func(*settings, *gatewayFound) (*grpc.ClientConn, error)
 
-	turn chan struct{} // holds one token: whoever has it may connect
+	turn  chan struct{} // holds one token: whoever has it may connect
+	files *tlsFiles     // the last ones that fitted together, for whoever has the turn
 
 	mu      sync.Mutex
 	current *connection
@@ -61,8 +61,13 @@ type connector struct {
 	closed  bool
 }
 
-func newConnector(s *settings) *connector {
-	c := &connector{settings: s, find: findGateway, dial: dialGateway, turn: make(chan struct{}, 1)}
+func newConnector(s *settings, files *tlsFiles) *connector {
+	c := &connector{settings: s, files: files, dial: dialGateway, turn: make(chan struct{}, 1)}
+	c.find = func(ctx context.Context, s *settings) (*gatewayFound, error) {
+		ctx, cancel := context.WithTimeout(ctx, discoveryTimeout)
+		defer cancel()
+		return findAt(ctx, s, c.files, discovery.ResolvesToLoopback(ctx, net.DefaultResolver, s.gateway.Host))
+	}
 	c.turn <- struct{}{}
 	return c
 }
@@ -81,6 +86,7 @@ func (c *connector) connect(ctx context.Context) (*connection, error) {
 	if current, err := c.usable(); current != nil || err != nil {
 		return current, err
 	}
+	c.readFiles()
 	found, err := c.find(ctx, c.settings)
 	if err != nil {
 		if old := c.known(); old != nil {
@@ -118,7 +124,7 @@ func (c *connector) adopt(found *gatewayFound) (*connection, error) {
 	}
 	c.doubted = false
 	if c.current != nil {
-		if c.current.place == found.place {
+		if c.current.place == found.place && c.current.files.equal(c.files) {
 			return c.current, nil
 		}
 		_ = c.current.channel.Close()
@@ -129,7 +135,7 @@ func (c *connector) adopt(found *gatewayFound) (*connection, error) {
 		return nil, newError(codes.FailedPrecondition, ReasonProtocolUnsupported,
 			"the gateway's gRPC address %q cannot be used: %v", found.place.Address, err).because(err)
 	}
-	c.current = &connection{found.place, channel, certesv1.NewEventServiceClient(channel), certesv1.NewSubscriptionServiceClient(channel)}
+	c.current = &connection{found.place, c.files, channel, certesv1.NewEventServiceClient(channel), certesv1.NewSubscriptionServiceClient(channel)}
 	return c.current, nil
 }
 
@@ -141,6 +147,31 @@ func (c *connector) doubt() {
 	if c.current != nil {
 		c.current.channel.ResetConnectBackoff() // our own back-off decides when it is tried
 	}
+}
+
+// readFiles reads the files of TLS again, for whoever has the turn. While they do not fit together, those that did hold.
+func (c *connector) readFiles() {
+	files, err := readTLSFiles(c.settings)
+	if err != nil {
+		c.settings.logger.Warn("certes: what was in the files of TLS is used on", "error", err)
+		return
+	}
+	c.files = files
+}
+
+// mayPass says whether a call may succeed when it is made again, over another connection if need be: a connection lives longer than the
+// certificate that it began with. So what is refused for its caller may succeed where the certificate has been renewed since.
+func (c *connector) mayPass(refusal *Error) bool {
+	if refusal.Code != codes.Unauthenticated {
+		return mayPass(refusal)
+	}
+	current := c.known()
+	files, err := readTLSFiles(c.settings)
+	if current == nil || err != nil || files.equal(current.files) {
+		return false
+	}
+	c.doubt()
+	return true
 }
 
 // domain returns the broker's own domain, as far as it is known.
@@ -166,22 +197,13 @@ type gatewayFound struct {
 	tls   *tls.Config // nil where gRPC is spoken without
 }
 
-// findGateway asks the gateway where gRPC is.
-func findGateway(ctx context.Context, s *settings) (*gatewayFound, error) {
-	ctx, cancel := context.WithTimeout(ctx, discoveryTimeout)
-	defer cancel()
-	return findAt(ctx, s, discovery.ResolvesToLoopback(ctx, net.DefaultResolver, s.gateway.Host))
-}
-
-func findAt(ctx context.Context, s *settings, onLoopback bool) (*gatewayFound, error) {
-	config, err := tlsConfig(s.caFile)
-	if err != nil {
-		return nil, err
-	}
+// findAt asks the gateway where gRPC is.
+func findAt(ctx context.Context, s *settings, files *tlsFiles, onLoopback bool) (*gatewayFound, error) {
+	config := files.config
 	body, err := ask(ctx, s.gateway.Authority(), onLoopback, config)
 	if err != nil {
 		return nil, newError(codes.Unavailable, ReasonGatewayUnreachable, "the gateway %s does not say where it is: %v", s.gateway, err).
-			hinting("Is it running, and is the address right? CERTES_RESOLVE says where a gateway is in a place of its own.").because(err)
+			hinting(unreachableHint(onLoopback)).because(err)
 	}
 	place, refusal := discovery.Judge(body, onLoopback, func(host string) bool {
 		return discovery.ResolvesToLoopback(ctx, net.DefaultResolver, host)
@@ -197,6 +219,15 @@ func findAt(ctx context.Context, s *settings, onLoopback bool) (*gatewayFound, e
 		config = nil
 	}
 	return &gatewayFound{place, config}, nil
+}
+
+func unreachableHint(onLoopback bool) string {
+	hint := "Is it running, and is the address right? CERTES_RESOLVE says where a gateway is in a place of its own."
+	if onLoopback {
+		return hint
+	}
+	// A server of TLS 1.3 turns a client away once it has begun to speak, and what it says of it may be lost.
+	return hint + " If it asks clients for certificates, name one by certificate and certificate_key."
 }
 
 // ask returns what a gateway answers. On loopback it is asked without TLS, and only on a socket that is on this machine.
@@ -234,21 +265,6 @@ func ask(ctx context.Context, authority string, onLoopback bool, config *tls.Con
 		err = errors.New("its answer is larger than 64 KiB")
 	}
 	return body, err
-}
-
-func tlsConfig(caFile string) (*tls.Config, error) {
-	if caFile == "" {
-		return &tls.Config{MinVersion: tls.VersionTLS12}, nil
-	}
-	content, err := os.ReadFile(caFile)
-	if err != nil {
-		return nil, invalidField("ca_file", "cannot be read: %v", err)
-	}
-	authorities := x509.NewCertPool()
-	if !authorities.AppendCertsFromPEM(content) {
-		return nil, invalidField("ca_file", "%s holds no certificate in PEM", caFile)
-	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: authorities}, nil
 }
 
 // dialGateway makes the channel to a place; it connects later, by itself.

@@ -139,7 +139,7 @@ func (c *consumer) judge(sub *subscription, err error, try int) (time.Duration, 
 	switch {
 	case refusal.Reason == reasonSubscriptionNotFound || refusal.Reason == reasonSubscriptionDeleted:
 		return 0, refusal
-	case mayPass(refusal):
+	case c.client.connector.mayPass(refusal):
 		if try > 0 {
 			c.client.connector.doubt()
 		}
@@ -169,7 +169,7 @@ func isBroken(e *Error) bool {
 	return false
 }
 
-// mayPass says whether a call may succeed when it is made again, where its own context is not what ended it.
+// mayPass says whether a call may succeed when it is made again as it is, where its own context is not what ended it.
 func mayPass(e *Error) bool { return e.Retryable || isBroken(e) }
 
 // end forgets a subscription whose stream has ended for good, and tells Run why, or the log where nobody runs.

@@ -17,8 +17,8 @@ var standard struct {
 	handlers handlerRegistry
 }
 
-// Init makes the default client, which the functions of this package work on, of the gateway at uri, events://host[:port]. It does no
-// I/O. Environment variables say what the options leave out, so that the URI alone is enough: CERTES_APP, CERTES_TOKEN and others.
+// Init makes the default client, which the functions of this package work on, of the gateway at uri, events://host[:port]. It
+// asks nobody for anything. Environment variables say what the options leave out, so that the URI alone is enough: CERTES_APP, CERTES_TOKEN and others.
 //
 // The error, which it logs too, is MALFORMED_URI, FIELD_INVALID, or ALREADY_INITIALIZED where there is a default client that is not closed.
 // After Close it makes another one, which has the handlers of the first.

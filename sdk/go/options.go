@@ -8,11 +8,12 @@ type Option func(*arguments)
 
 // arguments are what the options say; nil and empty are absent.
 type arguments struct {
-	token, app, callbackURL, subscriber, source, caFile, resolve string
-	generation                                                   *int64
-	webhookKeys                                                  []string
-	concurrency, maxOutstanding                                  *int
-	logger                                                       *slog.Logger
+	token, app, callbackURL, subscriber, source, resolve string
+	caFile, certificate, certificateKey                  string
+	generation                                           *int64
+	webhookKeys                                          []string
+	concurrency, maxOutstanding                          *int
+	logger                                               *slog.Logger
 }
 
 // WithToken sets the bearer token, sent as "authorization". Environment: CERTES_TOKEN. None by default.
@@ -48,6 +49,13 @@ func WithWebhookKeys(keys ...string) Option {
 
 // WithCAFile names a PEM file of the authorities to trust instead of the system's. Environment: CERTES_CA_FILE.
 func WithCAFile(path string) Option { return func(a *arguments) { a.caFile = path } }
+
+// WithCertificate names PEM files of a certificate, with the chain that vouches for it, and of its key, to be shown to gateways that ask
+// for one. They may be one file. Both are read again whenever the client connects, so that a certificate that was renewed is shown from then
+// on. Environment: CERTES_CERTIFICATE and CERTES_CERTIFICATE_KEY. None by default.
+func WithCertificate(certificate, key string) Option {
+	return func(a *arguments) { a.certificate, a.certificateKey = certificate, key }
+}
 
 // WithResolve says where gateways are instead of where their names say: host[:port]=host[:port], several parted by commas, port
 // 9600 where none is given. Environment: CERTES_RESOLVE.

@@ -86,7 +86,7 @@ func (p *publisher) publishAll(ctx context.Context, all []Outgoing) (receipts []
 			return receipts, nil, nil
 		}
 		refusal := asError(err)
-		if ctx.Err() != nil || !mayPass(refusal) {
+		if ctx.Err() != nil || !p.client.connector.mayPass(refusal) {
 			return nil, last, refusal
 		}
 		last = refusal

@@ -38,7 +38,7 @@ func (p *publisher) write() {
 		try++
 		refusal := asError(err)
 		p.broke(refusal)
-		if !mayPass(refusal) {
+		if !p.client.connector.mayPass(refusal) {
 			p.refuseAll(refusal)
 		}
 		if try > 1 {

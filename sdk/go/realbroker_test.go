@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -147,5 +148,39 @@ func TestWhatFailsComesAgainFromTheBroker(t *testing.T) {
 		case <-time.After(time.Minute):
 			t.Fatal("it does not come")
 		}
+	}
+}
+
+// The environment says what the broker asks for.
+func TestWithItsCertificateItPublishesAndTakesAndWithoutOneItIsTold(t *testing.T) {
+	uri := os.Getenv("CERTES_TEST_ASKING_GATEWAY")
+	if uri == "" {
+		t.Skip("CERTES_TEST_ASKING_GATEWAY names no broker")
+	}
+	client := connected(t, uri)
+	come := make(chan string, 1)
+	client.On(pushType, func(_ context.Context, raw *RawEvent) error {
+		come <- raw.ID
+		return nil
+	})
+	if err := client.EnsureSubscriptions(t.Context(), Subscriptions{Events: []Selector{Event(pushType, nil)}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Publish(t.Context(), Outgoing{Message: push(t), Subscriber: "org_1", ID: "asking-1"}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case id := <-come:
+		if id != "asking-1" {
+			t.Errorf("it took %s", id)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("it does not come")
+	}
+	t.Setenv("CERTES_CERTIFICATE", "")
+	t.Setenv("CERTES_CERTIFICATE_KEY", "")
+	_, err := connected(t, uri).connector.connect(t.Context())
+	if ReasonOf(err) != ReasonGatewayUnreachable || !strings.Contains(asError(err).Hint, "certificate_key") {
+		t.Errorf("without a certificate it fails with %v", err)
 	}
 }

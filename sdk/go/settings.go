@@ -36,6 +36,8 @@ type settings struct {
 	generation     *int64
 	webhookKeys    []signatures.Key
 	caFile         string
+	certificate    string // a file, as the next
+	certificateKey string
 	concurrency    int
 	maxOutstanding int
 	logger         *slog.Logger
@@ -50,14 +52,16 @@ func readSettings(uri string, given arguments, getenv func(string) string) (*set
 		return value
 	}
 	s := &settings{
-		uri:         uri,
-		token:       or(given.token, "CERTES_TOKEN"),
-		app:         or(given.app, "CERTES_APP"),
-		callbackURL: or(given.callbackURL, "CERTES_CALLBACK_URL"),
-		subscriber:  or(given.subscriber, "CERTES_SUBSCRIBER"),
-		source:      or(given.source, "CERTES_SOURCE"),
-		caFile:      or(given.caFile, "CERTES_CA_FILE"),
-		logger:      given.logger,
+		uri:            uri,
+		token:          or(given.token, "CERTES_TOKEN"),
+		app:            or(given.app, "CERTES_APP"),
+		callbackURL:    or(given.callbackURL, "CERTES_CALLBACK_URL"),
+		subscriber:     or(given.subscriber, "CERTES_SUBSCRIBER"),
+		source:         or(given.source, "CERTES_SOURCE"),
+		caFile:         or(given.caFile, "CERTES_CA_FILE"),
+		certificate:    or(given.certificate, "CERTES_CERTIFICATE"),
+		certificateKey: or(given.certificateKey, "CERTES_CERTIFICATE_KEY"),
+		logger:         given.logger,
 	}
 	if s.subscriber == "" {
 		s.subscriber = defaultSubscriber
@@ -111,6 +115,12 @@ func (s *settings) checkTexts() error {
 	}
 	if len(s.source) > maximumSourceBytes || !utf8.ValidString(s.source) || strings.ContainsFunc(s.source, unicode.IsControl) {
 		return invalidField("source", "has at most %d bytes of UTF-8 and no control characters", maximumSourceBytes)
+	}
+	if s.certificate != "" && s.certificateKey == "" {
+		return invalidField("certificate_key", "is missing: the file of the certificate's key, which may be that of the certificate")
+	}
+	if s.certificateKey != "" && s.certificate == "" {
+		return invalidField("certificate", "is missing: the file of the certificate whose key is given")
 	}
 	if s.callbackURL != "" {
 		parsed, err := url.Parse(s.callbackURL)

@@ -62,7 +62,7 @@ func (c *Client) ensurePatiently(ctx context.Context, request *certesv1.UpdateSu
 		}
 		refusal := asError(err)
 		wait := max(refusal.RetryAfter, reconnecting.Wait(try, rand.Float64()))
-		if !mayPass(refusal) || time.Since(began)+wait > ensurePatience {
+		if !c.connector.mayPass(refusal) || time.Since(began)+wait > ensurePatience {
 			return refusal
 		}
 		c.connector.doubt()

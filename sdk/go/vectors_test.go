@@ -202,6 +202,8 @@ type settingsVector struct {
 		URI, Token, App, Subscriber, Source, Resolve string
 		CallbackURL                                  string `json:"callback_url"`
 		CAFile                                       string `json:"ca_file"`
+		Certificate                                  string
+		CertificateKey                               string `json:"certificate_key"`
 		Generation                                   *int64
 		WebhookKeys                                  []string `json:"webhook_keys"`
 		Concurrency                                  *int
@@ -216,10 +218,12 @@ type settingsVector struct {
 			Host string
 			Port int
 		}
-		CallbackURL string `json:"callback_url"`
-		CAFile      string `json:"ca_file"`
-		Generation  *int64
-		WebhookKeys []string `json:"webhook_keys"`
+		CallbackURL    string `json:"callback_url"`
+		CAFile         string `json:"ca_file"`
+		Certificate    string
+		CertificateKey string `json:"certificate_key"`
+		Generation     *int64
+		WebhookKeys    []string `json:"webhook_keys"`
 	}
 }
 
@@ -236,6 +240,7 @@ func TestSettingsAreReadAsTheVectorsSay(t *testing.T) {
 		a := v.Arguments
 		given := arguments{
 			token: a.Token, app: a.App, callbackURL: a.CallbackURL, subscriber: a.Subscriber, source: a.Source, caFile: a.CAFile,
+			certificate: a.Certificate, certificateKey: a.CertificateKey,
 			resolve: a.Resolve, generation: a.Generation, webhookKeys: a.WebhookKeys, concurrency: a.Concurrency, maxOutstanding: a.MaxOutstanding,
 		}
 		got, err := readSettings(a.URI, given, func(name string) string { return v.Environment[name] })
@@ -250,7 +255,7 @@ func TestSettingsAreReadAsTheVectorsSay(t *testing.T) {
 		want := v.Expect
 		same := got.uri == want.URI && got.gateway.Host == want.Gateway.Host && got.gateway.Port == want.Gateway.Port && got.token == want.Token &&
 			got.app == want.App && got.callbackURL == want.CallbackURL && got.subscriber == want.Subscriber && got.source == want.Source &&
-			got.caFile == want.CAFile && len(got.webhookKeys) == len(want.WebhookKeys) &&
+			got.caFile == want.CAFile && got.certificate == want.Certificate && got.certificateKey == want.CertificateKey && len(got.webhookKeys) == len(want.WebhookKeys) &&
 			(got.generation == nil) == (want.Generation == nil) && (got.generation == nil || *got.generation == *want.Generation)
 		if !same {
 			t.Errorf("%s: %+v; wanted %+v", v.Why, *got, want)

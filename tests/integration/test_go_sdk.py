@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scripts.broker_process import ROOT, BrokerProcess
-from tests.integration.conftest import Certes
+from tests.integration.conftest import Asking, Certes
 from tests.program import running
 from tests.toolchains import BUILDING, GO_CONTRIB, GO_SDK, run, tool
 
@@ -47,6 +47,13 @@ def test_its_tests_of_a_broker_pass(broker: BrokerProcess) -> None:
     printed = run(tool("go"), "test", "-count=1", "-timeout=120s", *against, ".", cwd=SDK, environ=environ)
     assert printed.count("--- PASS") == 4, printed
     assert "--- SKIP" not in printed, printed
+
+
+def test_it_shows_its_certificate_to_a_broker_that_asks_for_one(asking: Asking) -> None:
+    environ = READ_ONLY | asking.environ | asking.shown | {"CERTES_TEST_ASKING_GATEWAY": asking.uri}
+    against = ["-run", "WithItsCertificate", "-v"]
+    printed = run(tool("go"), "test", "-count=1", "-timeout=120s", *against, ".", cwd=SDK, environ=environ)
+    assert printed.count("--- PASS") == 1, printed
 
 
 @pytest.fixture

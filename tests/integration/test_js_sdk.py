@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from scripts.broker_process import BrokerProcess
+from tests.integration.conftest import Asking
 from tests.program import Program, running
 from tests.toolchains import BUILDING, NPM_QUIET, run, tool
 
@@ -47,6 +48,11 @@ def test_it_behaves_against_a_real_broker(workspace: Path, broker: BrokerProcess
     """Ten replicas at once, a refused release, events that are stored together or not at all, a paused subscription."""
     gateway = {"GATEWAY": f"events://{broker.http}"}
     run(tool("node"), "--test", "test/against_broker.js", cwd=workspace / "js", environ=gateway)
+
+
+def test_it_shows_its_certificate_to_a_broker_that_asks_for_one(workspace: Path, asking: Asking) -> None:
+    environ = asking.environ | asking.shown | {"GATEWAY": asking.uri}
+    run(tool("node"), "--test", "test/against_asking_broker.js", cwd=workspace / "js", environ=environ)
 
 
 def test_the_lock_holds_no_addresses() -> None:

@@ -34,7 +34,8 @@ export class Client {
   }
 
   /**
-   * Sets the client up: `init("events://events.meetly.com")`. Does no I/O: the gateway is asked when it is first needed.
+   * Sets the client up: `init("events://events.meetly.com")`. Reads the files that settings name, and asks
+   * nobody: the gateway is asked when it is first needed.
    * Handlers that were registered before stay, also where a client that was closed is set up again.
    *
    * Raises `MALFORMED_URI`, with the position, `FIELD_INVALID`, with the setting's name, or `ALREADY_INITIALIZED`.

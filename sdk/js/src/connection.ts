@@ -1,21 +1,25 @@
 /** The connection of a client to its broker: found when it is first needed, found again when it is lost. */
 
-import { readFile } from "node:fs/promises";
 import { discover, type Place } from "./discovery.js";
-import { asCertesError, CertesError, fieldInvalid } from "./errors.js";
+import { asCertesError, CertesError } from "./errors.js";
 import { Rpc } from "./rpc.js";
 import type { Settings } from "./settings.js";
+import { isSameContent, readTlsFiles, type TlsFiles } from "./tls_files.js";
 
 /** Finds the gateway and keeps the channel to it. */
 export class Connection {
   readonly #settings: Settings;
+  /** What was in the files of TLS when they last fitted together. */
+  #files: TlsFiles;
   #rpc: Rpc | undefined;
   #finding: Promise<Rpc> | undefined;
   #lost = false;
   #closed = false;
 
+  /** Raises `FIELD_INVALID` for a file of TLS. */
   constructor(settings: Settings) {
     this.#settings = settings;
+    this.#files = readTlsFiles(settings);
   }
 
   /** The broker's own domain, if it is known already. */
@@ -38,6 +42,19 @@ export class Connection {
     this.#lost = true;
   }
 
+  /**
+   * What a call was refused by, as this connection sees it. It lives longer than the certificate that it began with: so what
+   * is refused for its caller may succeed over another one, where the certificate has been renewed since.
+   */
+  refusal(error: CertesError): CertesError {
+    if (error.code !== "UNAUTHENTICATED" || this.#rpc === undefined) return error;
+    if (isSameContent(this.#latestFiles(), this.#rpc.files)) return error;
+    this.lost();
+    return new CertesError("UNAVAILABLE", "UNAVAILABLE", `The certificate was renewed, and the connection is not yet: ${error}`, {
+      cause: error,
+    });
+  }
+
   /** Lets go. */
   close(): void {
     this.#closed = true;
@@ -45,16 +62,27 @@ export class Connection {
   }
 
   async #find(): Promise<Rpc> {
-    const { gateway, caFile, token } = this.#settings;
-    const ca = caFile === undefined ? undefined : await readAuthorities(caFile);
-    const place = await discover(gateway, ca);
+    const { gateway, token } = this.#settings;
+    const files = (this.#files = this.#latestFiles());
+    const place = await discover(gateway, files);
     if (this.#closed) throw clientClosed();
-    if (this.#rpc === undefined || !isSame(this.#rpc.place, place)) {
+    if (this.#rpc === undefined || !isSame(this.#rpc.place, place) || !isSameContent(this.#rpc.files, files)) {
       this.#rpc?.close();
-      this.#rpc = makeRpc(place, token, ca);
+      this.#rpc = makeRpc(place, token, files);
     }
     this.#lost = false;
     return this.#rpc;
+  }
+
+  /** What is in the files of TLS; while they do not fit together, what was when they did. */
+  #latestFiles(): TlsFiles {
+    try {
+      return readTlsFiles(this.#settings);
+    } catch (raised) {
+      const error = asCertesError(raised);
+      this.#settings.logger.warn(`What was in the files of TLS is used on: ${error}`, error);
+      return this.#files;
+    }
   }
 }
 
@@ -65,19 +93,11 @@ export function clientClosed(): CertesError {
   });
 }
 
-function makeRpc(place: Place, token: string | undefined, ca: Buffer | undefined): Rpc {
+function makeRpc(place: Place, token: string | undefined, files: TlsFiles): Rpc {
   try {
-    return new Rpc(place, token, ca);
+    return new Rpc(place, token, files);
   } catch (error) {
     throw asCertesError(error);
-  }
-}
-
-async function readAuthorities(path: string): Promise<Buffer> {
-  try {
-    return await readFile(path);
-  } catch (error) {
-    throw fieldInvalid("ca_file", `cannot be read: ${error instanceof Error ? error.message : String(error)}`);
   }
 }
 

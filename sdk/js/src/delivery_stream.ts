@@ -84,7 +84,8 @@ export class DeliveryStream {
     const { clock, logger } = this.#parts;
     let attempt = 0;
     while (!this.#stop.signal.aborted) {
-      const { hadBatch, error } = await this.#runOnce();
+      const { hadBatch, error: raised } = await this.#runOnce();
+      const error = raised && this.#parts.connection.refusal(raised);
       if (this.#stop.signal.aborted) return;
       attempt = hadBatch ? 1 : attempt + 1;
       const next = afterEnd(error, attempt, clock.chance());

@@ -11,6 +11,7 @@ import { request as requestPlain, type IncomingMessage, type RequestOptions } fr
 import { request as requestTls } from "node:https";
 import { BlockList, isIP } from "node:net";
 import { CertesError } from "./errors.js";
+import type { TlsFiles } from "./tls_files.js";
 import { authority, type Gateway, readAuthority } from "./uris.js";
 
 const PROTOCOL = "certes.v1";
@@ -59,12 +60,12 @@ export async function systemResolve(host: string): Promise<readonly string[]> {
 }
 
 /** Finds the place of a gateway. Raises `GATEWAY_UNREACHABLE`, `GATEWAY_INSECURE` or `PROTOCOL_UNSUPPORTED`. */
-export async function discover(gateway: Gateway, ca: Buffer | undefined, asking: Asking = {}): Promise<Place> {
+export async function discover(gateway: Gateway, files: TlsFiles = {}, asking: Asking = {}): Promise<Place> {
   const { resolve = systemResolve } = asking;
   const local = await loopbackAddress(gateway.host, resolve).catch((error: unknown) => {
     throw unreachable(gateway, `its name cannot be resolved (${messageOf(error)})`, error);
   });
-  const body = await fetchDocument(gateway, local, ca, asking);
+  const body = await fetchDocument(gateway, local, files, asking);
   const place = judgeDiscovery(
     body,
     local !== undefined,
@@ -131,10 +132,10 @@ async function loopbackAddress(host: string, resolve: Resolve): Promise<string |
 async function fetchDocument(
   gateway: Gateway,
   local: string | undefined,
-  ca: Buffer | undefined,
+  files: TlsFiles,
   { connectTo, timeout = TIMEOUT }: Asking,
 ): Promise<string> {
-  const options: RequestOptions & { ca?: Buffer; servername?: string } = {
+  const options: RequestOptions & TlsFiles & { servername?: string } = {
     host: connectTo ?? local ?? gateway.host,
     port: gateway.port,
     path: "/.well-known/certes",
@@ -143,7 +144,7 @@ async function fetchDocument(
     signal: AbortSignal.timeout(timeout),
     // A certificate is for the gateway's name; an address has none to be sent (RFC 6066, 3).
     ...(local === undefined && isIP(gateway.host) === 0 && { servername: gateway.host }),
-    ...(local === undefined && ca !== undefined && { ca }),
+    ...(local === undefined && files),
   };
   try {
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
@@ -157,7 +158,7 @@ async function fetchDocument(
     return await readAtMost(response, gateway);
   } catch (error) {
     if (error instanceof CertesError) throw error;
-    throw unreachable(gateway, messageOf(error), error);
+    throw unreachable(gateway, messageOf(error), error, local === undefined);
   }
 }
 
@@ -179,9 +180,12 @@ function messageOf(error: unknown): string {
   return error.message || ((error as { code?: string }).code ?? "the connection failed");
 }
 
-function unreachable(gateway: Gateway, problem: string, cause?: unknown): CertesError {
+function unreachable(gateway: Gateway, problem: string, cause?: unknown, tls = false): CertesError {
   return new CertesError("UNAVAILABLE", "GATEWAY_UNREACHABLE", `The gateway ${authority(gateway)} cannot be reached: ${problem}.`, {
-    hint: "See whether the broker runs, whether its name is right, and for TLS whether its authority is trusted (caFile).",
+    hint:
+      "See whether the broker runs, whether its name is right, and for TLS whether its authority is trusted (caFile)." +
+      // A server of TLS 1.3 turns a client away once it has begun to speak, and what it says of it may be lost.
+      (tls ? " If it asks clients for certificates, name one by certificate and certificateKey." : ""),
     metadata: { gateway: authority(gateway) },
     cause,
   });

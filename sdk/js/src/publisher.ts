@@ -224,7 +224,8 @@ export class Publisher {
   }
 
   /** The stream broke, or there was none to be had. */
-  #broke(unanswered: Request[], error: CertesError): void {
+  #broke(unanswered: Request[], raised: CertesError): void {
+    const error = this.#connection.refusal(raised);
     this.#lastTrouble = error;
     this.#sift([...unanswered, ...this.#again]);
     if (!error.retryable && !isBroken(error)) {

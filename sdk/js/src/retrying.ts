@@ -28,7 +28,7 @@ export async function untilAnswered<Answer>(call: (rpc: Rpc) => Promise<Answer>,
       return await unlessAborted(connection.rpc().then(call), signal);
     } catch (raised) {
       if (signal.aborted) break;
-      trouble = asCertesError(raised);
+      trouble = connection.refusal(asCertesError(raised));
       if (!trouble.retryable) throw trouble;
     }
     connection.lost();

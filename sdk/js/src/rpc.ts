@@ -12,6 +12,7 @@ import { onAbort } from "./clock.js";
 import type { Place } from "./discovery.js";
 import { type CertesError, errorOfStatus } from "./errors.js";
 import { plainStatus, readStatus } from "./rpc_status.js";
+import type { TlsFiles } from "./tls_files.js";
 
 const EVENTS = "/certes.v1.EventService/";
 const MOST_RECEIVED = 8 * 1024 * 1024;
@@ -33,12 +34,16 @@ const asItIs = (bytes: Buffer): Buffer => bytes;
 /** A channel to one place. */
 export class Rpc {
   readonly place: Place;
+  /** What it was opened with. */
+  readonly files: TlsFiles;
   readonly #client: Client;
   readonly #metadata = new Metadata();
 
-  constructor(place: Place, token: string | undefined, ca: Buffer | undefined) {
+  constructor(place: Place, token?: string, files: TlsFiles = {}) {
     this.place = place;
-    const credentials = place.tls ? ChannelCredentials.createSsl(ca ?? null) : ChannelCredentials.createInsecure();
+    this.files = files;
+    const { ca = null, key = null, cert = null } = files;
+    const credentials = place.tls ? ChannelCredentials.createSsl(ca, key, cert) : ChannelCredentials.createInsecure();
     this.#client = new Client(place.address, credentials, {
       "grpc.max_receive_message_length": MOST_RECEIVED,
       "grpc-node.flow_control_window": WINDOW,

@@ -26,6 +26,14 @@ export interface Options {
   webhookKeys?: readonly string[] | undefined;
   /** A PEM file of the authorities to trust instead of the system's. `CERTES_CA_FILE`. */
   caFile?: string | undefined;
+  /**
+   * A PEM file of a certificate, with the chain that vouches for it, to be shown to a gateway that asks for one. It and its
+   * key are read again whenever the client connects, so that one that was renewed is shown from then on.
+   * `CERTES_CERTIFICATE`.
+   */
+  certificate?: string | undefined;
+  /** The PEM file of that certificate's key, without a passphrase; may be the same file. `CERTES_CERTIFICATE_KEY`. */
+  certificateKey?: string | undefined;
   /** Other places for gateways, `events.meetly.com=127.0.0.1:9600`, several parted by commas. `CERTES_RESOLVE`. */
   resolve?: string | undefined;
   /** How many handlers run at once; 64 by default. */
@@ -49,6 +57,8 @@ export interface Settings {
   readonly generation: bigint | undefined;
   readonly webhookKeys: readonly string[];
   readonly caFile: string | undefined;
+  readonly certificate: string | undefined;
+  readonly certificateKey: string | undefined;
   readonly concurrency: number;
   readonly maxOutstanding: number;
   readonly logger: Logger;
@@ -68,6 +78,11 @@ export function readSettings(uri: string, options: Options, environment: Readonl
   if (typeof uri !== "string") throw fieldInvalid("uri", "is no text");
   const named = parseGateway(uri);
   const app = checked(text(options.app, "CERTES_APP"), "app", checkId);
+  const file = (argument: string | undefined, variable: string, field: string): string | undefined =>
+    checked(text(argument, variable), field, () => undefined);
+  const certificate = file(options.certificate, "CERTES_CERTIFICATE", "certificate");
+  const certificateKey = file(options.certificateKey, "CERTES_CERTIFICATE_KEY", "certificate_key");
+  checkPair(certificate, certificateKey);
   return {
     uri,
     gateway: placeOf(named, text(options.resolve, "CERTES_RESOLVE")),
@@ -78,7 +93,9 @@ export function readSettings(uri: string, options: Options, environment: Readonl
     source: checked(text(options.source, "CERTES_SOURCE"), "source", checkSource) ?? (app && `apps/${app}`),
     generation: readGeneration(options.generation ?? text(undefined, "CERTES_GENERATION")),
     webhookKeys: readKeys(options.webhookKeys ?? text(undefined, "CERTES_WEBHOOK_KEYS")?.trim().split(/\s+/u) ?? []),
-    caFile: checked(text(options.caFile, "CERTES_CA_FILE"), "ca_file", () => undefined),
+    caFile: file(options.caFile, "CERTES_CA_FILE", "ca_file"),
+    certificate,
+    certificateKey,
     concurrency: readCount(options.concurrency ?? DEFAULT_CONCURRENCY, "concurrency", Number.MAX_SAFE_INTEGER),
     maxOutstanding: readCount(options.maxOutstanding ?? DEFAULT_OUTSTANDING, "max_outstanding", MOST_OUTSTANDING),
     logger: options.logger ?? warnings,
@@ -103,6 +120,15 @@ function checked(text: string | undefined, field: string, check: (text: string) 
   const problem = check(text);
   if (problem !== undefined) throw fieldInvalid(field, problem);
   return text;
+}
+
+function checkPair(certificate: string | undefined, key: string | undefined): void {
+  if (certificate !== undefined && key === undefined) {
+    throw fieldInvalid("certificate_key", "is missing: the file of the certificate's key, which may be that of the certificate");
+  }
+  if (certificate === undefined && key !== undefined) {
+    throw fieldInvalid("certificate", "is missing: the file of the certificate whose key is given");
+  }
 }
 
 function checkToken(text: string): string | undefined {

@@ -80,12 +80,14 @@ export class FakeBroker {
   asked = 0;
   #open = new Set();
 
-  static async start({ tls, key, cert, grpcPort = 0, httpPort = 0 } = {}) {
+  /** With `clientCa` it asks clients for certificates; with `tls: "grpc"` it is found without TLS. */
+  static async start({ tls, key, cert, clientCa, grpcPort = 0, httpPort = 0 } = {}) {
     const broker = new FakeBroker();
-    broker.tls = tls ?? false;
-    broker.pair = { key, cert };
+    broker.tls = Boolean(tls);
+    broker.pair = { key, cert, clientCa };
     await broker.#serveGrpc(grpcPort);
-    const serve = broker.tls ? (handle) => createTlsServer({ key, cert }, handle) : createServer;
+    const asking = clientCa && { ca: clientCa, requestCert: true, rejectUnauthorized: true };
+    const serve = tls === true ? (handle) => createTlsServer({ key, cert, ...asking }, handle) : createServer;
     broker.http = serve((request, response) => broker.#discover(response));
     await new Promise((resolve) => broker.http.listen(httpPort, "127.0.0.1", resolve));
     broker.uri = `events://localhost:${broker.http.address().port}`;
@@ -95,9 +97,9 @@ export class FakeBroker {
   async #serveGrpc(port) {
     this.server = new Server({ "grpc.max_receive_message_length": 4 << 20, "grpc.max_send_message_length": -1 });
     for (const service of [EventService, SchemaService, SubscriptionService]) this.server.addService(...this.#implement(service));
-    const { key, cert } = this.pair;
+    const { key, cert, clientCa = null } = this.pair;
     const credentials = this.tls
-      ? ServerCredentials.createSsl(null, [{ private_key: key, cert_chain: cert }])
+      ? ServerCredentials.createSsl(clientCa, [{ private_key: key, cert_chain: cert }], clientCa !== null)
       : ServerCredentials.createInsecure();
     this.port = await new Promise((resolve, reject) => {
       this.server.bindAsync(`127.0.0.1:${port}`, credentials, (error, bound) => (error ? reject(error) : resolve(bound)));
@@ -166,6 +168,8 @@ export class FakeBroker {
     const stream = {
       request: call.request,
       metadata: call.metadata,
+      /** The common name of the certificate that the client has shown. */
+      shown: call.getAuthContext()?.sslPeerCertificate?.subject?.CN,
       requests,
       cancelled: new Promise((resolve) => call.on("cancelled", resolve)),
       finished: new Promise((resolve) => call.on("end", resolve)),

@@ -23,6 +23,7 @@ from certes_sdk.selectors import EventSelector, selectors_of
 from certes_sdk.session import Session
 from certes_sdk.settings import DEFAULT_CONCURRENCY, DEFAULT_MAX_OUTSTANDING, Arguments, read_settings
 from certes_sdk.signals import stopped_by_signals
+from certes_sdk.tls_files import read_tls_files
 from certes_sdk.wsgi import WsgiHandler
 
 H = TypeVar("H", bound=Handler)
@@ -32,7 +33,7 @@ class Client:
     """An application, as one gateway knows it.
 
     Arguments go before variables of the environment (`CERTES_TOKEN`, `CERTES_APP`, …); docs/reference/sdks.md has them all. Making
-    one does no I/O, and it can be used from several event loops.
+    one reads the files that settings name and asks nobody for anything, and it can be used from several event loops.
 
     Raises `MALFORMED_URI` for the URI, and `FIELD_INVALID`, which names the setting.
     """
@@ -49,6 +50,8 @@ class Client:
         generation: int | None = None,
         webhook_keys: Iterable[str] | None = None,
         ca_file: str | None = None,
+        certificate: str | None = None,
+        certificate_key: str | None = None,
         resolve: Mapping[str, str] | str | None = None,
         concurrency: int = DEFAULT_CONCURRENCY,
         max_outstanding: int = DEFAULT_MAX_OUTSTANDING,
@@ -63,11 +66,14 @@ class Client:
             generation=generation,
             webhook_keys=webhook_keys,
             ca_file=ca_file,
+            certificate=certificate,
+            certificate_key=certificate_key,
             resolve=resolve,
             concurrency=concurrency,
             max_outstanding=max_outstanding,
         )
         self.settings = read_settings(arguments, os.environ)
+        read_tls_files(self.settings)  # only to refuse what is wrong with them here, where it can be mended
         self._handlers = Handlers()
         self._clock: Clock = SystemClock()
         self._finder: Finder | None = None

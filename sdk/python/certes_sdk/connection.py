@@ -1,7 +1,8 @@
 """The way to the broker: finds it, and keeps the one gRPC channel of a client in one loop.
 
 A channel takes care of its connections itself. What was found is asked for again after the broker was unreachable, because it may
-have moved; where the gateway does not answer then, what was found before holds.
+have moved; where the gateway does not answer then, what was found before holds. The files of TLS are read again then, too: others renew
+them. While they do not fit together, what was in them before holds.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -18,9 +18,10 @@ from grpc import aio
 
 from certes_sdk.clock import Clock
 from certes_sdk.discovery import TIMEOUT, Found, discover
-from certes_sdk.errors import CertesError, from_rpc, invalid_field, unavailable
+from certes_sdk.errors import CertesError, from_rpc, unavailable
 from certes_sdk.reconnecting import wait_before
 from certes_sdk.settings import Settings
+from certes_sdk.tls_files import TlsFiles, read_tls_files
 
 USER_AGENT: Final = "certes-sdk-python"
 MAXIMUM_MESSAGE_BYTES: Final = 8 << 20
@@ -58,9 +59,12 @@ class Connection:
     def __init__(self, settings: Settings, clock: Clock, finder: Finder | None = None) -> None:
         self._settings = settings
         self._clock = clock
-        self._finder = finder or (lambda: discover(settings.gateway, settings.ca_file))
+        self._finder = finder or (lambda: discover(settings.gateway, self._files.context))
         self._lock = asyncio.Lock()
+        self._files = TlsFiles()
         self._found: Found | None = None
+        self._shown = self._files
+        """What the channel was opened with."""
         self._doubtful = False
         self._channel: aio.Channel | None = None
         self.metadata = (("authorization", f"Bearer {settings.token}"),) if settings.token else ()
@@ -73,7 +77,7 @@ class Connection:
     async def channel(self) -> aio.Channel:
         """Returns the channel; looks for the gateway first if need be.
 
-        Raises `GATEWAY_UNREACHABLE`, `PROTOCOL_UNSUPPORTED`, `GATEWAY_INSECURE`, and `FIELD_INVALID` for the file of authorities.
+        Raises `GATEWAY_UNREACHABLE`, `PROTOCOL_UNSUPPORTED`, `GATEWAY_INSECURE`, and `FIELD_INVALID` for a file of TLS.
         """
         if self._channel is not None and not self._doubtful:
             return self._channel
@@ -97,13 +101,25 @@ class Connection:
         except aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.UNAVAILABLE:
                 self.doubt()
-            raise from_rpc(error) from None
+            raise self.refusal(error) from None
         except DecodeError:
             raise unavailable("UNAVAILABLE", f"The broker's answer to {method} makes no sense.") from None
         except asyncio.CancelledError:
             if is_cancelled():
                 raise
             raise unavailable("UNAVAILABLE", "The connection was closed.") from None
+
+    def refusal(self, raised: aio.AioRpcError) -> CertesError:
+        """Makes an error of what a call raised.
+
+        A connection lives longer than the certificate that it began with. So what is refused for its caller may succeed over another
+        one, where the certificate has been renewed since.
+        """
+        error = from_rpc(raised)
+        if error.code != "UNAUTHENTICATED" or self._read_files() == self._shown:
+            return error
+        self.doubt()
+        return unavailable("UNAVAILABLE", f"The certificate was renewed, and the connection is not yet: {error}")
 
     async def patiently(self, attempt: Callable[[], Awaitable[T]], patience: float) -> T:
         """Tries something again and again for `patience` seconds, while its refusals are retryable. Raises `CertesError`."""
@@ -127,7 +143,10 @@ class Connection:
             await channel.close()
 
     async def _find(self) -> None:
-        authorities = await asyncio.to_thread(self._read_authorities)
+        if self._channel is None:
+            self._files = await asyncio.to_thread(read_tls_files, self._settings)
+        else:
+            self._files = await asyncio.to_thread(self._read_files)
         try:
             found = await self._ask()
         except CertesError as error:
@@ -135,11 +154,11 @@ class Connection:
                 raise
             found = self._found
         self._doubtful = False
-        if found == self._found and self._channel is not None:
+        if (found, self._files) == (self._found, self._shown) and self._channel is not None:
             return
         assert found is not None
-        former, self._channel = self._channel, _open(found, authorities)
-        self._found = found
+        former, self._channel = self._channel, _open(found, self._files)
+        self._found, self._shown = found, self._files
         if former is not None:
             await former.close(grace=None)
 
@@ -151,18 +170,18 @@ class Connection:
         except TimeoutError:
             raise unavailable("GATEWAY_UNREACHABLE", "The gateway could not be found in time.") from None
 
-    def _read_authorities(self) -> bytes | None:
-        if self._settings.ca_file is None:
-            return None
+    def _read_files(self) -> TlsFiles:
+        """Returns what is in the files of TLS; what was, while they are no good."""
         try:
-            return Path(self._settings.ca_file).read_bytes()
-        except OSError as error:
-            raise invalid_field("ca_file", str(error)) from None
+            return read_tls_files(self._settings)
+        except CertesError as error:
+            _log.warning("What was in the files of TLS is used on: %s", error)
+            return self._files
 
 
-def _open(found: Found, authorities: bytes | None) -> aio.Channel:
+def _open(found: Found, files: TlsFiles) -> aio.Channel:
     if found.tls:
-        credentials = grpc.ssl_channel_credentials(root_certificates=authorities)
+        credentials = grpc.ssl_channel_credentials(files.authorities, files.key, files.certificate)
         return aio.secure_channel(found.address, credentials, options=_OPTIONS)
     # On loopback, where no proxy of the environment is meant.
     return aio.insecure_channel(found.address, options=(*_OPTIONS, ("grpc.enable_http_proxy", 0)))

@@ -37,22 +37,22 @@ class Found:
     domain: str
 
 
-def discover(gateway: Gateway, ca_file: str | None) -> Found:
-    """Asks a gateway where gRPC is. Blocks, for 5 s at most.
+def discover(gateway: Gateway, context: ssl.SSLContext | None) -> Found:
+    """Asks a gateway where gRPC is. Blocks, for 5 s at most. Without a context, the system's authorities are trusted.
 
     Raises `GATEWAY_UNREACHABLE`, `PROTOCOL_UNSUPPORTED`, `GATEWAY_INSECURE`.
     """
     deadline = time.monotonic() + TIMEOUT
     addresses = loopback_addresses(gateway.host)
     if not addresses:
-        return check(judge(_fetch(gateway, None, ca_file, deadline), found_on_loopback=False))
+        return check(judge(_fetch(gateway, None, context, deadline), found_on_loopback=False))
     for address in addresses[:-1]:
         try:
-            return check(judge(_fetch(gateway, address, ca_file, deadline), found_on_loopback=True))
+            return check(judge(_fetch(gateway, address, context, deadline), found_on_loopback=True))
         except CertesError as error:
             if not isinstance(error.__cause__, ConnectionRefusedError):
                 raise
-    return check(judge(_fetch(gateway, addresses[-1], ca_file, deadline), found_on_loopback=True))
+    return check(judge(_fetch(gateway, addresses[-1], context, deadline), found_on_loopback=True))
 
 
 def check(found: Found) -> Found:
@@ -125,17 +125,17 @@ def loopback_literal(host: str) -> bool | None:
     return (mapped or address).is_loopback
 
 
-def _fetch(gateway: Gateway, loopback: str | None, ca_file: str | None, deadline: float) -> bytes:
+def _fetch(gateway: Gateway, loopback: str | None, context: ssl.SSLContext | None, deadline: float) -> bytes:
     """Asks over TLS, or at an address of this machine without it."""
     try:
-        with closing(_connection(gateway, loopback, ca_file)) as connection:
+        with closing(_connection(gateway, loopback, context)) as connection:
             connection.request("GET", PATH, headers={"accept": "application/json", "host": gateway.authority})
             with connection.getresponse() as response:
                 if response.status != http.HTTPStatus.OK:
                     raise _unreachable(gateway, f"it answered {response.status} to GET {PATH}")
                 return _read(gateway, connection, response, deadline)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise _unreachable(gateway, str(error) or type(error).__name__) from error
+        raise _unreachable(gateway, str(error) or type(error).__name__, tls=loopback is None) from error
 
 
 def _read(
@@ -158,10 +158,10 @@ def _read(
     raise _unreachable(gateway, f"its answer has more than {MAXIMUM_BYTES} bytes")
 
 
-def _connection(gateway: Gateway, loopback: str | None, ca_file: str | None) -> http.client.HTTPConnection:
+def _connection(gateway: Gateway, loopback: str | None, context: ssl.SSLContext | None) -> http.client.HTTPConnection:
     if loopback is not None:
         return http.client.HTTPConnection(loopback, gateway.port, timeout=TIMEOUT)
-    context = ssl.create_default_context(cafile=ca_file)
+    context = context or ssl.create_default_context()
     return http.client.HTTPSConnection(gateway.host, gateway.port, timeout=TIMEOUT, context=context)
 
 
@@ -174,11 +174,13 @@ def _has_port(address: str) -> bool:
     return address.rpartition(":")[2].isdigit() and not address.endswith("]")
 
 
-def _unreachable(gateway: Gateway, why: str) -> CertesError:
+def _unreachable(gateway: Gateway, why: str, *, tls: bool = False) -> CertesError:
     return unavailable(
         "GATEWAY_UNREACHABLE",
         f"The gateway at {gateway.authority} could not be found: {why}.",
-        hint="Is it running, and is the URI that of its HTTP port?",
+        hint="Is it running, and is the URI that of its HTTP port?"
+        # A server of TLS 1.3 turns a client away once it has begun to speak, and what it says of it may be lost.
+        + (" If it asks clients for certificates, name one by certificate and certificate_key." if tls else ""),
         gateway=gateway.authority,
     )
 

@@ -26,7 +26,7 @@ from certes.v1.event_service_pb2 import PublishStreamResponse
 from certes_sdk.clock import Clock
 from certes_sdk.coalescing import Entry, PublishQueue, Receipt
 from certes_sdk.connection import Connection, is_cancelled, is_passing
-from certes_sdk.errors import CertesError, failed_precondition, from_problem, from_rpc, invalid, unavailable
+from certes_sdk.errors import CertesError, failed_precondition, from_problem, invalid, unavailable
 from certes_sdk.outgoing import RETURN_RESULTS
 from certes_sdk.reconnecting import wait_before
 
@@ -149,7 +149,7 @@ class Publisher:
                 self._take_answer(PublishStreamResponse.FromString(wire))
                 answers += 1
         except aio.AioRpcError as error:
-            return from_rpc(error), answers
+            return self._connection.refusal(error), answers
         except asyncio.CancelledError:
             if is_cancelled():
                 raise

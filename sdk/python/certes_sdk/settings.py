@@ -37,6 +37,8 @@ class Arguments:
     generation: int | None = None
     webhook_keys: Iterable[str] | None = None
     ca_file: str | None = None
+    certificate: str | None = None
+    certificate_key: str | None = None
     resolve: Mapping[str, str] | str | None = None
     concurrency: int = DEFAULT_CONCURRENCY
     max_outstanding: int = DEFAULT_MAX_OUTSTANDING
@@ -56,6 +58,8 @@ class Settings:
     generation: int | None
     webhook_keys: tuple[str, ...] = field(repr=False)
     ca_file: str | None
+    certificate: str | None
+    certificate_key: str | None
     concurrency: int
     max_outstanding: int
 
@@ -110,6 +114,8 @@ def read_settings(arguments: Arguments, environment: Mapping[str, str]) -> Setti
 
     app = _id("app", text(given.app, "APP"))
     gateway = parse_gateway(given.uri)
+    certificate, key = text(given.certificate, "CERTIFICATE"), text(given.certificate_key, "CERTIFICATE_KEY")
+    _check_pair(certificate, key)
     return Settings(
         uri=given.uri,
         gateway=_places(given.resolve or environment.get("CERTES_RESOLVE") or "").get(gateway, gateway),
@@ -121,6 +127,8 @@ def read_settings(arguments: Arguments, environment: Mapping[str, str]) -> Setti
         generation=_generation(given.generation, environment.get("CERTES_GENERATION") or None),
         webhook_keys=_webhook_keys(given.webhook_keys, environment.get("CERTES_WEBHOOK_KEYS") or ""),
         ca_file=text(given.ca_file, "CA_FILE"),
+        certificate=certificate,
+        certificate_key=key,
         concurrency=_count("concurrency", given.concurrency, 1_000_000),
         max_outstanding=_count("max_outstanding", given.max_outstanding, _MAXIMUM_OUTSTANDING),
     )
@@ -179,6 +187,15 @@ def _webhook_keys(given: Iterable[str] | None, text: str) -> tuple[str, ...]:
         # Without the text: it may be a secret.
         raise invalid_field("webhook_keys", "a key is whsec_ or whpk_ and base64 of a secret or an ed25519 public key")
     return keys
+
+
+def _check_pair(certificate: str | None, key: str | None) -> None:
+    if certificate is not None and key is None:
+        raise invalid_field(
+            "certificate_key", "the file of the certificate's key is missing; it may be that of the certificate"
+        )
+    if certificate is None and key is not None:
+        raise invalid_field("certificate", "the file of the certificate is missing, whose key is given")
 
 
 def _places(resolve: Mapping[str, str] | str) -> dict[Gateway, Gateway]:

@@ -25,7 +25,7 @@ from certes.v1.subscription_service_pb2 import GetSubscriptionRequest, GetSubscr
 from certes_sdk.acknowledging import Acknowledger
 from certes_sdk.clock import Clock
 from certes_sdk.connection import Connection, is_cancelled, is_passing
-from certes_sdk.errors import CertesError, from_rpc, unavailable
+from certes_sdk.errors import CertesError, unavailable
 from certes_sdk.handling import Handling
 from certes_sdk.raw_event import MessageTypes, RawEvent
 from certes_sdk.reconnecting import wait_before
@@ -164,7 +164,7 @@ class SubscriptionStream:
                     case _:
                         pass
         except aio.AioRpcError as error:
-            return from_rpc(error)
+            return self._connection.refusal(error)
         except DecodeError:
             return unavailable("UNAVAILABLE", "The broker sent a frame that makes no sense.")
         except asyncio.CancelledError:

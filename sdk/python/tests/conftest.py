@@ -30,6 +30,8 @@ def no_settings_of_the_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
         "GENERATION",
         "WEBHOOK_KEYS",
         "CA_FILE",
+        "CERTIFICATE",
+        "CERTIFICATE_KEY",
         "RESOLVE",
     ):
         monkeypatch.delenv(f"CERTES_{name}", raising=False)
