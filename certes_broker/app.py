@@ -23,6 +23,7 @@ import structlog
 import uvloop
 
 from certes_broker.broker.broker import Broker, BrokerSettings, Ports
+from certes_broker.broker.erasure import LET_GO
 from certes_broker.broker.janitor import Retention
 from certes_broker.broker.rejected_payloads import RejectedBounds
 from certes_broker.broker.system_clock import SystemClock
@@ -118,6 +119,8 @@ async def serving(config: Config, registry: Registry, ports: Ports) -> AsyncIter
         ingestion = Ingestion(broker, rules.providers, loopback=rules.allow_unsigned)
         relay = Relay(ports.engine.members, ports.engine.post, broker.look)
         methods = relay.relayed(contract_methods(broker, ingestion, rules, config.limits.request_bytes))
+        relay.hears(LET_GO, broker.erasure.let_go)
+        broker.erasure.tell_others = relay.tell_others
         await stack.enter_async_context(relay.serve())
         certificates, door = _certificates(config), _door(broker, config, ports.clock)
         bounds = GrpcBounds(connections=config.limits.connections)

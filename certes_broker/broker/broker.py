@@ -208,7 +208,12 @@ class Broker:
         self.keys = KeyStore(engine.settings, clock, footing.undisturbed, lambda: len(engine.members.living) <= 1)
         self.rejected = RejectedPayloads(engine.rejections, clock, settings.retention.rejected)
         self.erasure = SubscriberErasure(
-            engine, self.subscriptions, index, self._attempts, (self.sources, self.rejected), footing.undisturbed
+            engine,
+            self.subscriptions,
+            index,
+            (self.lanes, self._attempts),
+            (self.sources, self.rejected),
+            footing.undisturbed,
         )
         self._janitor = Janitor(
             engine, clock, settings.retention, self.rejected, self.subscriptions.purge, self._placement.belongs_here

@@ -39,6 +39,8 @@ class CatchUp:
         self._router = router
         # Bounded by the number of lanes: a lane is in it once at most.
         self._queue: asyncio.Queue[Lane] = asyncio.Queue()
+        self._erasures = 0
+        """Counts erasures: what was read before the last of them may have been erased by it."""
 
     @property
     def waiting(self) -> int:
@@ -50,6 +52,10 @@ class CatchUp:
         if not lane.being_read:
             lane.being_read = True
             self._queue.put_nowait(lane)
+
+    def read_again(self) -> None:
+        """Lets what is being read be read again: something of it may have been erased meanwhile."""
+        self._erasures += 1
 
     async def run(self) -> None:
         """Works for ever; run several."""
@@ -72,11 +78,13 @@ class CatchUp:
 
     async def read_page(self, lane: Lane, limit: Position | None = None) -> None:
         """Reads one page for a lane, no further than `limit`, and lets it go live where it has reached the router."""
-        era, mark = lane.era, lane.cursor.read_mark
+        era, mark, erasures = lane.era, lane.cursor.read_mark, self._erasures
         page = await self._journal.read(mark, PAGE, PAGE_BYTES)
         bounds = await self._journal.bounds()
         # A lane that was frozen meanwhile would take in what its coming selectors are to judge.
         if lane.era != era or lane.cursor.read_mark != mark or (lane.frozen and limit is None):
+            return
+        if self._erasures != erasures:
             return
         gap = lane.cursor.skip_trimmed(Position(min(bounds.trimmed, page.through)), self._clock.now())
         if gap is not None:
@@ -103,11 +111,11 @@ class CatchUp:
             if not lane.cursor.needs_events:
                 # As much is in memory as may be; the rest when there is room.
                 return
-            era = lane.era
+            era, erasures = lane.era, self._erasures
             entry = await self._journal.get(tracked.position)
             if entry is None and tracked.is_replay:
                 entry = await self._copy(lane, tracked.position)
-            if lane.era != era or lane.frozen:
+            if lane.era != era or lane.frozen or self._erasures != erasures:
                 return
             if entry is None:
                 lane.cursor.lose(tracked, self._clock.now())

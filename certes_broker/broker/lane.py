@@ -24,14 +24,15 @@ from typing import Final, Protocol
 from certes_broker.broker.backoff_store import BackoffStore
 from certes_broker.broker.filtering import Filtering
 from certes_broker.broker.items import Item
-from certes_broker.domain.cursor import Cursor, Tracked
+from certes_broker.domain.cursor import Cursor
 from certes_broker.domain.cursor_state import CursorChange
+from certes_broker.domain.deliveries import Tracked
 from certes_broker.domain.events import Micros, Position
 from certes_broker.domain.limits import LIMITS
 from certes_broker.domain.matching import Interest, RoutingTable
 from certes_broker.domain.retry import RetryPolicy
 from certes_broker.domain.steps import Steps
-from certes_broker.domain.subscriptions import Subscription
+from certes_broker.domain.subscriptions import Scope, Subscription
 from certes_broker.observability.latencies import Latencies
 from certes_broker.ports.clock import Alarm, Clock
 
@@ -173,7 +174,7 @@ class Lane:
     @property
     def is_level(self) -> bool:
         """Whether the watermark may speak for it: it owes nothing and takes part in everything that is routed."""
-        return self.live and not self.frozen and self.cursor.is_clear
+        return self.live and not self.frozen and not self.cursor.pending
 
     @property
     def wants_reading(self) -> bool:
@@ -247,6 +248,39 @@ class Lane:
         self._follow_clock()
         self.cursor.retry(tracked, began, due, error)
 
+    def give_back(self, tracked: Tracked[Item], *, attempted: bool) -> None:
+        """Takes back what is out unsettled, as `Cursor.give_back` does."""
+        if tracked.payload is None:
+            self.lose(tracked)
+        else:
+            self.cursor.give_back(tracked, attempted=attempted)
+
+    def give_up(self, tracked: Tracked[Item], reason: str, error: str, now: Micros) -> None:
+        """Makes a dead letter of what is out, as `Cursor.give_up` does."""
+        item = tracked.payload
+        if item is None:
+            self.lose(tracked)
+        else:
+            self.cursor.give_up(tracked, item.entry.event, reason, error, now)
+
+    def lose(self, tracked: Tracked[Item]) -> None:
+        """Ends what is out and was erased meanwhile: nothing is made of it any more."""
+        self.cursor.lose(tracked, self._attendants.clock.now())
+        self.changed()
+
+    def erase(self, subscriber: str, through: Position) -> None:
+        """Lets go of the events for a subscriber up to a position, which are erased."""
+        subscription = self.subscription
+        if subscription.scope is Scope.OWN and subscription.name.subscriber != subscriber:
+            return
+
+        def is_erased(item: Item) -> bool:
+            return item.entry.position <= through and item.entry.event.subscriber == subscriber
+
+        if self.cursor.erase(is_erased, self._attendants.clock.now()):
+            self.changed()
+            self.wake()
+
     # Telling others.
 
     def changed(self) -> None:
@@ -311,7 +345,7 @@ class Lane:
     def _ring(self) -> None:
         self._alarm, self._alarm_due = None, None
         self._follow_clock()
-        self.cursor.wake(self._attendants.clock.now())
+        is_ready = self.cursor.wake(self._attendants.clock.now())
         self.attend()
-        if self.cursor.ready_again:
+        if is_ready:
             self.wake()

@@ -46,6 +46,8 @@ class Lanes:
         self._attendants = attendants
         settler.on_refused = self.lose
         self._awake: dict[str, Lane] = {}
+        # Bounded by the number of streams.
+        self._ephemeral: set[Lane] = set()
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
         # Bounded by the number of subscriptions.
         self._unreleased: set[str] = set()
@@ -168,6 +170,7 @@ class Lanes:
         """Returns a lane that is never stored, and begins at the subscription's start."""
         cursor: Cursor[Item] = Cursor(subscription.name.text, 0, _new_cursor(subscription))
         lane = Lane(subscription, cursor, self._attendants, durable=False)
+        self._ephemeral.add(lane)
         self._router.put(lane)
         if cursor.read_mark >= self._router.position:
             lane.go_live()
@@ -192,6 +195,7 @@ class Lanes:
         lane.rest()
         self._router.remove(lane)
         if not lane.durable:
+            self._ephemeral.discard(lane)
             return
         if self._awake.get(lane.name) is lane:
             await self._settler.settled_at_last(lane)
@@ -231,6 +235,17 @@ class Lanes:
         for consumer in list(lane.consumers):
             consumer.lose()
         self.on_lost()
+
+    async def erase(self, subscriber: str, through: Position) -> None:
+        """Lets go of the events for a subscriber up to a position, which the journal has no longer.
+
+        Nothing that is made of them comes to the engine after this, and none of them goes out.
+        """
+        self._catch_up.read_again()
+        self._router.erase(subscriber, through)
+        for lane in (*self._awake.values(), *self._ephemeral):
+            lane.erase(subscriber, through)
+        await self._settler.flush()
 
     async def freeze(self, lane: Lane) -> None:
         """Stops a lane's reading and gives rows to all that it has read and not settled; durable when it returns.

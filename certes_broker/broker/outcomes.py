@@ -8,9 +8,9 @@ from typing import assert_never
 
 from certes_broker.broker.items import Item
 from certes_broker.broker.lane import Lane
-from certes_broker.domain.cursor import Tracked
+from certes_broker.domain.deliveries import Tracked
 from certes_broker.domain.events import Micros
-from certes_broker.domain.retry import GiveUp, RetryAt, RetryPolicy, next_try
+from certes_broker.domain.retry import GiveUp, RetryAt, next_try
 
 _MICROS = 1_000_000
 
@@ -23,7 +23,6 @@ class Failure:
     `wait` one that the subscriber orders, which replaces the policy's. Both are seconds.
     """
 
-    policy: RetryPolicy
     began: Micros
     ended: Micros
     error: str
@@ -32,12 +31,15 @@ class Failure:
 
 
 def fail(lane: Lane, tracked: Tracked[Item], failure: Failure) -> Micros | None:
-    """Applies what the policy decides: another attempt, whose time is returned, or a dead letter."""
+    """Applies what the policy decides: another attempt, whose time is returned, or a dead letter. What was erased meanwhile is lost."""
+    item = tracked.payload
+    if item is None:
+        lane.lose(tracked)
+        return None
+    policy = lane.policy_for(item)
     first_try = tracked.first_try or failure.began
     chance = random.random()  # noqa: S311  jitter is no secret
-    decision = next_try(
-        failure.policy, tracked.attempt, first_try / _MICROS, failure.ended / _MICROS, chance, failure.asked
-    )
+    decision = next_try(policy, tracked.attempt, first_try / _MICROS, failure.ended / _MICROS, chance, failure.asked)
     match decision:
         case RetryAt(time=time):
             due = (
@@ -48,8 +50,7 @@ def fail(lane: Lane, tracked: Tracked[Item], failure: Failure) -> Micros | None:
             lane.retry(tracked, failure.began, due, failure.error)
             return due
         case GiveUp(reason=reason):
-            assert tracked.payload is not None  # What is out is in memory.
-            lane.cursor.give_up(tracked, tracked.payload.entry.event, reason.value, failure.error, failure.ended)
+            lane.give_up(tracked, reason.value, failure.error, failure.ended)
             return None
         case _:
             assert_never(decision)

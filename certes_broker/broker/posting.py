@@ -58,13 +58,16 @@ class Poster:
         self._domain = domain
         self._parsed: dict[str, Signer] = {}
 
-    async def post(self, item: Item, delivery: WebhookDelivery) -> SendResult:
-        """Sends one delivery and returns what came of it.
+    async def rendered(self, item: Item, form: Format) -> Rendered:
+        """Returns the body of a delivery.
 
         Raises `Invalid` if the event cannot be rendered, and `Unavailable` or `Exhausted` if that cannot be done now: if its
         original cannot be read, or if it is large and there is no worker for it.
         """
-        rendered = item.bodies.get(delivery.format) or await self._rendered(item, delivery.format)
+        return item.bodies.get(form) or await self._rendered(item, form)
+
+    async def post(self, item: Item, delivery: WebhookDelivery, rendered: Rendered) -> SendResult:
+        """Sends one delivery, which was rendered for it, and returns what came of it."""
         return await self._send(delivery, f"msg_{item.name[len(PREFIX) :]}", rendered)
 
     async def test(self, delivery: WebhookDelivery, message_id: str) -> SendResult:

@@ -14,7 +14,7 @@ from certes_broker.broker.filtering import Filtering
 from certes_broker.broker.items import Item
 from certes_broker.broker.lane import Lane
 from certes_broker.broker.names import EventNames
-from certes_broker.domain.events import AcceptedEvent, Entry, Position
+from certes_broker.domain.events import BEGINNING, AcceptedEvent, Entry, Position
 from certes_broker.domain.matching import RoutingTable
 from certes_broker.ports.engine import Journal
 
@@ -32,6 +32,8 @@ class Router:
         self._journal = journal
         self._names = names
         self._table: RoutingTable[Lane] = RoutingTable()
+        self._erased: dict[str, Position] = {}
+        """Subscribers that were erased, until everything has been routed that was accepted for them before that."""
 
     def put(self, lane: Lane) -> None:
         """Adds a lane, or takes over its changed selectors."""
@@ -40,6 +42,11 @@ class Router:
     def remove(self, lane: Lane) -> None:
         """Forgets a lane."""
         self._table.remove(lane)
+
+    def erase(self, subscriber: str, through: Position) -> None:
+        """Lets events for a subscriber up to a position, which are erased, reach nobody, also where they are on their way here."""
+        if through > self.position:
+            self._erased[subscriber] = through
 
     async def catch_up(self) -> AsyncIterator[Sequence[Entry]]:
         """Routes what was committed before now, and returns the tail that `run` is to follow."""
@@ -60,11 +67,14 @@ class Router:
         """Routes one batch of consecutive entries. Entries that were routed before are left out."""
         match = self._table.match
         has_filters = self._table.has_filters
+        erased = self._erased
         found: list[tuple[Entry, Sequence[Lane]]] = []
         for entry in entries:
             if entry.position <= self.position:
                 continue
             event = entry.event
+            if erased and event.subscriber is not None and entry.position <= erased.get(event.subscriber, BEGINNING):
+                continue
             passes = self._asking(event) if has_filters else None
             lanes = match(event.type, event.subscriber, event.options, passes)
             if lanes:
@@ -78,6 +88,8 @@ class Router:
                     lane.take_in(item)
                     touched[lane] = None
         self.position = through
+        if erased:
+            self._erased = {subscriber: last for subscriber, last in erased.items() if last > through}
         for lane in touched:
             lane.routed(through)
 

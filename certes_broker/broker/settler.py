@@ -43,7 +43,7 @@ class Settler:
         self._routed = routed
         # Bounded by the number of lanes.
         self._dirty: dict[Lane, None] = {}
-        self._waiters: list[tuple[Lane, asyncio.Future[None]]] = []
+        self._waiters: list[tuple[Lane | None, asyncio.Future[None]]] = []
         self._wake = asyncio.Event()
         self._watermark_due = False
         self._watermark = Position(0)
@@ -76,9 +76,17 @@ class Settler:
         """
         if not lane.durable:
             return
+        self.settle(lane)
+        await self._committed(lane)
+
+    async def flush(self) -> None:
+        """Returns when all that any lane has settled by now is durable. Raises `Unavailable` as `settled` does."""
+        self._wake.set()
+        await self._committed(None)
+
+    async def _committed(self, lane: Lane | None) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append((lane, future))
-        self.settle(lane)
         await future
 
     async def settled_at_last(self, lane: Lane) -> None:
@@ -130,18 +138,18 @@ class Settler:
         for change in changes:
             self.dead_letters.update(letter.reason for letter in change.dead)
             self.gaps += len(change.gaps)
-        if not changes and watermark is None:
-            return
-        intent = self._notices.settling(zip(dirty, changes, strict=True))
-        refused = await self._write(changes, watermark, waiters, intent)
+        refused: frozenset[str] = frozenset()
+        if changes or watermark is not None:
+            intent = self._notices.settling(zip(dirty, changes, strict=True))
+            refused = await self._write(changes, watermark, waiters, intent)
         self._watermark = max(self._watermark, watermark or Position(0))
         for lane in dirty:
             if lane.name in refused and not lane.lost:
                 self.on_refused(lane)
-        for lane, future in waiters:
+        for waited, future in waiters:
             if not future.done():
-                if lane.name in refused:
-                    future.set_exception(_lease_lost(lane.name))
+                if waited is not None and waited.name in refused:
+                    future.set_exception(_lease_lost(waited.name))
                 else:
                     future.set_result(None)
 
@@ -149,7 +157,7 @@ class Settler:
         self,
         changes: list[CursorChange],
         watermark: Position | None,
-        waiters: list[tuple[Lane, asyncio.Future[None]]],
+        waiters: list[tuple[Lane | None, asyncio.Future[None]]],
         intent: Intent,
     ) -> frozenset[str]:
         """Writes until it succeeds, or is given up: the changes have left their lanes and are nowhere else."""

@@ -20,7 +20,7 @@ from typing import Final
 from certes_broker.broker.items import Item
 from certes_broker.broker.lane import Lane
 from certes_broker.broker.outcomes import Failure, fail
-from certes_broker.domain.cursor import Tracked
+from certes_broker.domain.deliveries import Tracked
 from certes_broker.domain.errors import Invalid, Reason
 from certes_broker.domain.events import Micros
 from certes_broker.domain.settlement import NackAction, Settlement
@@ -120,7 +120,7 @@ class Stream:
     def give_back(self) -> None:
         """Returns every unsettled delivery to the lane. Idempotent."""
         for tracked in self._outstanding.values():
-            self.lane.cursor.give_back(tracked, attempted=True)
+            self.lane.give_back(tracked, attempted=True)
         self._forget_all()
 
     def forget(self) -> None:
@@ -201,13 +201,9 @@ class Stream:
                     case NackAction.DROP:
                         cursor.ack(tracked)
                     case NackAction.DEAD_LETTER:
-                        assert tracked.payload is not None  # What is out is in memory.
-                        event = tracked.payload.entry.event
-                        cursor.give_up(tracked, event, "rejected", nack.reason, now)
+                        self.lane.give_up(tracked, "rejected", nack.reason, now)
                     case NackAction.RETRY:
-                        assert tracked.payload is not None  # The same.
-                        policy = self.lane.policy_for(tracked.payload)
-                        fail(self.lane, tracked, Failure(policy, now, now, nack.reason, wait=nack.delay))
+                        fail(self.lane, tracked, Failure(now, now, nack.reason, wait=nack.delay))
         if settlement.extended:
             until = self._clock.monotonic()
             for extension in settlement.extended:
@@ -283,13 +279,12 @@ class Stream:
 
     def _return(self, tracked: Tracked[Item]) -> None:
         """Returns a delivery, or gives it up after as many attempts as the policy allows."""
-        assert tracked.payload is not None  # What is out is in memory.
-        if tracked.attempt >= self.lane.policy_for(tracked.payload).attempts:
-            event = tracked.payload.entry.event
+        item = tracked.payload
+        if item is not None and tracked.attempt >= self.lane.policy_for(item).attempts:
             error = f"not acknowledged within {self._ack_deadline:g} s"
-            self.lane.cursor.give_up(tracked, event, "attempts_exhausted", error, self._clock.now())
+            self.lane.give_up(tracked, "attempts_exhausted", error, self._clock.now())
         else:
-            self.lane.cursor.give_back(tracked, attempted=True)
+            self.lane.give_back(tracked, attempted=True)
 
 
 def _ranges(settlement: Settlement) -> Iterator[tuple[int, int]]:

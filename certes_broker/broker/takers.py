@@ -24,7 +24,7 @@ from certes_broker.broker.items import Item
 from certes_broker.broker.lane import Lane
 from certes_broker.domain.allowance import Allowance
 from certes_broker.domain.consent import Unasked, is_missing
-from certes_broker.domain.cursor import Tracked
+from certes_broker.domain.deliveries import Tracked
 from certes_broker.domain.subscriptions import MAXIMUM_IN_FLIGHT, State, Subscription, WebhookDelivery
 from certes_broker.domain.turns import DEFAULT_PRIORITY, Turns
 from certes_broker.ports.clock import Alarm, Clock

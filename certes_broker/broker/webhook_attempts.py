@@ -18,7 +18,7 @@ from certes_broker.broker.posting import Asked, Poster
 from certes_broker.broker.takers import Taker
 from certes_broker.domain.answers import Abort, Delivered, Disable, Failed, Verdict, read_answer
 from certes_broker.domain.breaker import Outcome
-from certes_broker.domain.cursor import Tracked
+from certes_broker.domain.deliveries import Tracked
 from certes_broker.domain.errors import CertesError, Exhausted, Unavailable
 from certes_broker.domain.events import Micros
 from certes_broker.domain.notices import DisableCause, Disabling
@@ -76,7 +76,13 @@ class WebhookAttempts:
         assert isinstance(delivery, WebhookDelivery)  # Attempts are made for these only.
         began = self._clock.now()
         try:
-            result = await self._poster.post(item, delivery)
+            rendered = await self._poster.rendered(item, delivery.format)
+            if lane.era != era:
+                return Made()
+            if tracked.payload is None:
+                lane.lose(tracked)
+                return Made()
+            result = await self._poster.post(item, delivery, rendered)
             taker.answered(result)
         except (Unavailable, Exhausted) as error:
             # Its original could not be read, or no worker could be had to render it: that mends, and is no fault of the
@@ -86,13 +92,13 @@ class WebhookAttempts:
             # The event cannot be rendered, which is no fault of the receiver and will not mend by itself.
             log.warning("webhook_not_rendered", subscription=lane.name, event_name=item.name, reason=error.reason)
             if lane.era == era:
-                lane.cursor.give_up(tracked, item.entry.event, NOT_RENDERED, str(error), self._clock.now())
+                lane.give_up(tracked, NOT_RENDERED, str(error), self._clock.now())
                 lane.changed()
             return Made()
         except BaseException:
             # The broker stops: whether it arrived is not known, so it goes out again.
             if lane.era == era:
-                lane.cursor.give_back(tracked, attempted=False)
+                lane.give_back(tracked, attempted=False)
             raise
         ended = self._clock.now()
         verdict = None if result.status is None else read_answer(result.status, result.headers, ended / 1_000_000)
@@ -117,11 +123,10 @@ class WebhookAttempts:
             case Delivered() | Disable(delivered=True):
                 lane.cursor.ack(tracked)
             case Disable():
-                lane.cursor.give_back(tracked, attempted=True)
+                lane.give_back(tracked, attempted=True)
             case Abort():
-                assert tracked.payload is not None  # What is out is in memory.
                 error = f"HTTP {result.status}, and the header webhook-delivery: abort"
-                lane.cursor.give_up(tracked, tracked.payload.entry.event, ABORTED, error, tried.ended)
+                lane.give_up(tracked, ABORTED, error, tried.ended)
             case Failed(asked):
                 next_try = self._failed(tried, asked)
             case None:
@@ -146,16 +151,14 @@ class WebhookAttempts:
 
     def _failed(self, tried: _Tried, asked: float | None) -> Micros | None:
         lane, tracked, result = tried.taker.lane, tried.tracked, tried.result
-        if result.failure is SendFailure.OURS:
+        if result.failure is SendFailure.OURS and tracked.payload is not None:
             # Not counted, also in the row: the fault is ours.
             due = Micros(tried.ended + _OUR_FAULT_WAIT)
             tracked.attempt -= 1
             lane.retry(tracked, tried.began, due, result.error)
             return due
-        assert tracked.payload is not None  # What is out is in memory.
-        policy = lane.policy_for(tracked.payload)
         error = result.error or f"HTTP {result.status}"
-        return fail(lane, tracked, Failure(policy, tried.began, tried.ended, error, asked=asked))
+        return fail(lane, tracked, Failure(tried.began, tried.ended, error, asked=asked))
 
 
 def _disabling(result: SendResult, verdict: Verdict | None) -> Disabling | None:

@@ -25,7 +25,7 @@ then takes its place in order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final, Generic, TypeVar
 
@@ -38,8 +38,6 @@ from certes_broker.domain.progress import Progress
 from certes_broker.domain.ready import Ready
 from certes_broker.domain.unwritten import Unwritten
 from certes_broker.domain.waiting import Waiting
-
-__all__ = ["Cursor", "CursorLimits", "Tracked"]
 
 P = TypeVar("P")
 
@@ -101,11 +99,6 @@ class Cursor(Generic[P]):
         return len(self._ready)
 
     @property
-    def ready_again(self) -> int:
-        """How many of these have been out before."""
-        return len(self._ready.again)
-
-    @property
     def ready_bytes(self) -> int:
         """How many bytes these have together."""
         return self._ready.bytes
@@ -129,11 +122,6 @@ class Cursor(Generic[P]):
     def owed(self) -> int:
         """How many deliveries have rows."""
         return len(self._rows) + len(self._deferred)
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether nothing that was read is unsettled."""
-        return not self.pending
 
     @property
     def next_due(self) -> Micros | None:
@@ -236,16 +224,16 @@ class Cursor(Generic[P]):
         self.out -= 1
         if attempted:
             tracked.attempt += 1
-        self._ready.bytes += tracked.size
-        self._ready.again.append(tracked)
+        self._ready.give_back(tracked)
 
     # Waiting.
 
-    def wake(self, now: Micros) -> None:
-        """Lets waiting deliveries whose time has come go on."""
+    def wake(self, now: Micros) -> bool:
+        """Lets waiting deliveries whose time has come go on; says whether any is ready that was out before."""
         for tracked in self._waiting.take_due(now):
             tracked.signal(Signal.FALL_DUE)
             self._go_on(tracked)
+        return bool(self._ready.again)
 
     def put_forward(self, by: Micros, *, after: Micros = _NEVER) -> None:
         """Lets all that waits for a time later than `after` be due so much earlier: the clock was set back."""
@@ -271,13 +259,27 @@ class Cursor(Generic[P]):
         self._ready.add(tracked)
 
     def lose(self, tracked: Tracked[P], now: Micros) -> None:
-        """The event is no longer kept: its delivery ends with a gap."""
+        """The event is no longer kept: its delivery ends, with a gap if it was owed."""
         if tracked.has_ended:
             return
+        self.out -= tracked.state is State.OUT
+        self._ready.remove(tracked)
         tracked.signal(Signal.LOSE)
-        del self._needed[tracked.position]
-        self._unwritten.add_gap(tracked.position, tracked.position, now)
+        self._needed.pop(tracked.position, None)
+        if tracked.row is not None:
+            self._unwritten.add_gap(tracked.position, tracked.position, now)
         self._end(tracked)
+
+    def erase(self, is_erased: Callable[[P], bool], now: Micros) -> bool:
+        """Lets go of events: what is ready is lost now, what waits or is parked in its turn; what is out is settled, or lost. False if none was there."""
+        held = [one for one in (*self._progress.open, *self._rows.values()) if one.payload and is_erased(one.payload)]
+        for tracked in held:
+            if tracked.state is State.READY:
+                self.lose(tracked, now)
+            elif tracked.state is State.PARKED:
+                self._secure(tracked)
+            tracked.payload = None
+        return bool(held)
 
     # Changing course.
 
@@ -382,8 +384,7 @@ class Cursor(Generic[P]):
             self._keys.leave_memory(tracked)
             self._park_beyond(tracked)
         else:
-            row = Owed(tracked.position, tracked.kind, _NEVER, tracked.attempt, _NEVER, tracked.key, "")
-            self._write(tracked, row)
+            self._write(tracked, Owed(tracked.position, tracked.kind, _NEVER, tracked.attempt, _NEVER, tracked.key, ""))
 
     def _park_beyond(self, tracked: Tracked[P]) -> None:
         """Gives a row to a parked delivery, and its memory back."""

@@ -66,10 +66,12 @@ BEGINNINGS: Final = (State.READY, State.PARKED, State.WAITING)
 
 TRANSITIONS: Final[dict[tuple[State, Signal], State]] = {
     (State.READY, Signal.TAKE): State.OUT,
+    (State.READY, Signal.LOSE): State.SETTLED,
     (State.OUT, Signal.ACK): State.SETTLED,
     (State.OUT, Signal.RETRY): State.WAITING,
     (State.OUT, Signal.GIVE_BACK): State.READY,
     (State.OUT, Signal.GIVE_UP): State.DEAD,
+    (State.OUT, Signal.LOSE): State.SETTLED,
     (State.WAITING, Signal.FALL_DUE): State.DUE,
     (State.PARKED, Signal.RELEASE): State.DUE,
     (State.DUE, Signal.LOAD): State.READY,
@@ -93,7 +95,7 @@ class Tracked(Generic[P]):
     """One delivery, from when it was read until it has ended.
 
     `attempt` is the number of the attempt under way, or of the next one. `payload` is None while the event is not in
-    memory; `size` is its bytes. `row` is what is written of it, or is about to be: a delivery with a row does not hold
+    memory, and of what is out if it was erased meanwhile; `size` is its bytes. `row` is what is written of it, or is about to be: a delivery with a row does not hold
     the floor. `is_replay` says that somebody asked for it once more: when it is done, its dead letter goes.
     """
 

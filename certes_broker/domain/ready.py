@@ -42,6 +42,17 @@ class Ready(Generic[P]):
         self.bytes += tracked.size
         (self.again if tracked.attempt > 1 or tracked.is_replay else self.fresh).append(tracked)
 
+    def give_back(self, tracked: Tracked[P]) -> None:
+        """Adds a delivery that was out."""
+        self.bytes += tracked.size
+        self.again.append(tracked)
+
+    def remove(self, tracked: Tracked[P]) -> None:
+        """Takes out a delivery, if it is ready: it is not to go out."""
+        if tracked.state is _BEFORE:
+            self.bytes -= tracked.size
+            (self.again if tracked in self.again else self.fresh).remove(tracked)
+
     def take(self, count: int, size: int) -> list[Tracked[P]]:
         """Hands out at most `count` deliveries of at most `size` bytes together, at least one if `count` allows."""
         taken: list[Tracked[P]] = []

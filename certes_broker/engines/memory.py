@@ -26,7 +26,6 @@ from certes_broker.engines.memory_cursors import LaneStore, MemoryCursors, Memor
 from certes_broker.engines.memory_logs import MemoryAttempts, MemoryRejections
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Appended, Bounds, Document, DocumentChange, Page
-from certes_broker.ports.erasure import Erased
 
 MICROS_PER_SECOND: Final = 1_000_000
 
@@ -281,8 +280,11 @@ class MemoryErasure:
     async def wiping(self) -> AsyncIterator[None]:
         yield
 
-    async def events(self, subscriber: str) -> Erased:
-        return Erased(self._journal.erase(subscriber), self._lanes.erase(subscriber))
+    async def events(self, subscriber: str) -> int:
+        return self._journal.erase(subscriber)
+
+    async def dead_letters(self, subscriber: str) -> int:
+        return self._lanes.erase(subscriber)
 
     async def attempts(self, subscriber: str) -> int:
         return self._attempts.erase(subscriber)

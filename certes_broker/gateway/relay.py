@@ -10,6 +10,7 @@ Rules
   made a subscription at one broker may use it at the next at once.
 * While the relay drains, the streams that it passes on end as those of this broker do.
 * With an engine that is not shared, methods are served as they are.
+* What all members are to do (`tell_others`) is told to each, and whoever does not answer is counted, unless it has ended.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from dataclasses import replace
 from typing import Final, assert_never
 
 from certes_broker.broker.elsewhere import Elsewhere
+from certes_broker.concurrency import together
 from certes_broker.domain.errors import CertesError, NotFound, Reason, Unavailable
 from certes_broker.gateway.callers import acting_as, current_caller
 from certes_broker.gateway.errors import refusal
 from certes_broker.gateway.methods import BidiStream, Method, ServerStream, Unary
 from certes_broker.gateway.passed_calls import read_call, write_call
-from certes_broker.ports.cluster import Lost, Members, NoResponder, Post
+from certes_broker.ports.cluster import Lost, MemberId, Members, NoResponder, Post, PostError
 from certes_broker.schemas.wire import Closing, closing_frame
 
 WITHIN: Final = 30.0
@@ -38,6 +40,7 @@ _MAY_BE_NEW: Final = {
 }
 
 Call = Callable[[bytes], Awaitable[bytes]]
+Hearing = Callable[[bytes], Awaitable[None]]
 StreamCall = Callable[[bytes], AsyncGenerator[bytes, None]]
 
 
@@ -49,6 +52,7 @@ class Relay:
         self._post = post
         self._look = look
         self._served: dict[str, Method] = {}
+        self._told: dict[str, Hearing] = {}
         self._waiting: set[asyncio.Timeout] = set()
         self._draining = False
 
@@ -56,6 +60,22 @@ class Relay:
         """Returns methods that pass on what is elsewhere. Others reach them as they were."""
         self._served.update((method.path, method) for method in methods)
         return tuple(map(self._relayed, methods)) if self._members.is_shared else tuple(methods)
+
+    def hears(self, name: str, hearing: Hearing) -> None:
+        """Lets other members tell this one something."""
+        self._told[name] = hearing
+
+    async def tell_others(self, name: str, body: bytes) -> int:
+        """Tells all other members, and returns how many have not answered. Raises what one of them raises."""
+        others = sorted(self._members.living - {self._members.own})
+        return sum(await together([self._is_silent(member, name, body) for member in others]))
+
+    async def _is_silent(self, member: MemberId, name: str, body: bytes) -> bool:
+        try:
+            await self._post.ask(member, name, body, WITHIN)
+        except PostError:
+            return not await self._members.has_ended(member)
+        return False
 
     def serve(self) -> AbstractAsyncContextManager[None]:
         """Answers what other members pass here while the block runs."""
@@ -70,7 +90,10 @@ class Relay:
     # What others ask.
 
     async def answer(self, name: str, body: bytes) -> bytes:
-        """Makes a call that another member passes here."""
+        """Makes a call that another member passes here, or hears what it tells."""
+        if name in self._told:
+            await self._told[name](body)
+            return b""
         match self._call(name):
             case Unary(call):
                 caller, request = read_call(body)

@@ -8,14 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple, Protocol
-
-
-class Erased(NamedTuple):
-    """How much of what went to one subscriber was erased."""
-
-    events: int
-    dead_letters: int
+from typing import Protocol
 
 
 class Erasure(Protocol):
@@ -31,11 +24,14 @@ class Erasure(Protocol):
         Not to be entered by two at once.
         """
 
-    async def events(self, subscriber: str) -> Erased:
-        """Erases the events for a subscriber that had been accepted by now, with originals, and every dead letter of them.
+    async def events(self, subscriber: str) -> int:
+        """Erases the events for a subscriber that had been accepted by now, with originals; returns how many there were.
 
         Their positions stay empty; what was accepted for others stays as it is. Only while `wiping`.
         """
+
+    async def dead_letters(self, subscriber: str) -> int:
+        """Erases every dead letter of an event for a subscriber; returns how many there were. Only while `wiping`."""
 
     async def attempts(self, subscriber: str) -> int:
         """Erases the attempts at the webhooks of a subscriber; returns how many there were. Only while `wiping`."""

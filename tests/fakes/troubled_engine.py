@@ -30,6 +30,7 @@ WRITES = {
     "attempts.record",
     "rejections.keep",
     "erasure.events",
+    "erasure.dead_letters",
     "erasure.attempts",
     "settings.delete",
     "cursors.forget",
@@ -78,6 +79,7 @@ class TroubledEngine:
         self._faults: set[str] = set()
         self._held: dict[str, asyncio.Event] = {}
         self._unanswered: set[str] = set()
+        self._late: dict[str, asyncio.Event] = {}
         self._dead = False
         self._crash_at: tuple[int, bool] | None = None
 
@@ -111,6 +113,11 @@ class TroubledEngine:
         gate = self._held[call] = asyncio.Event()
         return gate
 
+    def hold_answer(self, call: str) -> asyncio.Event:
+        """Lets calls be carried out, and holds up what they return until the event that is returned is set."""
+        gate = self._late[call] = asyncio.Event()
+        return gate
+
     def crash(self) -> None:
         """Ends it as `kill -9` would: nothing reaches the engine behind it any more."""
         self._dead = True
@@ -141,6 +148,8 @@ class TroubledEngine:
             self._failures[name] -= 1
             raise self._failure(name)
         result = await behind(*args, **kwargs)
+        if name in self._late:
+            await self._late[name].wait()
         if name == "journal.room" and self.room is not None:
             return self.room
         if name in self._unanswered:

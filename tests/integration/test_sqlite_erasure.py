@@ -37,7 +37,8 @@ async def test_what_was_erased_is_in_no_file_once_the_engine_is_closed(tmp_path:
     await filled(directory)
     assert left(directory, SECRET)
     async with SqliteEngine.open(directory, ManualClock()) as engine, engine.erasure.wiping():
-        assert await engine.erasure.events("org_1") == (2, 1)
+        assert await engine.erasure.events("org_1") == 2
+        assert await engine.erasure.dead_letters("org_1") == 1
         assert await engine.erasure.attempts("org_1") == 1
         await engine.settings.delete("subscriptions/a")
     assert not left(directory, SECRET)

@@ -210,9 +210,9 @@ class TwoEngines(RuleBasedStateMachine):
     def erase(self, often: int, subscriber: str) -> None:
         async def erasing(engine: Engine) -> Any:
             async with engine.erasure.wiping():
-                erased = await engine.erasure.events(subscriber)
-            # What one has trimmed the other may still have.
-            return erased.dead_letters
+                # What one has trimmed the other may still have.
+                await engine.erasure.events(subscriber)
+                return await engine.erasure.dead_letters(subscriber)
 
         if not often:
             self.erased = True

@@ -21,7 +21,6 @@ from certes_broker.engines.nats.keepsakes import is_letter_for
 from certes_broker.engines.nats.publishing import Message, Publisher
 from certes_broker.engines.nats.reading import Reader
 from certes_broker.engines.nats.subjects import Names
-from certes_broker.ports.erasure import Erased
 
 REMAINS: Final = (
     "Former settings of its subscriptions, and where those had come to, in the servers' files until they are compacted.",
@@ -74,7 +73,7 @@ class NatsErasure:
             for deletion in self._deletions:
                 deletion.overwrites = False
 
-    async def events(self, subscriber: str) -> Erased:
+    async def events(self, subscriber: str) -> int:
         erased = 0
         state = await self._blocks.state()
         async for block in self._blocks.between(state.first, state.last):
@@ -82,7 +81,15 @@ class NatsErasure:
                 erased += await self._write_anew(block, subscriber)
         self._forget()
         await self._delete_replaced()
-        return Erased(erased, await self._dead_letters(subscriber))
+        return erased
+
+    async def dead_letters(self, subscriber: str) -> int:
+        erased = 0
+        async for kept in self._lanes.messages(self._names.dead_letters):
+            if is_letter_for(kept.payload, subscriber):
+                await self._deletions.lanes.one(kept.sequence)
+                erased += 1
+        return erased
 
     async def attempts(self, subscriber: str) -> int:
         erased = 0
@@ -106,11 +113,3 @@ class NatsErasure:
             if kept.subject in newest:
                 await self._deletions.lanes.one(newest[kept.subject])
             newest[kept.subject] = kept.sequence
-
-    async def _dead_letters(self, subscriber: str) -> int:
-        erased = 0
-        async for kept in self._lanes.messages(self._names.dead_letters):
-            if is_letter_for(kept.payload, subscriber):
-                await self._deletions.lanes.one(kept.sequence)
-                erased += 1
-        return erased

@@ -19,7 +19,6 @@ from certes_broker.engines.sqlite.connection import Readers
 from certes_broker.engines.sqlite.journal import erase_events
 from certes_broker.engines.sqlite.queries import named_queries
 from certes_broker.engines.sqlite.writer import WriteQueue
-from certes_broker.ports.erasure import Erased
 
 QUERIES: Final = named_queries("erasure")
 
@@ -71,13 +70,7 @@ class SqliteErasure:
         finally:
             await self._queue.submit(partial(_overwrite, on=False), 0)
 
-    async def events(self, subscriber: str) -> Erased:
-        return Erased(await self._events(subscriber), await self._dead_letters(subscriber))
-
-    async def attempts(self, subscriber: str) -> int:
-        return await self._do(partial(_attempts, subscriber=subscriber))
-
-    async def _events(self, subscriber: str) -> int:
+    async def events(self, subscriber: str) -> int:
         erased, after = 0, BEGINNING
         while True:
             found, through = await self._readers.run(partial(_blocks, after=after, subscriber=subscriber))
@@ -88,7 +81,7 @@ class SqliteErasure:
                 return erased
             after = through
 
-    async def _dead_letters(self, subscriber: str) -> int:
+    async def dead_letters(self, subscriber: str) -> int:
         erased, after = 0, 0
         while True:
             found, through = await self._readers.run(partial(_letters, after=after, subscriber=subscriber))
@@ -97,6 +90,9 @@ class SqliteErasure:
             if through == after:
                 return erased
             after = through
+
+    async def attempts(self, subscriber: str) -> int:
+        return await self._do(partial(_attempts, subscriber=subscriber))
 
     async def _do(self, step: Step) -> int:
         # A connection that was replaced after a failure does not overwrite any more; so each step says it itself.

@@ -6,13 +6,14 @@ import asyncio
 
 import pytest
 
+from certes_broker.broker.router import Router
 from certes_broker.domain.errors import CertesError, NotFound
-from certes_broker.domain.events import Position
-from certes_broker.domain.names import SubscriberName
+from certes_broker.domain.events import BEGINNING, Position
+from certes_broker.domain.names import SubscriberName, SubscriptionName
 from certes_broker.domain.retry import RetryPolicy, Schedule
 from certes_broker.domain.settlement import Nack, NackAction
-from certes_broker.domain.subscriptions import Scope
-from tests.fakes.broker_world import ORG, PATIENCE, URL, World, ids, ping
+from certes_broker.domain.subscriptions import Format, Scope, StoredSecret, WebhookDelivery
+from tests.fakes.broker_world import ORG, PATIENCE, SECRET, URL, World, ids, ping
 from tests.fakes.scripted_sender import Answers, Holds
 
 OTHER = "org_2"
@@ -126,8 +127,163 @@ async def test_a_subscription_to_the_events_of_all_goes_on_without_what_was_eras
     assert [(gap.first, gap.last) for gap in await world.gaps(name)] == [(3, 3)]
 
 
+async def audited_by_webhook(world: World, form: Format = Format.CLOUDEVENTS_JSON) -> SubscriptionName:
+    """Gives another subscriber a webhook for the events of all, which tries twice."""
+    delivery = WebhookDelivery(URL, (StoredSecret(SECRET),), form)
+    policy = RetryPolicy(Schedule((0.0, 1.0)), jitter=0.0)
+    made = await world.create(
+        "audit", subscriber=OTHER, scope=Scope.ALL_SUBSCRIBERS, delivery=delivery, retry_policy=policy
+    )
+    return made.name
+
+
+@pytest.mark.parametrize("answer", [Answers(500), Answers(400, headers={"webhook-delivery": "abort"})])
+@pytest.mark.parametrize("attempt", [1, 2])
+async def test_nothing_is_made_of_what_was_under_way_to_somebody_else_when_it_was_erased(
+    either_world: World, attempt: int, answer: Answers
+) -> None:
+    world = either_world
+    held = Holds(then=answer)
+    world.sender.script(URL, *[Answers(500)] * (attempt - 1), held)
+    audit = await audited_by_webhook(world)
+    await world.publish(ping("a", subscriber=ORG))
+    await world.sent(1)
+    if attempt > 1:
+        await world.attempted(audit, 1)
+        await world.advance(1)
+    await world.sent(attempt)
+    await world.broker.erasure.erase(THEIRS)
+    held.until.set()
+    await world.attempted(audit, attempt)
+    await world.advance(60)
+    assert await world.dead_letters(audit) == []
+    assert len(world.sender.requests) == attempt
+    assert (await world.cursor(audit)).owed == ()
+    await world.publish(ping("b", subscriber=ORG))
+    await world.sent(attempt + 1)
+
+
+async def test_what_was_being_rendered_when_it_was_erased_is_not_sent(either_world: World) -> None:
+    world = either_world
+    audit = await audited_by_webhook(world, Format.ORIGINAL)
+    held = world.engine.hold("journal.original")
+    await world.publish(ping("a", subscriber=ORG), ping("b", subscriber=OTHER))
+    await world.eventually(lambda: world.engine.calls["journal.original"] == 2)
+    await world.broker.erasure.erase(THEIRS)
+    held.set()
+    await world.sent(1)
+    await world.quiet()
+    assert len(world.sender.requests) == 1
+    assert (await world.broker.stats()).webhooks_in_flight == 0
+    assert await world.gaps(audit) == []
+
+
+async def test_what_a_stream_has_when_it_is_erased_may_be_settled_and_does_not_come_again(either_world: World) -> None:
+    world = either_world
+    await world.create("audit", subscriber=OTHER, scope=Scope.ALL_SUBSCRIBERS)
+    reader = await world.open("audit", subscriber=OTHER, most=6)
+    theirs = [ping(one, subscriber=ORG) for one in "abcdef"]
+    await world.publish(*theirs[:5], ping("x"), theirs[5], ping("y"))
+    assert ids(await reader.take(6)) == ["a", "b", "c", "d", "e", "x"]
+    await world.broker.erasure.erase(THEIRS)
+    await reader.ack(1)
+    await reader.nack(Nack(2, 2, NackAction.DEAD_LETTER, None, "no"))
+    await reader.nack(Nack(3, 3, NackAction.RETRY, 0.0, "no"))
+    assert ids(await reader.take(1)) == ["y"]
+    await reader.close()
+    other = await world.open("audit", subscriber=OTHER)
+    assert ids(await other.take(2)) == ["x", "y"]
+    await other.ack(1, 2)
+    await other.nothing_more()
+    name = world.name("audit", OTHER)
+    assert await world.dead_letters(name) == []
+    cursor = await world.cursor(name)
+    assert (cursor.owed, cursor.state.settled) == ((), ())
+
+
+async def test_what_waited_behind_a_key_when_it_was_erased_does_not_come_and_the_next_does(either_world: World) -> None:
+    world = either_world
+    await world.create("audit", subscriber=OTHER, scope=Scope.ALL_SUBSCRIBERS)
+    reader = await world.open("audit", subscriber=OTHER)
+    await world.publish(
+        ping("a", ordering_key="k"),
+        ping("b", subscriber=ORG, ordering_key="k"),
+        ping("c", subscriber=ORG, ordering_key="k"),
+        ping("d", ordering_key="k"),
+    )
+    assert ids(await reader.take(1)) == ["a"]
+    await world.broker.erasure.erase(THEIRS)
+    await reader.ack(1)
+    assert ids(await reader.take(1)) == ["d"]
+
+
+async def test_a_dead_letter_that_was_being_stored_during_an_erasure_is_erased_too(either_world: World) -> None:
+    world = either_world
+    await world.create("audit", subscriber=OTHER, scope=Scope.ALL_SUBSCRIBERS)
+    reader = await world.open("audit", subscriber=OTHER)
+    await world.publish(ping("a", subscriber=ORG), ping("b", subscriber=ORG))
+    await reader.take(2)
+    held = world.engine.hold("cursors.settle")
+    before = world.engine.calls["cursors.settle"]
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(reader.nack(Nack(1, 1, NackAction.DEAD_LETTER, None, "no")))
+        await world.eventually(lambda: world.engine.calls["cursors.settle"] > before)
+        tasks.create_task(reader.nack(Nack(2, 2, NackAction.DEAD_LETTER, None, "no")))
+        erasing = tasks.create_task(world.broker.erasure.erase(THEIRS))
+        await world.eventually(lambda: world.engine.calls["erasure.events"] > 0)
+        await world.quiet()
+        held.set()
+    assert (await erasing).dead_letters == 2
+    await world.quiet()
+    assert await world.dead_letters(world.name("audit", OTHER)) == []
+
+
+async def test_what_was_being_read_when_it_was_erased_reaches_nobody(either_world: World) -> None:
+    world = either_world
+    await world.create("audit", subscriber=OTHER, scope=Scope.ALL_SUBSCRIBERS)
+    await world.publish(ping("a", subscriber=ORG), ping("b"))
+    await world.quiet()
+    held = world.engine.hold_answer("journal.read")
+    before = world.engine.calls["journal.read"]
+    reader = await world.open("audit", subscriber=OTHER)
+    await world.eventually(lambda: world.engine.calls["journal.read"] > before)
+    await world.broker.erasure.erase(THEIRS)
+    held.set()
+    assert ids(await reader.take(1)) == ["b"]
+    await reader.nothing_more()
+
+
+async def test_what_was_on_its_way_to_the_router_when_it_was_erased_reaches_nobody(world: World) -> None:
+    router = Router(world.engine.journal, world.broker.names, BEGINNING, world.broker.filtering)
+    lane = world.broker.lanes.ephemeral(world.subscription(subscriber=OTHER, scope=Scope.ALL_SUBSCRIBERS))
+    router.put(lane)
+    await world.publish(ping("a", subscriber=ORG), ping("b"), ping("c", subscriber=ORG))
+    entries = (await world.engine.journal.read(BEGINNING, 10, 1 << 20)).entries
+    router.erase(ORG, entries[1].position)
+    router.route(entries[:1])
+    assert lane.cursor.ready == 0
+    router.route(entries)
+    assert lane.cursor.ready == 2
+
+
+async def test_what_was_read_again_for_a_retry_when_it_was_erased_reaches_nobody(either_world: World) -> None:
+    world = either_world
+    await world.create("audit", subscriber=OTHER, scope=Scope.ALL_SUBSCRIBERS)
+    reader = await world.open("audit", subscriber=OTHER)
+    await world.publish(ping("a", subscriber=ORG))
+    await reader.take(1)
+    await reader.nack(Nack(1, 1, NackAction.RETRY, 5.0, "no"))
+    held = world.engine.hold_answer("journal.get")
+    world.clock.advance(5)
+    await world.eventually(lambda: world.engine.calls["journal.get"] > 0)
+    await world.broker.erasure.erase(THEIRS)
+    held.set()
+    await reader.nothing_more()
+    assert [(gap.first, gap.last) for gap in await world.gaps(world.name("audit", OTHER))] == [(1, 1)]
+
+
 @pytest.mark.parametrize("done", [False, True])
-@pytest.mark.parametrize("write", range(1, 7))
+@pytest.mark.parametrize("write", range(1, 8))
 async def test_an_erasure_that_a_crash_broke_off_is_said_again_and_goes_on(
     either_world: World, write: int, done: bool
 ) -> None:

@@ -69,7 +69,8 @@ class Posting:
         self.item = Item(Entry(Position(1), accepted), EventNames(bytes(16)).name(Position(1)))
 
     async def post(self, url: str, form: Format = Format.CLOUDEVENTS_JSON) -> SendResult:
-        return await self.poster.post(self.item, WebhookDelivery(url, (StoredSecret(SECRET),), form))
+        rendered = await self.poster.rendered(self.item, form)
+        return await self.poster.post(self.item, WebhookDelivery(url, (StoredSecret(SECRET),), form), rendered)
 
     async def begun(self, count: int) -> None:
         """Waits until so many jobs were begun."""

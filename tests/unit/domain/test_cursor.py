@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from certes_broker.domain.cursor import Cursor, CursorLimits, Tracked
+from certes_broker.domain.cursor import Cursor
 from certes_broker.domain.cursor_state import CursorChange, CursorState, OwedKind, StoredCursor
-from certes_broker.domain.deliveries import IllegalTransition, State
+from certes_broker.domain.deliveries import IllegalTransition, State, Tracked
 from certes_broker.domain.events import AcceptedEvent, Micros, Position
-from certes_broker.domain.limits import LIMITS, Window
+from certes_broker.domain.limits import LIMITS, CursorLimits, Window
 
 ENOUGH = 1_000_000
 EVENT = AcceptedEvent(b"body", "events.example/_/1/it", "id", "tests", None, "", (), Micros(1), None, None)
@@ -63,7 +63,7 @@ def test_success_moves_the_floor_and_writes_no_row() -> None:
     cursor.ack(second)
     change = collect(cursor)
     assert change == CursorChange(cursor.subscription, 7, CursorState(Position(5), Position(5)))
-    assert cursor.is_clear
+    assert not cursor.pending
     assert second.payload is None
 
 
@@ -115,7 +115,7 @@ def test_acknowledging_many_at_once_does_all_or_nothing() -> None:
     assert [tracked.state for tracked in taken] == [State.OUT, State.OUT, State.SETTLED]
     assert (cursor.out, cursor.pending) == (2, 2)
     cursor.ack_many([taken[1], taken[0]])
-    assert cursor.is_clear
+    assert not cursor.pending
 
 
 def test_a_delivery_that_ended_cannot_be_settled_again() -> None:
@@ -157,7 +157,6 @@ def test_first_attempts_and_later_ones_share_what_is_taken_and_take_turns() -> N
     for tracked in take(cursor):
         cursor.give_back(tracked, attempted=True)
     offer(cursor, *range(11, 21))
-    assert cursor.ready_again == 10
     assert positions(take(cursor, count=1)) == [1]
     assert positions(take(cursor, count=1)) == [11]
     assert positions(take(cursor, count=5)) == [2, 3, 4, 12, 13]
@@ -223,7 +222,7 @@ def test_a_failed_delivery_gets_a_row_and_lets_the_floor_go() -> None:
         NOW,
         "503",
     )
-    assert (one.payload, cursor.next_due, cursor.owed, cursor.is_clear) == (None, LATER, 1, False)
+    assert (one.payload, cursor.next_due, cursor.owed, cursor.pending) == (None, LATER, 1, 1)
 
 
 def test_a_delivery_that_is_due_is_read_again_and_goes_out() -> None:
@@ -310,7 +309,7 @@ def test_an_event_that_is_kept_no_longer_ends_its_delivery_with_a_gap() -> None:
     change = collect(cursor)
     assert [(gap.first, gap.last, gap.reason, gap.time) for gap in change.gaps] == [(1, 1, "retention", LATER)]
     assert change.drop == (1,)
-    assert cursor.is_clear
+    assert not cursor.pending
 
 
 def test_a_dead_letter_has_a_copy_of_its_event_and_says_why() -> None:
@@ -329,7 +328,7 @@ def test_a_dead_letter_has_a_copy_of_its_event_and_says_why() -> None:
         NOW,
     )
     assert change.state.floor == 1
-    assert cursor.is_clear
+    assert not cursor.pending
     assert collect(cursor).dead == ()
 
 
@@ -388,7 +387,8 @@ def test_parked_deliveries_beyond_the_window_get_rows_and_give_their_memory_back
         cursor.ack(tracked)
     assert take(cursor) == []
     cursor.load(cursor.needed(1)[0], 100, "event 4")
-    assert (cursor.ready, cursor.ready_again) == (1, 0)
+    assert cursor.ready == 1
+    assert not cursor.wake(LATER)
     cursor.ack(take(cursor)[0])
     assert collect(cursor).drop == (4,)
 

@@ -14,11 +14,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from certes_broker.domain.cursor import Cursor, CursorLimits
+from certes_broker.domain.cursor import Cursor
 from certes_broker.domain.cursor_state import CursorChange, CursorState, Owed, OwedKind, StoredCursor
 from certes_broker.domain.deliveries import State, Tracked
 from certes_broker.domain.events import AcceptedEvent, Micros, Position
-from certes_broker.domain.limits import Window
+from certes_broker.domain.limits import CursorLimits, Window
 
 LIMITS = CursorLimits(parked=Window(2, 250), loaded=Window(3, 300), overtakers=3)
 
@@ -63,6 +63,7 @@ class CursorMachine(RuleBasedStateMachine):
         super().__init__()
         self.journal: list[Event] = []
         self.trimmed = Position(0)
+        self.erased: set[Position] = set()
         self.now = Micros(1_000)
         self.selected = {"a"}
         self.decided: dict[Position, bool] = {}  # whether a position was wanted, fixed when the selectors change
@@ -95,7 +96,11 @@ class CursorMachine(RuleBasedStateMachine):
     # What the model knows.
 
     def wants(self, event: Event) -> bool:
-        return event.position > self.base and self.decided.get(event.position, event.kind in self.selected)
+        return (
+            event.position > self.base
+            and event.position not in self.erased
+            and self.decided.get(event.position, event.kind in self.selected)
+        )
 
     def at(self, position: Position) -> Event:
         return next(event for event in self.journal if event.position == position)
@@ -130,6 +135,15 @@ class CursorMachine(RuleBasedStateMachine):
             return
         self.trimmed = max(self.trimmed, data.draw(st.sampled_from(self.journal)).position)
 
+    @rule(kind=st.sampled_from("ab"), often=st.integers(0, 4))
+    def events_are_erased(self, kind, often):
+        if often:
+            return
+        self.erased |= {event.position for event in self.journal if event.kind == kind}
+        held = {one.position for one in (*self.cursor._progress.open, *self.cursor._rows.values()) if one.payload}
+        assert self.cursor.erase(lambda event: event.position in self.erased, self.now) == bool(held & self.erased)
+        assert all((one.payload is None) == (one.position in self.erased) for one in self.out)
+
     # The journal is read.
 
     @rule(count=st.integers(1, 5))
@@ -151,7 +165,11 @@ class CursorMachine(RuleBasedStateMachine):
                     self.end(event.position)
         through = through if limit is None else min(limit, through)
         for event in ahead:
-            if event.position <= through and (cursor.is_deferred(event.position) or self.wants(event)):
+            if (
+                event.position <= through
+                and event.position not in self.erased
+                and (cursor.is_deferred(event.position) or self.wants(event))
+            ):
                 cursor.offer(event.position, event.key, event.size, event)
         cursor.advance(through)
         cursor.lose_deferred(self.now)
@@ -163,7 +181,7 @@ class CursorMachine(RuleBasedStateMachine):
         assert len(needed) <= max(0, room)
         assert needed == self.cursor.needed(limit), "until it is answered, a need is named again"
         for tracked in needed:
-            if tracked.position <= self.trimmed:
+            if tracked.position <= self.trimmed or tracked.position in self.erased:
                 self.cursor.lose(tracked, self.now)
                 self.end(tracked.position)
             else:
@@ -189,6 +207,7 @@ class CursorMachine(RuleBasedStateMachine):
         assert (tracked.payload, tracked.size, tracked.key) == (event, event.size, event.key)
         assert tracked.position not in self.ended, "what has ended is not delivered again"
         assert tracked.position > self.base
+        assert tracked.position not in self.erased
         if event.key:
             assert event.key not in {other.key for other in self.out}, "one delivery of a key is out at most"
             for before in self.journal:
@@ -219,6 +238,8 @@ class CursorMachine(RuleBasedStateMachine):
     @rule(data=st.data(), wait=st.sampled_from([0, 5, 500]))
     def retry(self, data, wait):
         tracked = self.pick(data)
+        if self.is_lost(tracked):
+            return
         attempt = tracked.attempt
         self.cursor.retry(tracked, self.now, Micros(self.now + wait), "no")
         assert tracked.attempt == attempt + 1
@@ -228,6 +249,8 @@ class CursorMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def give_up(self, data):
         tracked = self.pick(data)
+        if self.is_lost(tracked):
+            return
         self.cursor.give_up(tracked, dead_event(tracked.position), "rejected", "no", self.now)
         self.end(tracked.position)
         self.dead.append(tracked.position)
@@ -235,7 +258,16 @@ class CursorMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.out)
     @rule(data=st.data(), attempted=st.booleans())
     def give_back(self, data, attempted):
-        self.cursor.give_back(self.pick(data), attempted=attempted)
+        tracked = self.pick(data)
+        if not self.is_lost(tracked):
+            self.cursor.give_back(tracked, attempted=attempted)
+
+    def is_lost(self, tracked: Tracked[Event]) -> bool:
+        """Loses what was erased while it was out: nothing can come of it."""
+        if tracked.position in self.erased:
+            self.cursor.lose(tracked, self.now)
+            self.end(tracked.position)
+        return tracked.has_ended
 
     # The store keeps, or not.
 
@@ -246,7 +278,7 @@ class CursorMachine(RuleBasedStateMachine):
         self.flight = Flight(change, frozenset(self.ended))
         assert sorted(dead.position for dead in change.dead) == sorted(self.dead)
         self.dead.clear()
-        assert all(gap.last <= self.trimmed for gap in change.gaps)
+        assert all(gap.last <= self.trimmed or gap.last in self.erased for gap in change.gaps)
 
     @precondition(lambda self: self.flight is not None)
     @rule()
@@ -356,13 +388,12 @@ class CursorMachine(RuleBasedStateMachine):
         assert keys.parked <= LIMITS.parked.deliveries
         assert keys.parked_bytes < LIMITS.parked.bytes + 200
         assert progress._passed_in_open == sum(tracked.is_passed for tracked in progress.open)
-        assert cursor.is_clear == (cursor.pending == 0)
         assert cursor.floor <= cursor.read_mark
         assert not cursor.needs_events or cursor.ready < LIMITS.loaded.deliveries
 
     @invariant()
     def pending_is_what_was_read_and_has_not_ended(self):
-        if self.trimmed:
+        if self.trimmed or self.erased:
             return  # then only the machine knows which of its rows it has tried to load already
         known = {
             event.position for event in self.journal if self.wants(event) and event.position <= self.cursor.read_mark
@@ -376,7 +407,7 @@ class CursorMachine(RuleBasedStateMachine):
         self.run_dry()
         for event in self.journal:
             assert event.position in self.ended or not self.wants(event), "nothing accepted is ever forgotten"
-        assert self.cursor.is_clear
+        assert not self.cursor.pending
         self.make_durable()
         assert self.store.rows == {}
         assert self.store.state.settled == ()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from certes_broker.domain.cursor import Cursor, CursorLimits, Tracked
+from certes_broker.domain.cursor import Cursor
 from certes_broker.domain.cursor_state import CursorChange, CursorState, Owed, OwedKind, Ranges, StoredCursor
-from certes_broker.domain.deliveries import IllegalTransition, State
+from certes_broker.domain.deliveries import IllegalTransition, State, Tracked
 from certes_broker.domain.events import Micros, Position
-from certes_broker.domain.limits import LIMITS, Window
+from certes_broker.domain.limits import LIMITS, CursorLimits, Window
 
 NOW = Micros(5_000)
 LATER = Micros(6_000)
@@ -147,7 +147,7 @@ def test_parked_deliveries_below_the_floor_come_back_in_order_behind_their_key()
         assert load_needed(cursor) == [expected]
         for tracked in take(cursor):
             cursor.ack(tracked)
-    assert cursor.is_clear
+    assert not cursor.pending
 
 
 def test_a_parked_delivery_above_the_floor_waits_for_the_reading_to_come_to_it() -> None:
@@ -183,7 +183,7 @@ def test_backlog_that_was_trimmed_unread_leaves_one_gap() -> None:
     assert change.gaps == (gap,)
     assert (gap.first, gap.last, gap.reason) == (11, 20, "retention")
     assert (change.drop, change.state.floor) == ((15,), 20)
-    assert cursor.is_clear
+    assert not cursor.pending
 
 
 def test_a_deferred_delivery_that_the_reading_did_not_find_leaves_a_gap() -> None:
@@ -240,7 +240,7 @@ def test_what_was_secured_while_it_was_out_is_settled_as_ever() -> None:
     cursor.collect(level=False)
     cursor.ack(tracked)
     assert cursor.collect(level=False).drop == (1,)
-    assert cursor.is_clear
+    assert not cursor.pending
 
 
 def test_a_seek_discards_what_is_pending_and_says_how_much() -> None:

@@ -34,7 +34,7 @@ def test_a_replay_is_a_row_that_is_due_at_once_and_has_no_key() -> None:
     change = collect(cursor)
     assert change.put == (Owed(AT, OwedKind.REPLAY, Micros(0), 1, Micros(0), "", ""),)
     assert change.state.floor == 9
-    assert not cursor.is_clear
+    assert cursor.pending
     loaded(cursor, 3)
     assert [(tracked.position, tracked.attempt) for tracked in take(cursor)] == [(3, 1)]
 
@@ -47,7 +47,7 @@ def test_a_replay_that_is_done_drops_its_row_and_buries_its_dead_letter_in_one_c
     cursor.ack_many(take(cursor))
     change = collect(cursor)
     assert (change.drop, change.buried, change.dead) == ((AT,), (AT,), ())
-    assert cursor.is_clear
+    assert not cursor.pending
 
 
 def test_a_replay_that_is_given_up_on_is_a_dead_letter_and_buries_none() -> None:
@@ -150,7 +150,7 @@ def test_what_is_under_way_buries_its_dead_letter_when_it_is_done(owe) -> None:
     cursor.ack(taken)
     change = collect(cursor)
     assert (change.buried, change.put, change.state.floor) == ((12,), (), 12)
-    assert cursor.is_clear
+    assert not cursor.pending
 
 
 def test_what_is_parked_does_for_a_replay_in_its_place_of_the_order() -> None:
@@ -229,4 +229,4 @@ def test_a_replay_of_an_event_that_is_nowhere_any_more_ends_with_a_gap() -> None
     (needed,) = cursor.needed(1)
     cursor.lose(needed, NOW)
     assert [(gap.first, gap.last) for gap in collect(cursor).gaps] == [(AT, AT)]
-    assert cursor.is_clear
+    assert not cursor.pending

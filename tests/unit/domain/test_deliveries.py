@@ -47,10 +47,12 @@ def test_the_table_is_what_the_promises_need() -> None:
     told = {f"{state.value} / {signal.value}": after.value for (state, signal), after in TRANSITIONS.items()}
     assert told == {
         "ready / take": "out",
+        "ready / lose": "settled",
         "out / ack": "settled",
         "out / retry": "waiting",
         "out / give back": "ready",
         "out / give up": "dead",
+        "out / lose": "settled",
         "waiting / fall due": "due",
         "parked / release": "due",
         "due / load": "ready",

@@ -13,9 +13,13 @@ from google.protobuf.message import Message
 from certes.v1 import event_pb2, subscription_pb2
 from certes.v1 import event_service_pb2 as events
 from certes.v1 import subscription_service_pb2 as subscriptions
+from certes_broker.broker.erasure import LET_GO, SILENT
 from certes_broker.domain.access import LOCAL_OPERATOR, Bindings, Caller, Role
 from certes_broker.domain.errors import CertesError, NotFound, PermissionDenied, Reason, Unavailable
 from certes_broker.domain.events import Micros
+from certes_broker.domain.names import SubscriberName
+from certes_broker.domain.settlement import Nack, NackAction
+from certes_broker.domain.subscriptions import Scope
 from certes_broker.domain.uris import parse_pattern
 from certes_broker.gateway.callers import acting_as
 from certes_broker.gateway.event_service import event_methods
@@ -43,6 +47,8 @@ class Gate:
         self.world = world
         broker = world.broker
         self.relay = Relay(world.engine.members, world.engine.post, broker.look)
+        self.relay.hears(LET_GO, broker.erasure.let_go)
+        broker.erasure.tell_others = self.relay.tell_others
         methods = self.relay.relayed((*event_methods(broker), *subscription_methods(broker)))
         streams = OpenStreams(world.clock)
         self._methods: dict[str, Method] = {method.path: guarded(method, streams) for method in methods}
@@ -267,3 +273,26 @@ async def test_what_a_reader_that_goes_away_had_comes_again_at_the_other_broker(
         again = (await read(near)).batch
         assert {one.event.id for one in again.deliveries} >= {one.event.id for one in taken.deliveries}
         assert {one.attempt for one in again.deliveries if one.event.id == taken.deliveries[0].event.id} == {2}
+
+
+async def test_what_others_have_in_memory_of_an_erased_subscriber_they_let_go(two: Two) -> None:
+    one, other = two[0].world, two[1].world
+    await one.create("audit", subscriber="org_2", scope=Scope.ALL_SUBSCRIBERS)
+    assert await other.broker.look()
+    reader = await other.open("audit", subscriber="org_2", most=2)
+    await one.publish(ping("a", subscriber=ORG), ping("b", subscriber=ORG), ping("c", subscriber=ORG), ping("d"))
+    assert [got.id for got in await reader.take(2)] == ["a", "b"]
+    report = await one.broker.erasure.erase(SubscriberName(ORG))
+    assert report.events == 3
+    assert SILENT not in report.remains
+    await reader.nack(Nack(1, 2, NackAction.DEAD_LETTER, None, "no"))
+    assert [got.id for got in await reader.take(1)] == ["d"]
+    assert await one.dead_letters(one.name("audit", "org_2")) == []
+
+
+async def test_an_erasure_says_if_a_broker_that_lives_did_not_answer() -> None:
+    engine = one_memory_engine()
+    async with opened(engine) as one, serving(one):
+        async with opened(engine):
+            assert SILENT in (await one.broker.erasure.erase(SubscriberName(ORG))).remains
+        assert SILENT not in (await one.broker.erasure.erase(SubscriberName(ORG))).remains
