@@ -53,6 +53,8 @@ KEYS = 100
 TINY_BUFFERS = "[limits]\nevent_bytes = 1048576\nrequest_bytes = 1048576\nin_flight_bytes = 1048576\n"
 BIG_EVENT = 600_000
 PUBLISHERS = 8
+MORE_THAN_IS_KEPT = [event(f"big {number}", text="x" * 500_000) for number in range(4)]
+"""More than the smallest `retention.bytes` there can be."""
 
 in_one_loop = pytest.mark.asyncio(loop_scope="module")
 
@@ -209,26 +211,30 @@ async def test_a_full_queue_pushes_back_with_a_delay_and_takes_everything_in_the
     assert sorted(arrived) == sorted(f"big {number}" for number in range((attempt + 1) * PUBLISHERS))
 
 
-async def test_what_was_tried_too_often_is_a_dead_letter_and_what_retention_trims_unread_is_told(
+async def test_what_was_tried_too_often_is_a_dead_letter_and_keeps_its_event_when_retention_has_trimmed_it(
     start_broker: StartBroker,
 ) -> None:
     broker = start_broker("")
     async with connected(broker) as client, receiving() as receiver:
         receiver.status = 500
-        sleeper = await client.create_stream("sleeper")
-        told = await client.create_stream("told", GAP)
         hook = Hook("given-up", client, receiver)
         await hook.subscribe(ONCE)
         await hook.publish("given up")
         [letter] = await hook.letters(1)
-        big = await client.publish([event(f"big {number}", text="x" * 500_000) for number in range(4)])
-        broker.kill9()
-        # By age or by size, retention trims what nobody has read, too.
-        broker.data_dir.with_name("broker.toml").write_text('[retention]\nbytes = "1MiB"\n')
-        await asyncio.to_thread(broker.start)
-        await client.channel.channel_ready()
-        await until_forgotten(client, big[0].name)
+        await client.publish(MORE_THAN_IS_KEPT)
+        await keep_less(broker, client, hook.names["given up"])
+        kept = await client.deliveries.GetDeadLetter(deliveries_pb.GetDeadLetterRequest(name=letter))
+        assert kept.event.id == "given up"
+        assert kept.dead_letter.attempts == 1
 
+
+async def test_what_retention_trims_unread_is_told_as_a_gap(start_broker: StartBroker) -> None:
+    broker = start_broker("")
+    async with connected(broker) as client:
+        sleeper = await client.create_stream("sleeper")
+        told = await client.create_stream("told", GAP)
+        published = await client.publish(MORE_THAN_IS_KEPT)
+        await keep_less(broker, client, published[0].name)
         assert "big 0" not in await receive_all(client, sleeper, {"big 3"})
         frames = client.subscribe(told)
         await frames.read()
@@ -236,17 +242,16 @@ async def test_what_was_tried_too_often_is_a_dead_letter_and_what_retention_trim
         unread = operational_events_pb2.BacklogGap()
         assert gap.data.Unpack(unread)
         assert unread.subscription == sleeper
-        assert [one.reason for one in unread.gaps] == ["retention"]
+        assert [(one.first_event, one.reason) for one in unread.gaps] == [(published[0].name, "retention")]
         frames.cancel()
 
-        await until_forgotten(client, hook.names["given up"])
-        kept = await client.deliveries.GetDeadLetter(deliveries_pb.GetDeadLetterRequest(name=letter))
-        assert kept.event.id == "given up"
-        assert kept.dead_letter.attempts == 1
 
-
-async def until_forgotten(client: Client, name: str) -> None:
-    """Asks for an event until it is no longer kept."""
+async def keep_less(broker: BrokerProcess, client: Client, name: str) -> None:
+    """Lets the broker keep less than it has; returns when this event is no longer kept."""
+    broker.kill9()
+    broker.data_dir.with_name("broker.toml").write_text('[retention]\nbytes = "1MiB"\n')
+    await asyncio.to_thread(broker.start)
+    await client.channel.channel_ready()
     async with asyncio.timeout(PATIENCE):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             while True:
