@@ -40,34 +40,6 @@ BEFORE_THE_STOP = 3_000
 """Events that are accepted before the broker is told to stop."""
 
 
-class Killer:
-    """Kills the broker when something has happened so often: within the step in which it happens."""
-
-    def __init__(self, broker: BrokerProcess, chance: random.Random) -> None:
-        self.struck = asyncio.Event()
-        self.moments: list[str] = []
-        self._broker = broker
-        self._chance = chance
-        self._armed = ""
-        self._left = 0
-
-    def arm(self) -> None:
-        """Chooses the next moment."""
-        self.struck.clear()
-        self._armed = self._chance.choice(MOMENTS)
-        self._left = self._chance.randint(1, EVENTS_BETWEEN_KILLS)
-        self.moments.append(f"{self._armed}+{self._left}")
-
-    def count(self, what: str) -> None:
-        """Hears what happened."""
-        if what == self._armed:
-            self._left -= 1
-            if self._left == 0:
-                self._armed = ""
-                self._broker.kill9()
-                self.struck.set()
-
-
 async def test_killed_at_twenty_moments_under_load_it_delivers_all_that_it_accepted_in_each_keys_order(
     broker: BrokerProcess, report: Callable[[str], None]
 ) -> None:
@@ -176,24 +148,6 @@ async def test_a_request_that_was_cut_off_is_stored_whole_or_not_at_all_and_may_
         assert sorted(came) == sorted(wanted), "each of them was stored once"
 
 
-def batch(name: str) -> list[event_pb2.Event]:
-    return [event(f"{name}.{number}") for number in range(BATCH)]
-
-
-class Meter:
-    """Says when so many events have been accepted."""
-
-    def __init__(self, accepted: int) -> None:
-        self.reached = asyncio.Event()
-        self._left = accepted
-
-    def count(self, what: str) -> None:
-        if what == "accepted":
-            self._left -= 1
-            if self._left == 0:
-                self.reached.set()
-
-
 async def test_stopped_under_load_it_answers_only_for_what_it_keeps_and_ends_every_stream_with_a_reason(
     broker: BrokerProcess,
 ) -> None:
@@ -224,6 +178,52 @@ async def test_stopped_under_load_it_answers_only_for_what_it_keeps_and_ends_eve
             await consumer.has(answered)
             reading.cancel()
     assert consumer.came_again == set(), "the broker had answered that these were settled"
+
+
+class Killer:
+    """Kills the broker when something has happened so often: within the step in which it happens."""
+
+    def __init__(self, broker: BrokerProcess, chance: random.Random) -> None:
+        self.struck = asyncio.Event()
+        self.moments: list[str] = []
+        self._broker = broker
+        self._chance = chance
+        self._armed = ""
+        self._left = 0
+
+    def arm(self) -> None:
+        """Chooses the next moment."""
+        self.struck.clear()
+        self._armed = self._chance.choice(MOMENTS)
+        self._left = self._chance.randint(1, EVENTS_BETWEEN_KILLS)
+        self.moments.append(f"{self._armed}+{self._left}")
+
+    def count(self, what: str) -> None:
+        """Hears what happened."""
+        if what == self._armed:
+            self._left -= 1
+            if self._left == 0:
+                self._armed = ""
+                self._broker.kill9()
+                self.struck.set()
+
+
+def batch(name: str) -> list[event_pb2.Event]:
+    return [event(f"{name}.{number}") for number in range(BATCH)]
+
+
+class Meter:
+    """Says when so many events have been accepted."""
+
+    def __init__(self, accepted: int) -> None:
+        self.reached = asyncio.Event()
+        self._left = accepted
+
+    def count(self, what: str) -> None:
+        if what == "accepted":
+            self._left -= 1
+            if self._left == 0:
+                self.reached.set()
 
 
 async def wait_on_a_stream(client: Client) -> tuple[grpc.StatusCode, str]:

@@ -40,40 +40,6 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
         yield process.start()
 
 
-@dataclass
-class Shelf:
-    """Four events of a subscriber, a to d, that its subscription has read and settled."""
-
-    client: Client
-    of: str
-    subscription: str = ""
-    names: dict[str, str] = field(default_factory=dict)
-
-    async def fill(self) -> Self:
-        self.subscription = await self.client.create_stream("app", parent=f"subscribers/{self.of}")
-        for one in "abcd":
-            await self.publish(one)
-        assert await self.read("d") == ["a", "b", "c", "d"]
-        return self
-
-    async def publish(self, event_id: str) -> None:
-        [stored] = await self.client.publish([event(event_id, subscriber=self.of, source=self.of)])
-        self.names[event_id] = stored.name
-
-    async def read(self, last: str) -> list[str]:
-        """Reads and settles deliveries until this one has come."""
-        return await receive_all(self.client, self.subscription, {last})
-
-    async def seek(self, **point: Any) -> int:
-        """Moves the subscription; returns how many deliveries were discarded."""
-        request = subscriptions_pb.SeekSubscriptionRequest(name=self.subscription, target=point)
-        return (await self.client.subscriptions.SeekSubscription(request)).discarded_deliveries
-
-    async def accepted(self, event_id: str) -> Timestamp:
-        kept = await self.client.events.GetEvent(pb.GetEventRequest(name=self.names[event_id]))
-        return kept.event.accept_time
-
-
 async def test_kept_events_can_be_read_again_from_any_point_and_no_other_subscription_notices(
     broker: BrokerProcess,
 ) -> None:
@@ -215,3 +181,37 @@ async def listed(broker: BrokerProcess, *words: str) -> list[dict[str, Any]]:
     assert code == 0
     found: list[dict[str, Any]] = json.loads(output)
     return found
+
+
+@dataclass
+class Shelf:
+    """Four events of a subscriber, a to d, that its subscription has read and settled."""
+
+    client: Client
+    of: str
+    subscription: str = ""
+    names: dict[str, str] = field(default_factory=dict)
+
+    async def fill(self) -> Self:
+        self.subscription = await self.client.create_stream("app", parent=f"subscribers/{self.of}")
+        for one in "abcd":
+            await self.publish(one)
+        assert await self.read("d") == ["a", "b", "c", "d"]
+        return self
+
+    async def publish(self, event_id: str) -> None:
+        [stored] = await self.client.publish([event(event_id, subscriber=self.of, source=self.of)])
+        self.names[event_id] = stored.name
+
+    async def read(self, last: str) -> list[str]:
+        """Reads and settles deliveries until this one has come."""
+        return await receive_all(self.client, self.subscription, {last})
+
+    async def seek(self, **point: Any) -> int:
+        """Moves the subscription; returns how many deliveries were discarded."""
+        request = subscriptions_pb.SeekSubscriptionRequest(name=self.subscription, target=point)
+        return (await self.client.subscriptions.SeekSubscription(request)).discarded_deliveries
+
+    async def accepted(self, event_id: str) -> Timestamp:
+        kept = await self.client.events.GetEvent(pb.GetEventRequest(name=self.names[event_id]))
+        return kept.event.accept_time
