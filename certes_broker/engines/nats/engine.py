@@ -205,18 +205,21 @@ class NatsEngine:
             replicas, secret = await Streams(connection, names, place.replicas).ensure(secrets.token_hex(KEY_BYTES))
             ids = Ids(clock, round(dedupe_window * MICROS_PER_SECOND), bytes.fromhex(secret))
             engine = cls(connection, names, ids, clock, limits)
-            await engine._members.join()
-            stack.push_async_callback(engine._members.leave)
-            if not shared and len(engine._members.living) > 1:
-                raise _held(place.prefix)
             engine.findings = await look(connection, replicas, place.needs)
             for finding in engine.findings:
                 log.warning(
                     "guarantee_weaker", weakness=finding.weakness.value, fact=finding.fact, advice=finding.advice
                 )
-            log.info("nats_ready", version=version, prefix=place.prefix, replicas=replicas)
             await engine._begin()
+            # Not before: it may take longer than others wait for a member, who would leave webhooks to it meanwhile.
+            await engine._members.join()
+            stack.push_async_callback(engine._members.leave)
+            if not shared and len(engine._members.living) > 1:
+                raise _held(place.prefix)
+            log.info("nats_ready", version=version, prefix=place.prefix, replicas=replicas)
             async with engine._running():
+                # Finds what was stored while others were waited for, also where they have ended, and nobody is followed.
+                await engine._journal.bounds()
                 yield engine
 
     async def _follow_journal(self) -> None:
