@@ -53,6 +53,7 @@ from certes_broker.gateway.http.settings import LOOPBACK_NAMES, HttpSettings
 from certes_broker.gateway.ingestion import Ingestion
 from certes_broker.gateway.open_streams import OpenStreams
 from certes_broker.gateway.relay import Relay
+from certes_broker.gateway.revocations import Revocations
 from certes_broker.gateway.token_keys import FixedKeys, PublishedKeys, fetch_keys, keys_of_file
 from certes_broker.gateway.tokens import Keys, TokenVerifier
 from certes_broker.ports.clock import Clock
@@ -279,8 +280,7 @@ def _door(broker: Broker, config: Config, clock: Clock) -> Door:
     broker.keys.on_gone = streams.end
     auth = config.auth
     if auth.is_configured:
-        certificates = CertificateCallers(auth.certificates) if auth.certificates else None
-        asked = Authenticator(broker.keys, clock, operator_key(auth), _tokens(auth, clock), certificates)
+        asked = Authenticator(broker.keys, clock, operator_key(auth), _tokens(auth, clock), _callers(config))
         return Door(asked, streams, broker.arrivals.calls_refused)
     if config.tls.client_ca is not None:
         log.warning(
@@ -293,6 +293,16 @@ def _door(broker: Broker, config: Config, clock: Clock) -> Door:
             "keys_not_asked_for", keys=len(broker.keys), hint="set auth.operator_key to ask callers who they are"
         )
     return Door(None, streams, broker.arrivals.calls_refused)
+
+
+def _callers(config: Config) -> CertificateCallers | None:
+    """Makes what knows callers by certificates, if some are known by them. Raises `Invalid` for the lists of revoked ones."""
+    auth, authorities = config.auth, config.tls.client_ca
+    if not auth.certificates:
+        return None
+    if auth.client_crl is None or authorities is None:
+        return CertificateCallers(auth.certificates)
+    return CertificateCallers(auth.certificates, Revocations(auth.client_crl, authorities))
 
 
 def _tokens(auth: Auth, clock: Clock) -> TokenVerifier | None:

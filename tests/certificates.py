@@ -54,6 +54,21 @@ class Authority:
         )
         return paths
 
+    def revoke(
+        self, *certificates: Path, age: timedelta = timedelta(hours=1), extension: x509.ExtensionType | None = None
+    ) -> bytes:
+        """Returns the list of the certificates that it takes back, all others being good, as PEM. It is good for a day."""
+        made = datetime.now(UTC) - age
+        listed = x509.CertificateRevocationListBuilder().issuer_name(self._name)
+        listed = listed.last_update(made).next_update(made + timedelta(days=1))
+        if extension is not None:
+            listed = listed.add_extension(extension, critical=True)
+        for path in certificates:
+            number = x509.load_pem_x509_certificate(path.read_bytes()).serial_number
+            entry = x509.RevokedCertificateBuilder().serial_number(number).revocation_date(made)
+            listed = listed.add_revoked_certificate(entry.build())
+        return listed.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
 
 def _named(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])

@@ -50,6 +50,8 @@ def auth_contradictions(config: Config, origins: Mapping[tuple[str, ...], str]) 
         )
     if auth.certificates and config.tls.client_ca is None:
         yield problem("certificates", "is of no use without tls.client_ca: no client is asked for a certificate")
+    if auth.client_crl is not None and not auth.certificates:
+        yield problem("client_crl", "is of no use without [[auth.certificates]]: no certificate is a credential")
     for key in ("jwt_audience", "jwt_keys", "jwt_keys_url"):
         if getattr(auth, key) and not auth.jwt_issuer:
             yield problem(key, "is of no use without auth.jwt_issuer: no tokens are taken")

@@ -60,11 +60,7 @@ class Http:
 class Grpc:
     """Where gRPC is served."""
 
-    listen: Address = _key(
-        ADDRESS,
-        Address("127.0.0.1", 9601),
-        "Where gRPC is served. Port 0: any free one.",
-    )
+    listen: Address = _key(ADDRESS, Address("127.0.0.1", 9601), "Where gRPC is served. Port 0: any free one.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +96,9 @@ class Auth:
     jwt_keys: Path | None = _key(FILE, None, "A file with the issuer's public keys: PEM, or a JSON Web Key Set.")
     jwt_keys_url: str = _key(
         KEYS_URL, "", "Where the issuer publishes its keys as a JSON Web Key Set, instead; read again every 10 minutes."
+    )
+    client_crl: Path | None = _key(
+        FILE, None, "The certificates that authorities of `tls.client_ca` have revoked (CRLs, PEM): they let nobody in."
     )
     certificates: tuple[CertificateGrant, ...] = ()
 

@@ -103,12 +103,16 @@ UNBOUND: Final = Bindings()
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: what it is called in logs, what it may do, to what it is bound, and until when if not for good."""
+    """Who calls: what it is called in logs, what it may do, to what it is bound, and until when if not for good.
+
+    `certificate` is the number of the one that it showed, by its issuer; empty where it is known by something else.
+    """
 
     id: str
     roles: frozenset[Role] = frozenset()
     bindings: Bindings = UNBOUND
     until: Micros | None = None
+    certificate: str = ""
 
     @property
     def is_bound(self) -> bool:

@@ -47,6 +47,9 @@ class Certificates(Protocol):
     def caller(self, certificate: bytes) -> Caller | None:
         """Returns whose a certificate in PEM is; None if it is nobody's."""
 
+    def is_revoked(self, caller: Caller) -> bool:
+        """Says whether the certificate that a caller showed has been taken back."""
+
 
 class Authenticator:
     """Knows callers by their credentials. `operator` is the operator's key; where tokens or certificates are not taken, None."""
@@ -81,6 +84,8 @@ class Authenticator:
         """See `Authentication`."""
         if caller.until is not None and caller.until <= self._clock.now():
             return False
+        if caller.certificate and self._certificates is not None and self._certificates.is_revoked(caller):
+            return False
         if not caller.id.startswith(COLLECTION) or (self._operator is not None and caller == self._operator.caller):
             return True
         key = self._keys.find(KeyId(caller.id.removeprefix(COLLECTION)))
@@ -92,7 +97,7 @@ class Authenticator:
             caller = self._certificates.caller(certificate)
         if caller is None:
             raise _missing(has_certificate=certificate is not None)
-        if caller.until is not None and caller.until <= self._clock.now():
+        if not self.is_good(caller):
             raise not_known()
         return caller
 

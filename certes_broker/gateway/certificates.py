@@ -90,7 +90,7 @@ class Certificates:
             return self._loaded
 
     def _stamps(self) -> tuple[tuple[int, int, int] | None, ...]:
-        return tuple(map(_stamp, self._files.paths))
+        return tuple(map(stamp, self._files.paths))
 
 
 class _Following(ssl.SSLContext):
@@ -147,7 +147,8 @@ def _no_password() -> bytes:
     raise ValueError("the key is encrypted; give one without a passphrase, which only the broker may read")
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+def stamp(path: Path) -> tuple[int, int, int] | None:
+    """Returns what tells that a file was written anew; None if there is none."""
     try:
         status = path.stat()
     except OSError:

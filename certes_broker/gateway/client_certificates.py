@@ -6,12 +6,14 @@ Rules
 * The handshake may be long past when a call comes. So the end of a certificate's time is judged again at each call, and streams
   end then.
 * A certificate that cannot be read is nobody's, as is one with an identity that no entry names.
+* One that its authority has taken back is refused at the next call, too, and the streams that it has opened end soon: `open_streams`.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from cryptography import x509
@@ -21,6 +23,7 @@ from cryptography.x509.oid import NameOID
 from certes_broker.domain.access import Caller
 from certes_broker.domain.certificate_grants import CertificateGrant, Identity, IdentityKind, caller_of
 from certes_broker.domain.events import Micros
+from certes_broker.gateway.revocations import Revocations, number_of
 
 REMEMBERED: Final = 1_000
 
@@ -28,8 +31,15 @@ REMEMBERED: Final = 1_000
 class CertificateCallers:
     """Says whose a certificate is. What was read is remembered, as connections show the same one with every call."""
 
-    def __init__(self, grants: Sequence[CertificateGrant], *, remembered: int = REMEMBERED) -> None:
+    def __init__(
+        self,
+        grants: Sequence[CertificateGrant],
+        revocations: Revocations | None = None,
+        *,
+        remembered: int = REMEMBERED,
+    ) -> None:
         self._grants = tuple(grants)
+        self._revocations = revocations
         self._remembered = remembered
         self._known: OrderedDict[bytes, Caller | None] = OrderedDict()
 
@@ -45,6 +55,10 @@ class CertificateCallers:
                 self._known.popitem(last=False)
         return self._known[certificate]
 
+    def is_revoked(self, caller: Caller) -> bool:
+        """Says whether the certificate that a caller showed has been taken back."""
+        return self._revocations is not None and self._revocations.has(caller.certificate)
+
 
 def _read(pem: bytes, grants: Sequence[CertificateGrant]) -> Caller | None:
     try:
@@ -59,7 +73,8 @@ def _read(pem: bytes, grants: Sequence[CertificateGrant]) -> Caller | None:
         x509.UnsupportedGeneralNameType,
     ):
         return None
-    return caller_of(identities, grants, until)
+    caller = caller_of(identities, grants, until)
+    return caller and replace(caller, certificate=number_of(certificate.issuer, certificate.serial_number))
 
 
 def _identities(certificate: x509.Certificate) -> Iterator[Identity]:

@@ -8,6 +8,8 @@ and the caller learns why the stream ended.
 
 Between the caller's being let in and the opening of the stream its request has to arrive, and whoever sends that can take as long
 as requests may. So a stream that is opened asks once more (`is_good`), in the same step in which it becomes one that `end` finds.
+
+That a certificate was taken back is in a file, of which nobody tells. So a stream that was opened by one asks again now and then.
 """
 
 from __future__ import annotations
@@ -20,9 +22,11 @@ from typing import Final
 from certes_broker.broker.system_clock import SystemClock
 from certes_broker.domain.access import Caller
 from certes_broker.domain.errors import Exhausted, Reason, Unauthenticated
-from certes_broker.ports.clock import Clock
+from certes_broker.ports.clock import Alarm, Clock
 
 DEFAULT_STREAMS: Final = 1_000
+ASKED_AGAIN: Final = 15.0
+"""Seconds between two questions whether the certificate that opened a stream is good still."""
 
 
 class OpenStreams:
@@ -49,17 +53,37 @@ class OpenStreams:
             raise _too_many(caller, self._limit)
         stream = OpenStream()
         streams.add(stream)
-        ending = None
-        if caller.until is not None:
-            ending = self._clock.alarm(max(0.0, (caller.until - self._clock.now()) / 1_000_000), stream.end)
         try:
-            yield stream
+            with self._ended_in_time(stream, caller):
+                yield stream
         finally:
-            if ending is not None:
-                ending.cancel()
             streams.discard(stream)
             if not streams and self._open.get(caller.id) is streams:
                 del self._open[caller.id]
+
+    @contextmanager
+    def _ended_in_time(self, stream: OpenStream, caller: Caller) -> Iterator[None]:
+        """Ends a stream when its caller's credential is no longer good by itself: when its time is over, or its certificate revoked."""
+        if caller.until is None:
+            yield
+            return
+        alarm: Alarm | None = None
+        over = self._clock.monotonic() + (caller.until - self._clock.now()) / 1_000_000
+
+        def look() -> None:
+            nonlocal alarm
+            left = over - self._clock.monotonic()
+            if left <= 0 or not self.is_good(caller):
+                stream.end()
+            else:
+                alarm = self._clock.alarm(min(left, ASKED_AGAIN) if caller.certificate else left, look)
+
+        look()
+        try:
+            yield
+        finally:
+            if alarm is not None:
+                alarm.cancel()
 
     def end(self, caller: str) -> None:
         """Ends all streams of a caller: its credential is no longer good."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ http_clients = "optional"
 
 [auth]
 operator_key = "{operator}"
+client_crl = "{crl}"
 
 [[auth.certificates]]
 uri = "spiffe://example.com/shop/*"
@@ -50,6 +52,9 @@ subscribers = ["org_2"]
 """
 
 
+Ask = Callable[[str, Mapping[str, Any]], Awaitable[str]]
+
+
 @dataclass(frozen=True)
 class Port:
     """One of the two, as a client with a certificate, or without one, sees it."""
@@ -60,38 +65,53 @@ class Port:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     async def ask(self, method: str, request: Mapping[str, Any]) -> str:
-        """Calls a method of the events; returns the reason of its refusal, or "" if there is none."""
+        """Calls a method of the events over a new connection; returns the reason of its refusal, or "" if there is none."""
+        async with self.connected() as ask:
+            return await ask(method, request)
+
+    def connected(self) -> AbstractAsyncContextManager[Ask]:
+        """Has one connection, over which methods can be called so."""
         raise NotImplementedError
 
 
 class Http(Port):
-    async def ask(self, method: str, request: Mapping[str, Any]) -> str:
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[Ask]:
         trusting = ssl.create_default_context(cafile=str(self.authority.ca))
         if self.shown is not None:
             trusting.load_cert_chain(*self.shown)
         async with httpx.AsyncClient(verify=trusting, trust_env=False, timeout=60) as client:
-            url = f"https://{self.broker.http}/api/{SERVICE}/{method}"
-            answer = await client.post(url, json=request, headers=self.headers)
-        return "" if answer.status_code == 200 else answer.json()["details"][0]["debug"]["reason"]
+
+            async def ask(method: str, request: Mapping[str, Any]) -> str:
+                url = f"https://{self.broker.http}/api/{SERVICE}/{method}"
+                answer = await client.post(url, json=request, headers=self.headers)
+                return "" if answer.status_code == 200 else answer.json()["details"][0]["debug"]["reason"]
+
+            yield ask
 
 
 class Grpc(Port):
-    async def ask(self, method: str, request: Mapping[str, Any]) -> str:
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[Ask]:
         chain, key = (None, None) if self.shown is None else (path.read_bytes() for path in self.shown)
         credentials = grpc.ssl_channel_credentials(self.authority.ca.read_bytes(), key, chain)
-        wire = ParseDict(request, getattr(pb, f"{method}Request")()).SerializeToString()
-        metadata = tuple(self.headers.items())
         async with aio.secure_channel(self.broker.grpc, credentials) as channel:
-            try:
-                await channel.unary_unary(f"/{SERVICE}/{method}")(wire, timeout=60, metadata=metadata)
-            except aio.AioRpcError as error:
-                status: Any = rpc_status.from_call(error)
-                if status is None:
-                    raise
-                info = ErrorInfo()
-                status.details[0].Unpack(info)
-                return info.reason
-        return ""
+
+            async def ask(method: str, request: Mapping[str, Any]) -> str:
+                wire = ParseDict(request, getattr(pb, f"{method}Request")()).SerializeToString()
+                metadata = tuple(self.headers.items())
+                try:
+                    await channel.unary_unary(f"/{SERVICE}/{method}")(wire, timeout=60, metadata=metadata)
+                except aio.AioRpcError as error:
+                    status: Any = rpc_status.from_call(error)
+                    if status is None:
+                        raise
+                    info = ErrorInfo()
+                    status.details[0].Unpack(info)
+                    return info.reason
+                return ""
+
+            yield ask
 
 
 def event_for(subscriber: str) -> dict[str, Any]:
@@ -103,17 +123,23 @@ def events_of(subscriber: str) -> dict[str, Any]:
     return {"parent": f"subscribers/{subscriber}"}
 
 
+def settings(authority: Authority, crl: Path) -> str:
+    """Settings of a broker whose authority has taken back nothing yet."""
+    crl.write_bytes(authority.revoke())
+    certificate, key = authority.issue("broker")
+    files = {"certificate": certificate, "key": key, "client_ca": authority.ca, "crl": crl}
+    return SETTINGS.format(**files, operator=OPERATOR)
+
+
 async def test_a_certificate_is_its_principal_at_both_ports_and_lets_nobody_else_in(
     start_broker: StartBroker, tmp_path: Path
 ) -> None:
     authority = Authority(tmp_path / "authority")
-    certificate, key = authority.issue("broker")
     shop = authority.issue("shop", uri="spiffe://example.com/shop/eu")
     reader = authority.issue("reader.example.com")
     # Whoever may choose a common name is not by that whom another entry means.
     stranger = authority.issue("stranger", common_name="spiffe://example.com/shop/eu")
-    files = {"certificate": certificate, "key": key, "client_ca": authority.ca}
-    broker = start_broker(SETTINGS.format(**files, operator=OPERATOR))
+    broker = start_broker(settings(authority, tmp_path / "clients.crl"))
 
     for port in (Http, Grpc):
         publishing, reading = port(broker, authority, shop), port(broker, authority, reader)
@@ -131,3 +157,21 @@ async def test_a_certificate_is_its_principal_at_both_ports_and_lets_nobody_else
     assert await Http(broker, authority).ask("ListEvents", events_of("org_2")) == "CREDENTIALS_MISSING"
     with pytest.raises(aio.AioRpcError, match="UNAVAILABLE"):
         await Grpc(broker, authority).ask("ListEvents", events_of("org_2"))
+
+
+async def test_a_certificate_that_is_taken_back_is_refused_at_both_ports_over_connections_that_live(
+    start_broker: StartBroker, tmp_path: Path
+) -> None:
+    authority, crl = Authority(tmp_path / "authority"), tmp_path / "clients.crl"
+    broker = start_broker(settings(authority, crl))
+    lost = authority.issue("reader.example.com")
+    asked = "ListEvents", events_of("org_2")
+    async with Http(broker, authority, lost).connected() as http, Grpc(broker, authority, lost).connected() as rpc:
+        assert [await http(*asked), await rpc(*asked)] == ["", ""]
+        crl.write_bytes(authority.revoke(lost[0]))
+        assert [await http(*asked), await rpc(*asked)] == ["CREDENTIALS_INVALID"] * 2
+
+    renewed = authority.issue("reader.example.com")
+    for port in (Http, Grpc):
+        assert await port(broker, authority, renewed).ask(*asked) == ""
+    assert "revocations_renewed" in broker.log

@@ -63,6 +63,13 @@ def test_without_an_authority_of_clients_entries_are_refused_where_they_stand(tm
     assert "certes.toml:1:1: auth.certificates is of no use without tls.client_ca" in said
 
 
+def test_lists_of_revoked_certificates_are_of_no_use_where_none_is_a_credential(tmp_path: Path) -> None:
+    said = complaint(tmp_path, '[auth]\nclient_crl = "clients.crl"\n')
+    assert "auth.client_crl is of no use without [[auth.certificates]]" in said
+    entry = '[auth]\nclient_crl = "clients.crl"\n[[auth.certificates]]\ncommon_name = "a"\nroles = ["operator"]\n'
+    assert loaded(tmp_path, entry).auth.client_crl is not None
+
+
 @pytest.mark.parametrize(
     ("entry", "said"),
     [

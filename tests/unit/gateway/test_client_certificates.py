@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from certes_broker.broker.system_clock import SystemClock
 from certes_broker.domain.access import ALL_ROLES, Bindings, Caller, Role
 from certes_broker.domain.api_keys import ApiKey, KeyId, digest_of, spell_key
 from certes_broker.domain.certificate_grants import CertificateGrant, IdentityKind
@@ -13,6 +15,7 @@ from certes_broker.domain.errors import Reason, Unauthenticated
 from certes_broker.gateway.authentication import Authenticator
 from certes_broker.gateway.callers import Credentials
 from certes_broker.gateway.client_certificates import CertificateCallers
+from certes_broker.gateway.revocations import Revocations
 from tests.certificates import Authority
 from tests.fakes.manual_clock import ManualClock
 
@@ -57,7 +60,8 @@ async def refused(who: Authenticator, credentials: Credentials) -> Unauthenticat
 def test_a_certificate_makes_the_same_caller_as_a_key_with_its_roles_and_bindings_would(authority: Authority) -> None:
     caller = CertificateCallers(GRANTS).caller(certificate(authority, "shop", uri="spiffe://example.com/shop"))
     assert caller is not None
-    assert caller == Caller("certificates/uri:spiffe://example.com/shop", READ, BINDINGS, caller.until)
+    assert replace(caller, certificate="") == Caller(caller.id, READ, BINDINGS, caller.until)
+    assert caller.id == "certificates/uri:spiffe://example.com/shop"
     assert caller.is_bound
 
 
@@ -117,3 +121,17 @@ async def test_a_certificate_whose_time_is_over_is_refused_although_its_connecti
     assert (await who.caller(shown)).id == "certificates/dns:reader"
     clock.advance(1)
     assert (await refused(who, shown)).reason is Reason.CREDENTIALS_INVALID
+
+
+async def test_a_certificate_that_was_taken_back_lets_nobody_in_and_opens_no_stream(
+    authority: Authority, tmp_path: Path
+) -> None:
+    gone, good = authority.issue("reader"), authority.issue("shop")
+    (tmp_path / "clients.crl").write_bytes(authority.revoke(gone[0]))
+    callers = CertificateCallers(GRANTS, Revocations(tmp_path / "clients.crl", authority.ca))
+    who = Authenticator(NoKeys(), SystemClock(), None, certificates=callers)
+    assert (await who.caller(Credentials((), good[0].read_bytes()))).id == "certificates/common_name:shop"
+    assert (await refused(who, Credentials((), gone[0].read_bytes()))).reason is Reason.CREDENTIALS_INVALID
+    caller = callers.caller(gone[0].read_bytes())
+    assert caller is not None
+    assert not who.is_good(caller)

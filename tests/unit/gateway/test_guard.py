@@ -17,7 +17,7 @@ from certes_broker.domain.events import Micros
 from certes_broker.gateway.callers import acting_as, current_caller
 from certes_broker.gateway.guard import guarded
 from certes_broker.gateway.methods import BidiStream, Call, Method, ServerStream, Unary
-from certes_broker.gateway.open_streams import OpenStreams
+from certes_broker.gateway.open_streams import ASKED_AGAIN, OpenStreams
 from tests.fakes.manual_clock import ManualClock
 
 BOUND = Caller("apiKeys/one", frozenset(Role), Bindings(subscribers=frozenset({"org_1"})))
@@ -137,6 +137,24 @@ async def test_a_stream_ends_when_the_time_of_its_credential_is_over() -> None:
             source.items.put_nowait(b"2")
             await anext(answers)
             clock.advance(2)
+            with pytest.raises(Unauthenticated):
+                await anext(answers)
+    assert clock.alarms == 0
+
+
+async def test_a_stream_ends_soon_after_its_certificate_was_taken_back_although_nobody_calls() -> None:
+    clock, source = ManualClock(), Source()
+    streams, good = OpenStreams(clock), [True]
+    streams.is_good = lambda _: good[0]
+    with acting_as(replace(BOUND, until=Micros(clock.now() + 3_600_000_000), certificate="issuer:1")):
+        async with aclosing(streaming(source, streams)) as answers:
+            source.items.put_nowait(b"1")
+            await anext(answers)
+            clock.advance(10 * ASKED_AGAIN)
+            source.items.put_nowait(b"2")
+            await anext(answers)
+            good[0] = False
+            clock.advance(ASKED_AGAIN)
             with pytest.raises(Unauthenticated):
                 await anext(answers)
     assert clock.alarms == 0
