@@ -81,8 +81,8 @@ async def test_webhook_id_stays_the_same_over_all_attempts_also_over_a_kill(brok
         await client.publish([event("tried often")])
         await receiver.until(lambda: len(receiver.requests) >= 2)
         broker.kill9()
-        await asyncio.to_thread(broker.start)
         receiver.status = 204
+        await asyncio.to_thread(broker.start)
         await receiver.until(lambda: len(receiver.taken) == 1)
         await client.channel.channel_ready()
         await client.publish([event("another")])
