@@ -105,8 +105,17 @@ def _path_of(stack: list[_Open]) -> str:
         if not here.is_object:
             path = path.index(here.count)
         elif here.key:
-            path = path.key(json.loads(here.key))
+            path = path.key(_name_of(here.key))
     return path.text
+
+
+def _name_of(key: str) -> str:
+    """Returns what a key of the text says. It may be no JSON either: bytes that are no UTF-8 are found before all else."""
+    try:
+        name: str = json.loads(key)
+    except ValueError:
+        return key[1:-1]
+    return name
 
 
 # The quantifiers are possessive: a string is never read twice, and a long one takes no memory.

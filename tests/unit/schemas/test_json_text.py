@@ -164,6 +164,8 @@ def test_a_value_that_json_cannot_hold_is_refused_with_its_path(value):
         ('{"a\\"b":{"ü":x}}', 'a"b.ü'),
         ('{"a":"]}{[,\\\\","b":[x', "b[0]"),
         ('{"\\ud800":1}', ""),
+        (b'{"a\x00":{"b":"\x80"', r"a\x00.b"),
+        (b'{"\\q":{"\\ud800":"\x80"', r"\q.\ud800"),
     ],
 )
 def test_a_refusal_names_the_place_where_the_text_stops_being_json(text, path):
@@ -177,7 +179,16 @@ def test_a_refusal_counts_lines_and_characters():
     assert (refused.metadata["line"], refused.metadata["column"]) == ("3", "8")
 
 
-@given(st.binary(max_size=40) | TEXTS.flatmap(lambda text: st.integers(0, len(text)).map(lambda end: text[:end])))
+BROKEN = st.lists(
+    st.sampled_from([b'{"', b'"', b":", b"[", b",", b"}", b"a", b"1", b"\x00", b"\x80", b"\\q", b"\\ud800"])
+)
+
+
+@given(
+    st.binary(max_size=40)
+    | BROKEN.map(b"".join)
+    | TEXTS.flatmap(lambda text: st.integers(0, len(text)).map(lambda end: text[:end]))
+)
 def test_whatever_the_bytes_are_they_are_read_or_refused(body):
     with suppress(Invalid):
         read(body)
