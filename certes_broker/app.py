@@ -333,6 +333,7 @@ def _http_settings(config: Config, grpc_address: str) -> HttpSettings:
         allowed_hosts=(*LOOPBACK_NAMES, *config.allowed_hosts),
         grpc_address=grpc_address,
         grpc_tls=config.tls.certificate is not None,
+        grpc_client_certificate=config.tls.client_ca is not None,
         version=version("certes"),
         max_payload_bytes=config.limits.ingress_body_bytes,
         max_request_bytes=config.limits.request_bytes,

@@ -164,6 +164,21 @@ func TestACertificateThatWasRenewedIsShownOnceTheFormerIsRefused(t *testing.T) {
 	}
 }
 
+func TestWithoutACertificateAGatewayThatSaysThatGRPCAsksForOneIsNotConnectedTo(t *testing.T) {
+	certificate, ca := authority(t)
+	gateway := newGateway(t, certificate)
+	gateway.answer = func() any {
+		document := gateway.document(true)
+		document["grpc"].(map[string]any)["clientCertificate"] = true
+		return document
+	}
+	client := connected(t, gateway.uri(), WithCAFile(ca))
+	overTLS(client)
+	if err := client.SendOutgoingEvent(t.Context(), "org_1", done(t, "x")); ReasonOf(err) != ReasonCertificateMissing {
+		t.Errorf("it fails with %v", err)
+	}
+}
+
 func TestWithoutACertificateAGatewayThatAsksForOneIsUnreachable(t *testing.T) {
 	var refused atomic.Value
 	gateway, ca := newGatekeeper(t, &refused)

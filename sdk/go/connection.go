@@ -215,6 +215,11 @@ func findAt(ctx context.Context, s *settings, files *tlsFiles, onLoopback bool) 
 		}
 		return nil, newError(codes.FailedPrecondition, reason, "the gateway %s cannot be used: %s", s.gateway, refusal.Text)
 	}
+	if place.AsksCertificate && files.certificate == nil {
+		return nil, newError(codes.FailedPrecondition, ReasonCertificateMissing,
+			"the gateway says that gRPC at %s asks clients for certificates, and none is set", place.Address).
+			hinting("Use WithCertificate, or set CERTES_CERTIFICATE and CERTES_CERTIFICATE_KEY.")
+	}
 	if !place.TLS {
 		config = nil
 	}

@@ -34,6 +34,7 @@ const (
 	ReasonRawContent          = "RAW_CONTENT"          // an event without a schema was to be read as a message
 	ReasonGatewayUnreachable  = "GATEWAY_UNREACHABLE"  // discovery failed
 	ReasonGatewayInsecure     = "GATEWAY_INSECURE"     // the gateway's answer would send a token in clear
+	ReasonCertificateMissing  = "CERTIFICATE_MISSING"  // the gateway's gRPC asks clients for certificates, and none is set
 	ReasonProtocolUnsupported = "PROTOCOL_UNSUPPORTED" // what answers at the gateway is none that is understood
 	ReasonSignatureInvalid    = "SIGNATURE_INVALID"    // a webhook is not accepted; Metadata["problem"] says why
 	ReasonPayloadMalformed    = "PAYLOAD_MALFORMED"    // a webhook that was verified is no event

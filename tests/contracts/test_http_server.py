@@ -112,7 +112,7 @@ async def test_discovery_names_the_grpc_address_under_the_name_by_which_the_gate
         ):
             answer = await served.client.get("/.well-known/certes", headers={"host": host})
             assert answer.json() == {
-                "grpc": {"address": address, "tls": False},
+                "grpc": {"address": address, "tls": False, "clientCertificate": False},
                 "protocolVersions": ["certes.v1"],
                 "domain": "events.example.com",
                 "domains": ["community.certes.dev", "events.example.com"],
@@ -120,9 +120,10 @@ async def test_discovery_names_the_grpc_address_under_the_name_by_which_the_gate
 
 
 async def test_discovery_names_a_configured_grpc_address_as_it_is():
-    async with gateway(grpc_address="grpc.example.com:443", grpc_tls=True) as served:
+    async with gateway(grpc_address="grpc.example.com:443", grpc_tls=True, grpc_client_certificate=True) as served:
         answer = await served.client.get("/.well-known/certes")
-        assert answer.json()["grpc"] == {"address": "grpc.example.com:443", "tls": True}
+        said = {"address": "grpc.example.com:443", "tls": True, "clientCertificate": True}
+        assert answer.json()["grpc"] == said
 
 
 async def test_a_path_that_is_not_there_is_not_found():

@@ -129,7 +129,8 @@ async def test_both_ports_speak_tls_and_nothing_else(serve: Serve, authority: Au
 
 
 def test_discovery_says_that_grpc_speaks_tls(serve: Serve, authority: Authority) -> None:
-    assert get(serve(), context(authority), "/.well-known/certes").json()["grpc"]["tls"] is True
+    found = get(serve(), context(authority), "/.well-known/certes").json()["grpc"]
+    assert (found["tls"], found["clientCertificate"]) == (True, False)
 
 
 async def test_a_renewed_certificate_is_served_without_a_restart(
@@ -180,7 +181,8 @@ async def test_http_clients_may_be_let_in_without_a_certificate_but_never_with_a
 ) -> None:
     clients, others = Authority(tmp_path / "clients"), Authority(tmp_path / "others")
     broker = serve(client_ca=clients.ca, http_clients="optional")
-    assert get(broker, context(authority)).status_code == 200
+    found = get(broker, context(authority), "/.well-known/certes").json()
+    assert found["grpc"]["clientCertificate"] is True
     assert get(broker, context(authority, clients.issue("application"))).status_code == 200
     with pytest.raises(httpx.TransportError):
         get(broker, context(authority, others.issue("application")))

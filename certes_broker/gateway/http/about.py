@@ -45,7 +45,11 @@ def about(broker: Broker, settings: HttpSettings) -> Mapping[str, App]:
     async def discovery(request: Request) -> Response:
         return JSONResponse(
             {
-                "grpc": {"address": grpc_address(settings, request.headers["host"]), "tls": settings.grpc_tls},
+                "grpc": {
+                    "address": grpc_address(settings, request.headers["host"]),
+                    "tls": settings.grpc_tls,
+                    "clientCertificate": settings.grpc_client_certificate,
+                },
                 "protocolVersions": ["certes.v1"],
                 # To which event types belong whose schema names no domain.
                 "domain": broker.domain,

@@ -25,6 +25,8 @@ class HttpSettings:
     allowed_hosts: tuple[str, ...] = LOOPBACK_NAMES
     grpc_address: str = ":9601"
     grpc_tls: bool = False
+    grpc_client_certificate: bool = False
+    """Whether gRPC turns away clients that show none."""
     version: str = ""
     max_payload_bytes: int = 1024 * 1024
     """Bodies of `POST /events/{source}`."""

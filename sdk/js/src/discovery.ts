@@ -18,11 +18,14 @@ const PROTOCOL = "certes.v1";
 const TIMEOUT = 5000;
 const MOST_BYTES = 64 * 1024;
 
-/** Where gRPC is. `domain` is the broker's own, empty where it does not say. */
+/** Where gRPC is. */
 export interface Place {
   readonly address: string;
   readonly tls: boolean;
+  /** The broker's own, empty where it does not say. */
   readonly domain: string;
+  /** Whether clients are turned away that show no certificate. */
+  readonly asksCertificate: boolean;
 }
 
 /** Finds out the addresses of a name. */
@@ -59,7 +62,7 @@ export async function systemResolve(host: string): Promise<readonly string[]> {
   return (await lookup(host, { all: true })).map(({ address }) => address);
 }
 
-/** Finds the place of a gateway. Raises `GATEWAY_UNREACHABLE`, `GATEWAY_INSECURE` or `PROTOCOL_UNSUPPORTED`. */
+/** Finds the place of a gateway. Raises `GATEWAY_UNREACHABLE`, `GATEWAY_INSECURE`, `PROTOCOL_UNSUPPORTED` or `CERTIFICATE_MISSING`. */
 export async function discover(gateway: Gateway, files: TlsFiles = {}, asking: Asking = {}): Promise<Place> {
   const { resolve = systemResolve } = asking;
   const local = await loopbackAddress(gateway.host, resolve).catch((error: unknown) => {
@@ -72,6 +75,7 @@ export async function discover(gateway: Gateway, files: TlsFiles = {}, asking: A
     (host) => isLoopbackLiteral(host) || isIP(host) === 0,
     authority(gateway),
   );
+  if (place.asksCertificate && files.cert === undefined) throw certificateMissing(place.address);
   if (place.tls) return place;
   const { host, port } = readAuthority(place.address, 0) as Gateway;
   const address = await loopbackAddress(host, resolve).catch(() => undefined);
@@ -95,14 +99,15 @@ export function judgeDiscovery(
   if (!Array.isArray(protocolVersions) || !protocolVersions.includes(PROTOCOL)) {
     throw unsupported(gateway, `it does not speak ${PROTOCOL}`);
   }
-  const { address, tls } = asObject(grpc);
+  const { address, tls, clientCertificate } = asObject(grpc);
   const place = typeof address === "string" ? readAuthority(address, 0) : undefined;
   if (typeof address !== "string" || place === undefined || "problem" in place || !/:[0-9]+$/u.test(address)) {
     throw unsupported(gateway, "its answer has no gRPC address with a port");
   }
   if (typeof tls !== "boolean") throw unsupported(gateway, "its answer does not say whether gRPC is with TLS");
   if (!tls && !(foundOnLoopback && isLoopback(place.host))) throw insecure(gateway, address);
-  return { address, tls, domain: typeof domain === "string" ? domain : "" };
+  const asksCertificate = tls && clientCertificate === true;
+  return { address, tls, domain: typeof domain === "string" ? domain : "", asksCertificate };
 }
 
 function readDocument(body: string): Record<string, unknown> {
@@ -199,6 +204,15 @@ function unsupported(gateway: string, problem: string): CertesError {
     {
       hint: "See whether a Certes broker answers there, and whether it is of a version that this SDK knows.",
     },
+  );
+}
+
+function certificateMissing(address: string): CertesError {
+  return new CertesError(
+    "FAILED_PRECONDITION",
+    "CERTIFICATE_MISSING",
+    `The gateway says that gRPC at ${address} asks clients for certificates, and none is set.`,
+    { hint: "Set certificate and certificateKey, or CERTES_CERTIFICATE and CERTES_CERTIFICATE_KEY." },
   );
 }
 

@@ -74,6 +74,17 @@ suite("a gateway that asks for certificates", () => {
     assert.match(refused.hint, /name one by certificate and certificateKey/u);
   });
 
+  test("is not connected to without one, where it says that gRPC asks", async (t) => {
+    const broker = await FakeBroker.start({ tls: "grpc", ...asking });
+    t.after(() => broker.stop());
+    const grpc = { address: `127.0.0.1:${broker.port}`, tls: true, clientCertificate: true };
+    broker.discovery = { grpc };
+    const client = new Client(broker.uri, { app: "hub", caFile: gateway.certificate });
+    t.after(() => client.close());
+    const refused = await rejected(client.publish(PushEventSchema, {}, { everyone: true }));
+    assert.deepEqual([refused.reason, refused.retryable], ["CERTIFICATE_MISSING", false]);
+  });
+
   suite("is shown, once the former is refused,", () => {
     let broker;
     let client;

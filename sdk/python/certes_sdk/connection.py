@@ -18,7 +18,7 @@ from grpc import aio
 
 from certes_sdk.clock import Clock
 from certes_sdk.discovery import TIMEOUT, Found, discover
-from certes_sdk.errors import CertesError, from_rpc, unavailable
+from certes_sdk.errors import CertesError, failed_precondition, from_rpc, unavailable
 from certes_sdk.reconnecting import wait_before
 from certes_sdk.settings import Settings
 from certes_sdk.tls_files import TlsFiles, read_tls_files
@@ -77,7 +77,7 @@ class Connection:
     async def channel(self) -> aio.Channel:
         """Returns the channel; looks for the gateway first if need be.
 
-        Raises `GATEWAY_UNREACHABLE`, `PROTOCOL_UNSUPPORTED`, `GATEWAY_INSECURE`, and `FIELD_INVALID` for a file of TLS.
+        Raises `GATEWAY_UNREACHABLE`, `PROTOCOL_UNSUPPORTED`, `GATEWAY_INSECURE`, `CERTIFICATE_MISSING`, and `FIELD_INVALID` for a file of TLS.
         """
         if self._channel is not None and not self._doubtful:
             return self._channel
@@ -153,10 +153,16 @@ class Connection:
             if self._channel is None or not error.retryable:
                 raise
             found = self._found
+        assert found is not None
+        if found.asks_certificate and self._files.certificate is None:
+            raise failed_precondition(
+                "CERTIFICATE_MISSING",
+                f"The gateway says that gRPC at {found.address} asks clients for certificates, and none is set.",
+                hint="Set certificate and certificate_key, or CERTES_CERTIFICATE and CERTES_CERTIFICATE_KEY.",
+            )
         self._doubtful = False
         if (found, self._files) == (self._found, self._shown) and self._channel is not None:
             return
-        assert found is not None
         former, self._channel = self._channel, _open(found, self._files)
         self._found, self._shown = found, self._files
         if former is not None:

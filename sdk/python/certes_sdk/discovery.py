@@ -30,11 +30,15 @@ _LOCALHOST: Final = "localhost"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Where gRPC is. `domain` is the broker's own, empty where it does not say it."""
+    """Where gRPC is. `domain` is the broker's own, empty where it does not say it.
+
+    `asks_certificate` is whether clients are turned away that show none.
+    """
 
     address: str
     tls: bool
     domain: str
+    asks_certificate: bool = False
 
 
 def discover(gateway: Gateway, context: ssl.SSLContext | None) -> Found:
@@ -94,7 +98,8 @@ def judge(body: bytes, *, found_on_loopback: bool) -> Found:
     if not tls and not found_on_loopback:
         raise _insecure(address)
     domain = document.get("domain")
-    return Found(address, tls, domain.lower() if isinstance(domain, str) else "")
+    asks = tls and isinstance(grpc, dict) and grpc.get("clientCertificate") is True
+    return Found(address, tls, domain.lower() if isinstance(domain, str) else "", asks)
 
 
 def loopback_addresses(host: str) -> list[str]:

@@ -120,6 +120,14 @@ def renew(shown, authority, *names: str) -> None:
         Path(shown[name]).write_bytes(renewed[name].read_bytes())
 
 
+async def test_without_a_certificate_a_gateway_that_says_that_grpc_asks_for_one_is_not_connected_to():
+    found = Found("127.0.0.1:1", tls=True, domain="d.example", asks_certificate=True)
+    async with asyncio.timeout(50), Client("events://d.example", app="a")._with(finder=lambda: found) as client:
+        with pytest.raises(CertesError) as caught:
+            await client.publish(PushEvent(), everyone=True)
+    assert (caught.value.reason, caught.value.retryable) == ("CERTIFICATE_MISSING", False)
+
+
 async def test_a_certificate_that_was_renewed_is_shown_once_the_former_is_refused(shown, authority, gatekeeper, client):
     """Its connection lives, so nothing else would make it show another."""
     await client.publish(PushEvent(), everyone=True)

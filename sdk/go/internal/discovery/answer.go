@@ -23,6 +23,8 @@ type Place struct {
 	Address string // host:port, an IPv6 address in brackets
 	TLS     bool
 	Domain  string // the broker's own; empty where it does not say
+	// AsksCertificate says that clients are turned away that show none.
+	AsksCertificate bool
 }
 
 // Refusal says why an answer cannot be used.
@@ -41,6 +43,7 @@ func Judge(body []byte, foundOnLoopback bool, isLoopback func(host string) bool)
 		GRPC *struct {
 			Address string `json:"address"`
 			TLS     bool   `json:"tls"`
+			Asks    any    `json:"clientCertificate"`
 		} `json:"grpc"`
 		ProtocolVersions []string `json:"protocolVersions"`
 		Domain           string   `json:"domain"`
@@ -67,7 +70,7 @@ func Judge(body []byte, foundOnLoopback bool, isLoopback func(host string) bool)
 			return Place{}, &Refusal{Insecure: true, Text: text}
 		}
 	}
-	return Place{answer.GRPC.Address, answer.GRPC.TLS, answer.Domain}, nil
+	return Place{answer.GRPC.Address, answer.GRPC.TLS, answer.Domain, answer.GRPC.TLS && answer.GRPC.Asks == true}, nil
 }
 
 // hostOf returns the host of host:port, and whether the text is that.

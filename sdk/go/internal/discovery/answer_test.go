@@ -18,6 +18,7 @@ type vectorFile struct {
 		Expect          struct {
 			Address, Domain, Reason string
 			TLS                     bool
+			AsksCertificate         bool `json:"asks_certificate"`
 		}
 	}
 	Loopback []struct {
@@ -46,7 +47,7 @@ func TestAnswersAreJudgedAsTheVectorsSay(t *testing.T) {
 		if refusal != nil {
 			reason = map[bool]string{true: "GATEWAY_INSECURE", false: "PROTOCOL_UNSUPPORTED"}[refusal.Insecure]
 		}
-		want := discovery.Place{Address: v.Expect.Address, TLS: v.Expect.TLS, Domain: v.Expect.Domain}
+		want := discovery.Place{Address: v.Expect.Address, TLS: v.Expect.TLS, Domain: v.Expect.Domain, AsksCertificate: v.Expect.AsksCertificate}
 		if reason != v.Expect.Reason || place != want {
 			t.Errorf("%s: %+v %+v; wanted %+v", v.Why, place, refusal, v.Expect)
 		}
