@@ -163,6 +163,7 @@ class Notices:
         self._desks: dict[str, _Desk] = {}
         self._due: deque[_Desk] = deque()
         self._added = asyncio.Event()
+        self._publishing = asyncio.Lock()
 
     def __len__(self) -> int:
         """How many kinds and subscriptions there is something to tell about, or was in the last minute."""
@@ -212,6 +213,17 @@ class Notices:
         if unsure and desk.gathering is not None:
             desk.gathering = replace(desk.gathering, unsure=True)
         self._queue(desk)
+
+    async def forget(self, name: SubscriptionName) -> None:
+        """Tells nothing more of a subscription that is to be forgotten, also what others had not told. Raises what storage raises."""
+        async with self._publishing:
+            for desk in self._desks.values():
+                if desk.name == name:
+                    desk.telling = desk.gathering = None
+        settings = self._around.settings
+        for document in await settings.list(PREFIX):
+            if subject_of(document.key)[1] == name:
+                await settings.delete(document.key)
 
     # What others had not told, or not to the end.
 
@@ -272,15 +284,16 @@ class Notices:
 
     async def _publish(self, desks: Sequence[_Desk]) -> None:
         around = self._around
-        now = around.clock.now()
-        events = []
-        for desk in desks:
-            desk.telling = await self._verified(desk.name, desk.telling)
-            if desk.telling is not None:
-                events.append(operational_event(desk.name, desk.telling, around.own, now))
-        if events:
-            await around.publisher.publish([event.accepted(now) for event in events])
-            log.info("owners_told", events=len(events))
+        async with self._publishing:
+            now = around.clock.now()
+            events = []
+            for desk in desks:
+                desk.telling = await self._verified(desk.name, desk.telling)
+                if desk.telling is not None:
+                    events.append(operational_event(desk.name, desk.telling, around.own, now))
+            if events:
+                await around.publisher.publish([event.accepted(now) for event in events])
+                log.info("owners_told", events=len(events))
 
     async def _verified(self, name: SubscriptionName, batch: Batch | None) -> Batch | None:
         """Returns what of a batch has come about; None if nothing has."""

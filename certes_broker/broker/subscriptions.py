@@ -253,6 +253,7 @@ class Subscriptions:
             self._around.lanes.abandon(name.text)
             # The document last: it is what a round that was interrupted here begins again with.
             await self._around.engine.cursors.forget(name.text)
+            await self._around.notices.forget(name)
             await self._around.engine.settings.delete(streak_key(name.text))
             await self._around.engine.settings.delete(key_of(name))
             self._index.remove(name.text)
@@ -348,6 +349,7 @@ class Subscriptions:
                 # Another broker has forgotten it. What is still under way here would be kept again when it ends.
                 lanes.abandon(name.text)
                 self._index.remove(name.text)
+                await self._around.notices.forget(name)
             return
         stored = read_document(document)
         if lane is not None and known is not None and _differ(stored, known):

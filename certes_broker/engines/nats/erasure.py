@@ -23,7 +23,7 @@ from certes_broker.engines.nats.reading import Reader
 from certes_broker.engines.nats.subjects import Names
 
 REMAINS: Final = (
-    "Former settings of its subscriptions, and where those had come to, in the servers' files until they are compacted.",
+    "Former settings of its subscriptions, what it was to be told of them, and where those had come to, in the servers' files until they are compacted.",
     "What was stored lately in the logs by which servers of a cluster agree, until they have taken their next snapshot.",
     "Blocks of events in the memory of other brokers, until they ask next what the journal holds: for retention, or when asked whether they are ready.",
 )

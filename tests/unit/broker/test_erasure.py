@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from certes_broker.broker.notices import INTERVAL
 from certes_broker.broker.router import Router
 from certes_broker.domain.errors import CertesError, NotFound
 from certes_broker.domain.events import BEGINNING, Position
@@ -15,6 +16,7 @@ from certes_broker.domain.settlement import Nack, NackAction
 from certes_broker.domain.subscriptions import Format, Scope, StoredSecret, WebhookDelivery
 from tests.fakes.broker_world import ORG, PATIENCE, SECRET, URL, World, ids, ping
 from tests.fakes.scripted_sender import Answers, Holds
+from tests.unit.broker.test_notices import documents, give_up
 
 OTHER = "org_2"
 THEIRS = SubscriberName(ORG)
@@ -103,6 +105,20 @@ async def test_what_was_under_way_when_a_subscriber_was_erased_is_kept_no_more_w
     await world.attempted(name, 1)
     await world.quiet()
     assert len(world.sender.requests) == 3
+
+
+async def test_what_it_was_still_to_be_told_of_its_dead_letters_goes_with_it(either_world: World) -> None:
+    world = either_world
+    await world.create()
+    for name in ("a", "b"):
+        await give_up(world, name)
+        await world.quiet()
+    # The second waits until the minute is over.
+    assert len(await documents(world)) == 1
+    await world.broker.erasure.erase(THEIRS)
+    assert await documents(world) == []
+    await world.advance(INTERVAL + 1)
+    assert await kept(world) == ["a", "b"], "which were for everyone"
 
 
 async def test_a_subscription_to_the_events_of_all_goes_on_without_what_was_erased(either_world: World) -> None:

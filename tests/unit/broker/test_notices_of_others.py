@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from certes.v1.operational_events_pb2 import DeliveryExhausted, SubscriptionDisabled
+from certes_broker.broker.notices import INTERVAL
+from certes_broker.domain.names import SubscriberName
 from certes_broker.domain.notices import DisableCause, Disabling
 from certes_broker.domain.settlement import Nack, NackAction
-from tests.fakes.broker_world import URL, OpenEngine, Reader, World, one_memory_engine, ping
+from tests.fakes.broker_world import ORG, URL, OpenEngine, Reader, World, one_memory_engine, ping
 from tests.unit.broker.test_notices import DISABLED, EXHAUSTED, documents, kept, told
 from tests.unit.broker.worlds import opened
 
@@ -137,3 +139,22 @@ async def test_what_waits_for_the_minute_to_be_over_is_told_by_another_when_it_i
     [_, dead] = await told(other, EXHAUSTED, DeliveryExhausted)
     assert [one.id for one in dead.deliveries] == ["p2"]
     assert await documents(other) == []
+
+
+async def test_what_a_broker_was_still_to_tell_a_subscriber_it_does_not_when_another_has_erased_that(
+    teller: Two,
+) -> None:
+    world, other = teller
+    reader = await reading(world, other)
+    await reader.nack(DEAD_LETTER)
+    assert len(await told(other, EXHAUSTED, DeliveryExhausted)) == 1
+    await world.publish(ping("p2"))
+    [second] = await reader.take(1)
+    await reader.nack(Nack(second.ordinal, second.ordinal, NackAction.DEAD_LETTER, None, ""))
+    await world.quiet()
+    await other.broker.erasure.erase(SubscriberName(ORG))
+    await world.quiet()
+    assert await documents(other) == []
+    await world.advance(INTERVAL + 1)
+    await other.quiet()
+    assert await kept(other, EXHAUSTED) == []
