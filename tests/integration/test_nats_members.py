@@ -11,7 +11,11 @@ import pytest
 
 from certes_broker.domain.errors import Unavailable
 from certes_broker.domain.events import BEGINNING, Entry
-from certes_broker.engines.nats import Pace
+from certes_broker.engines.nats import Access, Pace
+from certes_broker.engines.nats.connection import connected
+from certes_broker.engines.nats.publishing import ROLLUP, Message, Publisher
+from certes_broker.engines.nats.reading import Reader
+from certes_broker.engines.nats.subjects import Names
 from certes_broker.ports.engine import Engine
 from tests.contracts.engine_contract_members import A, B, lives
 from tests.contracts.engine_harness import PLENTY, event
@@ -135,6 +139,27 @@ async def test_members_that_cannot_reach_the_servers_are_not_current_and_end_nob
                 await engine.journal.append([event("after")])
         await other.journal.append([event("later")])
         assert engine.members.living == other.members.living == both
+
+
+async def test_of_members_that_are_silent_one_without_a_connection_is_taken_for_gone_sooner(one: NatsServer) -> None:
+    names = Names("certes")
+    async with opened(one):
+        """The streams are made."""
+    async with connected(Access((one.url,))) as connection, asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
+        await connection.client.subscribe(names.notices("connected"))
+        for member in ("connected", "killed"):
+            await Publisher(connection).store(Message(names.member(member), b'{"host":"h","pid":1}', ROLLUP))
+
+        async def wait_for_both() -> None:
+            async with opened(one, pace=Pace(renewal=0.1, ended=3_600.0, unconnected=0.5), shared=True):
+                raise AssertionError("one of them is connected, and may stand still for an hour")
+
+        waiting = tasks.create_task(wait_for_both())
+        reader = Reader(connection, names.lanes)
+        while await reader.last(names.member("killed")) is not None:
+            """It is known to be silent for an hour only when that has passed."""
+        assert await reader.last(names.member("connected")) is not None
+        waiting.cancel()
 
 
 async def test_engines_that_open_a_new_prefix_at_once_share_it(one: NatsServer) -> None:

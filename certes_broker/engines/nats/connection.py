@@ -39,6 +39,8 @@ ANSWER: Final = 1.0
 STARTING: Final = 30.0
 """Seconds for which what a start needs is asked for: a cluster that has just begun elects leaders of everything."""
 AGAIN: Final = 0.05
+HEARD: Final = 0.25
+"""Seconds in which servers say that nobody has a subject, and somebody who has it answers."""
 CONNECTING: Final = 10.0
 """Seconds that a first connection may take."""
 AWAY: Final = 0.2
@@ -202,6 +204,16 @@ class Connection:
             return await self.try_api(subject, body)
         except Refusal as refusal:
             raise self.unavailable(refusal) from refusal
+
+    async def is_deserted(self, subject: str, payload: bytes) -> bool:
+        """Sends a message, and says whether the servers answer that nobody has its subject. Whoever has it may answer, too."""
+        try:
+            await self.mailbox.ask(subject, payload, None, HEARD)
+        except errors.NoRespondersError:
+            return True
+        except (TimeoutError, errors.Error):
+            return False
+        return False
 
     def check_size(self, payload: bytes, headers: Mapping[str, str] | None, reserve: int = 0) -> None:
         """Refuses a message that the server would end the connection for, or, with a reserve, one nearly so large."""

@@ -7,6 +7,8 @@ How it works
   message for six seconds (`sightings` says what counts) takes its sender for gone, and writes an end after exactly that
   message: if it was renewed in the meantime, that is refused. So a member ends once, for everybody, and what it would renew
   later is refused: then it ends itself.
+* Before each look it asks the servers whether the others are connected to them. One that is not for more than four seconds is
+  taken for gone sooner, also if a stream had no leader meanwhile and nobody could look.
 * A member whose last renewal that was answered *began* more than four seconds ago is not current: it hands out nothing. Six
   seconds seen by another begin after that renewal was stored, so what is handed out is handed out by one.
 * No two clocks are compared, only how long something takes on each.
@@ -32,6 +34,7 @@ from nats.aio.msg import Msg
 from certes_broker.concurrency import together
 from certes_broker.domain.errors import CertesError, FailedPrecondition, Reason, Unavailable
 from certes_broker.engines.nats.connection import WRONG_LAST_SEQUENCE, Connection, Refusal
+from certes_broker.engines.nats.post_messages import Notice
 from certes_broker.engines.nats.publishing import EXPECTED, ROLLUP, Message, Publisher
 from certes_broker.engines.nats.reading import Kept, Reader
 from certes_broker.engines.nats.sightings import Pace, Sightings
@@ -125,8 +128,11 @@ class Membership:
         """Renews and looks for ever. Raises `FailedPrecondition` (LEASE_LOST) when the others have ended this member."""
         due = self._now() + self._pace.renewal
         while True:
+            wait = due - self._now()
+            if self._sightings.misses_any:
+                wait = min(wait, self._pace.renewal / 2)
             with suppress(TimeoutError):
-                async with asyncio.timeout(max(due - self._now(), 0)):
+                async with asyncio.timeout(max(wait, 0)):
                     await self._nudged.wait()
             self._nudged.clear()
             if self._now() >= due:
@@ -164,6 +170,7 @@ class Membership:
 
     async def _look(self) -> None:
         """Looks at the others, and ends those that were not renewed for too long."""
+        await self._listen()
         began = self._now()
         try:
             subjects = await self._reader.subjects(self._names.member("*"))
@@ -191,6 +198,14 @@ class Membership:
             self._living = living
             for changed in self._watches:
                 changed.set()
+
+    async def _listen(self) -> None:
+        """Asks which of the others are connected."""
+        others, notice = list(self._sightings.sequences), Notice(self.own).encode()
+        began = self._now()
+        found = await together(self._connection.is_deserted(self._names.notices(one), notice) for one in others)
+        unconnected = [one for one, is_deserted in zip(others, found, strict=True) if is_deserted]
+        self._sightings.miss(began, self._now(), unconnected)
 
     async def _take_for_gone(self, member: MemberId, kept: Kept) -> bool:
         about = orjson.loads(kept.payload)

@@ -328,6 +328,10 @@ class NatsPost:
 
     async def _take_notice(self, message: Msg) -> None:
         now = asyncio.get_running_loop().time()
+        if message.reply:
+            # Somebody wants to know whether this member is connected.
+            with suppress(errors.Error):
+                await message.respond(b"")
         try:
             notice = post_messages.decode_notice(message.data)
         except ValueError as error:

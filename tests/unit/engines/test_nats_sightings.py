@@ -23,6 +23,16 @@ class Looks:
         found = {MemberId(member): sequence for member, sequence in sequences.items()}
         return list(self.sightings.take(self.now, self.now, found))
 
+    def look_without(self, *unconnected: str, is_answered: bool = True, **sequences: int) -> list[str]:
+        """Looks half a renewal later, when it was heard that some have no connection."""
+        at = self.now + PACE.renewal / 2
+        self.sightings.miss(at, at, [MemberId(member) for member in unconnected])
+        if is_answered:
+            return self.look(PACE.renewal / 2, **sequences)
+        self.now = at
+        self.sightings.lose()
+        return []
+
 
 @pytest.fixture
 def looks() -> Looks:
@@ -72,3 +82,31 @@ def test_who_has_ended_is_not_there_any_more(looks: Looks) -> None:
     assert looks.sightings.sequences == {B: 2}
     looks.look(b=2)
     assert looks.sightings.sequences == {B: 2}
+
+
+def test_who_has_no_connection_for_longer_than_it_can_be_current_is_silent_for_too_long_sooner(looks: Looks) -> None:
+    assert PACE.current < PACE.unconnected < PACE.ended
+    looks.look(a=1, b=2)
+    assert [looks.look_without("a", a=1, b=2) for _ in range(10)] == [[]] * 9 + [["a"]]
+
+
+def test_time_without_a_connection_counts_while_the_servers_do_not_answer_and_two_renewals_are_waited_for(
+    looks: Looks,
+) -> None:
+    looks.look(a=1, b=2)
+    for _ in range(20):
+        looks.look_without("a", is_answered=False)
+    assert [looks.look_without("a", a=1, b=2) for _ in range(5)] == [[]] * 4 + [["a"]]
+
+
+def test_who_is_connected_again_has_all_of_that_time_again(looks: Looks) -> None:
+    looks.look(a=1)
+    assert [looks.look_without("a", a=1) for _ in range(9)] == [[]] * 9
+    assert looks.look_without(a=1) == []
+    assert looks.look_without("a", a=1) == []
+
+
+def test_who_was_renewed_meanwhile_has_all_of_that_time_again(looks: Looks) -> None:
+    looks.look(a=1)
+    assert [looks.look_without("a", a=1) for _ in range(9)] == [[]] * 9
+    assert [looks.look_without("a", a=2) for _ in range(5)] == [[]] * 5
