@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
 import grpc
 import pytest
 from grpc import aio
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from structlog.testing import capture_logs
 
 from certes_broker.domain.access import Caller, Needs
@@ -29,6 +32,16 @@ PUBLISH, SUBSCRIBE = f"/{SERVICE}/Publish", f"/{SERVICE}/Subscribe"
 BOUNDS = GrpcBounds()
 
 
+OPEN_TO_ALL = (
+    b"/grpc.health.v1.Health/Check",
+    b"/grpc.health.v1.Health/Watch",
+    b"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+)
+"""The methods that ask nobody who they are."""
+NO_WINDOW = struct.pack(">HI", 4, 0)
+"""The setting by which a client lets nothing in."""
+
+
 class NobodyKnown:
     """Lets nobody in."""
 
@@ -37,6 +50,11 @@ class NobodyKnown:
 
     def is_good(self, _caller: Caller) -> bool:
         return False
+
+
+def ended(frames: list[http2.Frame]) -> set[int]:
+    """The streams that the server has ended although their callers had not."""
+    return {stream for kind, stream, _ in frames if kind == http2.RST_STREAM}
 
 
 @asynccontextmanager
@@ -129,7 +147,7 @@ async def test_more_rpcs_than_there_may_be_at_once_are_refused_and_those_under_w
         return {stream for kind, stream, _ in frames if kind == http2.DATA}
 
     async with (
-        serving(replace(BOUNDS, rpcs=2)) as address,
+        serving(replace(BOUNDS, rpcs=2, open_rpcs=0)) as address,
         channel_to(address) as channel,
         http2.connected(address) as connection,
     ):
@@ -141,6 +159,61 @@ async def test_more_rpcs_than_there_may_be_at_once_are_refused_and_those_under_w
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         await connection.send([request(1), request(3)])
         assert answered(await connection.until(lambda frames: answered(frames) == {1, 3})) == {1, 3}
+
+
+@pytest.mark.parametrize("request_body", [b"", http2.EMPTY_MESSAGE])
+@pytest.mark.parametrize("path", OPEN_TO_ALL)
+async def test_rpcs_that_need_no_credential_take_nobody_s_place_however_many_there_are(
+    path: bytes, request_body: bytes
+) -> None:
+    opened = (
+        frame(http2.HEADERS, http2.END_HEADERS, 2 * number + 1, head(path))
+        + (frame(http2.DATA, 0, 2 * number + 1, request_body) if request_body else b"")
+        for number in range(100)
+    )
+    async with (
+        serving(replace(BOUNDS, rpcs=8, open_rpcs=2)) as address,
+        channel_to(address) as channel,
+        http2.connected(address, NO_WINDOW) as stranger,
+    ):
+        await stranger.send(opened)
+        assert len(ended(await stranger.until(lambda frames: len(ended(frames)) >= 98))) == 98
+        for _ in range(20):
+            assert await channel.unary_unary(PUBLISH)(b"served") == b"served"
+        health: Any = HealthStub(channel)
+        request = health_pb2.HealthCheckRequest()
+        with pytest.raises(aio.AioRpcError) as refused:
+            await health.Check(request)
+        assert Refusal(refused.value).reason == "TOO_MANY_STREAMS"
+        # Who hangs up holds nothing any more, once the server has heard of it.
+        stranger.writer.transport.abort()
+        answer = None
+        while answer is None:
+            with suppress(aio.AioRpcError):
+                answer = await health.Check(request)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_who_watches_health_and_reads_nothing_keeps_neither_others_nor_the_end_waiting() -> None:
+    server = GrpcServer([], "127.0.0.1:0")
+    await server.start()
+    address = f"127.0.0.1:{server.port}"
+    watch = head(OPEN_TO_ALL[1])
+    async with (
+        asyncio.timeout(PATIENCE),
+        channel_to(address) as channel,
+        http2.connected(address, NO_WINDOW) as stranger,
+    ):
+        await stranger.send(
+            [
+                frame(http2.HEADERS, http2.END_HEADERS, 1, watch),
+                frame(http2.DATA, http2.END_STREAM, 1, http2.EMPTY_MESSAGE),
+            ]
+        )
+        health: Any = HealthStub(channel)
+        watched = health.Watch(health_pb2.HealthCheckRequest())
+        assert (await watched.read()).status == health_pb2.HealthCheckResponse.SERVING
+        await server.drain(5)
 
 
 async def test_more_connections_than_there_may_be_are_refused_and_those_that_are_open_go_on() -> None:

@@ -33,7 +33,9 @@ class GrpcBounds:
 
     connections: int = 2_048
     rpcs: int = 16_384
-    """Rpcs under way on all connections: with the largest metadata they take 400 MiB."""
+    """Rpcs under way on all connections, beside the next ones: with the largest metadata they take 400 MiB."""
+    open_rpcs: int = 1_024
+    """Rpcs under way of health and reflection, which need no credential: they take no place of others."""
     request_timeout: float = 30.0
     """How long the request of an rpc may take to arrive, where it takes one."""
     handshake_timeout: float = 10.0
@@ -77,7 +79,7 @@ def core_server(bounds: GrpcBounds) -> aio.Server:
         ("grpc.max_connection_idle_ms", round(bounds.idle_timeout * 1_000)),
     )
     # grpcio's types do not show that `aio.Server` is what it derives from.
-    return cast("aio.Server", _Server(options, bounds.rpcs))
+    return cast("aio.Server", _Server(options, bounds.rpcs + bounds.open_rpcs))
 
 
 class _Server(Server):

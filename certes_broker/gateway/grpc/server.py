@@ -4,7 +4,7 @@ Rules
 -----
 * Methods are functions over wire bytes, so nothing is (de)serialized here.
 * An rpc is served for a caller whom the `Door` has let in, or not at all, and nothing is read of a request before. Health and
-  reflection are open to all who connect: the one says that the broker is there, the other what its published protos say.
+  reflection are open to all who connect (`open_methods`).
 * A request arrives within `request_timeout`, or its rpc ends: whoever opens rpcs and sends nothing holds them for so long only.
   grpcio waits for ever, so to it every method is one that reads by itself.
 * Whatever ends an rpc, its server stream is closed, and so gives back what it holds.
@@ -23,8 +23,6 @@ from typing import Any, Final, NoReturn, assert_never
 
 import grpc
 from grpc import aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
 from certes_broker.domain.errors import Invalid, Reason
@@ -32,6 +30,7 @@ from certes_broker.gateway.callers import Credentials, Door, acting_as
 from certes_broker.gateway.certificates import Certificates
 from certes_broker.gateway.errors import refusal, rich_status
 from certes_broker.gateway.grpc.core_server import GrpcBounds, core_server
+from certes_broker.gateway.grpc.open_methods import Guests, open_methods
 from certes_broker.gateway.guard import guarded
 from certes_broker.gateway.methods import BidiStream, Method, Send, ServerStream, Unary
 
@@ -63,7 +62,6 @@ class GrpcServer:
         self._address = address
         self._draining = asyncio.Event()
         self._rpcs = _Rpcs()
-        self._health = health.aio.HealthServicer()
         self._server: aio.Server | None = None
         self._port = 0
 
@@ -93,8 +91,11 @@ class GrpcServer:
                 if method.service == service
             }
             server.add_registered_method_handlers(service, handlers)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection((*self.services, _HEALTH, reflection.SERVICE_NAME), server)
+        guests = Guests(self._bounds.open_rpcs)
+        for method in open_methods(self.services, self._draining):
+            # Draining does not wait for these, so they are not counted with the others.
+            entrance = _Entrance(method, Door(), _Rpcs(), timeout, guests)
+            server.add_registered_method_handlers(method.service, {method.name: _handler(entrance, self._draining)})
         try:
             self._port = (
                 server.add_insecure_port(self._address)
@@ -108,13 +109,10 @@ class GrpcServer:
             ) from error
         await server.start()
         self._server = server
-        for service in ("", *self.services):
-            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
     async def drain(self, grace: float) -> None:
         """Gives what is under way `grace` seconds to end, then takes no more and cancels it. Idempotent."""
         self._draining.set()
-        await self._health.enter_graceful_shutdown()
         if self._server is None:
             return
         with suppress(TimeoutError):
@@ -161,13 +159,17 @@ class _Rpcs:
             await asyncio.sleep(QUIET)
 
 
-_HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-
-
 class _Entrance:
     """Where the rpcs of one method come in."""
 
-    def __init__(self, method: Method, door: Door, rpcs: _Rpcs, timeout: float) -> None:
+    def __init__(
+        self,
+        method: Method,
+        door: Door,
+        rpcs: _Rpcs,
+        timeout: float,
+        guests: Guests | None = None,
+    ) -> None:
         self.call = method.call
         self._timeout = timeout
         self._needs = method.needs
@@ -175,12 +177,15 @@ class _Entrance:
         self._path = method.path
         self._door = door
         self._rpcs = rpcs
+        self._guests = guests
 
     @asynccontextmanager
     async def entered(self, context: Context) -> AsyncIterator[None]:
         """Serves an rpc within, for whoever calls; whatever it raises, the caller gets a status."""
         with self._rpcs:
             try:
+                if self._guests is not None:
+                    self._guests.enter(context)
                 credentials = _credentials(context) if self._door.asks else _NONE
                 with acting_as(await self._door.admit(credentials, self._needs, self._name)):
                     yield
