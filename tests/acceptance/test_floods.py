@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -34,6 +36,9 @@ SLOW = {
     "chunks": b"POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/cloudevents+json\r\nTransfer-Encoding: chunked\r\n\r\n",
 }
 """How requests begin that go on byte by byte."""
+
+ANSWERED = {"grpc": b"application/grpc", "http": b"HTTP/1.1 200 OK"}
+"""What a stream begins with, on either port."""
 
 Measured = Callable[[str], None]
 
@@ -224,6 +229,93 @@ async def test_connections_that_say_nothing_or_half_a_preface_hold_up_nobody(bro
         await honest.is_served()
         for writer in writers:
             writer.transport.abort()
+
+
+async def test_rpcs_whose_requests_never_end_hold_up_nobody(broker, report) -> None:
+    started = struct.pack(">BI", 0, 1_000) + b"\x0a"
+    paths = (http2.SUBSCRIBE, b"/certes.v1.EventService/Publish", b"/grpc.health.v1.Health/Check")
+    async with beside_an_honest_client(broker, "endless", report) as honest, AsyncExitStack() as stack:
+        for path in paths:
+            connection = await stack.enter_async_context(http2.connected(broker.grpc))
+            await connection.send(
+                frame(http2.HEADERS, http2.END_HEADERS, stream, head(path)) + frame(http2.DATA, 0, stream, started)
+                for stream in range(1, 1_000, 2)
+            )
+            await honest.is_served()
+
+
+@pytest.mark.parametrize("port", ["grpc", "http"])
+async def test_connections_of_which_a_client_ends_its_half_are_closed(broker, report, port: str) -> None:
+    host, _, number = getattr(broker, port).rpartition(":")
+    said = {
+        "grpc": http2.PREFACE
+        + frame(http2.SETTINGS, 0, 0)
+        + frame(http2.HEADERS, http2.END_HEADERS, 1, head(http2.SUBSCRIBE)),
+        "http": b"POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/cloudevents+json\r\nContent-Length: 90\r\n\r\n{",
+    }[port]
+    async with beside_an_honest_client(broker, f"half-closed-{port}", report) as honest:
+        clients = []
+        for _ in range(100 * TIMES):
+            reader, writer = await asyncio.open_connection(host, int(number))
+            writer.write(said)
+            writer.write_eof()
+            clients.append((reader, writer))
+        await honest.is_served()
+        for reader, writer in clients:
+            # The broker ends its half, too, although the client goes on reading.
+            while await reader.read(1 << 16):
+                pass
+            writer.close()
+
+
+@pytest.mark.parametrize("port", ["grpc", "http"])
+async def test_a_client_whose_socket_is_full_is_sent_no_more(broker, report, port: str) -> None:
+    async with (
+        beside_an_honest_client(broker, f"full-{port}", report) as honest,
+        connected_client(broker) as client,
+    ):
+        held = memory(broker)
+        sockets = []
+        for number in range(5):
+            name = await client.create_stream(f"full-{port}-{number}", parent="subscribers/full")
+            sockets.append(await subscribed(getattr(broker, port), port, name))
+        for number in range(64):
+            await client.publish([event(f"{port} {number}", text="x" * (256 << 10), subscriber="full")])
+        await honest.is_served()
+        assert memory(broker) - held < GROWTH
+        for one in sockets:
+            assert ANSWERED[port] in one.recv(1_024, socket.MSG_PEEK)
+            one.close()
+
+
+async def subscribed(address: str, port: str, name: str) -> socket.socket:
+    """A connection with an open stream, which lets in all that HTTP/2 has a word for, and of which nothing is ever read."""
+    host, _, number = address.rpartition(":")
+    opened = socket.socket()
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    opened.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(opened, (host, int(number)))
+    if port == "grpc":
+        request = b"\x0a" + bytes((len(name),)) + name.encode()
+        message = struct.pack(">BI", 0, len(request)) + request
+        window = struct.pack(">I", (1 << 31) - 1 - 65_535)
+        said = (
+            http2.PREFACE
+            + frame(http2.SETTINGS, 0, 0, struct.pack(">HI", 4, (1 << 31) - 1))
+            + frame(8, 0, 0, window)
+            + frame(http2.HEADERS, http2.END_HEADERS, 1, head(http2.SUBSCRIBE))
+            + frame(http2.DATA, http2.END_STREAM, 1, message)
+        )
+    else:
+        request = json.dumps({"subscription": name}).encode()
+        body = struct.pack(">BI", 0, len(request)) + request
+        said = (
+            b"POST /api/certes.v1.EventService/Subscribe HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/connect+json\r\n"
+            b"Content-Length: %d\r\n\r\n" % len(body)
+        ) + body
+    await loop.sock_sendall(opened, said)
+    return opened
 
 
 @pytest.mark.parametrize("slow", SLOW)
