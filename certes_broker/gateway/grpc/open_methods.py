@@ -14,11 +14,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import Final
+from typing import Any, Final
 
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
-from grpc import aio
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
@@ -27,10 +26,9 @@ from certes_broker.domain.errors import Exhausted, NotFound, Reason
 from certes_broker.gateway.methods import BidiStream, Call, Method, Send, ServerStream, Unary
 from certes_broker.gateway.requests import parse
 
-Context = aio.ServicerContext[bytes, bytes]
-
-_HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"]
-_REFLECTION: Final = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
+# Their stubs name the descriptors of protobuf's own implementation.
+_HEALTH: Final[Any] = health_pb2.DESCRIPTOR.services_by_name["Health"]
+_REFLECTION: Final[Any] = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 
 
 class Guests:
@@ -40,8 +38,11 @@ class Guests:
         self._most = most
         self._here = 0
 
-    def enter(self, context: Context) -> None:
-        """Takes a place until the last of the rpc has been sent, or its caller is gone. Raises `Exhausted` (TOO_MANY_STREAMS)."""
+    def enter(self, context: Any) -> None:
+        """Takes a place until the last of the rpc has been sent, or its caller is gone. Raises `Exhausted` (TOO_MANY_STREAMS).
+
+        `context` is the rpc's; its stubs take a callback of their own class only.
+        """
         if self._here >= self._most:
             raise Exhausted(
                 Reason.TOO_MANY_STREAMS,
@@ -60,7 +61,8 @@ def open_methods(services: Sequence[str], draining: asyncio.Event) -> tuple[Meth
     """Returns the methods of health and reflection of a server of these services, which stops when `draining` is set."""
     health = _Health(services, draining)
     names = (*services, _HEALTH.full_name, _REFLECTION.full_name)
-    servicer = reflection.aio.ReflectionServicer(names)
+    # Its stubs take a generator for a coroutine.
+    servicer: Any = reflection.aio.ReflectionServicer(names)
 
     async def reflect(requests: AsyncIterator[bytes], send: Send, _draining: asyncio.Event) -> None:
         read = (parse(reflection_pb2.ServerReflectionRequest, wire) async for wire in requests)
