@@ -216,6 +216,9 @@ def _check_rarer_fields(event: event_pb2.Event) -> None:
         raise Invalid.field(Reason.FIELD_INVALID, "traceparent", "is no W3C trace context of version 00")
     if event.tracestate:
         _check_text("tracestate", event.tracestate, TRACESTATE_BYTES)
+        if not event.tracestate.isascii():
+            # It is handed on as a header, which could not be made of it: no webhook could be sent.
+            raise Invalid.field(Reason.FIELD_INVALID, "tracestate", "holds a character outside ASCII")
         if not event.traceparent:
             raise Invalid.field(Reason.FIELD_INVALID, "tracestate", "has no traceparent to belong to")
 

@@ -109,6 +109,7 @@ REFUSALS = [
     ({"traceparent": TRACE.upper()}, INVALID, "traceparent"),
     ({"tracestate": "a=b"}, INVALID, "tracestate"),
     ({"traceparent": TRACE, "tracestate": "x" * 513}, INVALID, "tracestate"),
+    ({"traceparent": TRACE, "tracestate": "a=\N{EURO SIGN}"}, INVALID, "tracestate"),
 ]
 
 
