@@ -179,9 +179,23 @@ def test_a_refusal_counts_lines_and_characters():
     assert (refused.metadata["line"], refused.metadata["column"]) == ("3", "8")
 
 
-BROKEN = st.lists(
-    st.sampled_from([b'{"', b'"', b":", b"[", b",", b"}", b"a", b"1", b"\x00", b"\x80", b"\\q", b"\\ud800"])
-)
+PIECES = [
+    b'{"a\x00":',
+    b'{"\\q":',
+    b'{"\\ud800":',
+    b'"\x80"',
+    b'{"',
+    b'"',
+    b":",
+    b"[",
+    b",",
+    b"}",
+    b"a",
+    b"1",
+    b"\x00",
+    b"\x80",
+]
+BROKEN = st.lists(st.sampled_from(PIECES))
 
 
 @given(
