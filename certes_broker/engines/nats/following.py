@@ -13,6 +13,7 @@ import json
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
+from itertools import cycle
 from typing import Final
 
 import structlog
@@ -31,8 +32,8 @@ HEARTBEAT: Final = 1.0
 SILENCE: Final = 2.5
 """Seconds without a heartbeat after which nothing comes any more."""
 AGAIN: Final = 0.2
-BEGINNING: Final = 1.0
-"""Seconds that a consumer may take to be made, before what has been stored is read without one."""
+BEGINNING: Final = (1.0, 0.25, 0.25, 0.25)
+"""Seconds that a consumer may take to be made, attempt by attempt and over again. Between them what is stored is read without one."""
 _NANOSECONDS: Final = 1_000_000_000
 _IDLE: Final = "100"
 _EXPIRED: Final = "408"
@@ -50,16 +51,19 @@ class Follower:
 
     async def messages(self, last: Callable[[], int]) -> AsyncGenerator[Kept]:
         """Yields the messages above a sequence for ever. Where it must begin anew, it asks for the sequence again."""
+        attempts = cycle(BEGINNING)
         while True:
-            name = await self._begin(last() + 1)
+            name = await self._begin(last() + 1, next(attempts))
             messages = self._read(last()) if name is None else self._pull(name)
             async with aclosing(messages):
                 async for kept in messages:
                     yield kept
-            log.info("following_anew", stream=self._stream, after=last(), by_reading=name is None)
+            if name is not None:
+                attempts = cycle(BEGINNING)
+                log.info("following_anew", stream=self._stream, after=last())
             await asyncio.sleep(AGAIN)
 
-    async def _begin(self, first: int) -> str | None:
+    async def _begin(self, first: int, within: float) -> str | None:
         """Makes a consumer, and returns its name; None where there is none in time."""
         name = self._connection.client.new_inbox().rpartition(".")[2]
         config = {
@@ -74,7 +78,7 @@ class Follower:
         body = {"stream_name": self._stream, "config": config}
         try:
             # Asked for again under its name it would still be where it was placed.
-            await self._connection.try_api(f"CONSUMER.CREATE.{self._stream}.{name}", body, within=BEGINNING)
+            await self._connection.try_api(f"CONSUMER.CREATE.{self._stream}.{name}", body, within=within)
         except (Unavailable, Refusal):
             return None
         return name
