@@ -106,8 +106,7 @@ class _Health:
         else:
             unknown = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
             yield unknown.SerializeToString()
-        # "The server will immediately send back a message indicating the current serving status. It will then subsequently send a new
-        # message whenever the service's serving status changes." Nothing changes any more.
+        # A watch lasts for as long as its caller wants it, although nothing changes any more.
         await asyncio.Event().wait()
 
     def _now(self) -> bytes:
