@@ -57,6 +57,11 @@ def ended(frames: list[http2.Frame]) -> set[int]:
     return {stream for kind, stream, _ in frames if kind == http2.RST_STREAM}
 
 
+def headed(frames: list[http2.Frame]) -> set[int]:
+    """The streams of which the server has said anything."""
+    return {stream for kind, stream, _ in frames if kind == http2.HEADERS}
+
+
 @asynccontextmanager
 async def serving(bounds: GrpcBounds = BOUNDS, door: Door | None = None) -> AsyncIterator[str]:
     """A server of two methods that answer what they are sent; yields its address."""
@@ -192,6 +197,39 @@ async def test_rpcs_that_need_no_credential_take_nobody_s_place_however_many_the
             with suppress(aio.AioRpcError):
                 answer = await health.Check(request)
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+class EverybodyKnown:
+    """Lets everybody in, by the name that they say."""
+
+    async def caller(self, credentials: Credentials) -> Caller:
+        return Caller(credentials.authorization[0])
+
+    def is_good(self, _caller: Caller) -> bool:
+        return True
+
+
+async def test_one_caller_can_take_half_of_all_rpcs_and_leaves_the_rest_to_others() -> None:
+    def asking(stream: int) -> bytes:
+        return frame(http2.HEADERS, http2.END_HEADERS, stream, head(PUBLISH.encode(), [(b"authorization", b"one")])) + (
+            frame(http2.DATA, http2.END_STREAM, stream, http2.EMPTY_MESSAGE)
+        )
+
+    door = Door(EverybodyKnown())
+    async with (
+        serving(replace(BOUNDS, rpcs=8, rpcs_of_a_caller=4, open_rpcs=0), door) as address,
+        channel_to(address) as channel,
+        http2.connected(address, NO_WINDOW) as one,
+    ):
+        await one.send(asking(2 * number + 1) for number in range(100))
+        # All have been taken, or refused: each gets a head.
+        assert len(headed(await one.until(lambda frames: len(headed(frames)) == 100))) == 100
+        call = channel.unary_unary(PUBLISH)
+        for _ in range(20):
+            assert await call(b"served", metadata=(("authorization", "another"),)) == b"served"
+        with pytest.raises(aio.AioRpcError) as raised:
+            await call(b"more", metadata=(("authorization", "one"),))
+        assert Refusal(raised.value).reason == "TOO_MANY_STREAMS"
 
 
 async def test_who_watches_health_and_reads_nothing_keeps_neither_others_nor_the_end_waiting() -> None:

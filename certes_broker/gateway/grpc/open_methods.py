@@ -5,7 +5,7 @@ Rules
 * Whoever reaches the port may call them, and may then neither send nor read. So they are served as other methods are, and not by the
   servicers of grpcio's own packages, which wait for such a caller for ever: for its request, or in the middle of telling it something,
   so that others and the end of the server wait too.
-* They have places of their own (`Guests`), so that rpcs of callers who are known always find one. Where all are taken, more are refused,
+* They have places of their own (`places`), so that rpcs of callers who are known always find one. Where all are taken, more are refused,
   of which nothing stays. None can be freed for another: nothing in grpcio ends an rpc whose caller does not read but its connection.
 """
 
@@ -22,39 +22,13 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from certes_broker.domain.access import Needs
-from certes_broker.domain.errors import Exhausted, NotFound, Reason
+from certes_broker.domain.errors import NotFound, Reason
 from certes_broker.gateway.methods import BidiStream, Call, Method, Send, ServerStream, Unary
 from certes_broker.gateway.requests import parse
 
 # Their stubs name the descriptors of protobuf's own implementation.
 _HEALTH: Final[Any] = health_pb2.DESCRIPTOR.services_by_name["Health"]
 _REFLECTION: Final[Any] = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
-
-
-class Guests:
-    """The rpcs under way of callers whom nobody knows, `most` at once."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._here = 0
-
-    def enter(self, context: Any) -> None:
-        """Takes a place until the last of the rpc has been sent, or its caller is gone. Raises `Exhausted` (TOO_MANY_STREAMS).
-
-        `context` is the rpc's; its stubs take a callback of their own class only.
-        """
-        if self._here >= self._most:
-            raise Exhausted(
-                Reason.TOO_MANY_STREAMS,
-                f"{self._most} rpcs that need no credential are under way; there may be no more.",
-                hint="Call again, or ask /readyz by HTTP.",
-                retry_after=1.0,
-            )
-        self._here += 1
-        context.add_done_callback(self._leave)
-
-    def _leave(self, _context: object) -> None:
-        self._here -= 1
 
 
 def open_methods(services: Sequence[str], draining: asyncio.Event) -> tuple[Method, ...]:

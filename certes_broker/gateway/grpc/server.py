@@ -30,7 +30,8 @@ from certes_broker.gateway.callers import Credentials, Door, acting_as
 from certes_broker.gateway.certificates import Certificates
 from certes_broker.gateway.errors import refusal, rich_status
 from certes_broker.gateway.grpc.core_server import GrpcBounds, core_server
-from certes_broker.gateway.grpc.open_methods import Guests, open_methods
+from certes_broker.gateway.grpc.open_methods import open_methods
+from certes_broker.gateway.grpc.places import Places
 from certes_broker.gateway.guard import guarded
 from certes_broker.gateway.methods import BidiStream, Method, Send, ServerStream, Unary
 
@@ -83,18 +84,20 @@ class GrpcServer:
     async def start(self) -> None:
         """Listens and serves. Raises `OSError` if the address cannot be listened on."""
         server = core_server(self._bounds)
-        timeout = self._bounds.request_timeout
+        bounds, timeout = self._bounds, self._bounds.request_timeout
+        # Where nobody is asked who they are, all are one caller.
+        places = Places(bounds.rpcs_of_a_caller if self._door.asks else bounds.rpcs, "of this caller")
         for service in self.services:
             handlers = {
-                method.name: _handler(_Entrance(method, self._door, self._rpcs, timeout), self._draining)
+                method.name: _handler(_Entrance(method, self._door, self._rpcs, timeout, places), self._draining)
                 for method in self._methods
                 if method.service == service
             }
             server.add_registered_method_handlers(service, handlers)
-        guests = Guests(self._bounds.open_rpcs)
+        open_places = Places(bounds.open_rpcs, "that need no credential")
         for method in open_methods(self.services, self._draining):
             # Draining does not wait for these, so they are not counted with the others.
-            entrance = _Entrance(method, Door(), _Rpcs(), timeout, guests)
+            entrance = _Entrance(method, Door(), _Rpcs(), timeout, open_places)
             server.add_registered_method_handlers(method.service, {method.name: _handler(entrance, self._draining)})
         try:
             self._port = (
@@ -168,7 +171,7 @@ class _Entrance:
         door: Door,
         rpcs: _Rpcs,
         timeout: float,
-        guests: Guests | None = None,
+        places: Places,
     ) -> None:
         self.call = method.call
         self._timeout = timeout
@@ -177,17 +180,17 @@ class _Entrance:
         self._path = method.path
         self._door = door
         self._rpcs = rpcs
-        self._guests = guests
+        self._places = places
 
     @asynccontextmanager
     async def entered(self, context: Context) -> AsyncIterator[None]:
         """Serves an rpc within, for whoever calls; whatever it raises, the caller gets a status."""
         with self._rpcs:
             try:
-                if self._guests is not None:
-                    self._guests.enter(context)
                 credentials = _credentials(context) if self._door.asks else _NONE
-                with acting_as(await self._door.admit(credentials, self._needs, self._name)):
+                caller = await self._door.admit(credentials, self._needs, self._name)
+                self._places.take(caller.id, context)
+                with acting_as(caller):
                     yield
             except Exception as error:
                 if _has_gone(error):
