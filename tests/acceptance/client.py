@@ -116,7 +116,7 @@ class Client:
     async def resume(self, name: str) -> None:
         await self.subscriptions.ResumeSubscription(subscriptions_pb.ResumeSubscriptionRequest(name=name))
 
-    async def until_state(self, name: str, state: resources.Subscription.State.ValueType, timeout: float = 20) -> None:
+    async def until_state(self, name: str, state: resources.Subscription.State.ValueType, timeout: float = 60) -> None:
         """Asks for a subscription until it is in a state."""
         request = subscriptions_pb.GetSubscriptionRequest(name=name)
         async with asyncio.timeout(timeout):

@@ -38,4 +38,4 @@ def url(broker: BrokerProcess, name: str = "github") -> str:
 
 def http() -> httpx.AsyncClient:
     """A client that no proxy of the surroundings gets in the way of."""
-    return httpx.AsyncClient(trust_env=False, timeout=30)
+    return httpx.AsyncClient(trust_env=False, timeout=60)
