@@ -22,6 +22,11 @@ def message_of(documents: EventDocuments, type_text: str) -> Converted:
     return Converted([schema.message_name, schema.revision])
 
 
+def grow(_documents: EventDocuments, size: int) -> Converted:
+    """Makes a lot of little."""
+    return Converted(os.getpid(), (bytes(size),))
+
+
 def wait(_documents: EventDocuments, begun: Path, go: Path) -> Converted:
     """Says by one named pipe that it has begun, and returns when it hears by another."""
     begun.write_bytes(b"1")

@@ -22,7 +22,7 @@ from certes_broker.domain.errors import CertesError, Exhausted, Internal, Invali
 from certes_broker.schemas.catalogue import community_versions
 from certes_broker.schemas.registry import Registry
 from certes_broker.schemas.worker.answers import Answers
-from certes_broker.schemas.worker.frames import Run, order_frame
+from certes_broker.schemas.worker.frames import MOST_BYTES, Run, order_frame
 from tests.fakes import worker_jobs as jobs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,6 +122,18 @@ async def test_a_refusal_comes_back_with_all_that_it_says():
     assert [(one.field, one.description) for one in error.violations] == [("x.y", "is wrong")]
     assert error.metadata == {"a": "b"}
     assert error.retry_after == 2.5
+
+
+async def test_what_comes_to_more_than_a_report_can_hold_is_refused_for_good_and_the_worker_goes_on():
+    async with workers() as made:
+        pid = (await made.do(jobs.grow, MOST_BYTES)).fact
+        error = await refused(made, jobs.grow, MOST_BYTES + 1)
+        assert (type(error), error.reason, error.metadata) == (
+            Invalid,
+            Reason.EVENT_TOO_LARGE,
+            {"limit": str(MOST_BYTES)},
+        )
+        assert (await made.do(jobs.echo)).fact == pid
 
 
 async def test_a_fault_of_a_job_is_logged_with_its_trace_and_the_worker_goes_on():

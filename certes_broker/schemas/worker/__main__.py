@@ -20,7 +20,7 @@ import traceback
 from contextlib import suppress
 from typing import BinaryIO, Final, TypeVar
 
-from certes_broker.domain.errors import CertesError
+from certes_broker.domain.errors import CertesError, Invalid, Reason
 from certes_broker.schemas.json_events import EventDocuments
 from certes_broker.schemas.worker.frames import (
     LENGTH,
@@ -35,7 +35,7 @@ from certes_broker.schemas.worker.frames import (
     read_order,
     report_frame,
 )
-from certes_broker.schemas.worker.jobs import error_fact, error_of
+from certes_broker.schemas.worker.jobs import Converted, error_fact, error_of
 from certes_broker.schemas.worker.remote_schemas import RemoteSchemas
 
 MOST_MEMORY: Final = 2 * 1024 * 1024 * 1024
@@ -93,6 +93,7 @@ class _Worker:
         self._schemas.begin()
         try:
             converted = order.job(self._documents, *order.arguments)
+            _check_sizes(converted)
             report = Report(Kind.DONE, converted.fact, converted.blobs)
         except CertesError as error:
             report = Report(Kind.REFUSED, error_fact(error))
@@ -125,6 +126,20 @@ class _Worker:
             self._reports.flush()
         except BrokenPipeError:
             os._exit(0)  # The broker is gone, and what is still in the buffer is for nobody.
+
+
+def _check_sizes(converted: Converted) -> None:
+    """Refuses what no report can hold, such as the JSON of an event of a hundred thousand messages whose fields are all unset.
+
+    It would not become less if it were tried again.
+    """
+    size = max(map(len, converted.blobs), default=0)
+    if size > MOST_BYTES:
+        raise Invalid(
+            Reason.EVENT_TOO_LARGE,
+            f"converted it has {size} bytes; {MOST_BYTES} are the limit.",
+            metadata={"limit": str(MOST_BYTES)},
+        )
 
 
 _LONGEST_TRACE: Final = 4_096
