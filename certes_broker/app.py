@@ -84,6 +84,7 @@ class Serving:
 
 def run(config: Config) -> int:
     """Serves until SIGTERM or SIGINT, and returns the exit code. A second signal ends it without draining."""
+    _leave_no_core_files()
     _allow_descriptors(config.limits.connections)
     registry = Registry(community_versions())
     # What is loaded by now stays, the catalogue too, so no collection need look at it; and as what passes through is freed
@@ -94,6 +95,12 @@ def run(config: Config) -> int:
     gc.set_threshold(10_000, 10, 20)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(config, registry))
+
+
+def _leave_no_core_files() -> None:
+    """Lets a crash write no image of the memory, which holds every secret there is."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def _allow_descriptors(connections: int) -> None:

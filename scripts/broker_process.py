@@ -10,6 +10,7 @@ Rules
 * It is the real program, `python -m certes_broker serve`, and readiness is what the program says itself: nothing here
   sleeps or polls.
 * It does not outlive the block, however that ends.
+* Whatever it has written when it ends, a crash included, has no secret in it; else whoever ends it hears `SecretEmitted`.
 * Ports are free ones, chosen by the system at the first start and kept over later ones, so that clients find the broker
   again.
 """
@@ -27,6 +28,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+
+from scripts.emitted_secrets import SecretEmitted, find_secrets, secrets_given
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 START_TIMEOUT: Final = 60.0
@@ -62,6 +65,8 @@ class BrokerProcess:
         self._http = http
         self._grpc = grpc
         self._process: subprocess.Popen[bytes] | None = None
+        self._secrets: set[str] = set()
+        self._looked_at = 0
 
     @property
     def http(self) -> str:
@@ -87,10 +92,15 @@ class BrokerProcess:
         """What it has written to standard error so far."""
         return self.log_file.read_text(encoding="utf-8", errors="replace") if self.log_file.exists() else ""
 
+    def confide(self, *secrets: str) -> None:
+        """Names what it must not write, beside what is in its settings: what it was told, or has made for somebody."""
+        self._secrets.update(secrets)
+
     def start(self, timeout: float = START_TIMEOUT) -> Self:
         """Starts the broker and returns when it is ready. Raises `BrokerFailed` if it is not within `timeout` seconds."""
         if self._process is not None:
             raise RuntimeError("The broker runs already; stop it first.")
+        self._know_settings()
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=self._environment()
@@ -145,9 +155,27 @@ class BrokerProcess:
             raise self._failure(f"did not stop within {timeout:g} s") from None
         finally:
             self._process = None
-            if process.stdout is not None:
-                process.stdout.close()
+            self._look_for_secrets(process)
         return code
+
+    def _know_settings(self) -> None:
+        self._secrets |= secrets_given(self._config, self._environ)
+
+    def _look_for_secrets(self, process: subprocess.Popen[bytes]) -> None:
+        """Looks at all that it has written since its last end. Raises `SecretEmitted`."""
+        assert process.stdout is not None
+        with process.stdout:
+            # Who inherited the pipe may hold it open still.
+            os.set_blocking(process.stdout.fileno(), False)
+            printed = process.stdout.read() or b""
+        with self.log_file.open("rb") as log:
+            log.seek(self._looked_at)
+            written = log.read()
+            self._looked_at += len(written)
+        self._know_settings()  # They may have been changed for it to read again.
+        found = find_secrets((printed + b"\n" + written).decode(errors="replace"), self._secrets)
+        if found:
+            raise SecretEmitted("\n".join(["The broker has written secrets:", *found]))
 
     def _command(self) -> list[str]:
         command = [sys.executable, "-m", "certes_broker", "serve", "--ready-json"]

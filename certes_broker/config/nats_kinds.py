@@ -50,11 +50,11 @@ def _read_engine(value: object) -> EngineAddress:
     text = _text(value, "an engine")
     if text == EMBEDDED:
         return EngineAddress()
+    if "@" in text:
+        raise Unfit("holds a user: name a file of credentials, or a token, in [nats] instead, where it is not shown")
     scheme, _, servers = text.partition("://")
     if scheme not in _SCHEMES or not servers:
         raise Unfit(f'wants "sqlite", or NATS servers such as "nats://a.example.com,b.example.com:4222", not {text!r}')
-    if "@" in servers:
-        raise Unfit("holds a user: name a file of credentials, or a token, in [nats] instead, where it is not shown")
     found: list[str] = []
     for server in servers.rstrip("/").split(","):
         named = server.strip().removeprefix(f"{scheme}://")

@@ -43,6 +43,7 @@ def made(broker: BrokerProcess, key_id: str, *words: str) -> str:
     answer = certes(broker, OPERATOR, "keys", "create", key_id, *words, "--json")
     assert answer.returncode == 0, answer.stderr
     key: str = json.loads(answer.stdout)["key"]
+    broker.confide(key)
     return key
 
 

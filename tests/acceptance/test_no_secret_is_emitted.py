@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import signal
 from base64 import b64encode
 from pathlib import Path
 
 import httpx
+import pytest
 
-from scripts.broker_process import BrokerProcess
+from scripts.broker_process import ROOT, BrokerFailed, BrokerProcess
+from scripts.emitted_secrets import SecretEmitted
 
 HEADER = "Bearer geheim-header-3c1d"
 SOURCE_SECRET = "geheim-quelle-77aa-5b5b-e3e3-0000"
@@ -82,6 +87,7 @@ def test_no_answer_no_log_and_no_file_shows_a_secret(tmp_path: Path) -> None:
     config = tmp_path / "certes.toml"
     config.write_text(CONFIG)
     with BrokerProcess(tmp_path / "data", config=config, environ={"CERTES_SECRETS_KEYS": KEY}) as broker:
+        broker.confide(HEADER, SIGNING)
         broker.start()
         with httpx.Client(base_url=f"http://{broker.http}", trust_env=False) as client:
             said = ask(client)
@@ -98,6 +104,59 @@ def test_no_answer_no_log_and_no_file_shows_a_secret(tmp_path: Path) -> None:
         assert secret not in said
         assert secret not in log
         assert secret.encode() not in kept
+
+
+DIES = """
+import sys
+
+def fail(event, _):
+    if event == "sqlite3.connect":
+        raise RuntimeError("the end")
+
+sys.addaudithook(fail)
+"""
+"""Lets a process that opens its database raise what nobody handles."""
+
+
+def test_a_crash_tells_where_it_was_and_no_secret_and_leaves_no_image_of_the_memory(tmp_path: Path) -> None:
+    config = tmp_path / "certes.toml"
+    config.write_text(CONFIG)
+    environ = {"CERTES_SECRETS_KEYS": KEY, "PYTHONFAULTHANDLER": "1"}
+    with BrokerProcess(tmp_path / "data", config=config, environ=environ) as broker:
+        broker.confide(HEADER, SIGNING)
+        broker.start()
+        with httpx.Client(base_url=f"http://{broker.http}", trust_env=False) as client:
+            ask(client)
+        assert resource.prlimit(broker.pid, resource.RLIMIT_CORE)[0] == 0
+        os.kill(broker.pid, signal.SIGABRT)
+        assert broker.wait() == -signal.SIGABRT
+        assert "Fatal Python error: Aborted" in broker.log
+        assert not [secret for secret in NEVER if secret in broker.log]
+
+
+def test_what_nobody_handles_ends_it_with_a_traceback_that_has_no_secret(tmp_path: Path) -> None:
+    config = tmp_path / "certes.toml"
+    config.write_text(CONFIG)
+    (tmp_path / "sitecustomize.py").write_text(DIES)
+    paths = os.pathsep.join(map(str, (tmp_path, ROOT, ROOT / "generated")))
+    environ = {"CERTES_SECRETS_KEYS": KEY, "PYTHONPATH": paths}
+    broker = BrokerProcess(tmp_path / "data", config=config, environ=environ)
+    with pytest.raises(BrokerFailed):
+        broker.start()
+    assert "Traceback" in broker.log
+    assert "RuntimeError: the end" in broker.log
+    assert not [secret for secret in NEVER if secret in broker.log]
+
+
+def test_a_broker_that_writes_a_secret_fails_whoever_ends_it(tmp_path: Path) -> None:
+    with BrokerProcess(tmp_path / "data") as broker:
+        broker.start()
+        # It says where it keeps things; nobody would call that a secret but this test.
+        broker.confide(str(broker.data_dir))
+        with pytest.raises(SecretEmitted) as told:
+            broker.terminate()
+    assert '"event": "serving"' in str(told.value)
+    assert str(broker.data_dir) not in str(told.value)
 
 
 def _everything(directory: Path) -> bytes:

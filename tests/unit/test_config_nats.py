@@ -40,6 +40,7 @@ def test_servers_get_the_usual_port_and_the_scheme_of_all():
         ("nats://a b", "wants host names"),
         ("nats://a,,b", "wants host names"),
         ("nats://user:word@a", "name a file of credentials, or a token"),
+        ("nat://user:word@a", "name a file of credentials, or a token"),
     ],
 )
 def test_what_names_no_engine_is_refused_with_what_would(engine: str, said: str):
