@@ -21,6 +21,7 @@ from certes_broker.broker.workers import WorkerLimits, Workers, _Worker
 from certes_broker.domain.errors import CertesError, Exhausted, Internal, Invalid, Reason, Unavailable
 from certes_broker.schemas.catalogue import community_versions
 from certes_broker.schemas.registry import Registry
+from certes_broker.schemas.worker.__main__ import MOST_MEMORY
 from certes_broker.schemas.worker.answers import Answers
 from certes_broker.schemas.worker.frames import MOST_BYTES, Run, order_frame
 from tests.fakes import worker_jobs as jobs
@@ -134,6 +135,18 @@ async def test_what_comes_to_more_than_a_report_can_hold_is_refused_for_good_and
             {"limit": str(MOST_BYTES)},
         )
         assert (await made.do(jobs.echo)).fact == pid
+
+
+async def test_what_takes_more_memory_than_a_worker_may_have_is_refused_for_good_and_another_worker_goes_on():
+    async with workers() as made:
+        pid = (await made.do(jobs.echo)).fact
+        error = await refused(made, jobs.grow, MOST_MEMORY)
+        assert (type(error), error.reason) == (Invalid, Reason.EVENT_TOO_LARGE)
+        gone(pid)
+        # One that died while it was idle costs a job at most.
+        with suppress(Unavailable):
+            await made.do(jobs.echo)
+        assert (await made.do(jobs.echo)).fact != pid
 
 
 async def test_a_fault_of_a_job_is_logged_with_its_trace_and_the_worker_goes_on():

@@ -6,7 +6,7 @@ Rules
   ended by an alarm: the broker has given it up by then.
 * It does not listen to signals that are meant for the broker and reach all processes of a terminal or a service.
 * What is wrong with a body is reported; what goes wrong beyond that is reported too, and the process goes on. If memory runs
-  out it ends, and the broker starts another.
+  out the body is refused, as it would be the next time, and the process ends; the broker starts another.
 """
 
 from __future__ import annotations
@@ -91,6 +91,7 @@ class _Worker:
         """Does a job and reports what came of it."""
         assert isinstance(order, Run)  # Only a job that is being done is told anything else.
         self._schemas.begin()
+        report: Report | None = None
         try:
             converted = order.job(self._documents, *order.arguments)
             _check_sizes(converted)
@@ -98,9 +99,14 @@ class _Worker:
         except CertesError as error:
             report = Report(Kind.REFUSED, error_fact(error))
         except MemoryError:
-            sys.exit("certes worker: out of memory")
+            # What the job had made goes with the exception; nothing can be said before.
+            pass
         except Exception:  # noqa: BLE001 — the broker logs it and answers for it
             report = Report(Kind.FAILED, traceback.format_exc()[-_LONGEST_TRACE:])
+        if report is None:
+            problem = f"converting it takes more than {MOST_MEMORY} bytes of memory."
+            self._report(Report(Kind.REFUSED, error_fact(Invalid(Reason.EVENT_TOO_LARGE, problem))))
+            sys.exit("certes worker: out of memory")
         self._report(report)
 
     def _ask_schema(self, type_text: str) -> Schema:
