@@ -28,6 +28,8 @@ from certes_broker.ports.engine import Attempt
 from certes_broker.ports.sender import SendFailure, SendResult
 
 _OUR_FAULT_WAIT: Final = Micros(1_000_000)
+_LONGEST_OUR_FAULT_WAIT: Final = Micros(300_000_000)
+"""What cannot be rendered for now waits as long as that has been so already, up to this: it may be the event that ends its worker."""
 _GONE: Final = 410
 ABORTED: Final = "aborted_by_receiver"
 """Why a delivery is a dead letter that its receiver did not want again."""
@@ -58,6 +60,7 @@ class _Tried:
     result: SendResult
     began: Micros
     ended: Micros
+    is_rendered: bool
 
 
 class WebhookAttempts:
@@ -74,7 +77,7 @@ class WebhookAttempts:
         item, delivery = tracked.payload, lane.subscription.delivery
         assert item is not None  # What is out is in memory.
         assert isinstance(delivery, WebhookDelivery)  # Attempts are made for these only.
-        began = self._clock.now()
+        began, rendered = self._clock.now(), None
         try:
             rendered = await self._poster.rendered(item, delivery.format)
             if lane.era != era:
@@ -105,7 +108,7 @@ class WebhookAttempts:
         outcome = _outcome_of(result, verdict)
         if lane.era != era:
             return Made(outcome, url=delivery.url)
-        await self._apply(_Tried(taker, tracked, result, began, ended), verdict)
+        await self._apply(_Tried(taker, tracked, result, began, ended, rendered is not None), verdict)
         return Made(outcome, _disabling(result, verdict), delivery.url)
 
     async def ask(self, delivery: WebhookDelivery) -> Asked:
@@ -153,7 +156,8 @@ class WebhookAttempts:
         lane, tracked, result = tried.taker.lane, tried.tracked, tried.result
         if result.failure is SendFailure.OURS and tracked.payload is not None:
             # Not counted, also in the row: the fault is ours.
-            due = Micros(tried.ended + _OUR_FAULT_WAIT)
+            so_far = 0 if tried.is_rendered else tried.ended - (tracked.first_try or tried.began)
+            due = Micros(tried.ended + min(max(_OUR_FAULT_WAIT, so_far), _LONGEST_OUR_FAULT_WAIT))
             tracked.attempt -= 1
             lane.retry(tracked, tried.began, due, result.error)
             return due

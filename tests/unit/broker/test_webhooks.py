@@ -207,6 +207,22 @@ async def test_an_event_that_cannot_be_rendered_for_now_holds_up_no_other_of_its
     await world.sent(1)
 
 
+async def test_an_event_that_cannot_be_rendered_is_tried_ever_more_seldom_and_uses_no_attempts(world: World) -> None:
+    await world.create_webhook(form=Format.ORIGINAL)
+    world.engine.fail("journal.original", 1_000)
+    await world.publish(ping("p1"))
+    await world.attempted(world.name("hook"), 1)
+    for number, wait in enumerate([1, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300], 2):
+        await world.advance(wait - 0.5)
+        assert len(await world.attempts(world.name("hook"))) == number - 1
+        await world.advance(0.5)
+        await world.attempted(world.name("hook"), number)
+    assert [row.attempt for row in await owed(world)] == [1]
+    world.engine.fail("journal.original", 0)
+    await world.advance(300)
+    await world.sent(1)
+
+
 async def test_our_own_fault_is_not_counted_after_a_restart(either_world: World) -> None:
     world = either_world
     world.sender.script(URL, Fails(SendFailure.OURS, "no file handles"), Answers())
