@@ -337,6 +337,7 @@ class Broker:
             dead_letters=self._settler.dead_letters,
             gaps=self._settler.gaps,
             subscriptions=Counter(one.state.value for one in self._index.all()),
+            awaiting_consent=sum(one.awaits_consent for one in self._index.all()),
             breakers={condition.value: count for condition, count in self._pump.endpoints.count().items()},
             streams=len(self.streams),
             awake=len(self.lanes),

@@ -18,7 +18,7 @@ class Stats:
     """One look at a broker. Counts are since its start, sizes bytes, times seconds.
 
     `attempts` at webhooks are counted by what came of them, `dead_letters` by reason, `subscriptions` by state, `breakers` by
-    condition. `arrivals` is what came in from outside. `oldest_unread` is about how old the oldest event is that an awake subscription has still to read, 0 if none has any.
+    condition. `awaiting_consent` are active webhooks whose receivers have not consented. `arrivals` is what came in from outside. `oldest_unread` is about how old the oldest event is that an awake subscription has still to read, 0 if none has any.
     `journal_bytes` and `storage_left` are None where storage did not answer, the latter also where nothing bounds it. `weaker`
     says which guarantees the storage weakens.
     """
@@ -32,6 +32,7 @@ class Stats:
     dead_letters: Mapping[str, int]
     gaps: int
     subscriptions: Mapping[str, int]
+    awaiting_consent: int
     breakers: Mapping[str, int]
     streams: int
     awake: int

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, unique
 from typing import TypeVar, assert_never
 
-from certes_broker.domain.consent import NOT_REQUIRED, Consent, Granted, Withheld, asked_anew
+from certes_broker.domain.consent import NOT_REQUIRED, Consent, Granted, Withheld, asked_anew, is_missing
 from certes_broker.domain.custom_headers import CustomHeader
 from certes_broker.domain.errors import Aborted, CertesError, FailedPrecondition, Invalid, Reason
 from certes_broker.domain.events import Micros, Position
@@ -175,6 +175,12 @@ class Subscription:
     @property
     def is_webhook(self) -> bool:
         return isinstance(self.delivery, WebhookDelivery)
+
+    @property
+    def awaits_consent(self) -> bool:
+        """Whether it would deliver, had its receiver consented."""
+        delivery = self.delivery
+        return self.state is State.ACTIVE and isinstance(delivery, WebhookDelivery) and is_missing(delivery.consent)
 
     def interest_of(self, key: K) -> Interest[K]:
         """Returns what it wants, for matching, under a key of the caller's."""

@@ -86,6 +86,11 @@ class _Look(Collector):
             ),
             ("certes_grpc_calls", "Rpcs under way at the port of gRPC.", stats.arrivals.grpc_calls()),
             ("certes_subscriptions_awake", "Subscriptions that deliver now.", stats.awake),
+            (
+                "certes_webhooks_awaiting_consent",
+                "Active webhooks whose receiver has not consented.",
+                stats.awaiting_consent,
+            ),
             ("certes_publish_in_flight_bytes", "Bytes of events on their way to storage.", stats.in_flight_bytes),
             ("certes_webhooks_in_flight", "Requests to webhooks under way.", stats.webhooks_in_flight),
             ("certes_storage_waiting_writes", "Writes that wait for a commit.", stats.waiting_writes),

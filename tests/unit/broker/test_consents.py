@@ -74,6 +74,25 @@ async def test_a_receiver_is_asked_when_its_webhook_is_made_and_then_gets_what_c
     assert questions(world) == 1
 
 
+async def test_those_that_wait_for_consent_are_counted_and_no_others(world: World) -> None:
+    async def counted() -> int:
+        return (await world.broker.stats()).awaiting_consent
+
+    asks(world, SILENT)
+    asks(world, ALLOWS, url=OTHER)
+    await make(world)
+    await make(world, "other", url=OTHER)
+    await world.create_webhook("free", url="https://free.example.com/")
+    assert await counted() == 1
+    await world.broker.subscriptions.pause(world.name("hook"))
+    assert await counted() == 0
+    await world.broker.subscriptions.resume(world.name("hook"))
+    assert await counted() == 1
+    asks(world, ALLOWS)
+    await world.broker.receivers.ask(world.name("hook"))
+    assert await counted() == 0
+
+
 async def test_the_question_is_signed_and_has_the_webhook_s_own_headers(world: World) -> None:
     asks(world, ALLOWS)
     await make(world, headers=(CustomHeader("authorization", "Bearer t-1"),), timeout=7.0)
