@@ -11,8 +11,8 @@ Rules
   sleeps or polls.
 * It does not outlive the block, however that ends.
 * Whatever it has written when it ends, a crash included, has no secret in it; else whoever ends it hears `SecretEmitted`.
-* Ports are free ones, chosen by the system at the first start and kept over later ones, so that clients find the broker
-  again.
+* Ports are free ones that are held over all starts (`scripts/ports.py`), so that clients find the broker again. Where somebody took one
+  before the first start, others are chosen.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from scripts.emitted_secrets import SecretEmitted, find_secrets, secrets_given
+from scripts.ports import HeldPorts, is_free
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 START_TIMEOUT: Final = 60.0
@@ -64,18 +65,21 @@ class BrokerProcess:
         self._environ = dict(environ or {})
         self._http = http
         self._grpc = grpc
+        self._wanted = (http, grpc)
+        self._has_served = False
+        self._choose_ports()
         self._process: subprocess.Popen[bytes] | None = None
         self._secrets: set[str] = set()
         self._looked_at = 0
 
     @property
     def http(self) -> str:
-        """`host:port` of HTTP, once it has been started."""
+        """`host:port` of HTTP. Another one only if the first start finds that somebody has taken it."""
         return self._http
 
     @property
     def grpc(self) -> str:
-        """`host:port` of gRPC, once it has been started."""
+        """`host:port` of gRPC, likewise."""
         return self._grpc
 
     @property
@@ -101,6 +105,17 @@ class BrokerProcess:
         if self._process is not None:
             raise RuntimeError("The broker runs already; stop it first.")
         self._know_settings()
+        try:
+            self._start(timeout)
+        except BrokerFailed:
+            if self._has_served or all(map(is_free, self._held.numbers)):
+                raise
+            self._choose_ports()
+            self._start(timeout)
+        self._has_served = True
+        return self
+
+    def _start(self, timeout: float) -> None:
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=self._environment()
@@ -111,7 +126,15 @@ class BrokerProcess:
         except BaseException:
             self.kill9()
             raise
-        return self
+
+    def _choose_ports(self) -> None:
+        """Takes free ports for those addresses that want any."""
+        self._held = HeldPorts(sum(address.endswith(":0") for address in self._wanted))
+        numbers = iter(self._held.numbers)
+        self._http, self._grpc = (
+            f"{address.removesuffix('0')}{next(numbers)}" if address.endswith(":0") else address
+            for address in self._wanted
+        )
 
     def kill9(self) -> None:
         """Kills it, as a crash would, and returns when it is gone. Does nothing if it does not run."""

@@ -8,23 +8,18 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Final
 
+from scripts.ports import HeldPorts
+
 BINARY: Final = Path(sys.executable).parent / "nats-server"
-LOCAL_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
-LOWEST_PORT: Final = 15_000
-USUALLY_LOWEST: Final = 32_768
-PORTS_TRIED: Final = 1_000
 STARTING: Final = 30.0
 """Seconds that a server may take to start."""
 
@@ -33,40 +28,14 @@ class NatsServerFailed(Exception):
     """A server ended, or did not become ready. The message is its log."""
 
 
-def free_ports(count: int) -> list[int]:
-    """Returns ports that nobody listens on now.
-
-    They are none of those that the system gives out by itself: while what listens there is down, nobody else gets them.
-    """
-    with ExitStack() as stack:
-        found: list[int] = []
-        for port in random.sample(range(LOWEST_PORT, _lowest_given_out()), PORTS_TRIED):
-            one = stack.enter_context(socket.socket())
-            try:
-                one.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            found.append(port)
-            if len(found) == count:
-                break
-        return found
-
-
-def _lowest_given_out() -> int:
-    try:
-        lowest = int(LOCAL_PORTS.read_text().split()[0])
-    except (OSError, ValueError):
-        lowest = 0
-    return lowest if lowest >= LOWEST_PORT + PORTS_TRIED else USUALLY_LOWEST
-
-
 class NatsServer:
     """One server. Ports are chosen when it is made, and stay."""
 
     def __init__(self, directory: Path, *, name: str = "n1", settings: str = "") -> None:
         self.name = name
         self.directory = directory
-        self.port, self.monitoring_port, self.cluster_port = free_ports(3)
+        self._held = HeldPorts(3)
+        self.port, self.monitoring_port, self.cluster_port = self._held.numbers
         self.settings = settings
         self.sync = "always"
         self.max_payload = "8MB"

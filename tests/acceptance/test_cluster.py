@@ -19,7 +19,7 @@ from tests.acceptance.client import Client, Frames, connected, event, receive_al
 from tests.acceptance.load import Offer, is_broken
 from tests.acceptance.receiver import Receiver, receiving
 from tests.acceptance.test_nats import World, settings, under_load
-from tests.fakes.nats_servers import NatsCluster, free_ports, running
+from tests.fakes.nats_servers import NatsCluster, running
 
 RATE = 500.0
 """Events a second that are offered to the brokers, while not so many wait as may."""
@@ -50,9 +50,7 @@ def company(tmp_path_factory: pytest.TempPathFactory, cluster: NatsCluster) -> I
     with ExitStack() as stack:
         brokers: list[BrokerProcess] = []
         for number in range(3):
-            http, grpc_ = (f"127.0.0.1:{port}" for port in free_ports(2))
-            broker = BrokerProcess(directory / f"broker{number}", config=config, http=http, grpc=grpc_)
-            brokers.append(stack.enter_context(broker))
+            brokers.append(stack.enter_context(BrokerProcess(directory / f"broker{number}", config=config)))
         yield brokers
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts.nats_process import BINARY, NatsCluster, NatsServer, free_ports
+from scripts.nats_process import BINARY, NatsCluster, NatsServer
 
-__all__ = ["NatsCluster", "NatsServer", "free_ports", "running", "skip_where_there_is_no_server"]
+__all__ = ["NatsCluster", "NatsServer", "running", "skip_where_there_is_no_server"]
 
 
 def skip_where_there_is_no_server() -> None:
