@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import socket
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from google.protobuf.duration_pb2 import Duration
 from certes.v1 import subscription_pb2 as resources
 from certes.v1 import subscription_service_pb2 as subscriptions_pb
 from scripts.broker_process import BrokerProcess
+from scripts.ports import HeldPorts
 from tests.acceptance.client import PING, Client, connected, subscription_name
 from tests.acceptance.conftest import StartBroker
 from tests.program import Program, running
@@ -70,13 +70,6 @@ def probe(
 def has_told(what: str, times: float) -> Callable[[Program], bool]:
     """Says whether a probe has told of a thing so many times."""
     return lambda one: len(one.told(what)) >= times
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-    return port
 
 
 async def retry_soon(client: Client, app: str, **delivery: Any) -> None:
@@ -134,7 +127,8 @@ async def test_what_fails_twice_comes_a_third_time(
 ) -> None:
     # A receiver that fails so often would be left alone for a while.
     broker = start_broker("[breaker]\nminimum = 1000\n")
-    command, events, port = probe_of(language), 5, free_port()
+    command, events, held = probe_of(language), 5, HeldPorts(1)
+    [port] = held.numbers
     delivery: dict[str, Any] = {"stream": resources.StreamDelivery()}
     if mode == "webhook":
         delivery = {"webhook": resources.Webhook(url=f"http://127.0.0.1:{port}/hook")}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from scripts.broker_process import ROOT, BrokerProcess
+from scripts.ports import HeldPorts
 from tests.integration.conftest import Asking, Certes
 from tests.program import running
 from tests.toolchains import BUILDING, GO_CONTRIB, GO_SDK, run, tool
@@ -57,12 +58,10 @@ def test_it_shows_its_certificate_to_a_broker_that_asks_for_one(asking: Asking) 
 
 
 @pytest.fixture
-def free_port() -> int:
-    """A port of loopback that nobody has. Somebody could take it before it is used; that the system gives it out twice is unlikely."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+def free_port() -> Iterator[int]:
+    """A port of loopback that nobody has."""
+    with HeldPorts(1) as held:
+        yield held.numbers[0]
 
 
 def build(example: str, directory: Path) -> Path:

@@ -6,7 +6,6 @@ import os
 import re
 import selectors
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Self
 import pytest
 
 from scripts.broker_process import BrokerProcess
+from scripts.ports import HeldPorts
 
 SDK = Path(__file__).resolve().parents[1]
 EXAMPLES = SDK / "examples"
@@ -85,12 +85,6 @@ def run(*command: str, **environ: str) -> str:
     return done.stdout
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_consumer_handles_what_the_producer_publishes_and_stops_when_asked_to(broker, number):
     uri = f"events://{broker.http}"
@@ -115,7 +109,8 @@ def test_the_script_publishes_and_is_told_of_a_duplicate(broker):
     ids=lambda command: command[0],
 )
 def test_an_application_takes_webhooks(broker, command):
-    uri, port = f"events://{broker.http}", str(free_port())
+    uri, held = f"events://{broker.http}", HeldPorts(1)
+    [port] = held.numbers
     environ = {
         "CERTES_GATEWAY": uri,
         "CERTES_APP": f"web-{command[0]}",
