@@ -5,9 +5,8 @@ Rules
 * A call is in one block, whole: one message is stored or not.
 * A block says which sequence it expects to follow. So a block is stored only by a writer that has seen all before it, and
   has judged by all their ids; and what is sent again because an answer was lost is not stored twice.
-* Blocks that waited together are sent one behind the other, none waiting for the answer of the one before. Each but the
-  first also says which message it follows: if that is not there, neither is this, whoever's message has its place. So one
-  that is stored was judged by all before it, and tells that these are; one that is refused is judged and sent again.
+* Blocks that waited together are one atomic batch: they are sent one behind the other, none waiting for an answer, and stored
+  one behind the other or not at all. So they are judged as if they were one.
 * A writer that is refused, or does not know what became of its block, takes in what it has not seen before it writes more.
   What it finds is committed, whoever wrote it: its ids are remembered, and it goes to the tail.
 * While there are other members, their blocks are followed as they are stored, and taken in between this one's own. So each
@@ -25,7 +24,6 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from certes_broker.concurrency import together
 from certes_broker.domain.errors import CertesError, Invalid, Reason, Unavailable
 from certes_broker.domain.events import BEGINNING, AcceptedEvent, Entry, Micros, Position
 from certes_broker.engines.feed import Feeds
@@ -38,7 +36,7 @@ from certes_broker.engines.nats.block_messages import (
     headers_of,
     payload_of,
 )
-from certes_broker.engines.nats.connection import AGAIN, WRONG_LAST_MESSAGE, WRONG_LAST_SEQUENCE, Refusal
+from certes_broker.engines.nats.connection import AGAIN, WRONG_LAST_SEQUENCE, Refusal
 from certes_broker.engines.nats.following import Follower
 from certes_broker.engines.nats.ids import Admission, Ids
 from certes_broker.engines.nats.journal_blocks import JournalBlocks
@@ -68,9 +66,7 @@ NEWS: Final = 0.05
 
 CHANCE: Final = SystemRandom().random
 
-OTHERS_CAME_FIRST: Final = frozenset({WRONG_LAST_SEQUENCE, WRONG_LAST_MESSAGE})
 FOLLOWS_SEQUENCE: Final = "Nats-Expected-Last-Sequence"
-FOLLOWS_MESSAGE: Final = "Nats-Expected-Last-Msg-Id"
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -78,8 +74,13 @@ Call = Sequence[AcceptedEvent]
 Block = Sequence[Call]
 Outcome = Sequence[Appended] | CertesError
 
-_Answer = bool | CertesError | None
-"""What became of a draft: stored, or surely not; why nothing is known of it, or why it was not sent; None: nothing to store."""
+
+class _Fate(NamedTuple):
+    """How many of the drafts that were sent are stored, and how many of those behind fail; the others are not stored."""
+
+    stored: int
+    failed: int = 0
+    failure: CertesError | None = None
 
 
 class _Draft(NamedTuple):
@@ -221,27 +222,27 @@ class Appends:
         except CertesError as error:
             return [[error] * len(block) for block in blocks]
         drafts = self._drafts(blocks)
-        answers = await self._sent(drafts)
-        stored = max((number for number, answer in enumerate(answers, 1) if answer is True), default=0)
-        for draft in drafts[:stored]:
-            self._commit(draft)
-        decided: list[Sequence[Outcome]] = [draft.admission.outcomes for draft in drafts[:stored]]
-        failure: CertesError | None = None
-        for draft, answer in zip(drafts[stored:], answers[stored:], strict=True):
-            if isinstance(answer, CertesError):
-                failure = answer
-            elif answer is not None:
+        stored, failed, failure = await self._sent([draft for draft in drafts if draft.message is not None])
+        decided: list[Sequence[Outcome]] = []
+        for draft in drafts:
+            outcomes: Sequence[Outcome] = draft.admission.outcomes
+            if draft.message is None and failure is None:
+                decided.append(outcomes)
+            elif draft.message is not None and stored:
+                stored -= 1
+                self._commit(draft)
+                decided.append(outcomes)
+            elif failure is not None and failed:
+                failed -= draft.message is not None
+                decided.append([failure] * len(outcomes))
+            else:
                 break
-            # What is known already may be known from a block of which it is not known whether it is stored.
-            outcomes = draft.admission.outcomes
-            decided.append([failure] * len(outcomes) if failure else outcomes)
         return decided
 
     def _drafts(self, blocks: Sequence[Block]) -> Sequence[_Draft]:
         drafts: list[_Draft] = []
         sequence, latest, total = self.last_sequence, self.latest, self.total
         added: dict[int, int] = {}
-        before: Message | None = None
         now = self._clock.now()
         for block in blocks:
             admission = self._ids.admit(block, first_position(sequence + 1), added)
@@ -254,42 +255,57 @@ class Appends:
             payload = payload_of(events)
             total += len(payload) + ID_BYTES * len(events)
             about = About(len(events), now, latest, total)
-            headers = headers_of(about, admission.fingerprints) | {FOLLOWS_SEQUENCE: str(sequence - 1)}
-            if before is not None:
-                headers[FOLLOWS_MESSAGE] = before.headers[MESSAGE_ID]
+            headers = headers_of(about, admission.fingerprints)
+            if sequence == self.last_sequence + 1:
+                headers[FOLLOWS_SEQUENCE] = str(self.last_sequence)
             types = {event.type for event in events}
             subject = self._names.block(types.pop() if len(types) == 1 else None)
-            before = self._publisher.identified(Message(subject, payload, headers))
-            drafts.append(_Draft(sequence, admission, about, before))
+            message = self._publisher.identified(Message(subject, payload, headers))
+            drafts.append(_Draft(sequence, admission, about, message))
         return drafts
 
-    async def _sent(self, drafts: Sequence[_Draft]) -> Sequence[_Answer]:
-        """Sends drafts. What is not known to be stored, or not to be, is to be looked for."""
+    async def _sent(self, drafts: Sequence[_Draft]) -> _Fate:
+        """Sends drafts that have something new. What is not known to be stored, or not to be, is to be looked for."""
+        if not drafts:
+            return _Fate(0)
+        messages = [draft.message for draft in drafts if draft.message is not None]
+        certain, self._is_certain = self._is_certain, False
+        if len(messages) > 1:
+            stored = await self._stored_together(messages)
+            if stored == drafts[0].sequence:
+                self._is_certain = certain
+                return _Fate(len(drafts))
+        # The first one by itself tells what became of all, if it is answered: it is known if they are there, and else takes their place.
         try:
-            if len(drafts) == 1:
-                return [await self._store(drafts[0])]
-            return await together(map(self._store, drafts))
-        except BaseException:
-            self._is_certain = False
-            raise
-
-    async def _store(self, draft: _Draft) -> _Answer:
-        if draft.message is None:
-            return None
-        try:
-            stored = await self._publisher.store(draft.message, RESERVE)
+            first = await self._publisher.store(messages[0], RESERVE)
+            if first.sequence != drafts[0].sequence:
+                return _Fate(0)
+            if len(messages) > 1 and first.duplicate and await self._has(drafts[1]):
+                return _Fate(len(drafts))
         except Invalid as error:
-            return error  # Too large: it was not sent.
+            self._is_certain = certain and len(messages) == 1
+            return _Fate(0, 1, error)  # Too large: it was not sent.
         except Unavailable as error:
-            self._is_certain = False
-            return error
+            return _Fate(0, len(drafts), error)
         except Refusal as refusal:
-            self._is_certain = False
-            return False if refusal.error_code in OTHERS_CAME_FIRST else _refused(refusal)
-        if stored.sequence != draft.sequence:
-            self._is_certain = False
-            return False
-        return True
+            if refusal.error_code == WRONG_LAST_SEQUENCE:
+                return _Fate(0)
+            return _Fate(0, len(drafts), _refused(refusal))
+        self._is_certain = certain
+        return _Fate(1)
+
+    async def _stored_together(self, messages: Sequence[Message]) -> int | None:
+        """Sends an atomic batch; returns the sequence of its first message, None if it is not known to be stored."""
+        try:
+            stored = await self._publisher.store_together(messages, RESERVE)
+        except Invalid:
+            return None
+        return stored[0].sequence if stored else None
+
+    async def _has(self, draft: _Draft) -> bool:
+        """Says whether the block of a draft that was sent behind another, which is stored, is there."""
+        block = await self._stored.at(draft.sequence)
+        return block is not None and draft.message is not None and block.message_id == draft.message.headers[MESSAGE_ID]
 
     @property
     def _is_crowded(self) -> bool:

@@ -119,6 +119,11 @@ class StoredBlock:
         return len(self._kept.payload)
 
     @property
+    def message_id(self) -> str | None:
+        """The id of the message by which it was first stored."""
+        return self._kept.headers.get("Nats-Msg-Id")
+
+    @property
     def fingerprints(self) -> Sequence[Fingerprint]:
         """The fingerprints of its ids."""
         text = self._kept.headers.get(IDS)

@@ -52,7 +52,6 @@ HEADERS: Final = 256
 
 NO_MESSAGE: Final = 10037
 WRONG_LAST_SEQUENCE: Final = 10071
-WRONG_LAST_MESSAGE: Final = 10070
 STREAM_NOT_FOUND: Final = 10059
 PASSING: Final = frozenset({10008, 10009, 10158, 10164, 10077, 10118, 10210})
 """Refusals that pass: no leader or not here, a message of this id or subject under way, a store that is being closed."""

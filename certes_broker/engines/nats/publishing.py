@@ -79,13 +79,13 @@ class Publisher:
             outcomes += await self._each(part) if stored is None else stored
         return outcomes
 
-    async def store_together(self, messages: Sequence[Message]) -> Sequence[Stored] | None:
+    async def store_together(self, messages: Sequence[Message], reserve: int = 0) -> Sequence[Stored] | None:
         """Stores messages of one stream as an atomic batch: all or none. None where they were refused, or not answered.
 
         They have ids, so that storing them again one by one stores none twice.
         """
         for message in messages:
-            self._connection.check_size(message.payload, message.headers)
+            self._connection.check_size(message.payload, message.headers, reserve)
         client = self._connection.client
         batch = f"{self._writer}-b{next(self._numbers)}"
         try:

@@ -28,56 +28,81 @@ from tests.fakes.manual_clock import ManualClock
 WINDOW: Final = 86_400_000_000
 KEY: Final = b"k" * 16
 STORED, LOST, GONE, REFUSED, TOO_LARGE = "stored", "answer lost", "never arrived", "refused", "too large"
+SENT_AGAIN = "stored, and known when it was sent again"
 IDS: Final = st.sampled_from(["", "", "a", "b", "c", "d"])
-FATES: Final = st.tuples(st.sampled_from([STORED, STORED, STORED, LOST, GONE, REFUSED, TOO_LARGE]), st.booleans())
+FATES: Final = st.tuples(
+    st.sampled_from([STORED, STORED, STORED, LOST, GONE, REFUSED, TOO_LARGE, SENT_AGAIN]), st.booleans()
+)
 WRITES: Final = st.lists(st.lists(st.lists(IDS, min_size=1, max_size=3), min_size=1, max_size=5), max_size=4)
 
 
 class Stream(Publisher):
-    """A stream as the servers keep it, and what becomes of each message that one writer sends.
+    """A stream as the servers keep it, and what becomes of each message or batch that one writer sends.
 
-    A fate is what happens, and whether another writer, who knows all that is stored, comes first with an id of the same kind.
+    A fate is what happens, and whether another writer, who knows all that is stored, comes first.
     """
 
     def __init__(self, fates: Sequence[tuple[str, bool]]) -> None:
         self._fates = list(fates)
         self._numbers = count(1)
         self.kept: list[Kept] = []
-        self.at_once = 0
-        self._under_way = 0
+        self.sent: list[int] = []
+        """How many blocks were sent at once, each time."""
+        self._fitting: list[Message] = []
 
     def identified(self, message: Message) -> Message:
         return message._replace(headers={**message.headers, "Nats-Msg-Id": str(next(self._numbers))})
 
     async def store(self, message: Message, reserve: int = 0) -> Stored:
-        assert reserve
-        fate, is_overtaken = self._fates.pop(0) if self._fates else (STORED, False)
-        if is_overtaken:
-            self._come_first(len(self._fates))
-        refusal = self._take(message) if fate in (STORED, LOST) else None
-        sequence = len(self.kept)
-        self._under_way += 1
-        self.at_once = max(self.at_once, self._under_way)
+        fate = self._next(1, reserve)
+        if fate == TOO_LARGE and message in self._fitting:
+            fate = STORED
+        known = self._known(message)
+        if known is not None and fate in (STORED, SENT_AGAIN):
+            return Stored(known, duplicate=True)
+        is_taken = fate in (STORED, LOST, SENT_AGAIN) and known is None and self._take([message])
         await asyncio.sleep(0)
-        self._under_way -= 1
         if fate in (LOST, GONE):
             raise Unavailable(Reason.STORAGE_UNAVAILABLE, fate)
         if fate == TOO_LARGE:
             raise Invalid(Reason.REQUEST_TOO_LARGE, fate)
         if fate == REFUSED:
             raise Refusal({"err_code": 10_023, "description": "insufficient resources"})
-        if refusal:
-            raise Refusal({"err_code": refusal})
-        return Stored(sequence, duplicate=False)
+        if not is_taken:
+            raise Refusal({"err_code": 10_071})
+        return Stored(len(self.kept), duplicate=fate == SENT_AGAIN)
 
-    def _take(self, message: Message) -> int | None:
-        if message.headers["Nats-Expected-Last-Sequence"] != str(len(self.kept)):
-            return 10_071
-        last = self.kept[-1].headers.get("Nats-Msg-Id") if self.kept else None
-        if message.headers.get("Nats-Expected-Last-Msg-Id", last) != last:
-            return 10_070
-        self.kept.append(Kept(len(self.kept) + 1, message.subject, message.headers, message.payload))
-        return None
+    async def store_together(self, messages: Sequence[Message], reserve: int = 0) -> Sequence[Stored] | None:
+        fate = self._next(len(messages), reserve)
+        assert not any("Nats-Expected-Last-Sequence" in message.headers for message in messages[1:])
+        is_taken = fate in (STORED, LOST, SENT_AGAIN) and self._take(messages)
+        await asyncio.sleep(0)
+        if fate == TOO_LARGE:
+            raise Invalid(Reason.REQUEST_TOO_LARGE, fate)
+        self._fitting += messages
+        if fate != STORED or not is_taken:
+            return None
+        first = len(self.kept) - len(messages) + 1
+        return [Stored(first + index, duplicate=False) for index in range(len(messages))]
+
+    def _next(self, number: int, reserve: int) -> str:
+        assert reserve
+        self.sent.append(number)
+        fate, is_overtaken = self._fates.pop(0) if self._fates else (STORED, False)
+        if is_overtaken:
+            self._come_first(len(self._fates))
+        return fate
+
+    def _known(self, message: Message) -> int | None:
+        ids = [kept.headers["Nats-Msg-Id"] for kept in self.kept]
+        return ids.index(message.headers["Nats-Msg-Id"]) + 1 if message.headers["Nats-Msg-Id"] in ids else None
+
+    def _take(self, messages: Sequence[Message]) -> bool:
+        if messages[0].headers["Nats-Expected-Last-Sequence"] != str(len(self.kept)):
+            return False
+        for message in messages:
+            self.kept.append(Kept(len(self.kept) + 1, message.subject, message.headers, message.payload))
+        return True
 
     def _come_first(self, number: int) -> None:
         """Stores a block of another writer, unless it would know what is in it."""
@@ -100,6 +125,9 @@ class Stream(Publisher):
 
     async def state(self) -> StreamState:
         return StreamState(1, len(self.kept), len(self.kept), 0, 0)
+
+    async def at(self, sequence: int) -> StoredBlock | None:
+        return self.blocks[sequence - 1] if sequence <= len(self.kept) else None
 
     async def between(self, first: int, through: int) -> AsyncIterator[StoredBlock]:
         for block in self.blocks[first - 1 : through]:
@@ -183,50 +211,57 @@ def test_whatever_becomes_of_blocks_each_event_is_stored_once_where_it_was_said(
     asyncio.run(run())
 
 
-async def test_what_waits_is_sent_without_waiting_for_answers_between() -> None:
+async def test_what_waits_is_sent_at_once_and_stored_together() -> None:
     stream = Stream([])
     writer = Writer(stream)
     calls = writer.calls([["", ""], ["a", ""], ["b", "a"]])
     assert judge(calls, await writer.appends.write(calls), stream) == 5
     assert [block.count for block in stream.blocks] == [2, 2, 1]
-    assert stream.at_once == 3
+    assert stream.sent == [3]
 
 
-async def test_a_block_that_follows_one_whose_place_another_took_is_not_stored_there() -> None:
-    """The second would have its place, but was judged without what the other wrote."""
+async def test_when_another_comes_first_all_is_judged_by_what_it_wrote() -> None:
     stream = Stream([(STORED, True)])
     writer = Writer(stream)
     calls = writer.calls([["", ""], ["a", "b"]])  # the other has stored one of these
-    outcomes = await writer.appends.write(calls)
-    assert judge(calls, outcomes, stream) == 3
+    assert judge(calls, await writer.appends.write(calls), stream) == 3
     assert [block.count for block in stream.blocks] == [1, 2, 1]
 
 
-async def test_who_is_stored_tells_that_those_before_are() -> None:
-    stream = Stream([(LOST, False), (STORED, False)])
+async def test_the_first_block_by_itself_tells_that_all_are_stored_whose_answer_was_lost() -> None:
+    stream = Stream([(LOST, False)])
+    writer = Writer(stream)
+    calls = writer.calls([["", ""], ["a", "b"], ["c"]])
+    assert judge(calls, await writer.appends.write(calls), stream) == 5
+    assert stream.sent == [3, 1]
+
+
+async def test_it_takes_their_place_where_they_never_arrived_and_the_others_come_behind_it() -> None:
+    stream = Stream([(GONE, False), (SENT_AGAIN, False)])
+    writer = Writer(stream)
+    calls = writer.calls([["", ""], ["a", "b"], ["c"]])
+    assert judge(calls, await writer.appends.write(calls), stream) == 5
+    assert stream.sent == [3, 1, 2]
+
+
+async def test_where_nothing_is_answered_nothing_is_said_of_any() -> None:
+    stream = Stream([(LOST, False), (GONE, False)])
     writer = Writer(stream)
     calls = writer.calls([["", ""], ["a", "b"]])
-    assert judge(calls, await writer.appends.write(calls), stream) == 4
-
-
-async def test_of_a_block_whose_answer_is_lost_nothing_is_said_and_those_behind_it_are_stored_after_it() -> None:
-    stream = Stream([(LOST, False), (GONE, False), (STORED, False)])
-    writer = Writer(stream)
-    calls = writer.calls([["", ""], ["a", "b"], ["c", "d"]])
-    first, second, third = await writer.appends.write(calls)
-    assert isinstance(first, Unavailable)
-    assert isinstance(second, Unavailable)
-    assert judge(calls, [first, second, third], stream) == 2
-    assert [block.count for block in stream.blocks] == [2, 2]
+    for outcome in await writer.appends.write(calls):
+        assert isinstance(outcome, Unavailable)
+    assert len(stream.entries) == 4
+    assert [
+        [one.duplicate for one in call]
+        for call in await writer.appends.write(calls[1:])
+        if not isinstance(call, CertesError)
+    ] == [[True, True]]
 
 
 async def test_as_long_as_others_write_too_blocks_are_sent_one_by_one() -> None:
     stream = Stream([(STORED, True)])
     writer = Writer(stream)
-    at_once: list[int] = []
     for _ in range(4):
-        stream.at_once = 0
         calls = writer.calls([["", ""]] * 3)
         judge(calls, await writer.appends.write(calls), stream)
-        at_once.append(stream.at_once)
-    assert at_once == [3, 1, 1, 3]
+    assert stream.sent == [3, 1, *[1] * 9, 3]
