@@ -95,7 +95,7 @@ class Event(_message.Message):
     traceparent: _builtins.str
     """W3C trace context of the producer, version 00. Empty means none. Malformed values are refused."""
     tracestate: _builtins.str
-    """W3C trace state that belongs to `traceparent`. At most 512 bytes. Refused without `traceparent`."""
+    """W3C trace state that belongs to `traceparent`. ASCII, at most 512 bytes. Refused without `traceparent`."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When what it reports happened. If absent, the broker sets the time of acceptance."""

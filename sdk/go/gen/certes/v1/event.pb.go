@@ -69,7 +69,7 @@ type Event struct {
 	Attributes map[string]string `protobuf:"bytes,11,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// W3C trace context of the producer, version 00. Empty means none. Malformed values are refused.
 	Traceparent string `protobuf:"bytes,12,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
-	// W3C trace state that belongs to `traceparent`. At most 512 bytes. Refused without `traceparent`.
+	// W3C trace state that belongs to `traceparent`. ASCII, at most 512 bytes. Refused without `traceparent`.
 	Tracestate    string `protobuf:"bytes,13,opt,name=tracestate,proto3" json:"tracestate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

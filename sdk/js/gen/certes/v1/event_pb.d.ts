@@ -136,7 +136,7 @@ export declare type Event = Message<"certes.v1.Event"> & {
   traceparent: string;
 
   /**
-   * W3C trace state that belongs to `traceparent`. At most 512 bytes. Refused without `traceparent`.
+   * W3C trace state that belongs to `traceparent`. ASCII, at most 512 bytes. Refused without `traceparent`.
    *
    * @generated from field: string tracestate = 13;
    */
