@@ -32,6 +32,7 @@ _TITLES: Final = {
     "awakeSubscriptions": "delivering now",
     "inFlightBytes": "bytes on their way",
     "webhooksInFlight": "webhooks under way",
+    "webhooksAwaitingConsent": "waiting for consent",
     "oldestUnread": "oldest unread",
     "journalBytes": "bytes kept",
     "storageLeftBytes": "bytes left",

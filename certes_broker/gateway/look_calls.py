@@ -35,6 +35,7 @@ def look_calls(broker: Broker) -> Mapping[str, Call]:
             awake_subscriptions=stats.awake,
             in_flight_bytes=stats.in_flight_bytes,
             webhooks_in_flight=stats.webhooks_in_flight,
+            webhooks_awaiting_consent=stats.awaiting_consent,
             oldest_unread=duration(stats.oldest_unread),
             journal_bytes=stats.journal_bytes,
             storage_left_bytes=stats.storage_left,

@@ -147,6 +147,21 @@ async def test_calls_that_are_not_let_in_are_counted_by_reason() -> None:
     assert samples["certes_calls_refused_total ROLE_MISSING"] == 2
 
 
+async def test_webhooks_that_wait_for_consent_are_counted_alike_in_stats_and_metrics() -> None:
+    webhook = {"url": "https://hooks.example.com/", "requireConsent": True}
+    request = {
+        "parent": "subscribers/org_1",
+        "subscriptionId": "hook",
+        "subscription": {"selectors": [{"pattern": f"{GITHUB}/*"}], "webhook": webhook},
+    }
+    async with gateway() as served:
+        made = await served.client.post("/api/certes.v1.SubscriptionService/CreateSubscription", json=request)
+        assert made.status_code == 200, made.text
+        stats, samples = await asked(served, STATS), await metrics(served)
+    assert stats["webhooksAwaitingConsent"] == "1"
+    assert samples["certes_webhooks_awaiting_consent"] == 1
+
+
 async def test_the_reference_has_each_metric_with_its_kind_and_labels() -> None:
     listed = {
         name: (kind, labels)

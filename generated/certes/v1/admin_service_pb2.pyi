@@ -280,6 +280,7 @@ class GetStatsResponse(_message.Message):
     REFUSED_CALLS_FIELD_NUMBER: _builtins.int
     HTTP_CONNECTIONS_FIELD_NUMBER: _builtins.int
     GRPC_CALLS_FIELD_NUMBER: _builtins.int
+    WEBHOOKS_AWAITING_CONSENT_FIELD_NUMBER: _builtins.int
     accepted_events: _builtins.int
     """Events that were stored."""
     duplicate_events: _builtins.int
@@ -306,6 +307,8 @@ class GetStatsResponse(_message.Message):
     """Connections that are open at the port of HTTP."""
     grpc_calls: _builtins.int
     """Rpcs that are under way at the port of gRPC, open streams included."""
+    webhooks_awaiting_consent: _builtins.int
+    """Active webhooks that are sent nothing since their receiver has not consented."""
     @_builtins.property
     def delivery_latency_p99(self) -> _duration_pb2.Duration:
         """Within which time 99 % of those were handed over, counted from the acceptance of their events: an upper bound, from a
@@ -376,10 +379,11 @@ class GetStatsResponse(_message.Message):
         refused_calls: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         http_connections: _builtins.int = ...,
         grpc_calls: _builtins.int = ...,
+        webhooks_awaiting_consent: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_journal_bytes", b"_journal_bytes", "_storage_left_bytes", b"_storage_left_bytes", "delivery_latency_p99", b"delivery_latency_p99", "journal_bytes", b"journal_bytes", "oldest_unread", b"oldest_unread", "storage_left_bytes", b"storage_left_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_journal_bytes", b"_journal_bytes", "_storage_left_bytes", b"_storage_left_bytes", "accepted_events", b"accepted_events", "accepted_webhooks", b"accepted_webhooks", "awake_subscriptions", b"awake_subscriptions", "breakers", b"breakers", "dead_letters", b"dead_letters", "delivery_latency_p99", b"delivery_latency_p99", "duplicate_events", b"duplicate_events", "first_attempts", b"first_attempts", "gaps", b"gaps", "grpc_calls", b"grpc_calls", "http_connections", b"http_connections", "in_flight_bytes", b"in_flight_bytes", "journal_bytes", b"journal_bytes", "oldest_unread", b"oldest_unread", "open_streams", b"open_streams", "pushed_back_requests", b"pushed_back_requests", "refused_calls", b"refused_calls", "refused_publishes", b"refused_publishes", "rejected_webhooks", b"rejected_webhooks", "storage_left_bytes", b"storage_left_bytes", "subscriptions", b"subscriptions", "webhook_attempts", b"webhook_attempts", "webhooks_in_flight", b"webhooks_in_flight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_journal_bytes", b"_journal_bytes", "_storage_left_bytes", b"_storage_left_bytes", "accepted_events", b"accepted_events", "accepted_webhooks", b"accepted_webhooks", "awake_subscriptions", b"awake_subscriptions", "breakers", b"breakers", "dead_letters", b"dead_letters", "delivery_latency_p99", b"delivery_latency_p99", "duplicate_events", b"duplicate_events", "first_attempts", b"first_attempts", "gaps", b"gaps", "grpc_calls", b"grpc_calls", "http_connections", b"http_connections", "in_flight_bytes", b"in_flight_bytes", "journal_bytes", b"journal_bytes", "oldest_unread", b"oldest_unread", "open_streams", b"open_streams", "pushed_back_requests", b"pushed_back_requests", "refused_calls", b"refused_calls", "refused_publishes", b"refused_publishes", "rejected_webhooks", b"rejected_webhooks", "storage_left_bytes", b"storage_left_bytes", "subscriptions", b"subscriptions", "webhook_attempts", b"webhook_attempts", "webhooks_awaiting_consent", b"webhooks_awaiting_consent", "webhooks_in_flight", b"webhooks_in_flight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__journal_bytes: _TypeAlias = _typing.Literal["journal_bytes"]  # noqa: Y015
     _WhichOneofArgType__journal_bytes: _TypeAlias = _typing.Literal["_journal_bytes", b"_journal_bytes"]  # noqa: Y015

@@ -211,9 +211,11 @@ type GetStatsResponse struct {
 	// Connections that are open at the port of HTTP.
 	HttpConnections int64 `protobuf:"varint,22,opt,name=http_connections,json=httpConnections,proto3" json:"http_connections,omitempty"`
 	// Rpcs that are under way at the port of gRPC, open streams included.
-	GrpcCalls     int64 `protobuf:"varint,23,opt,name=grpc_calls,json=grpcCalls,proto3" json:"grpc_calls,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	GrpcCalls int64 `protobuf:"varint,23,opt,name=grpc_calls,json=grpcCalls,proto3" json:"grpc_calls,omitempty"`
+	// Active webhooks that are sent nothing since their receiver has not consented.
+	WebhooksAwaitingConsent int64 `protobuf:"varint,24,opt,name=webhooks_awaiting_consent,json=webhooksAwaitingConsent,proto3" json:"webhooks_awaiting_consent,omitempty"`
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
 }
 
 func (x *GetStatsResponse) Reset() {
@@ -403,6 +405,13 @@ func (x *GetStatsResponse) GetHttpConnections() int64 {
 func (x *GetStatsResponse) GetGrpcCalls() int64 {
 	if x != nil {
 		return x.GrpcCalls
+	}
+	return 0
+}
+
+func (x *GetStatsResponse) GetWebhooksAwaitingConsent() int64 {
+	if x != nil {
+		return x.WebhooksAwaitingConsent
 	}
 	return 0
 }
@@ -1353,7 +1362,7 @@ const file_certes_v1_admin_service_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12 \n" +
 	"\vunavailable\x18\x02 \x03(\tR\vunavailable\x12+\n" +
 	"\x11weaker_guarantees\x18\x03 \x03(\tR\x10weakerGuarantees\"\x11\n" +
-	"\x0fGetStatsRequest\"\xac\x0f\n" +
+	"\x0fGetStatsRequest\"\xe8\x0f\n" +
 	"\x10GetStatsResponse\x12'\n" +
 	"\x0faccepted_events\x18\x01 \x01(\x03R\x0eacceptedEvents\x12)\n" +
 	"\x10duplicate_events\x18\x02 \x01(\x03R\x0fduplicateEvents\x120\n" +
@@ -1379,7 +1388,8 @@ const file_certes_v1_admin_service_proto_rawDesc = "" +
 	"\rrefused_calls\x18\x15 \x03(\v2-.certes.v1.GetStatsResponse.RefusedCallsEntryR\frefusedCalls\x12)\n" +
 	"\x10http_connections\x18\x16 \x01(\x03R\x0fhttpConnections\x12\x1d\n" +
 	"\n" +
-	"grpc_calls\x18\x17 \x01(\x03R\tgrpcCalls\x1aB\n" +
+	"grpc_calls\x18\x17 \x01(\x03R\tgrpcCalls\x12:\n" +
+	"\x19webhooks_awaiting_consent\x18\x18 \x01(\x03R\x17webhooksAwaitingConsent\x1aB\n" +
 	"\x14WebhookAttemptsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a>\n" +

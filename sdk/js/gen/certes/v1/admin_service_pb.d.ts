@@ -244,6 +244,13 @@ export declare type GetStatsResponse = Message<"certes.v1.GetStatsResponse"> & {
    * @generated from field: int64 grpc_calls = 23;
    */
   grpcCalls: bigint;
+
+  /**
+   * Active webhooks that are sent nothing since their receiver has not consented.
+   *
+   * @generated from field: int64 webhooks_awaiting_consent = 24;
+   */
+  webhooksAwaitingConsent: bigint;
 };
 
 /**
