@@ -114,6 +114,8 @@ class Appends:
         self._clock = clock
         self._turns = turns
         self.block_bytes = 1 << 20
+        self.batches = True
+        """Whether several blocks are one batch: sooner where servers agree on each message, later where one server keeps all."""
         self.last_sequence = 0
         """Of the newest block that is known."""
         self.last = BEGINNING
@@ -151,7 +153,7 @@ class Appends:
             if not refused and self._turns.is_wanted(self._others_sequence):
                 await self._hear_of(self.last_sequence + 1, COURTESY)
             async with self._turn:
-                decided = await self._try(left[:1] if refused or self._is_crowded else left)
+                decided = await self._try(left[:1] if refused or self._one_by_one else left)
                 sequence = self.last_sequence + 1
             if not decided and loop.time() >= end:
                 decided = [[_contended()] * len(block) for block in left]
@@ -308,9 +310,9 @@ class Appends:
         return block is not None and draft.message is not None and block.message_id == draft.message.headers[MESSAGE_ID]
 
     @property
-    def _is_crowded(self) -> bool:
-        """Whether others write too: they would come before many blocks, and wait for many."""
-        return self._others_sequence > 0 and self.last_sequence - self._others_sequence < NEAR
+    def _one_by_one(self) -> bool:
+        """Whether no batch is sent: also while others write, who would come before many blocks, and wait for many."""
+        return not self.batches or (self._others_sequence > 0 and self.last_sequence - self._others_sequence < NEAR)
 
     async def _hear_of(self, sequence: int, within: float) -> bool:
         """Waits a little for a block of another; says whether it came."""

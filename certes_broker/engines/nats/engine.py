@@ -205,6 +205,7 @@ class NatsEngine:
             replicas, secret = await Streams(connection, names, place.replicas).ensure(secrets.token_hex(KEY_BYTES))
             ids = Ids(clock, round(dedupe_window * MICROS_PER_SECOND), bytes.fromhex(secret))
             engine = cls(connection, names, ids, clock, limits)
+            engine._appending.batches = replicas > 1
             engine.findings = await look(connection, replicas, place.needs)
             for finding in engine.findings:
                 log.warning(
