@@ -100,6 +100,12 @@ class BrokerProcess:
         """Names what it must not write, beside what is in its settings: what it was told, or has made for somebody."""
         self._secrets.update(secrets)
 
+    def look_at(self, text: str) -> None:
+        """Looks for secrets in what it has written, or answered somebody. Raises `SecretEmitted`."""
+        found = find_secrets(text, self._secrets)
+        if found:
+            raise SecretEmitted("\n".join(["The broker tells secrets:", *found]))
+
     def start(self, timeout: float = START_TIMEOUT) -> Self:
         """Starts the broker and returns when it is ready. Raises `BrokerFailed` if it is not within `timeout` seconds."""
         if self._process is not None:
@@ -196,9 +202,7 @@ class BrokerProcess:
             written = log.read()
             self._looked_at += len(written)
         self._know_settings()  # They may have been changed for it to read again.
-        found = find_secrets((printed + b"\n" + written).decode(errors="replace"), self._secrets)
-        if found:
-            raise SecretEmitted("\n".join(["The broker has written secrets:", *found]))
+        self.look_at((printed + b"\n" + written).decode(errors="replace"))
 
     def _command(self) -> list[str]:
         command = [sys.executable, "-m", "certes_broker", "serve", "--ready-json"]
