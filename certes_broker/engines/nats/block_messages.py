@@ -21,6 +21,7 @@ from certes_broker.domain.events import AcceptedEvent, Entry, Micros, Original, 
 from certes_broker.engines.blocks import Block, Header, decode, decode_header, encode, erase, is_for
 from certes_broker.engines.nats import ids
 from certes_broker.engines.nats.ids import Fingerprint
+from certes_broker.engines.nats.publishing import MESSAGE_ID
 from certes_broker.engines.nats.reading import Kept
 
 INDEX_BITS: Final = 10
@@ -121,7 +122,7 @@ class StoredBlock:
     @property
     def message_id(self) -> str | None:
         """The id of the message by which it was first stored."""
-        return self._kept.headers.get("Nats-Msg-Id")
+        return self._kept.headers.get(MESSAGE_ID)
 
     @property
     def fingerprints(self) -> Sequence[Fingerprint]:
