@@ -23,6 +23,7 @@ from certes_broker.broker.drift import Drift, DriftSurroundings
 from certes_broker.broker.erasure import SubscriberErasure
 from certes_broker.broker.filtering import Filtering
 from certes_broker.broker.follower import Follower
+from certes_broker.broker.inheritance import Estate, Inheritance
 from certes_broker.broker.intake import Intake
 from certes_broker.broker.janitor import Janitor, Retention
 from certes_broker.broker.kept_events import KeptEvents
@@ -172,6 +173,7 @@ class Broker:
             engine.members.is_current,
         )
         self.lanes = Lanes(engine, attendants, router, self._settler, self._catch_up)
+        self._inheritance = Inheritance(Estate(engine.members, engine.settings, clock), self.lanes, self.notices)
         self.streams = Streams(engine.members, index, self.lanes, self.kept_events, clock, footing.undisturbed)
         poster = Poster(ports.sender, self.conversion, engine.journal, clock, settings.domain)
         self._attempts = AttemptLog(engine.attempts, clock)
@@ -258,7 +260,7 @@ class Broker:
             others.append(tasks.create_task(broker._placement.run(), name="placement"))
             others.append(tasks.create_task(broker.drift.run(), name="drift"))
             others.append(tasks.create_task(broker.notices.run(), name="notices"))
-            others.append(tasks.create_task(broker.notices.inherit(), name="notices of others"))
+            others.append(tasks.create_task(broker._inheritance.run(), name="notices of others"))
             others += [
                 tasks.create_task(broker._pump.run(), name="webhooks") for _ in range(broker._webhooks_in_flight)
             ]

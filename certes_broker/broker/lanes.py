@@ -116,6 +116,15 @@ class Lanes:
         if holder is not None and holder != self._engine.members.own:
             raise _at(holder, name)
 
+    async def shut_out(self, name: str) -> None:
+        """Sees to it that members that have ended settle nothing more of a subscription, whether it is awake or not."""
+        async with self.alone(name):
+            if name not in self._awake:
+                # Who else has it took it after they had ended.
+                [epoch] = await self._engine.leases.lease([name])
+                if epoch is not None:
+                    await self._engine.leases.release([name])
+
     async def _elsewhere(self, name: str) -> CertesError:
         [holder] = await self._engine.leases.holders([name])
         if holder is None or holder == self._engine.members.own:

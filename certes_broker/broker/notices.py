@@ -16,8 +16,7 @@ Theory of operation
 There is one `_Desk` for each kind and subscription of which something is to be told, or was in the last minute. It holds
 two batches: the one that is being told, which does not change any more, and the one that gathers. The document has both.
 What a living broker is about to tell is its own: nobody else can know which of its facts are still to come about. When one
-has ended, the first of the living by their ids takes its documents on, each on a desk of its own. Should two do that at once,
-for a moment, they publish the same events.
+has ended, another takes its documents on (`inheritance`), each on a desk of its own.
 Facts that are kept nowhere, such as those of breakers, need no intent: a crash undoes them too. Nor do those that a batch
 only counts, so that what a flood has written is bounded; by a crash its count may become too low.
 """
@@ -40,7 +39,7 @@ from certes_broker.broker.publisher import Publisher
 from certes_broker.concurrency import together
 from certes_broker.domain.consent import Withheld
 from certes_broker.domain.cursor_state import CursorChange
-from certes_broker.domain.errors import CertesError
+from certes_broker.domain.errors import Aborted, CertesError
 from certes_broker.domain.events import Position
 from certes_broker.domain.names import SubscriptionName
 from certes_broker.domain.notices import (
@@ -60,8 +59,8 @@ from certes_broker.domain.notices import (
 )
 from certes_broker.domain.subscriptions import State, Subscription, WebhookDelivery
 from certes_broker.ports.clock import Clock
-from certes_broker.ports.cluster import MemberId, Members
-from certes_broker.ports.engine import Cursors, Settings
+from certes_broker.ports.cluster import Members
+from certes_broker.ports.engine import Cursors, Document, Settings
 from certes_broker.schemas.operational_events import OwnName, operational_event
 
 INTERVAL: Final = 60.0
@@ -100,6 +99,8 @@ class _Desk:
     """Whether something was told within the last interval."""
     is_queued: bool = False
     is_stored: bool = False
+    inherited: int | None = None
+    """The revision of a document that another member wrote, as it is known here."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Whose turn it is to write the document."""
 
@@ -123,7 +124,8 @@ class _Desk:
         """Adds a fact; returns whether the document has to be written for it."""
         before = self.gathering or Batch(f"notice-{uuid.uuid4()}")
         self.gathering = before.with_fact(fact)
-        return self.gathering.facts != before.facts
+        # What did not come about at first is about to again: whoever took this broker for gone may have found that it did not.
+        return before.unsure or self.gathering.facts != before.facts
 
 
 class Intent:
@@ -227,27 +229,18 @@ class Notices:
 
     # What others had not told, or not to the end.
 
-    async def inherit(self) -> None:
-        """Takes on what brokers have left that have ended, for ever."""
-        members = self._around.members
-        async for living in members.watch():
-            if members.own == min(living, default=None):  # None: this one was taken for gone.
-                await self._until_done(self._take_on)
+    def has(self, key: str) -> bool:
+        """Whether a document of this key is being told, or was in the last minute."""
+        return key in self._desks
 
-    async def _take_on(self) -> None:
-        settings = self._around.settings
-        await settings.refresh()
-        ended: dict[MemberId, bool] = {}
-        for document in await settings.list(PREFIX):
-            member, name, kind = subject_of(document.key)
-            if member not in ended:
-                ended[member] = await self._around.members.has_ended(member)
-            if ended[member] and document.key not in self._desks:
-                batches = read_batches(document)
-                desk = self._desks[document.key] = _Desk(document.key, name, kind, is_stored=True)
-                desk.telling = batches[0] if batches else None
-                desk.gathering = batches[1] if len(batches) > 1 else None
-                self._queue(desk)
+    def take_on(self, document: Document) -> None:
+        """Tells what a broker has left that has ended: what of it has come about must be found where facts are kept."""
+        _, name, kind = subject_of(document.key)
+        batches = read_batches(document)
+        desk = self._desks[document.key] = _Desk(document.key, name, kind, is_stored=True, inherited=document.revision)
+        desk.telling = batches[0] if batches else None
+        desk.gathering = batches[1] if len(batches) > 1 else None
+        self._queue(desk)
 
     # Telling.
 
@@ -364,12 +357,22 @@ class Notices:
         await together(map(self._write, desks))
 
     async def _write(self, desk: _Desk) -> None:
-        settings, key = self._around.settings, desk.key
         async with desk.turn:
-            batches = desk.batches
-            if batches:
-                desk.is_stored = True
-                await settings.put(key, write_batches(batches))
-            elif desk.is_stored:
-                await settings.delete(key)
+            try:
+                await self._store(desk)
+            except Aborted:
+                # Whoever has ended has written it since, and it has what is left to tell: it is taken on again.
+                desk.telling = desk.gathering = None
                 desk.is_stored = False
+
+    async def _store(self, desk: _Desk) -> None:
+        settings, key = self._around.settings, desk.key
+        batches = desk.batches
+        if batches:
+            desk.is_stored = True
+            revision = await settings.put(key, write_batches(batches), desk.inherited)
+            if desk.inherited is not None:
+                desk.inherited = revision
+        elif desk.is_stored:
+            await settings.delete(key, desk.inherited)
+            desk.is_stored = False
