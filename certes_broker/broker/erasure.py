@@ -9,7 +9,7 @@ anew.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,7 +23,7 @@ from certes_broker.broker.subscription_index import SubscriptionIndex
 from certes_broker.broker.subscriptions import Subscriptions
 from certes_broker.broker.undisturbed import Undisturbed
 from certes_broker.domain.events import Position
-from certes_broker.domain.names import SubscriberName
+from certes_broker.domain.names import SubscriberName, SubscriptionName
 from certes_broker.ports.engine import Engine
 
 REMAINS: Final = (
@@ -34,7 +34,7 @@ REMAINS: Final = (
     "Payloads that sources rejected before anybody knew whose they were, until rejected.retention has passed.",
 )
 
-SILENT: Final = "What brokers that did not answer have in memory of its events, and dead letters that they make of it: erase once more when they do."
+SILENT: Final = "What brokers that did not answer have in memory of its events, and dead letters and attempts that they make of it: erase once more when they do."
 
 LET_GO: Final = "erasure/letGo"
 """By which name other brokers are told to let go of what they have in memory."""
@@ -86,6 +86,10 @@ class SubscriberErasure:
     async def let_go(self, body: bytes) -> None:
         """Hears from another broker that events were erased: nothing that is in memory here is made of them any more."""
         through, _, subscriber = body.decode().partition(" ")
+        # Its subscriptions first: what is answered to one that goes on here would be recorded after this.
+        await self._engine.settings.refresh()
+        for subscription in self._subscriptions_of(subscriber):
+            await self._subscriptions.look_again(subscription)
         # What the engine has of the journal in memory goes when it looks at what the journal holds.
         await self._engine.journal.bounds()
         await self._lanes.erase(subscriber, Position(int(through)))
@@ -94,7 +98,7 @@ class SubscriberErasure:
     async def _erase(self, name: SubscriberName) -> ErasureReport:
         engine, subscriber = self._engine, name.subscriber
         async with self._alone, engine.erasure.wiping():
-            theirs = [one.name for one in self._index.all() if one.name.subscriber == subscriber]
+            theirs = self._subscriptions_of(subscriber)
             for subscription in theirs:
                 await self._subscriptions.erase(subscription)
             rejected = 0
@@ -114,6 +118,9 @@ class SubscriberErasure:
         report = ErasureReport(len(theirs), events, dead_letters, attempts, rejected, remains)
         log.info("subscriber_erased", subscriptions=report.subscriptions, events=report.events)
         return report
+
+    def _subscriptions_of(self, subscriber: str) -> Sequence[SubscriptionName]:
+        return [one.name for one in self._index.all() if one.name.subscriber == subscriber]
 
 
 async def _nobody(_name: str, _body: bytes) -> int:

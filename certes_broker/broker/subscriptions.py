@@ -88,6 +88,11 @@ class Subscriptions:
             if known is None or known.revision < change.revision:
                 await self._adopt(name)
 
+    async def look_again(self, name: SubscriptionName) -> None:
+        """Takes over what is stored of a subscription now, also if nobody has said yet that it has changed."""
+        async with self._around.lanes.alone(name.text):
+            await self._adopt(name)
+
     # Reading.
 
     def get(self, name: SubscriptionName) -> Subscription:
@@ -350,6 +355,7 @@ class Subscriptions:
                 lanes.abandon(name.text)
                 self._index.remove(name.text)
                 await self._around.notices.forget(name)
+                await self._around.engine.settings.delete(streak_key(name.text))
             return
         stored = read_document(document)
         if lane is not None and known is not None and _differ(stored, known):

@@ -18,6 +18,8 @@ from certes_broker.domain.access import LOCAL_OPERATOR, Bindings, Caller, Role
 from certes_broker.domain.errors import CertesError, NotFound, PermissionDenied, Reason, Unavailable
 from certes_broker.domain.events import Micros
 from certes_broker.domain.names import SubscriberName
+from certes_broker.domain.placement import owner_of
+from certes_broker.domain.retry import RetryPolicy, Schedule
 from certes_broker.domain.settlement import Nack, NackAction
 from certes_broker.domain.subscriptions import Scope
 from certes_broker.domain.uris import parse_pattern
@@ -29,8 +31,10 @@ from certes_broker.gateway.open_streams import OpenStreams
 from certes_broker.gateway.passed_calls import read_call, write_call
 from certes_broker.gateway.relay import Relay
 from certes_broker.gateway.subscription_service import subscription_methods
+from certes_broker.ports.cluster import MemberId
 from certes_broker.schemas.submissions import Sources
-from tests.fakes.broker_world import ALL, ORG, PATIENCE, PING, World, one_memory_engine, ping, pings
+from tests.fakes.broker_world import ALL, ORG, PATIENCE, PING, URL, World, one_memory_engine, ping, pings
+from tests.fakes.scripted_sender import Answers, Holds
 from tests.unit.broker.test_schema_store import BOOKED, source
 from tests.unit.broker.worlds import opened
 
@@ -288,6 +292,32 @@ async def test_what_others_have_in_memory_of_an_erased_subscriber_they_let_go(tw
     await reader.nack(Nack(1, 2, NackAction.DEAD_LETTER, None, "no"))
     assert [got.id for got in await reader.take(1)] == ["d"]
     assert await one.dead_letters(one.name("audit", "org_2")) == []
+
+
+async def test_what_another_is_answered_before_it_has_heard_of_an_erasure_is_erased_too(two: Two) -> None:
+    worlds = {gate.world.engine.members.own: gate.world for gate in two}
+    name = two[0].world.name("hook")
+    other = worlds.pop(MemberId(owner_of(name.text, worlds)))
+    [one] = worlds.values()
+    held = Holds(then=Answers(500))
+    other.sender.script(URL, Answers(500), held)
+    await one.create_webhook(policy=RetryPolicy(Schedule((0.0, 7200.0)), jitter=0.0))
+    await one.publish(ping("a", subscriber=ORG))
+    await other.attempted(name, 1)
+    other.clock.advance(7200)
+    await other.sent(2)
+    async with asyncio.TaskGroup() as tasks, other.broker.lanes.alone(name.text):
+        # It hears nothing of the subscription until this ends.
+        erasing = tasks.create_task(one.broker.erasure.erase(SubscriberName(ORG)))
+        await one.eventually(lambda: one.engine.calls["erasure.events"] > 0)
+        await one.quiet()
+        held.until.set()
+        await other.attempted(name, 2)
+        await other.quiet()
+        assert len(await other.engine.settings.list("failing/")) == 1
+    assert erasing.result().attempts == 2
+    assert SILENT not in erasing.result().remains
+    assert await other.attempts(name) == await other.engine.settings.list("failing/") == []
 
 
 async def test_an_erasure_says_if_a_broker_that_lives_did_not_answer() -> None:
