@@ -62,19 +62,21 @@ def busy_seconds() -> float:
     return (user + nice + system + interrupts + soft_interrupts + stolen) / _TICKS
 
 
+def sync_seconds(handle: int) -> float:
+    """Appends 4 KiB to an open file and returns the seconds until they were on the disk."""
+    began = time.perf_counter()
+    os.write(handle, _BLOCK)
+    os.fdatasync(handle)
+    return time.perf_counter() - began
+
+
 def _sync_times(file: Path) -> list[float]:
-    times = []
     handle = os.open(file, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
     try:
-        for _ in range(_SYNCS):
-            began = time.perf_counter()
-            os.write(handle, _BLOCK)
-            os.fdatasync(handle)
-            times.append(time.perf_counter() - began)
+        return [sync_seconds(handle) for _ in range(_SYNCS)]
     finally:
         os.close(handle)
         file.unlink()
-    return times
 
 
 def _processor() -> str:

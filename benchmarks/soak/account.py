@@ -1,0 +1,122 @@
+"""What a soak saw: when each event was published and arrived, what the broker held, how long the disk took; and its judgement.
+
+Times are seconds of the monotonic clock, memory is MiB, waits are milliseconds.
+
+A disk that stands still makes every event wait, whoever receives it, and says nothing of what one receiver does to others. So
+the halves are compared by their calm seconds, in which a small write beside the broker's data was never slow, nor in the
+second before; and by the median of these, because cores stand still as well.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Final
+
+from benchmarks.measures import percentile
+from benchmarks.soak.receivers import Receiver
+
+AIM: Final = 2.0
+"""Times the p99 of healthy receivers without misbehaving ones that it may be with them."""
+CALM: Final = 20.0
+"""Milliseconds that a small write may take to be on the disk in a calm second."""
+GROWTH: Final = 96
+"""MiB that the broker may hold at the end of the second half beyond what it held at the end of the first. What waits for a
+receiver waits in storage; this is for windows of 50 lanes, and for what the allocator keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Half:
+    """One half of a soak: the events published from `began` until `ended`."""
+
+    title: str
+    began: float
+    ended: float
+
+
+@dataclass
+class Account:
+    """What was published and what came of it."""
+
+    receivers: dict[str, Receiver]
+    published: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """The path of its receiver and the time, by the id of an event."""
+    memory: list[tuple[float, float]] = field(default_factory=list)
+    syncs: list[tuple[float, float]] = field(default_factory=list)
+    """When a write of 4 KiB beside the broker's data began, and how many milliseconds it took to be on the disk."""
+
+    @property
+    def missing(self) -> int:
+        """How many events have not arrived."""
+        return len(self.published) - sum(len(receiver.arrived) for receiver in self.receivers.values())
+
+    def waits(self, half: Half) -> dict[int, list[float]]:
+        """What healthy receivers waited for, ascending, for the events published in each second of a half."""
+        seconds: dict[int, list[float]] = defaultdict(list)
+        for event_id, (path, at) in self.published.items():
+            receiver = self.receivers[path]
+            if half.began <= at < half.ended and not receiver.misbehaviour and event_id in receiver.arrived:
+                seconds[int(at - half.began)].append((receiver.arrived[event_id] - at) * 1000)
+        return {second: sorted(waits) for second, waits in seconds.items()}
+
+    def calm_p99s(self, half: Half) -> list[float]:
+        """The p99 of each calm second of a half."""
+        slow = {int(when - half.began) for when, took in self.syncs if took > CALM}
+        slow |= {second + 1 for second in slow}
+        return [percentile(waits, 0.99) for second, waits in self.waits(half).items() if second not in slow]
+
+    def held(self, at: float) -> float:
+        """The median of what the broker held in the ten seconds before a time."""
+        return statistics.median(held for when, held in self.memory if at - 10 <= when <= at)
+
+
+def report(account: Account, well: Half, bad: Half, caught_up: float) -> str:
+    """Returns what a user reads. `caught_up` is how long the last event took once all were well again."""
+    rows = []
+    for half in (well, bad):
+        waits = sorted(chain.from_iterable(account.waits(half).values()))
+        calm = account.calm_p99s(half)
+        count = sum(half.began <= at < half.ended for _, at in account.published.values())
+        pause = max(took for when, took in account.syncs if half.began <= when < half.ended)
+        rows.append(
+            f"| {half.title:<17} | {count / (half.ended - half.began):>7,.0f}/s | {percentile(waits, 0.5):>11.1f} ms"
+            f" | {percentile(waits, 0.99):>8.1f} ms | {_median(calm):>9.1f} ms ({len(calm):>3} s)"
+            f" | {pause:>10.1f} ms | {account.held(half.ended):>8.0f} MiB |"
+        )
+    bad_receivers = [receiver for receiver in account.receivers.values() if receiver.misbehaviour]
+    lines = [
+        "",
+        "| receivers         | published | healthy median |         p99 | p99, calm seconds   |  slowest sync | broker holds |",
+        "|-------------------|-----------|----------------|-------------|---------------------|---------------|--------------|",
+        *rows,
+        "",
+        f"p99 of healthy receivers in the median calm second: {_ratio(account, well, bad):.2f} of that without (at most {AIM:g})",
+        f"{len(account.published):,} events, {account.missing} missing; the last {caught_up:.1f} s after all were well again",
+        *(f"  {it.misbehaviour}: {len(it.arrived):,} events in {it.requests:,} requests" for it in bad_receivers),
+    ]
+    return "\n".join(lines)
+
+
+def lost_or_grown(account: Account, well: Half, bad: Half) -> list[str]:
+    """Returns what is wrong with what arrived and with what the broker held."""
+    faults = [f"{account.missing} events had not arrived in time"] if account.missing else []
+    grown = account.held(bad.ended) - account.held(well.ended)
+    if grown > GROWTH:
+        faults.append(f"the broker held {grown:.0f} MiB more while some misbehaved; {GROWTH} are allowed")
+    return faults
+
+
+def slowed_down(account: Account, well: Half, bad: Half) -> list[str]:
+    """Returns what is wrong with how long healthy receivers waited. Without a calm second in each half it cannot be told."""
+    ratio = _ratio(account, well, bad)
+    return [f"healthy receivers waited {ratio:.2f} times as long; {AIM:g} are allowed"] if ratio > AIM else []
+
+
+def _ratio(account: Account, well: Half, bad: Half) -> float:
+    return _median(account.calm_p99s(bad)) / _median(account.calm_p99s(well))
+
+
+def _median(values: list[float]) -> float:
+    return statistics.median(values) if values else float("nan")
