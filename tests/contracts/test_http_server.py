@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import httpx
 import pytest
@@ -279,6 +280,67 @@ async def test_where_all_connections_have_a_request_under_way_one_more_is_answer
         assert (await client.get("/")).status_code == 503
         leave.set()
     assert [request.result().status_code for request in under_way] == [204, 204]
+    await server.drain(1.0)
+
+
+async def test_a_client_that_does_not_wait_for_answers_is_answered_some_of_its_requests_and_then_no_more():
+    async with gateway() as served:
+        request = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
+        answers = (await raw(served.port, request * 200)).split(b"HTTP/1.1 200 OK\r\n")[1:]
+        assert 1 < len(answers) <= 20
+        assert [b"connection: close" in answer for answer in answers] == [False] * (len(answers) - 1) + [True]
+        assert (await raw(served.port, request, b"GET / HTTP/1.0\r\nhost: localhost\r\n\r\n")).count(b" 200 OK") == 2
+
+
+class Large:
+    """Answers `/large` with more than any socket holds, all else with nothing. `ended` is set when a large answer is out or its client gone."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+
+    async def __call__(self, scope, _receive, send) -> None:
+        pieces = 64 if scope["path"] == "/large" else 0
+        length = b"%d" % (pieces << 20)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+        for _ in range(pieces):
+            await send({"type": "http.response.body", "body": bytes(1 << 20), "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+        if pieces:
+            self.ended.set()
+
+
+@asynccontextmanager
+async def unread(port: int) -> AsyncIterator[asyncio.StreamReader]:
+    """A client that has asked for a large answer. It reads no more of it than the reader is made to."""
+    reader, writer = await asyncio.open_connection("localhost", port, limit=1024)
+    try:
+        writer.write(b"GET /large HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        yield reader
+    finally:
+        writer.transport.abort()
+
+
+async def test_a_client_that_reads_nothing_of_its_answer_for_a_while_is_let_go():
+    large = Large()
+    server = HttpServer(large, HttpSettings(port=0, request_timeout=0.05))
+    port = await server.start()
+    async with asyncio.timeout(30), unread(port):
+        await large.ended.wait()
+    await server.drain(1.0)
+
+
+async def test_clients_that_do_not_read_their_answers_make_room_for_others():
+    server = HttpServer(Large(), HttpSettings(port=0, max_connections=2))
+    port = await server.start()
+    async with (
+        asyncio.timeout(30),
+        unread(port),
+        unread(port),
+        httpx.AsyncClient(base_url=f"http://localhost:{port}", trust_env=False) as client,
+    ):
+        # Until their sockets are full, both have a request under way.
+        while (await client.get("/")).status_code == 503:
+            pass
     await server.drain(1.0)
 
 

@@ -4,8 +4,8 @@ It runs no loop, handles no signals and needs no task of its own: of uvicorn's s
 loop would do, keeping the `Date` header, a timer does here; `drain` ends as soon as what is under way has.
 
 uvicorn's httptools protocol has no bound for the size of a request's headers, none for the time in which a request must
-arrive, none for what all bodies take that are on their way in, and none for connections without a request. `BoundedHttpProtocol`
-adds them.
+arrive, none for how many requests may wait for the answer to another, none for what all bodies take that are on their way in, and
+none for connections without a request. `BoundedHttpProtocol` adds them.
 """
 
 from __future__ import annotations
@@ -110,8 +110,8 @@ class HttpServer:
 class Arriving:
     """What is on its way in, over all connections.
 
-    `bytes` is what the bodies take that have begun to arrive. `waiting` has the connections from which a request, or the rest of
-    one, is still to come, the one that has been so for the longest first.
+    `bytes` is what the bodies take that have begun to arrive. `waiting` has the connections that it is for their clients to go on
+    with, by sending a request, or the rest of one, or by reading an answer; the one that has been so for the longest first.
     """
 
     def __init__(self) -> None:
@@ -127,7 +127,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     6.5.2): thousands of empty ones cost as much as long ones. Where all bodies on their way take too much, those of more than
     64 KiB are answered 503: clients that send slowly hold up large bodies for a while, and never small ones. Where there are too
     many connections, a new one takes the place of the one that has been waited for the longest: whoever sends at once is served,
-    however many do not.
+    however many do not. Who sends more requests than it waits for answers to is answered some of them, and then no more;
+    who reads nothing of an answer for as long as a request may take is waited for no longer.
     """
 
     def __init__(self, settings: HttpSettings, arriving: Arriving, **arguments: Any) -> None:
@@ -143,7 +144,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._unfinished_bytes = 0
         self._is_in_head = True
         self._has_head_ended = False
+        self._has_all_it_may = False
         self._arrival_timer: asyncio.TimerHandle | None = None
+        self._unread_bytes = 0
+        self._unread_timer: asyncio.TimerHandle | None = None
         self._certificate: bytes | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -162,10 +166,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._arriving.waiting.pop(self, None)
         self._end_arrival()
+        self._end_unread()
         self._end_body()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._has_all_it_may:
+            return
         was_in_head, self._has_head_ended = self._is_in_head, False
         super().data_received(data)
         # Where a head ended in this read, what follows it is a body, or less of the next head than one read.
@@ -175,6 +182,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 self.send_400_response("")
 
     def on_message_begin(self) -> None:
+        if len(self.pipeline) >= _PIPELINED:
+            self._has_all_it_may = True
+            raise _TooManyRequests  # the parser ends in an error, and that in `send_400_response`
         super().on_message_begin()
         if self._certificate is not None:
             cast("dict[str, Any]", self.scope)[CLIENT_CERTIFICATE] = self._certificate
@@ -219,10 +229,26 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.cycle.response_complete and not self.transport.is_closing():
+        if self.cycle.response_complete:
+            # Also where the connection is to be closed: that ends only when the client has read what is left.
             self._arriving.waiting[self] = None
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._arriving.waiting[self] = None
+        self._await_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._end_unread()
+        if not self.cycle.response_complete and self._arrival_timer is None:
+            self._arriving.waiting.pop(self, None)
+
     def send_400_response(self, msg: str) -> None:
+        if self._has_all_it_may:
+            # Those that it has sent before are answered, and the last answer says that it is the last.
+            self.cycle.keep_alive = False
+            return
         if max(self._head_bytes, self._unfinished_bytes) <= self._max_head_bytes:
             super().send_400_response(msg)
             return
@@ -236,6 +262,21 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._arrival_timer is not None:
             self._arrival_timer.cancel()
             self._arrival_timer = None
+
+    def _await_reading(self) -> None:
+        self._unread_bytes = self.transport.get_write_buffer_size()
+        self._unread_timer = self.loop.call_later(self._request_timeout, self._look_whether_it_reads)
+
+    def _look_whether_it_reads(self) -> None:
+        if self.transport.get_write_buffer_size() >= self._unread_bytes:
+            self.transport.abort()
+        else:
+            self._await_reading()
+
+    def _end_unread(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
 
     def _drop(self) -> None:
         """Lets go of a request whose body finds no room. The rest of it is read, or the client would not get the answer."""
@@ -268,9 +309,15 @@ class _HeadTooLarge(Exception):
     pass
 
 
+class _TooManyRequests(Exception):
+    pass
+
+
 _FLUSH_INTERVAL: Final = 0.005
 _HEADER_OVERHEAD: Final = 32
 _SMALL_BODY: Final = 64 * 1024
+_PIPELINED: Final = 16
+"""Requests of a connection that may wait for the answer to the one before. Each takes fifty times as much as it has bytes."""
 _HEAD_TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 )
