@@ -56,11 +56,15 @@ class KeptEvents:
 
     async def find(self, source: str, event_id: str) -> KeptEvent:
         """Returns an event by source and id, within the dedupe window. Raises `NotFound` (EVENT_NOT_FOUND)."""
-        position = await self._journal.find(source, event_id)
+        position = await self.position_of_id(source, event_id)
         entry = None if position is None else await self._journal.get(position)
         if entry is None:
             raise event_not_known(source, event_id)
         return KeptEvent(self._names.name(entry.position), entry)
+
+    async def position_of_id(self, source: str, event_id: str) -> Position | None:
+        """Returns where the event of a source and id is, or was if it is kept no more; None if the dedupe window has neither."""
+        return await self._journal.find(source, event_id)
 
     async def original(self, event: KeptEvent) -> Original | None:
         """Returns the foreign webhook that an event was made of."""

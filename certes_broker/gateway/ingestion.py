@@ -241,8 +241,11 @@ class Ingestion:
         except AlreadyExists:
             if way.provider is None or not way.provider.retries_differ:
                 raise
-            first = await self._broker.kept_events.find(event.source, event.id)
-            return Receipt(first.entry.position, event.id, duplicate=True)
+            # It may be kept no more, if it was trimmed or erased; it was taken all the same, and is not taken again.
+            first = await self._broker.kept_events.position_of_id(event.source, event.id)
+            if first is None:
+                raise
+            return Receipt(first, event.id, duplicate=True)
         return receipt
 
     def _schema(self, way: WayIn, mapped: MappedWebhook) -> EventSchema | str:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from grpc import StatusCode
+from grpc.aio import AioRpcError
 
 from certes.v1 import admin_service_pb2 as admin_pb
 from certes.v1 import admin_service_pb2_grpc as admin_rpc
@@ -138,6 +140,7 @@ async def test_a_subscriber_is_erased_at_one_broker_whichever_has_what_is_its(
             report = await admin_rpc.AdminServiceStub(second.channel).DeleteSubscriberData(request)
             assert (report.subscriptions, report.attempts) == (2 * HOOKS + 1, HOOKS)
             await without(first, ORG)
+            await again(first)
             # What was under way at either broker ends, and nothing of it is kept.
             hanging.status, hanging.body = 500, THEIRS.encode()
             hanging.answer_all()
@@ -167,6 +170,15 @@ async def without(client: Client, parent: str) -> None:
     async with asyncio.timeout(PATIENCE):
         while (await client.subscriptions.ListSubscriptions(request)).subscriptions:
             """It is being told."""
+
+
+async def again(client: Client) -> None:
+    """Publishes what was erased once more, as one who has not had the answer: it is a duplicate, and brings nothing back."""
+    [result] = await client.publish([event("theirs", text=THEIRS, subscriber="org_1")])
+    assert result.duplicate
+    with pytest.raises(AioRpcError) as refused:
+        await client.publish([event("theirs", text="other", subscriber="org_1")])
+    assert refused.value.code() is StatusCode.ALREADY_EXISTS
 
 
 async def idle(client: Client) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from certes_broker.domain.errors import AlreadyExists, Reason
 from certes_broker.domain.events import BEGINNING, Micros, Original, Position
 from certes_broker.ports.engine import Attempt, CursorChange, DeadLetter, Engine
 from tests.contracts.engine_contract_members import SharedTests, follow
@@ -97,6 +98,21 @@ class ErasureContract(EngineTests):
             assert await engine.erasure.dead_letters("org_1") == 2
         for name in (THEIRS, OTHERS):
             assert list(await engine.cursors.dead_letters(name, BEGINNING, 10)) == letters[1:]
+
+    async def test_what_is_published_again_is_a_duplicate_or_refused_and_brings_nothing_back(
+        self, engine: Engine
+    ) -> None:
+        await appended(engine)
+        first = (await kept(engine))[-1][0]
+        async with engine.erasure.wiping():
+            await engine.erasure.events("org_1")
+        assert list(await engine.journal.append([event("e6", subscriber="org_1")])) == [(first, True)]
+        with pytest.raises(AlreadyExists) as refused:
+            await engine.journal.append([event("e6", subscriber="org_1", body=b"other")])
+        assert refused.value.reason is Reason.EVENT_ID_REUSED
+        assert await engine.journal.find("tests", "e6") == first
+        assert await engine.journal.get(Position(first)) is None
+        assert [entry_id for _, entry_id in await kept(engine)] == ["e1", "e4", "e5"]
 
     async def test_attempts_of_its_subscriptions_go_and_no_others(self, engine: Engine) -> None:
         await engine.attempts.record([attempt(THEIRS), attempt(THEIRS), attempt(OTHERS)])

@@ -13,8 +13,11 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from certes_broker.domain.sources import Everyone, Provider, Source, SourceSecret
+from certes_broker.broker.system_clock import SystemClock
+from certes_broker.domain.names import SubscriberName
+from certes_broker.domain.sources import Audience, Everyone, Provider, Source, SourceSecret
 from certes_broker.domain.webhook_mapping import HeaderPlace
+from certes_broker.engines.memory import MemoryEngine
 from certes_broker.gateway.ingestion import Ingestion
 from certes_broker.schemas.providers import shipped_providers
 from tests.contracts.http_gateway import Gateway, gateway, refusal
@@ -41,8 +44,14 @@ def examples(provider: Provider) -> list[Example]:
     return [Example(path.stem, path.read_bytes()) for path in sorted((PAYLOADS / provider.name).glob("*.json"))]
 
 
-def source_of(provider: Provider) -> Source:
-    return Source("own", provider.name, Everyone(), (SourceSecret(secret_for(provider.signature)),), keep_rejected=True)
+def source_of(provider: Provider, audience: Audience | None = None) -> Source:
+    return Source(
+        "own",
+        provider.name,
+        audience or Everyone(),
+        (SourceSecret(secret_for(provider.signature)),),
+        keep_rejected=True,
+    )
 
 
 def headers_of(provider: Provider, example: Example, body: bytes) -> dict[str, str]:
@@ -91,17 +100,44 @@ async def test_an_example_with_one_byte_more_is_refused_and_can_be_ingested_agai
         assert not receipt.duplicate
 
 
-@pytest.mark.parametrize(
+def with_another_count(body: bytes) -> bytes:
+    """Returns a body as it is sent again."""
+    changed = body.replace(b'"pending_webhooks": 1', b'"pending_webhooks": 0')
+    assert changed != body
+    return changed
+
+
+of_providers_whose_retries_differ = pytest.mark.parametrize(
     "provider", [one for one in PROVIDERS if one.retries_differ], ids=lambda provider: provider.name
 )
+
+
+@of_providers_whose_retries_differ
 async def test_what_is_sent_again_under_the_same_id_may_differ_where_the_definition_says_so(provider):
     async with gateway(source_of(provider)) as served:
         example = examples(provider)[0]
         first = await post(served, provider, example)
-        changed = example.body.replace(b'"pending_webhooks": 1', b'"pending_webhooks": 0')
-        assert changed != example.body
+        changed = with_another_count(example.body)
         again = await served.client.post("/events/own", content=changed, headers=headers_of(provider, example, changed))
         assert again.json() == first.json() | {"duplicate": True}
         original = await served.original(again.json()["name"])
         assert original is not None
         assert original.body == example.body
+
+
+@of_providers_whose_retries_differ
+@pytest.mark.parametrize("gone", ["erased", "trimmed"])
+async def test_what_is_sent_again_is_a_duplicate_also_of_an_event_that_is_kept_no_more(provider, gone):
+    audience = SubscriberName("org_1")
+    async with gateway(source_of(provider, audience), engine=(engine := MemoryEngine(SystemClock()))) as served:
+        example = examples(provider)[0]
+        first = await post(served, provider, example)
+        if gone == "erased":
+            await served.broker.erasure.erase(audience)
+        else:
+            await engine.journal.trim((await engine.journal.bounds()).last)
+        for body in (example.body, with_another_count(example.body)):
+            again = await served.client.post("/events/own", content=body, headers=headers_of(provider, example, body))
+            assert (again.status_code, again.json()) == (202, first.json() | {"duplicate": True})
+        assert refusal(await served.call("GetEvent", {"name": first.json()["name"]})) == (404, "EVENT_NOT_FOUND")
+        assert await served.broker.rejected.count("own") == 0
