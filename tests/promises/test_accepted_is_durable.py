@@ -2,8 +2,6 @@
 
 When `Publish` answers, or the HTTP ingress says 2xx, the event survives `kill -9` and power loss. A request is stored as a whole or not
 at all: one bad event, and none is. If the answer is lost, some may be stored: publish again with the same ids.
-
-Nobody takes the power away here: that what is answered was synced is shown where the files are, in `tests/integration/test_sqlite_*`.
 """
 
 from __future__ import annotations
@@ -23,8 +21,10 @@ from tests.acceptance import github
 from tests.acceptance.client import Client, connected, event, receive_all, refusal
 from tests.acceptance.consumer import Consumer, check_order
 from tests.acceptance.load import Backlog, Publisher, is_broken
+from tests.promises.disks import PowerCutDisk
 
 KILLS = 20
+POWER_CUTS = 4
 SEED = 20_240_229
 MOMENTS = ("accepted", "delivered", "acknowledged")
 EVENTS_BETWEEN_KILLS = 700
@@ -43,6 +43,22 @@ BEFORE_THE_STOP = 3_000
 async def test_killed_at_twenty_moments_under_load_it_delivers_all_that_it_accepted_in_each_keys_order(
     broker: BrokerProcess, report: Callable[[str], None]
 ) -> None:
+    report(await kill_under_load(broker, KILLS, broker.start))
+
+
+@pytest.mark.mounts
+async def test_where_the_power_goes_under_load_it_delivers_all_that_it_accepted_in_each_keys_order(
+    broker_that_loses_power: BrokerProcess, power_cut_disk: PowerCutDisk, report: Callable[[str], None]
+) -> None:
+    def come_up() -> None:
+        power_cut_disk.cut_power()
+        broker_that_loses_power.start()
+
+    report(await kill_under_load(broker_that_loses_power, POWER_CUTS, come_up))
+
+
+async def kill_under_load(broker: BrokerProcess, kills: int, restart: Callable[[], object]) -> str:
+    """Kills a broker at random moments under load, and checks that all is delivered; returns what happened."""
     chance = random.Random(SEED)
     killer = Killer(broker, chance)
     async with connected(broker) as publishing, connected(broker) as consuming:
@@ -63,10 +79,10 @@ async def test_killed_at_twenty_moments_under_load_it_delivers_all_that_it_accep
         async with asyncio.TaskGroup() as tasks:
             reading = tasks.create_task(consumer.run())
             writing = [tasks.create_task(publisher.run()) for publisher in publishers]
-            for _ in range(KILLS):
+            for _ in range(kills):
                 killer.arm()
                 await killer.struck.wait()
-                await asyncio.to_thread(broker.start)
+                await asyncio.to_thread(restart)
             for publisher in publishers:
                 publisher.stopping = True
             await asyncio.gather(*writing)
@@ -74,13 +90,13 @@ async def test_killed_at_twenty_moments_under_load_it_delivers_all_that_it_accep
             await consumer.has(accepted)
             reading.cancel()
     again = consumer.delivered.total() - len(consumer.delivered)
-    report(
-        f"{len(accepted)} events accepted over {KILLS} kills, {len(consumer.delivered)} delivered, {again} of them again; "
-        f"{sum(publisher.duplicates for publisher in publishers)} found stored when their answer was lost"
-    )
     assert consumer.delivered.keys() == accepted
     assert consumer.came_again == set(), "the broker had answered that these were settled"
     check_order(consumer)
+    return (
+        f"{len(accepted)} events accepted over {kills} kills, {len(consumer.delivered)} delivered, {again} of them again; "
+        f"{sum(publisher.duplicates for publisher in publishers)} found stored when their answer was lost"
+    )
 
 
 async def test_what_the_ingress_said_2xx_for_survives_kill_9_byte_for_byte(broker: BrokerProcess) -> None:
