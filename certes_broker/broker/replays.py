@@ -10,6 +10,7 @@ Rules
   has forgotten the event. A replay that is given up on is a new dead letter in its place.
 * What is on its way already, as after a seek back, is not sent twice: it does for the replay, and its dead letter goes when it is
   done. What waits behind an event of its key has no row for that, so that a crash before its turn leaves the dead letter.
+* What waits for its next attempt waits no longer: whoever asks wants it now. Its attempts are counted on, and it keeps its key.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class Replays:
 
     async def _begin(self, lane: Lane, positions: Sequence[Position], token: str) -> Replayed:
         begun = sum(lane.cursor.replay(position) for position in positions)
-        lane.cursor.wake(self._clock.now())
+        lane.cursor.wake(self._clock.now(), frozenset(positions))
         lane.changed()
         await self._lanes.settled(lane)
         return Replayed(begun, len(positions) - begun, token)

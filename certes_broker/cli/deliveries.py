@@ -74,6 +74,8 @@ def redeliver(*, event: str, subscription: str, subscriber: str, as_json: bool, 
     if as_json:
         print_json(answer)
     elif answer.get("alreadyDue"):
-        click.echo(f"{event} is on its way to {full} already; nothing was done.")
+        click.echo(
+            f"{event} is on its way to {full} already, and goes out once. If it waited for its next attempt, that is made now."
+        )
     else:
         click.echo(f"{event} goes out to {full} once more.")

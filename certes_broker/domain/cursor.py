@@ -25,7 +25,7 @@ then takes its place in order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import islice
 from typing import Final, Generic, TypeVar
 
@@ -228,9 +228,9 @@ class Cursor(Generic[P]):
 
     # Waiting.
 
-    def wake(self, now: Micros) -> bool:
-        """Lets waiting deliveries whose time has come go on; says whether any is ready that was out before."""
-        for tracked in self._waiting.take_due(now):
+    def wake(self, now: Micros, hastened: Collection[Position] = ()) -> bool:
+        """Lets waiting deliveries go on whose time has come, or that are hastened; says whether any is ready that was out before."""
+        for tracked in self._waiting.take_due(now, hastened):
             tracked.signal(Signal.FALL_DUE)
             self._go_on(tracked)
         return bool(self._ready.again)
@@ -286,9 +286,9 @@ class Cursor(Generic[P]):
     def replay(self, position: Position) -> bool:
         """Owes the event at `position` once more, whatever the selectors say. False if it is under way, which does for a replay then."""
         tracked = self._rows.get(position) or self._progress.open_at(position)
+        if tracked is not None and (row := tracked.do_for_replay()) is not None:
+            self._write(tracked, row)
         if tracked is not None or position in self._deferred:
-            if tracked is not None and (row := tracked.do_for_replay()) is not None:
-                self._write(tracked, row)
             return False
         self._unwritten.put(row := Owed(position, OwedKind.REPLAY, _NEVER, 1, _NEVER, "", ""))
         self._take_up(row)

@@ -130,11 +130,13 @@ class Tracked(Generic[P]):
         return OwedKind.REPLAY if self.is_replay else OwedKind.RETRY
 
     def do_for_replay(self) -> Owed | None:
-        """Does for a replay too. Returns the row that says so; None if it did already, or is parked: that row is a place in the order."""
-        if self.is_replay:
+        """Does for a replay too, and waits no longer. Returns the row that says so; None if it did already, or is parked: that row is a place in the order."""
+        if self.is_replay and self.state is not State.WAITING:
             return None
         self.is_replay = True
         row = self.row or Owed(self.position, OwedKind.RETRY, Micros(0), self.attempt, Micros(0), self.key, "")
+        if self.state is State.WAITING:
+            row = row._replace(due=Micros(0))
         return None if self.state is State.PARKED else row._replace(kind=OwedKind.REPLAY)
 
     @property

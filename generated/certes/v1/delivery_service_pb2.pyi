@@ -327,7 +327,7 @@ class RedeliverResponse(_message.Message):
 
     ALREADY_DUE_FIELD_NUMBER: _builtins.int
     already_due: _builtins.bool
-    """Whether it was on its way to the subscription already, so that nothing was done."""
+    """Whether it was on its way to the subscription already. It goes out once; if it waited for its next attempt, now."""
     def __init__(
         self,
         *,

@@ -41,7 +41,7 @@ class DeliveryServiceStub:
     """Hands dead letters to their subscription once more, by the way of all its deliveries and within its limits, but in no
     order. What it answers is durable. A dead letter goes when its replay is settled; if that is given up on, it is a new
     one. One call does a part: the caller goes on with `next_page_token`, and may begin again where it broke off, since
-    what is on its way already is not handed over twice. While the subscription is paused or disabled they wait with the rest
+    what is on its way already is not handed over twice; what of it waits for its next attempt goes out now. While the subscription is paused or disabled they wait with the rest
     of what it is owed. `SUBSCRIPTION_DELETED` if it was deleted; `BUFFER_FULL` while 10,000 of its deliveries wait.
     """
     PurgeDeadLetters: _grpc.UnaryUnaryMultiCallable[_delivery_service_pb2.PurgeDeadLettersRequest, _delivery_service_pb2.PurgeDeadLettersResponse]
@@ -50,7 +50,8 @@ class DeliveryServiceStub:
     """
     Redeliver: _grpc.UnaryUnaryMultiCallable[_delivery_service_pb2.RedeliverRequest, _delivery_service_pb2.RedeliverResponse]
     """Hands a kept event to a subscription once more, also one that it settled before, and whatever its selectors say. In no
-    order, and with attempts counted anew. Paused and disabled subscriptions get it when they are resumed.
+    order, and with attempts counted anew. What is on its way already is not sent twice; if it waits for its next attempt, that
+    is made now. Paused and disabled subscriptions get it when they are resumed.
     `EVENT_NOT_FOUND` if it is not kept; `SUBSCRIPTION_DELETED`, and `BUFFER_FULL`, as for replays.
     """
     ListAttempts: _grpc.UnaryUnaryMultiCallable[_delivery_service_pb2.ListAttemptsRequest, _delivery_service_pb2.ListAttemptsResponse]
@@ -69,7 +70,7 @@ class DeliveryServiceAsyncStub(DeliveryServiceStub):
     """Hands dead letters to their subscription once more, by the way of all its deliveries and within its limits, but in no
     order. What it answers is durable. A dead letter goes when its replay is settled; if that is given up on, it is a new
     one. One call does a part: the caller goes on with `next_page_token`, and may begin again where it broke off, since
-    what is on its way already is not handed over twice. While the subscription is paused or disabled they wait with the rest
+    what is on its way already is not handed over twice; what of it waits for its next attempt goes out now. While the subscription is paused or disabled they wait with the rest
     of what it is owed. `SUBSCRIPTION_DELETED` if it was deleted; `BUFFER_FULL` while 10,000 of its deliveries wait.
     """
     PurgeDeadLetters: _aio.UnaryUnaryMultiCallable[_delivery_service_pb2.PurgeDeadLettersRequest, _delivery_service_pb2.PurgeDeadLettersResponse]  # type: ignore[assignment]
@@ -78,7 +79,8 @@ class DeliveryServiceAsyncStub(DeliveryServiceStub):
     """
     Redeliver: _aio.UnaryUnaryMultiCallable[_delivery_service_pb2.RedeliverRequest, _delivery_service_pb2.RedeliverResponse]  # type: ignore[assignment]
     """Hands a kept event to a subscription once more, also one that it settled before, and whatever its selectors say. In no
-    order, and with attempts counted anew. Paused and disabled subscriptions get it when they are resumed.
+    order, and with attempts counted anew. What is on its way already is not sent twice; if it waits for its next attempt, that
+    is made now. Paused and disabled subscriptions get it when they are resumed.
     `EVENT_NOT_FOUND` if it is not kept; `SUBSCRIPTION_DELETED`, and `BUFFER_FULL`, as for replays.
     """
     ListAttempts: _aio.UnaryUnaryMultiCallable[_delivery_service_pb2.ListAttemptsRequest, _delivery_service_pb2.ListAttemptsResponse]  # type: ignore[assignment]
@@ -112,7 +114,7 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Hands dead letters to their subscription once more, by the way of all its deliveries and within its limits, but in no
         order. What it answers is durable. A dead letter goes when its replay is settled; if that is given up on, it is a new
         one. One call does a part: the caller goes on with `next_page_token`, and may begin again where it broke off, since
-        what is on its way already is not handed over twice. While the subscription is paused or disabled they wait with the rest
+        what is on its way already is not handed over twice; what of it waits for its next attempt goes out now. While the subscription is paused or disabled they wait with the rest
         of what it is owed. `SUBSCRIPTION_DELETED` if it was deleted; `BUFFER_FULL` while 10,000 of its deliveries wait.
         """
 
@@ -133,7 +135,8 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_delivery_service_pb2.RedeliverResponse, _abc.Awaitable[_delivery_service_pb2.RedeliverResponse]]:
         """Hands a kept event to a subscription once more, also one that it settled before, and whatever its selectors say. In no
-        order, and with attempts counted anew. Paused and disabled subscriptions get it when they are resumed.
+        order, and with attempts counted anew. What is on its way already is not sent twice; if it waits for its next attempt, that
+        is made now. Paused and disabled subscriptions get it when they are resumed.
         `EVENT_NOT_FOUND` if it is not kept; `SUBSCRIPTION_DELETED`, and `BUFFER_FULL`, as for replays.
         """
 

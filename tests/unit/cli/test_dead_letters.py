@@ -121,7 +121,7 @@ def test_an_event_is_redelivered_by_its_name(certes, gateway, event):
     assert "once more" in result.stdout
 
 
-def test_a_redelivery_that_changes_nothing_says_so(certes, gateway):
+def test_a_redelivery_of_what_is_on_its_way_says_so(certes, gateway):
     gateway.answer("Redeliver", {"alreadyDue": True})
     assert "already" in certes("redeliver", "aa", "app", "--broker", gateway.address).stdout
 

@@ -180,6 +180,37 @@ def test_what_holds_its_key_keeps_it_when_it_does_for_a_replay() -> None:
     assert positions(take(again)) == [11]
 
 
+@pytest.mark.parametrize("is_asked_again", [False, True])
+def test_what_waits_for_its_next_attempt_is_due_at_once_when_it_is_replayed(*, is_asked_again: bool) -> None:
+    cursor = owes_nothing()
+    what_failed(cursor)
+    cursor.replay(Position(12))
+    cursor.wake(NOW, {Position(12)})
+    if is_asked_again:
+        loaded(cursor, 12)
+        (tracked,) = take(cursor)
+        cursor.retry(tracked, NOW, LATER, "no")
+        collect(cursor)
+        cursor.replay(Position(12))
+        assert not cursor.needed(10)
+        cursor.wake(NOW, {Position(12)})
+    [row] = collect(cursor).put
+    assert (row.kind, row.due, row.attempt) == (OwedKind.REPLAY, 0, 3 if is_asked_again else 2)
+    assert [one.position for one in cursor.needed(10)] == [12]
+
+
+def test_nothing_but_what_is_replayed_is_hastened() -> None:
+    cursor = owes_nothing()
+    offer(cursor, 11, 12)
+    for tracked in take(cursor):
+        cursor.retry(tracked, NOW, LATER, "no")
+    cursor.replay(Position(12))
+    cursor.wake(NOW, {Position(12)})
+    assert [one.position for one in cursor.needed(10)] == [12]
+    cursor.wake(LATER)
+    assert [one.position for one in cursor.needed(10)] == [12, 11]
+
+
 def test_what_was_settled_can_be_replayed_also_above_the_floor() -> None:
     cursor = owes_nothing()
     offer(cursor, 11, 12)

@@ -611,7 +611,7 @@ func (x *RedeliverRequest) GetSubscription() string {
 // Response of `Redeliver`.
 type RedeliverResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Whether it was on its way to the subscription already, so that nothing was done.
+	// Whether it was on its way to the subscription already. It goes out once; if it waited for its next attempt, now.
 	AlreadyDue    bool `protobuf:"varint,1,opt,name=already_due,json=alreadyDue,proto3" json:"already_due,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

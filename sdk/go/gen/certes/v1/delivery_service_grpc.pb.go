@@ -40,14 +40,15 @@ type DeliveryServiceClient interface {
 	// Hands dead letters to their subscription once more, by the way of all its deliveries and within its limits, but in no
 	// order. What it answers is durable. A dead letter goes when its replay is settled; if that is given up on, it is a new
 	// one. One call does a part: the caller goes on with `next_page_token`, and may begin again where it broke off, since
-	// what is on its way already is not handed over twice. While the subscription is paused or disabled they wait with the rest
+	// what is on its way already is not handed over twice; what of it waits for its next attempt goes out now. While the subscription is paused or disabled they wait with the rest
 	// of what it is owed. `SUBSCRIPTION_DELETED` if it was deleted; `BUFFER_FULL` while 10,000 of its deliveries wait.
 	ReplayDeadLetters(ctx context.Context, in *ReplayDeadLettersRequest, opts ...grpc.CallOption) (*ReplayDeadLettersResponse, error)
 	// Forgets dead letters, for good. Those on their way once more are left alone. One call does a part: the caller goes on
 	// with `next_page_token`.
 	PurgeDeadLetters(ctx context.Context, in *PurgeDeadLettersRequest, opts ...grpc.CallOption) (*PurgeDeadLettersResponse, error)
 	// Hands a kept event to a subscription once more, also one that it settled before, and whatever its selectors say. In no
-	// order, and with attempts counted anew. Paused and disabled subscriptions get it when they are resumed.
+	// order, and with attempts counted anew. What is on its way already is not sent twice; if it waits for its next attempt, that
+	// is made now. Paused and disabled subscriptions get it when they are resumed.
 	// `EVENT_NOT_FOUND` if it is not kept; `SUBSCRIPTION_DELETED`, and `BUFFER_FULL`, as for replays.
 	Redeliver(ctx context.Context, in *RedeliverRequest, opts ...grpc.CallOption) (*RedeliverResponse, error)
 	// Lists the attempts at a webhook, newest first. While attempts are made a page may repeat some of the page before.
@@ -135,14 +136,15 @@ type DeliveryServiceServer interface {
 	// Hands dead letters to their subscription once more, by the way of all its deliveries and within its limits, but in no
 	// order. What it answers is durable. A dead letter goes when its replay is settled; if that is given up on, it is a new
 	// one. One call does a part: the caller goes on with `next_page_token`, and may begin again where it broke off, since
-	// what is on its way already is not handed over twice. While the subscription is paused or disabled they wait with the rest
+	// what is on its way already is not handed over twice; what of it waits for its next attempt goes out now. While the subscription is paused or disabled they wait with the rest
 	// of what it is owed. `SUBSCRIPTION_DELETED` if it was deleted; `BUFFER_FULL` while 10,000 of its deliveries wait.
 	ReplayDeadLetters(context.Context, *ReplayDeadLettersRequest) (*ReplayDeadLettersResponse, error)
 	// Forgets dead letters, for good. Those on their way once more are left alone. One call does a part: the caller goes on
 	// with `next_page_token`.
 	PurgeDeadLetters(context.Context, *PurgeDeadLettersRequest) (*PurgeDeadLettersResponse, error)
 	// Hands a kept event to a subscription once more, also one that it settled before, and whatever its selectors say. In no
-	// order, and with attempts counted anew. Paused and disabled subscriptions get it when they are resumed.
+	// order, and with attempts counted anew. What is on its way already is not sent twice; if it waits for its next attempt, that
+	// is made now. Paused and disabled subscriptions get it when they are resumed.
 	// `EVENT_NOT_FOUND` if it is not kept; `SUBSCRIPTION_DELETED`, and `BUFFER_FULL`, as for replays.
 	Redeliver(context.Context, *RedeliverRequest) (*RedeliverResponse, error)
 	// Lists the attempts at a webhook, newest first. While attempts are made a page may repeat some of the page before.

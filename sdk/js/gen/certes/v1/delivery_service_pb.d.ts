@@ -335,7 +335,7 @@ export declare const RedeliverRequestSchema: GenMessage<RedeliverRequest>;
  */
 export declare type RedeliverResponse = Message<"certes.v1.RedeliverResponse"> & {
   /**
-   * Whether it was on its way to the subscription already, so that nothing was done.
+   * Whether it was on its way to the subscription already. It goes out once; if it waited for its next attempt, now.
    *
    * @generated from field: bool already_due = 1;
    */
@@ -446,7 +446,7 @@ export declare const DeliveryService: GenService<{
    * Hands dead letters to their subscription once more, by the way of all its deliveries and within its limits, but in no
    * order. What it answers is durable. A dead letter goes when its replay is settled; if that is given up on, it is a new
    * one. One call does a part: the caller goes on with `next_page_token`, and may begin again where it broke off, since
-   * what is on its way already is not handed over twice. While the subscription is paused or disabled they wait with the rest
+   * what is on its way already is not handed over twice; what of it waits for its next attempt goes out now. While the subscription is paused or disabled they wait with the rest
    * of what it is owed. `SUBSCRIPTION_DELETED` if it was deleted; `BUFFER_FULL` while 10,000 of its deliveries wait.
    *
    * @generated from rpc certes.v1.DeliveryService.ReplayDeadLetters
@@ -469,7 +469,8 @@ export declare const DeliveryService: GenService<{
   },
   /**
    * Hands a kept event to a subscription once more, also one that it settled before, and whatever its selectors say. In no
-   * order, and with attempts counted anew. Paused and disabled subscriptions get it when they are resumed.
+   * order, and with attempts counted anew. What is on its way already is not sent twice; if it waits for its next attempt, that
+   * is made now. Paused and disabled subscriptions get it when they are resumed.
    * `EVENT_NOT_FOUND` if it is not kept; `SUBSCRIPTION_DELETED`, and `BUFFER_FULL`, as for replays.
    *
    * @generated from rpc certes.v1.DeliveryService.Redeliver
