@@ -48,6 +48,7 @@ from certes_broker.gateway.convert.sources import SourceRules
 from certes_broker.gateway.grpc.core_server import GrpcBounds
 from certes_broker.gateway.grpc.server import GrpcServer
 from certes_broker.gateway.http.app import build_app
+from certes_broker.gateway.http.handshakes import Handshakes
 from certes_broker.gateway.http.server import HttpServer
 from certes_broker.gateway.http.settings import LOOPBACK_NAMES, HttpSettings
 from certes_broker.gateway.ingestion import Ingestion
@@ -106,9 +107,9 @@ def _leave_no_core_files() -> None:
 def _allow_descriptors(connections: int) -> None:
     """Lets the process have as many files and sockets open as its connections may take.
 
-    The system's soft limit is for programs that cannot deal with more; the hard one is what whoever runs the broker has set.
+    Those are connections of each port, and as many handshakes of HTTP's. The system's soft limit is for programs that cannot deal with more; the hard one is what whoever runs the broker has set.
     """
-    wanted = 2 * connections + _OTHER_DESCRIPTORS
+    wanted = 3 * connections + _OTHER_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -136,7 +137,11 @@ async def serving(config: Config, registry: Registry, ports: Ports) -> AsyncIter
         await grpc_server.start()
         grpc_address = str(Address(config.grpc.listen.host, grpc_server.port))
         settings = _http_settings(config, grpc_address)
-        http_server = HttpServer(build_app(broker, ingestion, methods, settings, door), settings, certificates)
+        handshakes: Handshakes | None = None
+        if certificates is not None:
+            handshakes = Handshakes(certificates.context(), settings.max_connections)
+            await stack.enter_async_context(handshakes.running())
+        http_server = HttpServer(build_app(broker, ingestion, methods, settings, door), settings, handshakes)
         broker.arrivals.http_connections = lambda: http_server.connections
         broker.arrivals.grpc_calls = lambda: grpc_server.calls
         try:

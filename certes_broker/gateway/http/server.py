@@ -22,19 +22,21 @@ import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from certes_broker.gateway.certificates import Certificates
 from certes_broker.gateway.http.exchange import CLIENT_CERTIFICATE, App
+from certes_broker.gateway.http.handshakes import Handshakes
 from certes_broker.gateway.http.settings import HttpSettings
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
 
 class HttpServer:
-    """Serves an application over HTTP/1.1, with TLS where there are certificates."""
+    """Serves an application over HTTP/1.1, with TLS where there are handshakes."""
 
-    def __init__(self, app: App, settings: HttpSettings, certificates: Certificates | None = None) -> None:
+    def __init__(self, app: App, settings: HttpSettings, handshakes: Handshakes | None = None) -> None:
+        """TLS is spoken with `handshakes` only, which have to run."""
         self._settings = settings
-        self._server = uvicorn.Server(_config(app, settings, certificates))
+        self._handshakes = handshakes
+        self._server = uvicorn.Server(_config(app, settings))
         self._date_timer: asyncio.TimerHandle | None = None
 
     async def start(self) -> int:
@@ -56,12 +58,16 @@ class HttpServer:
             config.load()
             self._server.lifespan = config.lifespan_class(config)
             self._set_date()
-            await self._server.startup(sockets=[listener])
+            await self._server.startup(sockets=[listener] if self._handshakes is None else [])
+            port = cast("int", listener.getsockname()[1])
+            if self._handshakes is not None:
+                listener.listen(settings.backlog)
+                self._handshakes.listen(listener, self._make_protocol)
         except BaseException:
             self._stop_date()
             listener.close()
             raise
-        return cast("int", listener.getsockname()[1])
+        return port
 
     @property
     def connections(self) -> int:
@@ -79,6 +85,8 @@ class HttpServer:
         state = self._server.server_state
         for listener in self._server.servers:
             listener.close()
+        if self._handshakes is not None:
+            self._handshakes.close()
         for connection in list(state.connections):
             connection.shutdown()
         try:
@@ -94,6 +102,14 @@ class HttpServer:
                 task.cancel()
             for connection in list(state.connections):
                 connection.transport.abort()
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        config, server = self._server.config, self._server
+        make = cast("Any", config.http_protocol_class)
+        return cast(
+            "asyncio.Protocol",
+            make(config=config, server_state=server.server_state, app_state=server.lifespan.state),
+        )
 
     def _set_date(self) -> None:
         # "An origin server with a clock MUST generate a Date header field" (RFC 9110, 6.6.1), exact to the second.
@@ -328,7 +344,7 @@ _NO_ROOM: Final = (
 )
 
 
-def _config(app: App, settings: HttpSettings, certificates: Certificates | None) -> uvicorn.Config:
+def _config(app: App, settings: HttpSettings) -> uvicorn.Config:
     return uvicorn.Config(
         cast("Any", app),
         http=cast("type[asyncio.Protocol]", partial(BoundedHttpProtocol, settings, Arriving())),
@@ -345,5 +361,4 @@ def _config(app: App, settings: HttpSettings, certificates: Certificates | None)
         limit_concurrency=settings.max_connections + 1,
         backlog=settings.backlog,
         timeout_keep_alive=cast("int", settings.keep_alive_timeout),
-        ssl_context_factory=None if certificates is None else lambda _config, _default: certificates.context(),
     )
