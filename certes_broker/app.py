@@ -282,6 +282,7 @@ def _broker_settings(config: Config) -> BrokerSettings:
         in_flight_bytes=config.limits.in_flight_bytes,
         webhooks=_webhook_limits(config),
         storage_reserve=config.limits.storage_reserve,
+        delivery_bytes=config.limits.delivery_bytes,
         open_namespaces=OpenNamespaces.parse(config.schemas.open_namespaces),
     )
 

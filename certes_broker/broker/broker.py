@@ -30,6 +30,7 @@ from certes_broker.broker.kept_events import KeptEvents
 from certes_broker.broker.key_store import KeyStore
 from certes_broker.broker.lane import Attendants
 from certes_broker.broker.lanes import Lanes
+from certes_broker.broker.memory import DEFAULT_DELIVERY_BYTES, Memory
 from certes_broker.broker.migration import check_complete
 from certes_broker.broker.names import KEY_BYTES, NAME_KEY, EventNames
 from certes_broker.broker.notices import Notices, NoticeSurroundings
@@ -87,6 +88,7 @@ class BrokerSettings:
     in_flight_bytes: int
     webhooks: WebhookLimits
     storage_reserve: int = 0
+    delivery_bytes: int = DEFAULT_DELIVERY_BYTES
     open_namespaces: OpenNamespaces = NONE_OPEN
 
 
@@ -171,6 +173,7 @@ class Broker:
             router.filtering,
             self.backoffs,
             engine.members.is_current,
+            router.memory,
         )
         self.lanes = Lanes(engine, attendants, router, self._settler, self._catch_up)
         self._inheritance = Inheritance(Estate(engine.members, engine.settings, clock), self.lanes, self.notices)
@@ -233,7 +236,8 @@ class Broker:
         await check_complete(ports.engine)
         names = EventNames(await _name_key(ports.engine.settings))
         filtering = Filtering(Filters(registry), ports.clock)
-        router = Router(ports.engine.journal, names, await ports.engine.cursors.watermark(), filtering)
+        memory = Memory(settings.delivery_bytes)
+        router = Router(ports.engine.journal, names, await ports.engine.cursors.watermark(), filtering, memory)
         async with asyncio.TaskGroup() as tasks:
             undisturbed = Undisturbed(tasks)
             broker = cls(ports, registry, settings, _Footing(router, names, undisturbed))
@@ -344,6 +348,7 @@ class Broker:
             streams=len(self.streams),
             awake=len(self.lanes),
             in_flight_bytes=self.publisher.in_flight_bytes,
+            delivery_bytes=self.lanes.memory.held,
             webhooks_in_flight=self._pump.in_flight,
             waiting_writes=self._engine.waiting,
             oldest_unread=max(unread, default=0) / 1_000_000,

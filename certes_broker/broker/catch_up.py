@@ -62,6 +62,8 @@ class CatchUp:
         while True:
             lane = await self._queue.get()
             try:
+                # What others hold may have changed since it asked.
+                lane.reckon()
                 if not lane.frozen:
                     await self.load_needed(lane)
                 if not lane.live and not lane.frozen and lane.has_room:
@@ -79,7 +81,7 @@ class CatchUp:
     async def read_page(self, lane: Lane, limit: Position | None = None) -> None:
         """Reads one page for a lane, no further than `limit`, and lets it go live where it has reached the router."""
         era, mark, erasures = lane.era, lane.cursor.read_mark, self._erasures
-        page = await self._journal.read(mark, PAGE, PAGE_BYTES)
+        page = await self._journal.read(mark, PAGE, max(1, min(PAGE_BYTES, lane.share)))
         bounds = await self._journal.bounds()
         # A lane that was frozen meanwhile would take in what its coming selectors are to judge.
         if lane.era != era or lane.cursor.read_mark != mark or (lane.frozen and limit is None):
@@ -95,7 +97,7 @@ class CatchUp:
         for entry, name in zip(page.entries, names, strict=True):
             if entry.position > through:
                 break
-            item = Item(entry, name)
+            item = Item(entry, name, self._router.memory)
             if lane.accepts(item):
                 lane.take_in(item)
         if page.entries:
@@ -121,7 +123,7 @@ class CatchUp:
                 lane.cursor.lose(tracked, self._clock.now())
                 lane.changed()
             else:
-                item = Item(entry, self._names.name(entry.position))
+                item = Item(entry, self._names.name(entry.position), self._router.memory)
                 lane.cursor.load(tracked, item.size, item)
 
     async def _copy(self, lane: Lane, position: Position) -> Entry | None:

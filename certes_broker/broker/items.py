@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
+from certes_broker.broker.memory import Memory
 from certes_broker.broker.names import PREFIX
 from certes_broker.domain.events import Entry, Micros
 from certes_broker.domain.subscriptions import Format
@@ -14,22 +15,46 @@ from certes_broker.schemas.wire import Delivery, between_name_and_token, deliver
 OVERHEAD: Final = 160
 """What a delivery adds to its event's bytes, about."""
 
+_OBJECTS: Final = 1536
+"""What an event in memory takes beside its bytes, about."""
+
 _TOKEN_LENGTH: Final = 24
 _TOKEN: Final = slice(len(PREFIX), len(PREFIX) + _TOKEN_LENGTH)
 
 
 class Item:
-    """One event in memory, with its name. What is made of it for one subscriber is kept for the next."""
+    """One event in memory, with its name. What is made of it for one subscriber is kept for the next.
 
-    __slots__ = ("_first", "bodies", "entry", "name", "size")
+    It is in the account of what is held from when it is made until the last has let go of it.
+    """
 
-    def __init__(self, entry: Entry, name: str) -> None:
+    __slots__ = ("_bodies", "_first", "_memory", "_weight", "entry", "name", "size")
+
+    def __init__(self, entry: Entry, name: str, memory: Memory) -> None:
         self.entry = entry
         self.name = name
         self.size = len(entry.event.body) + OVERHEAD
         self._first: Delivery | None = None
-        self.bodies: dict[Format, Rendered] = {}
-        """Webhook bodies made of it, by format."""
+        self._bodies: dict[Format, Rendered] | None = None
+        self._memory = memory
+        self._weight = len(entry.event.body) + _OBJECTS
+        memory.held += self._weight
+
+    def __del__(self) -> None:
+        """Leaves the account."""
+        self._memory.held -= self._weight
+
+    def body(self, form: Format) -> Rendered | None:
+        """Returns the webhook body in one format, if it was made."""
+        return None if self._bodies is None else self._bodies.get(form)
+
+    def keep(self, form: Format, rendered: Rendered) -> None:
+        """Keeps a webhook body for the next who wants it."""
+        if self._bodies is None:
+            self._bodies = {}
+        self._bodies[form] = rendered
+        self._weight += len(rendered.body)
+        self._memory.held += len(rendered.body)
 
     @property
     def correlation_id(self) -> str:

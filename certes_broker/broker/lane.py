@@ -7,7 +7,7 @@ Rules
   that something is ready.
 * A lane is **live** while everything that is routed goes into it from memory. When it holds as much as it may it falls
   **behind**: it takes nothing more from the router, and reads the journal from its read mark once there is room again.
-  It is live again when its reading has reached what has been routed.
+  It is live again when its reading has reached what has been routed. How much that is falls when memory is short (`memory.py`).
 * While it is **frozen**, it takes in nothing at all: its selectors are changing.
 * What waits for a time of day waits no longer when the clock is set back: what of it is left is what was left before. Its rows are
   not written anew; who wakes a lane later sees by the journal that the clock was set back.
@@ -24,6 +24,7 @@ from typing import Final, Protocol
 from certes_broker.broker.backoff_store import BackoffStore
 from certes_broker.broker.filtering import Filtering
 from certes_broker.broker.items import Item
+from certes_broker.broker.memory import Memory
 from certes_broker.domain.cursor import Cursor
 from certes_broker.domain.cursor_state import CursorChange
 from certes_broker.domain.deliveries import Tracked
@@ -36,12 +37,6 @@ from certes_broker.domain.subscriptions import Scope, Subscription
 from certes_broker.observability.latencies import Latencies
 from certes_broker.ports.clock import Alarm, Clock
 
-READY_LIMIT: Final = LIMITS.loaded.deliveries
-"""How many deliveries wait in a lane before it falls behind."""
-
-READY_BYTES_LIMIT: Final = LIMITS.loaded.bytes
-"""How many bytes of deliveries wait in a lane before it falls behind."""
-
 PARKED_LIMIT: Final = LIMITS.parked.deliveries // 2
 """How many deliveries wait for ordering keys before it falls behind, if any are under way. Half of what memory may hold,
 so that what one more commit or page brings finds room there."""
@@ -51,6 +46,7 @@ OWED_LIMIT: Final = 100_000
 
 
 _ASKED_AGAIN_AFTER: Final = 0.25
+"""Seconds after which a lane asks again that may not hand out, or has no room, and hears of it from nobody."""
 
 
 class Consumer(Protocol):
@@ -78,6 +74,8 @@ class Attendants:
     """Says which retry policy holds."""
     is_current: Callable[[], bool]
     """Says whether this broker may hand out deliveries now."""
+    memory: Memory
+    """The account of what all lanes hold."""
     latencies: Latencies = field(default_factory=Latencies)
     """From acceptance to hand-over, of first attempts. What is replayed was accepted long ago, and tells nothing."""
 
@@ -108,6 +106,9 @@ class Lane:
         self.read_time: Micros | None = None
         """When the last event that was read for it was accepted, about: how old, at most, what it has still to read is."""
         self._attendants = attendants
+        self._memory = attendants.memory
+        self._entered = 0
+        """How many bytes of it are in the account of a caller."""
         clock = attendants.clock
         self._steps = Steps(clock.now(), clock.monotonic())
         self._alarm: Alarm | None = None
@@ -130,22 +131,27 @@ class Lane:
         """Whether it holds as much as it may."""
         cursor = self.cursor
         return (
-            cursor.ready >= READY_LIMIT
-            or cursor.ready_bytes >= READY_BYTES_LIMIT
+            cursor.limits.loaded.is_full(cursor.ready, cursor.ready_bytes)
             or cursor.owed >= OWED_LIMIT
-            or (cursor.parked >= PARKED_LIMIT and self._is_moving)
+            or (cursor.keys.parked >= PARKED_LIMIT and self._is_moving)
         )
 
     @property
     def has_room(self) -> bool:
         """Whether it is empty enough for reading to be worth while."""
-        cursor = self.cursor
+        cursor, window = self.cursor, self.cursor.limits.loaded
         return (
-            cursor.ready <= READY_LIMIT // 2
-            and cursor.ready_bytes <= READY_BYTES_LIMIT // 2
+            cursor.ready <= window.deliveries // 2
+            and cursor.ready_bytes <= window.bytes // 2
+            and window.bytes > 0
             and cursor.owed < OWED_LIMIT
-            and not (cursor.parked >= PARKED_LIMIT // 2 and self._is_moving)
+            and not (cursor.keys.parked >= PARKED_LIMIT // 2 and self._is_moving)
         )
+
+    @property
+    def share(self) -> int:
+        """How many bytes it may hold now, whatever its own limits are."""
+        return self._memory.share
 
     @property
     def _is_moving(self) -> bool:
@@ -162,13 +168,17 @@ class Lane:
             return False
         if not self.durable or self._attendants.is_current():
             return True
+        self._ask_soon()
+        return False
+
+    def _ask_soon(self) -> None:
         if not self._asks_again:
             self._asks_again = True
             self._attendants.clock.alarm(_ASKED_AGAIN_AFTER, self._ask_again)
-        return False
 
     def _ask_again(self) -> None:
         self._asks_again = False
+        self.attend()
         self.wake()
 
     @property
@@ -189,12 +199,16 @@ class Lane:
     # Taking in.
 
     def take_in(self, item: Item) -> None:
-        """Takes in one matching event, from the router while live, else from the journal."""
-        event = item.entry.event
-        self.cursor.offer(item.entry.position, event.ordering_key, item.size, item)
+        """Takes in one matching event, from the router while live, else from the journal. If it is full it falls behind instead."""
+        cursor, position = self.cursor, item.entry.position
+        if self.live and cursor.ready_bytes >= cursor.limits.loaded.bytes:
+            self.fall_behind(Position(position - 1))
+        else:
+            cursor.offer(position, item.entry.event.ordering_key, item.size, item)
 
     def routed(self, through: Position) -> None:
         """Hears, once per commit that brought it something, that everything up to `through` has been routed."""
+        self.reckon()
         if self.is_full:
             self.fall_behind(through)
         self.wake()
@@ -281,6 +295,26 @@ class Lane:
             self.changed()
             self.wake()
 
+    def charge(self, memory: Memory) -> None:
+        """Enters what it holds in the account of a caller, whose streams take from it; the account of all has it anyway."""
+        if self._memory is self._attendants.memory:
+            self._memory = memory
+            self.reckon()
+
+    def discharge(self) -> None:
+        """Leaves the account of a caller."""
+        self._memory.held -= self._entered
+        self._memory, self._entered = self._attendants.memory, 0
+
+    def reckon(self) -> None:
+        """Brings an account up to date, and its limits with it."""
+        cursor = self.cursor
+        if self._memory is not self._attendants.memory:
+            holds = cursor.ready_bytes + cursor.keys.parked_bytes
+            self._memory.held += holds - self._entered
+            self._entered = holds
+        cursor.limits = LIMITS.within(self.share)
+
     # Telling others.
 
     def changed(self) -> None:
@@ -306,10 +340,14 @@ class Lane:
 
     def attend(self) -> None:
         """Sees to reading and to the next retry. While it is frozen both wait, at rest for ever."""
+        self.reckon()
         if self.frozen:
             return
         if not self.being_read and self.wants_reading:
             self._attendants.read(self)
+        elif not self.share and not self.cursor.ready and (self.cursor.owed or not self.live):
+            # What others let go of tells it nothing.
+            self._ask_soon()
         if self.cursor.next_due is not None:
             self._follow_clock()
         due = self.cursor.next_due

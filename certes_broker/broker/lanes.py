@@ -17,6 +17,7 @@ from certes_broker.broker.catch_up import CatchUp
 from certes_broker.broker.elsewhere import Elsewhere
 from certes_broker.broker.items import Item
 from certes_broker.broker.lane import Attendants, Consumer, Lane
+from certes_broker.broker.memory import Memory
 from certes_broker.broker.router import Router
 from certes_broker.broker.settler import Settler
 from certes_broker.domain.cursor import Cursor
@@ -59,6 +60,11 @@ class Lanes:
     def latencies(self) -> Latencies:
         """How long deliveries waited from acceptance to the hand-over of their first attempt."""
         return self._attendants.latencies
+
+    @property
+    def memory(self) -> Memory:
+        """The account of what all of them hold."""
+        return self._attendants.memory
 
     def __len__(self) -> int:
         """How many durable lanes are awake."""
@@ -205,6 +211,8 @@ class Lanes:
         self._router.remove(lane)
         if not lane.durable:
             self._ephemeral.discard(lane)
+            # Whoever has the lane still keeps no events in memory by it.
+            lane.cursor.seek(lane.cursor.read_mark)
             return
         if self._awake.get(lane.name) is lane:
             await self._settler.settled_at_last(lane)

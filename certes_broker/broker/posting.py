@@ -64,7 +64,7 @@ class Poster:
         Raises `Invalid` if the event cannot be rendered, and `Unavailable` or `Exhausted` if that cannot be done now: if its
         original cannot be read, or if it is large and there is no worker for it.
         """
-        return item.bodies.get(form) or await self._rendered(item, form)
+        return item.body(form) or await self._rendered(item, form)
 
     async def post(self, item: Item, delivery: WebhookDelivery, rendered: Rendered) -> SendResult:
         """Sends one delivery, which was rendered for it, and returns what came of it."""
@@ -111,7 +111,8 @@ class Poster:
             return await asyncio.shield(rendering)
         rendering = self._rendering[key] = asyncio.get_running_loop().create_future()
         try:
-            rendered = item.bodies[form] = await self._render(item, form)
+            rendered = await self._render(item, form)
+            item.keep(form, rendered)
             rendering.set_result(rendered)
         except BaseException as error:
             # If it is cancelled, the others may try again.

@@ -13,6 +13,7 @@ from typing import Final
 from certes_broker.broker.filtering import Filtering
 from certes_broker.broker.items import Item
 from certes_broker.broker.lane import Lane
+from certes_broker.broker.memory import Memory
 from certes_broker.broker.names import EventNames
 from certes_broker.domain.events import BEGINNING, AcceptedEvent, Entry, Position
 from certes_broker.domain.matching import RoutingTable
@@ -25,10 +26,14 @@ _PAGE_BYTES: Final = 8 * 1024 * 1024
 class Router:
     """Takes committed events to lanes."""
 
-    def __init__(self, journal: Journal, names: EventNames, position: Position, filtering: Filtering) -> None:
+    def __init__(
+        self, journal: Journal, names: EventNames, position: Position, filtering: Filtering, memory: Memory
+    ) -> None:
         self.position = position
         """Everything at or below has been routed."""
         self.filtering: Final = filtering
+        self.memory: Final = memory
+        """The account of what lanes hold."""
         self._journal = journal
         self._names = names
         self._table: RoutingTable[Lane] = RoutingTable()
@@ -82,11 +87,13 @@ class Router:
         through = max(self.position, entries[-1].position)
         touched: dict[Lane, None] = {}
         for (entry, lanes), name in zip(found, self._names.names([entry.position for entry, _ in found]), strict=True):
-            item = Item(entry, name)
+            item = Item(entry, name, self.memory)
             for lane in lanes:
                 if lane.live:
+                    if lane not in touched:
+                        touched[lane] = None
+                        lane.reckon()
                     lane.take_in(item)
-                    touched[lane] = None
         self.position = through
         if erased:
             self._erased = {subscriber: last for subscriber, last in erased.items() if last > through}

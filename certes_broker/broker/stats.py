@@ -37,6 +37,7 @@ class Stats:
     streams: int
     awake: int
     in_flight_bytes: int
+    delivery_bytes: int
     webhooks_in_flight: int
     waiting_writes: int
     oldest_unread: float

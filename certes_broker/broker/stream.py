@@ -19,6 +19,7 @@ from typing import Final
 
 from certes_broker.broker.items import Item
 from certes_broker.broker.lane import Lane
+from certes_broker.broker.memory import Memory
 from certes_broker.broker.outcomes import Failure, fail
 from certes_broker.domain.deliveries import Tracked
 from certes_broker.domain.errors import Invalid, Reason
@@ -35,23 +36,33 @@ BATCH_BYTES: Final = 3 * 1024 * 1024 - 1024
 
 @dataclass(frozen=True, slots=True)
 class StreamLimits:
-    """How much may be unsettled on a stream."""
+    """How much may be unsettled on a stream, and whose it is."""
 
     max_outstanding: int
     max_outstanding_bytes: int
+    caller: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSurroundings:
+    """What all streams have in common. `end` ends one, and `memory` is the account of what all lanes hold."""
+
+    clock: Clock
+    memory: Memory
+    end: Callable[[Stream], Awaitable[None]]
 
 
 class Stream:
     """One open stream. Its deliveries are what `frames` yields; `Streams.acknowledge` settles them."""
 
-    def __init__(
-        self, name: str, lane: Lane, limits: StreamLimits, clock: Clock, end: Callable[[Stream], Awaitable[None]]
-    ) -> None:
+    def __init__(self, name: str, lane: Lane, limits: StreamLimits, surroundings: StreamSurroundings) -> None:
         self.name = name
-        self._end = end
+        self._end = surroundings.end
+        self._memory = surroundings.memory.part(limits.caller)
+        """The account of all streams of its caller."""
         self.lane = lane
         self._limits = limits
-        self._clock = clock
+        self._clock = surroundings.clock
         delivery = lane.subscription.delivery
         self._ack_deadline = delivery.ack_deadline if isinstance(delivery, StreamDelivery) else DEFAULT_ACK_DEADLINE
         self._outstanding: dict[int, Tracked[Item]] = {}
@@ -96,7 +107,9 @@ class Stream:
                 await self._wait(spoken + HEARTBEAT_INTERVAL)
             else:
                 self._heartbeat_due = False
-                yield frame
+                # Until it has been sent, gRPC has a copy of its own.
+                with self._memory.carrying(2 * len(frame)):
+                    yield frame
                 spoken = self._clock.monotonic()
         yield self._closing
 
@@ -133,7 +146,7 @@ class Stream:
             self._deadline_alarm.cancel()
             self._deadline_alarm = None
         self._outstanding.clear()
-        self._outstanding_bytes = 0
+        self._hold(-self._outstanding_bytes)
         self._deadlines.clear()
         self._extended.clear()
 
@@ -143,11 +156,12 @@ class Stream:
         room = self._limits.max_outstanding - len(self._outstanding)
         if room <= 0:
             return None
-        space = self._limits.max_outstanding_bytes - self._outstanding_bytes
-        if space <= 0:
-            return None
+        space = min(self._limits.max_outstanding_bytes, self._memory.share) - self._outstanding_bytes
         lane = self.lane
-        if not lane.cursor.ready or not lane.may_hand_out or (self._outstanding and lane.cursor.next_size > space):
+        # One may always be out: it is in memory already, and whoever settles it frees that.
+        if self._outstanding and lane.cursor.next_size > space:
+            return None
+        if not lane.cursor.ready or not lane.may_hand_out:
             return None
         taken = lane.take(min(room, BATCH_DELIVERIES), min(space, BATCH_BYTES))
         first = self._next_ordinal
@@ -158,12 +172,17 @@ class Stream:
             assert item is not None  # What is ready is in memory.
             parts += item.delivery(tracked.attempt)
         self._outstanding.update(zip(range(first, last + 1), taken, strict=True))
-        self._outstanding_bytes += sum([tracked.size for tracked in taken])
+        self._hold(sum([tracked.size for tracked in taken]))
         self._next_ordinal = last + 1
         self._deadlines.append((self._clock.monotonic() + self._ack_deadline, last))
         if self._deadline_alarm is None:
             self._set_deadline_alarm()
         return batch_frame(first, parts)
+
+    def _hold(self, size: int) -> None:
+        """Holds so many bytes more, or fewer."""
+        self._outstanding_bytes += size
+        self._memory.held += size
 
     async def _wait(self, until: float) -> None:
         """Waits for deliveries, or for room for them, until the silence has lasted long enough."""
@@ -233,14 +252,14 @@ class Stream:
         if self._extended:
             return [self._pop(ordinal) for ordinal in range(first, last + 1)]
         popped = list(map(self._outstanding.pop, range(first, last + 1)))
-        self._outstanding_bytes -= sum([tracked.size for tracked in popped])
+        self._hold(-sum([tracked.size for tracked in popped]))
         if first <= self._lowest:
             self._lowest = last + 1
         return popped
 
     def _pop(self, ordinal: int) -> Tracked[Item]:
         tracked = self._outstanding.pop(ordinal)
-        self._outstanding_bytes -= tracked.size
+        self._hold(-tracked.size)
         if self._extended:
             self._extended.pop(ordinal, None)
         return tracked

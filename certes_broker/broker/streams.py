@@ -9,7 +9,7 @@ from certes_broker.broker.elsewhere import Elsewhere
 from certes_broker.broker.kept_events import KeptEvents
 from certes_broker.broker.lane import Lane
 from certes_broker.broker.lanes import Lanes
-from certes_broker.broker.stream import Stream, StreamLimits
+from certes_broker.broker.stream import Stream, StreamLimits, StreamSurroundings
 from certes_broker.broker.subscription_index import SubscriptionIndex
 from certes_broker.broker.undisturbed import Undisturbed
 from certes_broker.domain.errors import Aborted, CertesError, FailedPrecondition, Reason, Unavailable
@@ -43,6 +43,7 @@ class Streams:
         self._kept_events = kept_events
         self._undisturbed = undisturbed
         self._clock = clock
+        self._surroundings = StreamSurroundings(clock, lanes.memory, self.end)
         self._open: dict[str, Stream] = {}
         self._all_closed = asyncio.Event()
         self._all_closed.set()
@@ -86,7 +87,8 @@ class Streams:
             raise Unavailable(Reason.DRAINING, "The broker is shutting down.", retry_after=1.0)
         # It begins with this member's id, so that every other knows where to pass an acknowledgement on to.
         token = f"{self._members.own}-{secrets.token_urlsafe(16)}"
-        stream = Stream(f"{lane.name}/streams/{token}", lane, limits, self._clock, self.end)
+        stream = Stream(f"{lane.name}/streams/{token}", lane, limits, self._surroundings)
+        lane.charge(self._lanes.memory.part(limits.caller))
         self._open[stream.name] = stream
         self._all_closed.clear()
         self._lanes.join(lane, stream)
@@ -105,6 +107,7 @@ class Streams:
         if lane.consumers:
             lane.wake()
         else:
+            lane.discharge()
             await self._undisturbed.do(self._put_to_rest(lane))
 
     async def _put_to_rest(self, lane: Lane) -> None:

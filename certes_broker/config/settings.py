@@ -142,6 +142,7 @@ class Limits:
         minimum=0,
         maximum=1024 * GIB,
     )
+    delivery_bytes: int = _key(SIZE, GIB, "How much of deliveries is in memory.", minimum=16 * MIB, maximum=1024 * GIB)
     ingress_body_bytes: int = _key(SIZE, MIB, "The largest body of a foreign webhook.", minimum=KIB, maximum=3 * MIB)
     streams_per_caller: int = _key(
         WHOLE_NUMBER, 1_000, "How many streams one caller may have open at once.", minimum=1, maximum=1_000_000

@@ -50,7 +50,8 @@ class Cursor(Generic[P]):
 
     def __init__(self, subscription: str, epoch: int, stored: StoredCursor, limits: CursorLimits = LIMITS) -> None:
         self.subscription = subscription
-        self._limits = limits
+        self.limits = limits
+        """May be narrowed, and widened again, while it runs."""
         self._unwritten = Unwritten(subscription, epoch)
         self._begin(stored)
 
@@ -59,7 +60,8 @@ class Cursor(Generic[P]):
         """How many deliveries are handed out and unsettled."""
         self._progress: Progress[P] = Progress(stored.state)
         self._ready: Ready[P] = Ready()
-        self._keys: Keys[P] = Keys(self._limits.parked)
+        self.keys: Keys[P] = Keys()
+        """Who has ordering keys, and how much is parked behind: to be looked at only."""
         self._waiting: Waiting[P] = Waiting()
         self._needed: dict[Position, Tracked[P]] = {}
         self._rows: dict[Position, Tracked[P]] = {}
@@ -75,7 +77,7 @@ class Cursor(Generic[P]):
             return
         tracked: Tracked[P] = Tracked.of_row(row)
         self._rows[row.position] = tracked
-        has_key = not row.ordering_key or self._keys.claim(tracked)
+        has_key = not row.ordering_key or self.keys.claim(tracked)
         if not is_parked:
             self._waiting.add(tracked, row.due)
         elif has_key:
@@ -114,11 +116,6 @@ class Cursor(Generic[P]):
         return self._progress.unpassed + len(self._rows) + len(self._deferred)
 
     @property
-    def parked(self) -> int:
-        """How many parked deliveries are in memory."""
-        return self._keys.parked
-
-    @property
     def owed(self) -> int:
         """How many deliveries have rows."""
         return len(self._rows) + len(self._deferred)
@@ -145,7 +142,7 @@ class Cursor(Generic[P]):
             progress.open.append(tracked)
         elif not self._is_news(tracked):
             return
-        if key and not self._keys.claim(tracked):
+        if key and not self.keys.claim(tracked):
             self._park(tracked)
             return
         self._ready.fresh.append(tracked)
@@ -241,12 +238,12 @@ class Cursor(Generic[P]):
 
     def needed(self, limit: int) -> list[Tracked[P]]:
         """Names at most `limit` deliveries whose events must be read again, until the caller answers with `load` or `lose`."""
-        return list(islice(self._needed.values(), max(0, min(limit, self._limits.loaded.deliveries - self.ready))))
+        return list(islice(self._needed.values(), max(0, min(limit, self.limits.loaded.deliveries - self.ready))))
 
     @property
     def needs_events(self) -> bool:
         """Whether events must be read again, and there is memory for them."""
-        return bool(self._needed) and not self._limits.loaded.is_full(self.ready, self.ready_bytes)
+        return bool(self._needed) and not self.limits.loaded.is_full(self.ready, self.ready_bytes)
 
     def load(self, tracked: Tracked[P], size: int, payload: P) -> None:
         """The event is in memory again."""
@@ -317,7 +314,7 @@ class Cursor(Generic[P]):
         """Returns what has to become durable, and begins anew. `level` says that the watermark may speak for it."""
         progress = self._progress
         progress.shed()
-        for tracked in progress.overtaken(self._limits.overtakers):
+        for tracked in progress.overtaken(self.limits.overtakers):
             self._secure(tracked)
         progress.move_floor()
         return self._unwritten.collect(progress.state(level=level))
@@ -356,7 +353,7 @@ class Cursor(Generic[P]):
         if tracked.is_replay and tracked.state is State.SETTLED:
             self._unwritten.bury(tracked.position)
         if tracked.key:
-            following = self._keys.release(tracked.key)
+            following = self.keys.release(tracked.key)
             if following is not None:
                 self._release(following)
 
@@ -364,7 +361,7 @@ class Cursor(Generic[P]):
         tracked.state = State.PARKED
         if tracked.row is not None:
             tracked.payload = None
-        elif not self._keys.keep(tracked):
+        elif not self.keys.keep(tracked, self.limits.parked):
             self._park_beyond(tracked)
 
     def _release(self, tracked: Tracked[P]) -> None:
@@ -381,7 +378,7 @@ class Cursor(Generic[P]):
     def _secure(self, tracked: Tracked[P]) -> None:
         """Gives a row to a delivery that has none."""
         if tracked.state is State.PARKED:
-            self._keys.leave_memory(tracked)
+            self.keys.leave_memory(tracked)
             self._park_beyond(tracked)
         else:
             self._write(tracked, Owed(tracked.position, tracked.kind, _NEVER, tracked.attempt, _NEVER, tracked.key, ""))

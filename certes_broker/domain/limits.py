@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 
@@ -17,6 +17,10 @@ class Window:
         """Whether so many deliveries of so many bytes together fill it."""
         return deliveries >= self.deliveries or size >= self.bytes
 
+    def within(self, size: int) -> Window:
+        """Returns it with no more than so many bytes."""
+        return replace(self, bytes=min(self.bytes, size))
+
 
 @dataclass(frozen=True, slots=True)
 class CursorLimits:
@@ -30,6 +34,12 @@ class CursorLimits:
     parked: Window = Window(10_000, 16 * 1024 * 1024)
     loaded: Window = Window(4096, 8 * 1024 * 1024)
     overtakers: int = 10_000
+
+    def within(self, size: int) -> CursorLimits:
+        """Returns these limits with no window of more than so many bytes."""
+        if size >= max(self.parked.bytes, self.loaded.bytes):
+            return self
+        return replace(self, parked=self.parked.within(size), loaded=self.loaded.within(size))
 
 
 LIMITS: Final = CursorLimits()

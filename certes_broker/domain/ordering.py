@@ -21,12 +21,11 @@ P = TypeVar("P")
 class Keys(Generic[P]):
     """The ordering keys that are taken, each with what is parked behind its holder."""
 
-    def __init__(self, window: Window) -> None:
+    def __init__(self) -> None:
         self.parked = 0
         """How many parked deliveries are in memory."""
         self.parked_bytes = 0
         """How many bytes these have together."""
-        self._window = window
         # None stands for nobody behind: most keys never see a second delivery, and an empty queue is 600 bytes.
         self._behind: dict[str, deque[Tracked[P]] | None] = {}
 
@@ -54,9 +53,9 @@ class Keys(Generic[P]):
             self.leave_memory(following)
         return following
 
-    def keep(self, tracked: Tracked[P]) -> bool:
+    def keep(self, tracked: Tracked[P], window: Window) -> bool:
         """Counts a parked delivery in, unless the window is full; says whether its event may stay in memory."""
-        if self._window.is_full(self.parked, self.parked_bytes):
+        if window.is_full(self.parked, self.parked_bytes):
             return False
         self.parked += 1
         self.parked_bytes += tracked.size

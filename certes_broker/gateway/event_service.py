@@ -167,4 +167,4 @@ def _read_limits(faults: Faults, request: pb.SubscribeRequest) -> StreamLimits:
         size = request.max_outstanding_bytes
         if not 1 <= size <= MAXIMUM_OUTSTANDING_BYTES:
             faults.invalid("max_outstanding_bytes", f"{size} is outside 1 to {MAXIMUM_OUTSTANDING_BYTES}")
-    return StreamLimits(outstanding, size)
+    return StreamLimits(outstanding, size, current_caller().id)

@@ -92,6 +92,7 @@ class _Look(Collector):
                 stats.awaiting_consent,
             ),
             ("certes_publish_in_flight_bytes", "Bytes of events on their way to storage.", stats.in_flight_bytes),
+            ("certes_delivery_bytes", "Bytes of deliveries that are in memory.", stats.delivery_bytes),
             ("certes_webhooks_in_flight", "Requests to webhooks under way.", stats.webhooks_in_flight),
             ("certes_storage_waiting_writes", "Writes that wait for a commit.", stats.waiting_writes),
             ("certes_oldest_unread_seconds", "Age of the oldest event still to be read.", stats.oldest_unread),

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from certes_broker.broker.memory import Memory
 from certes_broker.broker.notices import INTERVAL
 from certes_broker.broker.router import Router
 from certes_broker.domain.errors import CertesError, NotFound
@@ -270,7 +271,7 @@ async def test_what_was_being_read_when_it_was_erased_reaches_nobody(either_worl
 
 
 async def test_what_was_on_its_way_to_the_router_when_it_was_erased_reaches_nobody(world: World) -> None:
-    router = Router(world.engine.journal, world.broker.names, BEGINNING, world.broker.filtering)
+    router = Router(world.engine.journal, world.broker.names, BEGINNING, world.broker.filtering, Memory())
     lane = world.broker.lanes.ephemeral(world.subscription(subscriber=OTHER, scope=Scope.ALL_SUBSCRIBERS))
     router.put(lane)
     await world.publish(ping("a", subscriber=ORG), ping("b"), ping("c", subscriber=ORG))

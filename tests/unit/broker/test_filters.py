@@ -8,10 +8,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from certes_broker.broker.filtering import QUIET
-from certes_broker.broker.lane import READY_LIMIT
 from certes_broker.broker.stream import StreamLimits
 from certes_broker.broker.subscription_documents import key_of, write_document
 from certes_broker.domain.errors import Unavailable
+from certes_broker.domain.limits import LIMITS
 from certes_broker.domain.seeking import SeekBeginning
 from certes_broker.domain.settlement import Nack, NackAction
 from certes_broker.schemas.filters.evaluation import FailureReason
@@ -71,9 +71,9 @@ async def test_what_is_read_later_is_filtered_as_what_is_routed_at_once(either_w
 async def test_a_lane_that_fell_behind_filters_what_it_reads(world: World) -> None:
     await world.create("app", PING, filter="!event.id.endsWith('7')")
     reader = await world.open(most=1)
-    expected = [f"p{number}" for number in range(1, READY_LIMIT + 200) if not f"{number}".endswith("7")]
-    for first in range(1, READY_LIMIT + 200, 500):
-        await world.publish(*pings(min(500, READY_LIMIT + 200 - first), first=first))
+    expected = [f"p{number}" for number in range(1, LIMITS.loaded.deliveries + 200) if not f"{number}".endswith("7")]
+    for first in range(1, LIMITS.loaded.deliveries + 200, 500):
+        await world.publish(*pings(min(500, LIMITS.loaded.deliveries + 200 - first), first=first))
     await world.quiet()
     await reader.close()
     reader = await world.open(most=100_000)

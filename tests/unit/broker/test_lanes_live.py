@@ -6,7 +6,7 @@ import asyncio
 import gc
 
 from certes_broker.broker.items import Item
-from certes_broker.broker.lane import READY_LIMIT
+from certes_broker.domain.limits import LIMITS
 from certes_broker.domain.seeking import SeekEnd
 from certes_broker.domain.settlement import Nack, NackAction
 from tests.fakes.broker_world import PUSH, Reader, World, ids, ping, pings
@@ -39,7 +39,7 @@ async def test_an_event_reaches_a_live_stream_from_memory(world: World) -> None:
 
 async def test_a_full_lane_falls_behind_and_catches_up_without_loss_duplicate_or_disorder(either_world: World) -> None:
     world = either_world
-    count = READY_LIMIT + 2000
+    count = LIMITS.loaded.deliveries + 2000
     await world.create()
     reader = await world.open(most=50)
     await world.quiet()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certes_broker.broker.lane import PARKED_LIMIT, READY_LIMIT
+from certes_broker.broker.lane import PARKED_LIMIT
+from certes_broker.domain.limits import LIMITS
 from certes_broker.domain.retry import Exponential, RetryPolicy, Schedule
 from certes_broker.domain.settlement import Nack, NackAction
 from certes_broker.domain.subscriptions import StreamDelivery
@@ -78,7 +79,7 @@ async def test_a_dead_letter_releases_its_key(world: World) -> None:
 async def test_order_holds_when_the_lane_fell_behind_and_came_back(world: World) -> None:
     await world.create()
     reader = await world.open(most=100)
-    numbers = range(1, READY_LIMIT + 1000)
+    numbers = range(1, LIMITS.loaded.deliveries + 1000)
     events = [ping(f"{number % 300}-{number}", ordering_key=f"k{number % 300}") for number in numbers]
     for start in range(0, len(events), 1000):
         await world.publish(*events[start : start + 1000])

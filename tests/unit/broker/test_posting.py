@@ -11,6 +11,7 @@ import pytest
 from certes.community.github.v1.push_event_pb2 import PushEvent
 from certes_broker.broker.conversion import WIRE_BYTES, Conversion
 from certes_broker.broker.items import Item
+from certes_broker.broker.memory import Memory
 from certes_broker.broker.names import EventNames
 from certes_broker.broker.posting import Poster
 from certes_broker.domain.errors import CertesError, Exhausted, Reason, Unavailable
@@ -66,7 +67,7 @@ class Posting:
         event = push("p1")
         event.data.Pack(PushEvent(ref="r", after="x" * WIRE_BYTES))
         accepted = READER.read(event.SerializeToString(), Micros(0))
-        self.item = Item(Entry(Position(1), accepted), EventNames(bytes(16)).name(Position(1)))
+        self.item = Item(Entry(Position(1), accepted), EventNames(bytes(16)).name(Position(1)), Memory())
 
     async def post(self, url: str, form: Format = Format.CLOUDEVENTS_JSON) -> SendResult:
         rendered = await self.poster.rendered(self.item, form)

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from certes_broker.broker.janitor import INTERVAL, Retention
-from certes_broker.broker.lane import READY_LIMIT
 from certes_broker.domain.errors import NotFound
 from certes_broker.domain.events import Position
+from certes_broker.domain.limits import LIMITS
 from certes_broker.domain.settlement import Nack, NackAction
 from certes_broker.domain.subscriptions import StreamDelivery, Subscription
 from tests.fakes.broker_world import DAY, PUSH, SETTINGS, World, ids, ping, pings
@@ -101,7 +101,7 @@ async def test_a_gap_is_recorded_once_however_often_its_subscription_wakes(world
 
 
 async def test_a_lane_that_is_behind_finds_the_gap_when_it_comes_to_read(world: World) -> None:
-    count = READY_LIMIT + 3000
+    count = LIMITS.loaded.deliveries + 3000
     await world.create(delivery=PATIENT)
     reader = await world.open(most=1)
     for first in range(1, count, 1000):

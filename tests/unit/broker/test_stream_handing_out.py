@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certes_broker.broker.items import OVERHEAD
-from certes_broker.broker.lane import READY_LIMIT
 from certes_broker.broker.stream import BATCH_BYTES, HEARTBEAT_INTERVAL, StreamLimits
+from certes_broker.domain.limits import LIMITS
 from certes_broker.domain.settlement import Nack, NackAction
 from tests.fakes.broker_world import ORG, Reader, World, ids, ping, pings, selectors
 from tests.unit.broker.worlds import in_a_world
@@ -177,7 +177,7 @@ async def test_a_stream_that_can_take_no_more_gets_heartbeats_although_events_ke
 async def test_a_heartbeat_says_how_far_a_lane_is_behind_that_was_live_before(world: World) -> None:
     await world.create()
     reader = await world.open(most=1)
-    for first in range(1, READY_LIMIT + 2, 1000):
+    for first in range(1, LIMITS.loaded.deliveries + 2, 1000):
         await world.publish(*pings(1000, first))
     await reader.take(1)
     await world.publish(ping("unread"))

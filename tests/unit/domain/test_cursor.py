@@ -342,13 +342,13 @@ def test_one_delivery_of_a_key_is_out_at_a_time_and_others_pass_by() -> None:
     offer(cursor, 4)
     one, three, four = take(cursor)
     assert positions([one, three, four]) == [1, 3, 4]
-    assert cursor.parked == 1
+    assert cursor.keys.parked == 1
     cursor.ack(three)
     cursor.ack(four)
     assert take(cursor) == []
     cursor.ack(one)
     assert positions(take(cursor)) == [2]
-    assert cursor.parked == 0
+    assert cursor.keys.parked == 0
 
 
 def test_a_key_is_held_through_retries() -> None:
@@ -377,7 +377,7 @@ def test_a_dead_letter_and_a_gap_release_their_key() -> None:
 def test_parked_deliveries_beyond_the_window_get_rows_and_give_their_memory_back() -> None:
     cursor = new_cursor(limits=CursorLimits(parked=Window(2, ENOUGH)))
     offer(cursor, 1, 2, 3, 4, 5, key="k")
-    assert (cursor.parked, cursor.owed, cursor.pending) == (2, 2, 5)
+    assert (cursor.keys.parked, cursor.owed, cursor.pending) == (2, 2, 5)
     change = collect(cursor)
     assert [(row.position, row.kind) for row in change.put] == [(4, OwedKind.PARKED), (5, OwedKind.PARKED)]
     assert change.state == CursorState(Position(0), Position(5), ((Position(4), Position(5)),))
@@ -396,7 +396,7 @@ def test_parked_deliveries_beyond_the_window_get_rows_and_give_their_memory_back
 def test_the_window_of_parked_deliveries_counts_bytes_too() -> None:
     cursor = new_cursor(limits=CursorLimits(parked=Window(100, 250)))
     offer(cursor, 1, 2, 3, 4, 5, key="k", size=100)
-    assert (cursor.parked, cursor.owed) == (3, 1)
+    assert (cursor.keys.parked, cursor.owed) == (3, 1)
 
 
 # A floor that stands still.
@@ -416,7 +416,7 @@ def test_a_delivery_that_many_have_overtaken_gets_a_row_so_that_the_floor_can_go
         (2, OwedKind.PARKED, 1),
     ]
     assert change.state.floor == 24
-    assert cursor.parked == 0
+    assert cursor.keys.parked == 0
     cursor.ack(stuck)
     assert collect(cursor).drop == (1,)
     assert positions(cursor.needed(1)) == [2]

@@ -376,7 +376,7 @@ class CursorMachine(RuleBasedStateMachine):
     @invariant()
     def counters_equal_recounts(self):
         cursor = self.cursor
-        ready, keys, progress = cursor._ready, cursor._keys, cursor._progress
+        ready, keys, progress = cursor._ready, cursor.keys, cursor._progress
         waiting = [*ready.fresh, *ready.again]
         parked = [tracked for queue in keys._behind.values() for tracked in queue or () if tracked.row is None]
         assert cursor.out == len(self.out)

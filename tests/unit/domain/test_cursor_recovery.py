@@ -157,7 +157,7 @@ def test_a_parked_delivery_above_the_floor_waits_for_the_reading_to_come_to_it()
     offer(cursor, 11, 15, key="k")
     assert not cursor.is_deferred(Position(15))
     (eleven,) = take(cursor)
-    assert (eleven.position, cursor.parked, cursor.pending) == (11, 0, 2)
+    assert (eleven.position, cursor.keys.parked, cursor.pending) == (11, 0, 2)
     cursor.ack(eleven)
     assert load_needed(cursor) == [15]
     assert cursor.collect(level=False).state.floor == 15
@@ -216,7 +216,7 @@ def test_securing_gives_a_row_to_all_that_is_unsettled_and_moves_the_floor_to_th
         (2, OwedKind.PARKED),
         (3, OwedKind.RETRY),
     ]
-    assert (cursor.pending, cursor.out, cursor.parked) == (3, 2, 0)
+    assert (cursor.pending, cursor.out, cursor.keys.parked) == (3, 2, 0)
 
 
 def test_what_was_secured_is_owed_across_a_crash_whatever_the_selectors_say() -> None:
@@ -251,7 +251,7 @@ def test_a_seek_discards_what_is_pending_and_says_how_much() -> None:
     change = cursor.collect(level=False)
     assert change.state == CursorState(Position(2), Position(2))
     assert (change.reset, change.put, change.drop) == (True, (), ())
-    assert (cursor.pending, cursor.out, cursor.ready, cursor.ready_bytes, cursor.parked) == (0, 0, 0, 0, 0)
+    assert (cursor.pending, cursor.out, cursor.ready, cursor.ready_bytes, cursor.keys.parked) == (0, 0, 0, 0, 0)
     assert (out.state, out.payload) == (State.DISCARDED, None)
     assert not cursor.collect(level=False).reset
 
