@@ -10,9 +10,9 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from certes_broker.cli.connect import DELIVERY_SERVICE, Broker, Document
+from certes_broker.cli.connect import DELIVERY_SERVICE, SUBSCRIPTION_SERVICE, Broker, Document
 from certes_broker.cli.failures import CallRefused, ExitCode
-from certes_broker.cli.options import broker_option, json_option, subscriber_option, subscription_name
+from certes_broker.cli.options import TimeType, broker_option, json_option, subscriber_option, subscription_name
 from certes_broker.cli.output import compact, plain, print_facts, print_json, print_table
 from certes_broker.domain.errors import Reason
 
@@ -23,6 +23,7 @@ Shown = Callable[[int], None]
 COLLECTION: Final = "deadLetters"
 AT_ONCE: Final = 1000
 """Dead letters in one request."""
+_ACTIVE: Final = "active"
 LOOK_EVERY: Final = 0.5
 """Seconds between two looks at how far a replay is."""
 REASONS: Final = {
@@ -41,8 +42,13 @@ REASONS: Final = {
 def choosing_options(command: C) -> C:
     """Adds the options of a filter; the command gets `pattern`, `reason`, `since` and `until`."""
     for option in (
-        click.option("--until", metavar="TIME", help="Only those given up on before this time."),
-        click.option("--since", metavar="TIME", help="Only those given up on at this time (RFC 3339) or later."),
+        click.option("--until", type=TimeType(), metavar="TIME", help="Only those given up on before this time."),
+        click.option(
+            "--since",
+            type=TimeType(),
+            metavar="TIME",
+            help="Only those given up on at this time, such as 2026-11-27T12:00:00Z, or later.",
+        ),
         click.option("--reason", type=click.Choice(list(REASONS)), help="Only those given up on for this reason."),
         click.option("--pattern", help="Only those of these event types."),
     ):
@@ -291,10 +297,19 @@ def _first_page(broker: Broker, full: str, wanted: Document) -> Document:
 
 
 def _wait(broker: Broker, full: str, chosen: Sequence[Document], total: int) -> int:
-    """Waits until nothing is on its way once more, and returns how much of what was chosen is dead again."""
+    """Waits until nothing is on its way once more, and returns how much of what was chosen is dead again.
+
+    Raises `click.ClickException` where that would be for ever: nothing goes out to a subscription that stands still.
+    """
     with _progress("Settling", total) as shown:
         while left := int(_first_page(broker, full, {}).get("replayingSize", 0)):
             shown(max(0, total - left))
+            read = broker.call(SUBSCRIPTION_SERVICE, "GetSubscription", {"name": full}, doing=f"Reading {full}")
+            state = str(read["subscription"]["state"]).removeprefix("STATE_").lower()
+            if state != _ACTIVE:
+                raise click.ClickException(
+                    f"{full} is {state}: {left} deliveries go out once it is resumed (`certes subscriptions resume`)."
+                )
             time.sleep(LOOK_EVERY)
         shown(total)
     names = {name for request in chosen for name in request.get("names", ())}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -50,6 +51,21 @@ class DurationType(click.ParamType[float]):
             return value if isinstance(value, float) else parse_duration(str(value))
         except Unfit as error:
             self.fail(str(error), param, ctx)
+
+
+class TimeType(click.ParamType[str]):
+    """A time such as `2026-11-27T12:00:00Z` (RFC 3339), as the JSON API has it."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            moment = datetime.fromisoformat(str(value))
+        except ValueError:
+            moment = None
+        if moment is None or moment.tzinfo is None:
+            self.fail(f"wants a time with its zone, such as 2026-11-27T12:00:00Z, not {value!r}.", param, ctx)
+        return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 class SubscriberType(click.ParamType[str]):

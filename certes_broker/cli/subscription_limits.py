@@ -35,8 +35,14 @@ class OrDefaultType(click.ParamType[tuple[Any]]):
 
 
 def limit_options(command: C) -> C:
-    """Adds the options; the command gets `retry`, `timeout`, `max_in_flight`, `rate_limit` and `priority`."""
+    """Adds the options; the command gets `retry`, `timeout`, `max_in_flight`, `rate_limit`, `priority` and `ack_deadline`."""
     for option in (
+        click.option(
+            "--ack-deadline",
+            type=OrDefaultType(lambda text: wire_duration(parse_duration(text))),
+            metavar="DURATION",
+            help="How long a stream may keep a delivery unsettled before it is delivered again.  [default: 30s]",
+        ),
         click.option(
             "--priority",
             type=OrDefaultType(_whole),
@@ -122,6 +128,7 @@ def _whole(text: str) -> int:
 
 
 _PATHS: Final = {
+    "ack_deadline": "ackDeadline",
     "retry": "retryPolicy",
     "priority": "priority",
     "timeout": "webhook.timeout",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -130,6 +131,34 @@ def rotate_secret(
     newest, *others = answer["secrets"]
     click.echo(f"The webhooks of {full} are signed anew.\n")
     print_facts([("verify with", spell_secret(newest)), ("until they end", "\n".join(map(spell_secret, others)))])
+
+
+@click.command("test")
+@click.argument("name")
+@subscriber_option
+@json_option
+@broker_option
+def check_receiver(*, name: str, subscriber: str, as_json: bool, broker: Broker) -> None:
+    """Send its webhook one signed test request, now, and say what came of it. Fails unless the receiver answers 2xx.
+
+    Nothing is stored, and nothing tried again.
+    """
+    full = subscription_name(name, subscriber)
+    answer = broker.call(SUBSCRIPTION_SERVICE, "TestSubscription", {"name": full}, doing=f"Testing {full}")
+    is_success = answer.get("success", False)
+    status, error = answer.get("status"), answer.get("error", "")
+    seconds = str(answer.get("duration", "0s")).removesuffix("s")
+    what = f"answered HTTP {status} in {seconds} s" if status else f"did not answer: {error}"
+    said = b64decode(answer.get("answer", "")).decode("utf-8", "replace")
+    if as_json:
+        print_json(answer)
+    elif is_success:
+        click.echo(f"The receiver of {full} {what}.")
+    if not is_success:
+        click.echo(plain(f"The receiver of {full} {what}."), err=True)
+        if said:
+            click.echo(plain(said), err=True)
+        raise click.exceptions.Exit(ExitCode.REFUSED)
 
 
 @click.command("request-consent")

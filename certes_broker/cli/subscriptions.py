@@ -22,7 +22,14 @@ from certes_broker.cli.output import print_facts, print_json, print_table
 from certes_broker.cli.retry_policies import spell_retry_policy
 from certes_broker.cli.seeking import seek_subscription
 from certes_broker.cli.subscription_limits import limit_facts, limit_options, said_limits, with_limits
+from certes_broker.cli.subscription_states import (
+    delete_subscription,
+    pause_subscription,
+    restore_subscription,
+    resume_subscription,
+)
 from certes_broker.cli.subscription_webhooks import (
+    check_receiver,
     consent_option,
     header_option,
     removed_header_option,
@@ -53,6 +60,11 @@ def subscriptions() -> None:
 subscriptions.add_command(rotate_secret)
 subscriptions.add_command(request_consent)
 subscriptions.add_command(seek_subscription)
+subscriptions.add_command(check_receiver)
+subscriptions.add_command(pause_subscription)
+subscriptions.add_command(resume_subscription)
+subscriptions.add_command(delete_subscription)
+subscriptions.add_command(restore_subscription)
 
 
 @subscriptions.command("list")
@@ -252,28 +264,6 @@ def update_subscription(
         _print_subscription(answer["subscription"], [])
 
 
-@subscriptions.command("pause")
-@click.argument("name")
-@subscriber_option
-@broker_option
-def pause_subscription(*, name: str, subscriber: str, broker: Broker) -> None:
-    """Stop its deliveries. Events gather until it is resumed, or retention trims them."""
-    full = subscription_name(name, subscriber)
-    broker.call(SUBSCRIPTION_SERVICE, "PauseSubscription", {"name": full}, doing=f"Pausing {full}")
-    click.echo(f"Paused {full}.")
-
-
-@subscriptions.command("resume")
-@click.argument("name")
-@subscriber_option
-@broker_option
-def resume_subscription(*, name: str, subscriber: str, broker: Broker) -> None:
-    """Let its deliveries go out again, also where the broker had disabled it."""
-    full = subscription_name(name, subscriber)
-    broker.call(SUBSCRIPTION_SERVICE, "ResumeSubscription", {"name": full}, doing=f"Resuming {full}")
-    click.echo(f"Resumed {full}.")
-
-
 @subscriptions.command("policies")
 @click.argument("name")
 @subscriber_option
@@ -303,28 +293,6 @@ def list_policies(*, name: str, subscriber: str, as_json: bool, broker: Broker) 
         ],
         empty="",
     )
-
-
-@subscriptions.command("delete")
-@click.argument("name")
-@subscriber_option
-@click.option("--etag", help="Only if it is still as it was when this etag was read.")
-@click.option("--missing-ok", is_flag=True, help="Succeed if there is none.")
-@json_option
-@broker_option
-def delete_subscription(
-    *, name: str, subscriber: str, etag: str | None, missing_ok: bool, as_json: bool, broker: Broker
-) -> None:
-    """Delete a subscription. It can be restored for 24 hours."""
-    full = subscription_name(name, subscriber)
-    request: Document = {"name": full, "etag": etag or "", "allowMissing": missing_ok}
-    answer = broker.call(SUBSCRIPTION_SERVICE, "DeleteSubscription", request, doing=f"Deleting {full}")
-    if as_json:
-        print_json(answer.get("subscription"))
-    elif "subscription" in answer:
-        click.echo(f"Deleted {full}. UpdateSubscription with allow_missing restores it within 24 hours.")
-    else:
-        click.echo(f"There was no {full}.")
 
 
 def _selectors_of(patterns: Sequence[str], options: Sequence[str]) -> list[Document]:

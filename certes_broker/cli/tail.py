@@ -20,7 +20,7 @@ MAXIMUM_OUTSTANDING: Final = 256
 
 
 @click.command()
-@click.argument("pattern")
+@click.argument("patterns", nargs=-1, required=True, metavar="PATTERN...")
 @subscriber_option
 @matching_options
 @filter_option
@@ -37,7 +37,7 @@ MAXIMUM_OUTSTANDING: Final = 256
 @broker_option
 def tail(
     *,
-    pattern: str,
+    patterns: tuple[str, ...],
     subscriber: str,
     option: tuple[str, ...],
     filter_text: str | None,
@@ -46,21 +46,21 @@ def tail(
     as_json: bool,
     broker: Broker,
 ) -> None:
-    """Show events whose type matches PATTERN, as they come, until Ctrl-C.
+    """Show events whose type matches a PATTERN, as they come, until Ctrl-C. An --option narrows each of them.
 
     In a pattern * stands for one segment, and a last ** for one or more: community.certes.dev/github/1/*. Nothing is
     stored, and no other subscription is affected.
     """
     target: Document = {
         "parent": f"subscribers/{subscriber}",
-        "selectors": [{"pattern": pattern, "options": parse_matching(option)}],
+        "selectors": [{"pattern": pattern, "options": parse_matching(option)} for pattern in patterns],
     }
     if filter_text is not None:
         target["filter"] = filter_text
     if start == "beginning":
         target["start"] = {"beginning": True}
     request = {"ephemeral": target, "maxOutstanding": MAXIMUM_OUTSTANDING}
-    doing = f"Tailing {pattern}"
+    doing = f"Tailing {' '.join(patterns)}"
     frames = broker.stream(EVENT_SERVICE, "Subscribe", request, doing=doing)
     # Closed explicitly: a stream that is only forgotten ends when the garbage collector finds it.
     with closing(_deliveries(broker, frames, doing)) as deliveries:

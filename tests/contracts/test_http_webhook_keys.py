@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from certes_broker.domain.events import Micros, Position
 from certes_broker.domain.matching import Selector
 from certes_broker.domain.names import SubscriptionName
@@ -33,7 +35,7 @@ def in_url(key: str) -> str:
 async def test_a_known_key_finds_those_that_sign_now():
     async with gateway() as served:
         await create(served)
-        for spelled in (in_url(PUBLIC), in_url(PUBLIC).rstrip("=")):
+        for spelled in (in_url(PUBLIC), in_url(PUBLIC).rstrip("="), PUBLIC, quote(PUBLIC, safe="")):
             answer = await served.client.get(PATH + spelled)
             assert (answer.status_code, answer.json()) == (200, {"keys": [PUBLIC]})
 

@@ -65,7 +65,8 @@ def webhook_keys(broker: Broker) -> App:
     """Returns what serves `GET /.well-known/certes/keys/{key}`: the public keys that sign where a known one does, or did."""
 
     async def keys(request: Request) -> Response:
-        known = request.url.path.removeprefix(WEBHOOK_KEYS)
+        # Whoever holds a key holds it with its prefix.
+        known = request.url.path.removeprefix(WEBHOOK_KEYS).removeprefix(PUBLIC_KEY_PREFIX)
         # In a path, base64 has `-` and `_`, and needs no padding.
         encoded = known.translate(_FROM_URL_ALPHABET).rstrip("=")
         found = broker.subscriptions.verifying_keys(f"{PUBLIC_KEY_PREFIX}{encoded}=")

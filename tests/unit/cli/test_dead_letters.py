@@ -98,6 +98,22 @@ def test_a_replay_that_waits_ends_with_1_if_some_are_dead_again(certes, gateway,
     assert ("dead letters again" in result.stdout) == bool(left)
 
 
+@pytest.mark.parametrize("state", ["PAUSED", "DISABLED"])
+def test_a_replay_to_a_subscription_that_stands_still_is_not_waited_for(certes, gateway, state):
+    gateway.answer("ListDeadLetters", {"totalSize": 1})
+    gateway.answer("ReplayDeadLetters", {"replayedCount": 1})
+    gateway.answer("ListDeadLetters", {"totalSize": 1, "replayingSize": 1})
+    gateway.answer("GetSubscription", {"subscription": {"name": FULL, "state": f"STATE_{state}"}})
+    result = certes("dead-letters", "replay", "app", "--all", "--wait", "--broker", gateway.address)
+    assert (result.exit_code, "certes subscriptions resume" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("words", [["--since", "yesterday"], ["--until", "2026-11-27T12:00:00"]])
+def test_a_time_that_cannot_be_meant_is_refused_before_anything_is_sent(certes, words):
+    result = certes("dead-letters", "list", "app", *words)
+    assert (result.exit_code, "2026-11-27T12:00:00Z" in result.stderr) == (2, True)
+
+
 def test_a_purge_asks_first_and_does_nothing_on_no(certes, gateway):
     result = certes("dead-letters", "purge", "app", "--all", "--broker", gateway.address, stdin="n\n")
     assert result.exit_code != 0

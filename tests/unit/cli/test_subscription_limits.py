@@ -42,6 +42,16 @@ def test_a_subscription_is_created_with_its_limits(certes, gateway):
     }
 
 
+def test_the_time_that_a_stream_has_is_said_and_taken_back(certes, gateway):
+    for words, sent in ((["--ack-deadline", "1m"], {"ackDeadline": "60s"}), (["--ack-deadline", "default"], {})):
+        gateway.answer("UpdateSubscription", {"subscription": {"name": NAME, **sent}})
+        certes("subscriptions", "update", "billing", *words, "--broker", gateway.address)
+        assert gateway.requests("UpdateSubscription")[-1] == {
+            "subscription": {"name": NAME, "etag": "", **sent},
+            "updateMask": "ackDeadline",
+        }
+
+
 def test_limits_are_changed_and_nothing_else_and_shown(certes, gateway):
     gateway.answer("UpdateSubscription", {"subscription": STORED})
     result = certes("subscriptions", "update", "billing", *SAID, "--broker", gateway.address)

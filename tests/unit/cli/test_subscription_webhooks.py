@@ -152,3 +152,25 @@ def test_a_receiver_that_does_not_consent_fails_the_command_and_says_why(certes,
         assert result.exit_code == 1
         assert "HTTP 405." in result.stderr
     assert json.loads(result.stdout)["state"] == "STATE_WITHHELD"
+
+
+def test_a_receiver_is_tried(certes, gateway):
+    gateway.answer("TestSubscription", {"success": True, "status": 204, "duration": "0.25s"})
+    result = certes("subscriptions", "test", "hook", "--broker", gateway.address)
+    assert result.stdout == f"The receiver of {NAME} answered HTTP 204 in 0.25 s.\n"
+    assert gateway.requests("TestSubscription") == [{"name": NAME}]
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"status": 500, "duration": "1s", "answer": "bm8bWzMxbQ=="}, ["HTTP 500", "\nno"]),
+        ({"error": "Could not resolve host", "duration": "0s"}, ["Could not resolve host"]),
+    ],
+)
+def test_a_receiver_that_does_not_accept_fails_the_command_and_says_why(certes, gateway, answer, said):
+    gateway.answer("TestSubscription", answer)
+    result = certes("subscriptions", "test", "hook", "--broker", gateway.address)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert [text for text in said if text not in result.stderr] == []
+    assert "\x1b" not in result.stderr

@@ -108,6 +108,7 @@ def test_a_format_without_a_webhook_is_a_mistake(certes, gateway):
 def test_delete_says_how_it_can_be_undone(certes, gateway):
     gateway.answer("DeleteSubscription", {"subscription": STREAM})
     result = certes("subscriptions", "delete", "billing", "--etag", "r1", "--broker", gateway.address)
+    assert f"certes subscriptions restore {NAME}" in result.stdout
     assert "24 hours" in result.stdout
     assert gateway.requests("DeleteSubscription") == [{"name": NAME, "etag": "r1", "allowMissing": False}]
 
@@ -126,3 +127,41 @@ def test_a_subscription_is_paused_and_resumed(certes, gateway, word, said):
     result = certes("subscriptions", word, "billing", "--broker", gateway.address)
     assert result.stdout == f"{said} {NAME}.\n"
     assert gateway.requests(method) == [{"name": NAME}]
+
+
+def test_a_deleted_subscription_is_restored_as_it_was_seen(certes, gateway):
+    gateway.answer("GetSubscription", {"subscription": STREAM | {"state": "STATE_DELETED"}})
+    gateway.answer("UpdateSubscription", {"subscription": STREAM})
+    result = certes("subscriptions", "restore", "billing", "--broker", gateway.address)
+    assert result.stdout == f"Restored {NAME}.\n"
+    assert gateway.requests("UpdateSubscription") == [
+        {"subscription": {"name": NAME, "etag": "r1"}, "allowMissing": True}
+    ]
+
+
+def test_one_that_is_not_deleted_is_not_restored(certes, gateway):
+    gateway.answer("GetSubscription", {"subscription": STREAM})
+    result = certes("subscriptions", "restore", "billing", "--broker", gateway.address)
+    assert (result.exit_code, "not deleted" in result.stderr) == (1, True)
+    assert gateway.requests("UpdateSubscription") == []
+
+
+@pytest.mark.parametrize(
+    ("point", "target"),
+    [
+        ("beginning", {"beginning": True}),
+        ("events/aa", {"event": "events/aa"}),
+        ("2026-11-27T12:00:00+01:00", {"time": "2026-11-27T11:00:00Z"}),
+    ],
+)
+def test_a_subscription_is_moved_to_a_point(certes, gateway, point, target):
+    gateway.answer("SeekSubscription", {"discardedDeliveries": "3"})
+    result = certes("subscriptions", "seek", "billing", point, "--broker", gateway.address)
+    assert gateway.requests("SeekSubscription") == [{"name": NAME, "target": target}]
+    assert "3 pending deliveries" in result.stdout
+
+
+@pytest.mark.parametrize("point", ["tomorrow", "2026-11-27T12:00:00", ""])
+def test_a_point_that_cannot_be_meant_is_refused_before_anything_is_sent(certes, point):
+    result = certes("subscriptions", "seek", "billing", point)
+    assert (result.exit_code, "2026-11-27T12:00:00Z" in result.stderr) == (2, True)

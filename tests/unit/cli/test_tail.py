@@ -40,6 +40,13 @@ def test_deliveries_are_printed_and_each_batch_acknowledged(certes, gateway):
     ]
 
 
+def test_several_patterns_are_tailed_at_once(certes, gateway):
+    gateway.stream("Subscribe", OPENED, end={})
+    certes("tail", PATTERN, "a.b/_/1/_gap", "--broker", gateway.address)
+    selectors = gateway.requests("Subscribe")[0]["ephemeral"]["selectors"]
+    assert [one["pattern"] for one in selectors] == [PATTERN, "a.b/_/1/_gap"]
+
+
 def test_a_filter_goes_with_the_stream(certes, gateway):
     gateway.stream("Subscribe", OPENED, end={})
     certes("tail", PATTERN, "--filter", "data.size > 1", "--broker", gateway.address)
