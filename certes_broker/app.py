@@ -53,6 +53,7 @@ from certes_broker.gateway.http.server import HttpServer
 from certes_broker.gateway.http.settings import LOOPBACK_NAMES, HttpSettings
 from certes_broker.gateway.ingestion import Ingestion
 from certes_broker.gateway.open_streams import OpenStreams
+from certes_broker.gateway.publishing import may_publish
 from certes_broker.gateway.relay import Relay
 from certes_broker.gateway.revocations import Revocations
 from certes_broker.gateway.token_keys import FixedKeys, PublishedKeys, fetch_keys, keys_of_file
@@ -124,6 +125,7 @@ async def serving(config: Config, registry: Registry, ports: Ports) -> AsyncIter
     async with AsyncExitStack() as stack:
         broker = await stack.enter_async_context(Broker.running(ports, registry, _broker_settings(config)))
         broker.sources.declare(config.sources)
+        broker.drift.is_published = may_publish
         rules = SourceRules(shipped_providers(), allow_unsigned=config.http.listen.is_loopback)
         ingestion = Ingestion(broker, rules.providers, loopback=rules.allow_unsigned)
         relay = Relay(ports.engine.members, ports.engine.post, broker.look)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -26,7 +26,7 @@ from certes_broker.domain.schemas import VersionName
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Settings
 from certes_broker.schemas.event_schema import EventSchema
-from certes_broker.schemas.system_events import DriftFinding, schema_drift
+from certes_broker.schemas.system_events import DriftFinding, SeenIn, schema_drift
 from certes_broker.schemas.unknown_fields import UnknownField
 from certes_broker.schemas.unknown_keys import LONGEST_PATH, UnknownKey
 
@@ -62,6 +62,8 @@ class Drift:
         """Event name and field of what was told, or is about to be."""
         self._waiting: deque[DriftFinding] = deque()
         self._added = asyncio.Event()
+        self.is_published: Callable[[SeenIn, str], bool] = lambda _event, _type: True
+        """Says whether whoever calls may publish an event of a type. Events are read before that is asked of them."""
         self.counts: Final[Counter[str]] = Counter()
         """How many events of each type were found to have unknown fields, of the sample that is looked at of those that came
         as protobuf. `Conversion.unknown_keys` counts those that came as JSON."""
@@ -79,13 +81,16 @@ class Drift:
             told = {(name, field) for name, field in json.loads(document.body)}
             self._told[VersionName(domain, namespace, int(version))] = told
 
-    def noticed(self, schema: EventSchema, fields: Iterable[UnknownField], source: str, event_id: str) -> None:
+    def noticed(self, schema: EventSchema, fields: Iterable[UnknownField], seen_in: SeenIn) -> None:
+        """See `DriftWatch`. What whoever calls may not publish is nothing to tell anybody of."""
+        if not self.is_published(seen_in, schema.type_text):
+            return
         self.counts[schema.type_text] += 1
-        self._note(schema, islice(fields, FIELDS_OF_A_MESSAGE), source, event_id)
+        self._note(schema, islice(fields, FIELDS_OF_A_MESSAGE), seen_in)
 
-    def found(self, schema: EventSchema, keys: Sequence[UnknownKey], source: str, event_id: str) -> None:
+    def found(self, schema: EventSchema, keys: Sequence[UnknownKey], seen_in: SeenIn) -> None:
         """Takes note of unknown keys of a payload that came as JSON."""
-        self._note(schema, keys, source, event_id)
+        self._note(schema, keys, seen_in)
 
     async def run(self) -> None:
         """Tells what is found, for ever. What could not be published or stored is told again."""
@@ -117,9 +122,7 @@ class Drift:
         told = self._told.get(_version_of(schema), ())
         return len(told) < TOLD_OF_A_VERSION and len(self._waiting) < WAITING
 
-    def _note(
-        self, schema: EventSchema, fields: Iterable[UnknownField | UnknownKey], source: str, event_id: str
-    ) -> None:
+    def _note(self, schema: EventSchema, fields: Iterable[UnknownField | UnknownKey], seen_in: SeenIn) -> None:
         if not self._has_room(schema):
             return
         version = _version_of(schema)
@@ -132,11 +135,11 @@ class Drift:
                 continue
             told.add((schema.type.name, field))
             found.append(field)
-            self._waiting.append(
-                DriftFinding(version, schema.type_text, field, message, schema.revision, source, event_id)
-            )
+            self._waiting.append(DriftFinding(version, schema.type_text, field, message, schema.revision, seen_in))
         if found:
-            log.warning("schema_drift", type=schema.type_text, fields=found[:_LOGGED], count=len(found), source=source)
+            log.warning(
+                "schema_drift", type=schema.type_text, fields=found[:_LOGGED], count=len(found), source=seen_in.source
+            )
             self._added.set()
 
 

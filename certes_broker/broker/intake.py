@@ -14,6 +14,7 @@ from certes_broker.domain.open_namespaces import OpenNamespaces
 from certes_broker.schemas.event_content import DriftWatch
 from certes_broker.schemas.event_jobs import read_event, read_event_of
 from certes_broker.schemas.events import EventReader
+from certes_broker.schemas.system_events import SeenIn
 
 LONG: Final = 64 * 1024
 """Bytes from which on an event is validated in a worker."""
@@ -51,5 +52,5 @@ class Intake:
         if unknown:
             schema = self.reader.schema(event.type)
             if not isinstance(schema, str):
-                self._drift.noticed(schema, unknown, event.source, event.id)
+                self._drift.noticed(schema, unknown, SeenIn(event.source, event.id, event.subscriber))
         return event

@@ -44,6 +44,7 @@ from certes_broker.domain.webhook_mapping import WebhookMapping
 from certes_broker.schemas.event_content import CONTENT_TYPE_BYTES
 from certes_broker.schemas.event_schema import EventSchema
 from certes_broker.schemas.forms import FORM, INLINE_BYTES, form_payload
+from certes_broker.schemas.system_events import SeenIn
 
 
 class Arrival(NamedTuple):
@@ -226,7 +227,8 @@ class Ingestion:
                 hint=error.hint,
             ) from error
         if data.new_keys:
-            self._broker.drift.found(schema, data.new_keys, event.source, event.id)
+            subscriber = None if event.everyone else event.subscriber
+            self._broker.drift.found(schema, data.new_keys, SeenIn(event.source, event.id, subscriber))
         return data.value
 
     async def _accepted(self, event: Event, original: Original) -> AcceptedEvent:

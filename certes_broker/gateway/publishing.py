@@ -43,6 +43,7 @@ from certes_broker.gateway.methods import Send
 from certes_broker.gateway.requests import decode_envelope
 from certes_broker.observability.arrivals import refusals
 from certes_broker.ports.clock import Clock
+from certes_broker.schemas.system_events import SeenIn
 
 REQUESTS_IN_FLIGHT: Final = 32
 """Requests of one stream that are taken and not answered."""
@@ -289,6 +290,17 @@ def check_published(caller: Caller, events: Sequence[AcceptedEvent]) -> None:
                 metadata={**error.metadata, "index": str(index)},
                 hint=error.hint,
             ) from None
+
+
+def may_publish(event: SeenIn, event_type: str) -> bool:
+    """Says whether whoever calls may publish an event that is being read. Webhooks have no caller: their signature lets them in."""
+    try:
+        check_publish(current_caller(), event.source, event.subscriber, event_type)
+    except PermissionDenied:
+        return False
+    except LookupError:
+        return True
+    return True
 
 
 def _with_field(error: AlreadyExists) -> AlreadyExists:

@@ -18,6 +18,7 @@ from certes_broker.domain.events import Options
 from certes_broker.domain.open_namespaces import OpenNamespaces
 from certes_broker.domain.uris import parse_event_type
 from certes_broker.schemas.event_schema import EventSchema, SchemaLookup
+from certes_broker.schemas.system_events import SeenIn
 from certes_broker.schemas.unknown_fields import UnknownField, unknown_fields
 
 CONTENT_TYPE_BYTES: Final = 256
@@ -28,7 +29,7 @@ SAMPLED: Final = 16
 class DriftWatch(Protocol):
     """Is told of messages that have fields their schema does not know."""
 
-    def noticed(self, schema: EventSchema, fields: Iterable[UnknownField], source: str, event_id: str) -> None:
+    def noticed(self, schema: EventSchema, fields: Iterable[UnknownField], seen_in: SeenIn) -> None:
         """Takes note of the unknown fields of an event, which may still be refused. They are looked for as it asks."""
 
 
@@ -92,7 +93,9 @@ class EventContent:
             count = self._read.get(schema.type_text, 0)
             self._read[schema.type_text] = count + 1
             if not count % SAMPLED and schema.has_unknown(message):
-                self._drift.noticed(schema, unknown_fields(message), event.source, event_id)
+                subscriber = None if event.everyone else event.subscriber
+                seen_in = SeenIn(event.source, event_id, subscriber)
+                self._drift.noticed(schema, unknown_fields(message), seen_in)
         return schema.options_of(message)
 
     def _open_type(self, type_text: str) -> str | None:

@@ -11,6 +11,7 @@ from certes_broker.domain.open_namespaces import OpenNamespaces
 from certes_broker.schemas.event_schema import EventSchema
 from certes_broker.schemas.events import EventReader
 from certes_broker.schemas.json_events import EventDocuments
+from certes_broker.schemas.system_events import SeenIn
 from certes_broker.schemas.unknown_fields import UnknownField
 from certes_broker.schemas.worker.jobs import Converted
 
@@ -62,5 +63,5 @@ class _Noticed:
     def __init__(self) -> None:
         self.fields: list[UnknownField] = []
 
-    def noticed(self, schema: EventSchema, fields: Iterable[UnknownField], source: str, event_id: str) -> None:
+    def noticed(self, schema: EventSchema, fields: Iterable[UnknownField], seen_in: SeenIn) -> None:
         self.fields += islice(fields, FIELDS_TOLD)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from certes.v1 import event_pb2
 from certes.v1 import system_events_pb2 as pb
@@ -78,6 +78,14 @@ def version_update(
     return SystemEvent(event.type, event_id, source, event.SerializeToString(deterministic=True))
 
 
+class SeenIn(NamedTuple):
+    """The event in which something was seen: its source, its id, and the subscriber that it is for, None for everyone."""
+
+    source: str
+    event_id: str
+    subscriber: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class DriftFinding:
     """A field that a schema does not know, and the first event that had it."""
@@ -87,27 +95,31 @@ class DriftFinding:
     field: str
     message: str
     revision: int
-    source: str
-    event_id: str
+    first: SeenIn
 
 
 def schema_drift(finding: DriftFinding, source: str, time: Micros) -> SystemEvent:
-    """Makes the `_drift` event of a finding. Its id follows from type and field, so that telling it again is a duplicate."""
+    """Makes the `_drift` event of a finding, for whom the event was that had the field: what others send is not theirs to know.
+
+    Its id follows from type and field, so that telling it again is a duplicate.
+    """
     drift = pb.SchemaDrift(
         type=finding.type,
         field=finding.field,
         message=finding.message,
         revision=finding.revision,
-        source=finding.source,
-        event_id=finding.event_id,
+        source=finding.first.source,
+        event_id=finding.first.event_id,
     )
+    subscriber = finding.first.subscriber
+    audience: dict[str, Any] = {"everyone": True} if subscriber is None else {"subscriber": subscriber}
     event_id = f"drift-{sha256(f'{finding.type} {finding.field}'.encode()).hexdigest()[:32]}"
-    event = event_pb2.Event(id=event_id, type=f"{finding.version}/{DRIFT}", source=source, everyone=True)
+    event = event_pb2.Event(id=event_id, type=f"{finding.version}/{DRIFT}", source=source, **audience)
     event.time.FromMicroseconds(time)
     event.data.type_url = TYPE_URL_PREFIX + pb.SchemaDrift.DESCRIPTOR.full_name
     event.data.value = drift.SerializeToString(deterministic=True)
     body = event.SerializeToString(deterministic=True)
-    return SystemEvent(event.type, event_id, source, body, (("type", finding.type),))
+    return SystemEvent(event.type, event_id, source, body, (("type", finding.type),), subscriber)
 
 
 _DIGEST_BYTES: Final = 16

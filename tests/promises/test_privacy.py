@@ -11,12 +11,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
 import pytest
 
+from certes.community.github.v1.ping_event_pb2 import PingEvent
 from certes.v1 import event_service_pb2 as pb
+from certes.v1.event_pb2 import Event
+from certes.v1.system_events_pb2 import SchemaDrift
 from tests.acceptance.client import ALL_OF_GITHUB, Frames, connected
 from tests.promises.callers import Caller, asking_for_keys, caller, ping, refusal
 
+PING = "community.certes.dev/github/1/ping"
+UNKNOWN_FIELD = b"\xf8\x3e\x01"
 PATTERN = {"selectors": [{"pattern": ALL_OF_GITHUB}]}
 BUSY = 64
 """Events for the other subscriber between two for the first. That so many names are in order by chance does not happen."""
@@ -42,6 +48,8 @@ class Tenants:
     operator: Caller
     ours: Caller
     theirs: Caller
+    shop: Caller
+    """One that publishes for the first."""
 
     def publish(self, *events: dict[str, Any]) -> list[str]:
         """Publishes; returns the names of the events."""
@@ -56,7 +64,8 @@ def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tenants]:
         ours, theirs = (
             caller(operator, who.replace("_", "-"), "subscriber", subscribers=[who]) for who in ("org_1", "org_2")
         )
-        yield Tenants(operator, ours, theirs)
+        shop = caller(operator, "shop", "publisher", subscribers=["org_1"], sources=["//shop"])
+        yield Tenants(operator, ours, theirs, shop)
 
 
 def test_an_event_for_a_subscriber_is_seen_by_that_subscriber_only(tenants: Tenants) -> None:
@@ -118,6 +127,36 @@ async def test_names_counts_and_positions_tell_nothing_of_what_others_have(tenan
     after = tenants.ours.ask("SubscriptionService/GetSubscription", name=subscription["name"])["subscription"]
     assert after["etag"] == subscription["etag"], "an etag does not count what others do"
     assert refusal(tenants.ours.call("AdminService/GetStats")) == (403, "ROLE_MISSING")
+
+
+async def test_what_a_schema_does_not_know_of_an_event_is_told_to_nobody_whom_the_event_is_not_for(
+    tenants: Tenants,
+) -> None:
+    drift = {"pattern": "community.certes.dev/github/1/_drift"}
+    value = PingEvent(zen="keep it simple").SerializeToString() + UNKNOWN_FIELD
+    data = {"type_url": f"type.googleapis.com/{PingEvent.DESCRIPTOR.full_name}", "value": value}
+    theirs = Event(id="their secret", type=PING, source="//theirs", subscriber="org_2", data=data)
+    async with connected(tenants.operator.broker) as client:
+        start = {"parent": "subscribers/org_2", "selectors": [drift]}
+        frames: Frames = client.events.Subscribe(pb.SubscribeRequest(ephemeral=start), metadata=tenants.theirs.metadata)
+        assert (await frames.read()).HasField("opened")
+        # Whoever may not publish it makes nobody hear of it either.
+        forged = Event()
+        forged.CopyFrom(theirs)
+        forged.id = "forged"
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await client.events.Publish(pb.PublishRequest(events=[forged]), metadata=tenants.shop.metadata)
+        assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        # Of a type one event in sixteen is looked at.
+        for number in range(16):
+            theirs.id = f"their secret {number}"
+            await client.events.Publish(pb.PublishRequest(events=[theirs]), metadata=tenants.operator.metadata)
+        [delivery] = (await frames.read()).batch.deliveries
+        frames.cancel()
+    told = SchemaDrift.FromString(delivery.event.data.value)
+    assert (told.source, told.event_id.startswith("their secret")) == ("//theirs", True)
+    listed = tenants.ours.ask("EventService/ListEvents", parent="subscribers/org_1", pattern=drift["pattern"])
+    assert listed == {}
 
 
 def said(caller: Caller, rpc: str, request: dict[str, str], about: dict[str, str]) -> tuple[int, str]:

@@ -104,8 +104,8 @@ class Watch:
     def __init__(self) -> None:
         self.told: list[tuple[str, str, str]] = []
 
-    def noticed(self, schema, fields, source, event_id) -> None:
-        self.told.append((schema.type_text, source, event_id))
+    def noticed(self, schema, fields, seen_in) -> None:
+        self.told.append((schema.type_text, seen_in.source, seen_in.event_id))
 
 
 def ping(event_id: str, extra: bytes = b"") -> bytes:
