@@ -161,7 +161,7 @@ class DeadLetters:
         """Returns at most so many dead letters that are meant, and where to go on."""
         wanted, sees, token = selection.wanted, selection.sees, selection.page_token
         text = read_token(token, name.text, wanted)
-        after = self._names.position(text) if text else BEGINNING
+        after = self._names.position_of_place(text) if text else BEGINNING
         found: list[Summary] = []
         for _ in range(_PAGES_SCANNED):
             page = await self._cursors.dead_letters(name.text, after, _PAGE, _PAGE_BYTES)
@@ -172,8 +172,8 @@ class DeadLetters:
                 if wanted.matches(letter) and sees(letter.event):
                     found.append(summary(letter))
                     if len(found) == count:
-                        return Selected(found, make_token(self._names.name(after), name.text, wanted))
-        return Selected(found, make_token(self._names.name(after), name.text, wanted))
+                        return Selected(found, make_token(self._names.place(after), name.text, wanted))
+        return Selected(found, make_token(self._names.place(after), name.text, wanted))
 
     async def replaying(self, name: SubscriptionName) -> frozenset[Position]:
         """Returns the positions of what is on its way to a subscription once more, as far as that is durable."""

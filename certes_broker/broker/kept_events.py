@@ -87,7 +87,7 @@ class KeptEvents:
         of = (subscriber, pattern, start_time)
         token = read_token(page_token, *of)
         if token:
-            after = self._names.position(token)
+            after = self._names.position_of_place(token)
         else:
             after = BEGINNING if start_time is None else await self._journal.position_at(start_time)
         found: list[Entry] = []
@@ -100,12 +100,12 @@ class KeptEvents:
                 if _concerns(entry, subscriber, pattern, start_time):
                     size += len(entry.event.body)
                     if found and size > ANSWER_BYTES:
-                        return self._page(found, make_token(self._names.name(found[-1].position), *of))
+                        return self._page(found, make_token(self._names.place(found[-1].position), *of))
                     found.append(entry)
                 after = entry.position
                 if len(found) == page_size:
-                    return self._page(found, make_token(self._names.name(after), *of))
-        return self._page(found, make_token(self._names.name(after), *of))
+                    return self._page(found, make_token(self._names.place(after), *of))
+        return self._page(found, make_token(self._names.place(after), *of))
 
     async def position_of(self, point: SeekPoint) -> Position:
         """Returns the position after which `point` lies.

@@ -4,6 +4,9 @@ Positions count everybody's events. A name must not, or a subscriber could read 
 received. So a name holds the position enciphered: one AES block, which is a permutation of all positions under a key that
 the broker makes once and keeps in its settings. It is short, stable over restarts, cheap to make by the thousand, and a
 name that was guessed deciphers to no position.
+
+Page tokens say where a page begins, and hold positions enciphered, too, but marked: were they names, then whoever has heard a
+name of another's event could ask by a token of its own making whether there is such an event, and which of its own come after it.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from certes_broker.broker.paging import not_of_this_list
 from certes_broker.domain.errors import NotFound, Reason
 from certes_broker.domain.events import Position
 
@@ -24,6 +28,7 @@ KEY_BYTES: Final = 16
 _TOKEN: Final = 32
 _HEX: Final = frozenset(string.digits + "abcdef")
 _CHECK: Final = bytes(8)
+_PLACE: Final = b"\1" + bytes(7)
 
 
 class EventNames:
@@ -47,12 +52,28 @@ class EventNames:
 
     def position(self, name: str) -> Position:
         """Returns the position that `name` hides. Raises `NotFound` (EVENT_NOT_FOUND) if it hides none."""
-        token = name.removeprefix(PREFIX)
-        if name.startswith(PREFIX) and len(token) == _TOKEN and _HEX.issuperset(token):
+        position = self._hidden(name.removeprefix(PREFIX), _CHECK) if name.startswith(PREFIX) else None
+        if position is None:
+            raise event_not_found(name)
+        return position
+
+    def place(self, position: Position) -> str:
+        """Returns what stands for a position in a page token."""
+        return self._encipher.update(_PLACE + position.to_bytes(8, "big")).hex()
+
+    def position_of_place(self, text: str) -> Position:
+        """Returns the position that `place` has hidden. Raises `Invalid` (PAGE_TOKEN_INVALID) for anything else, a name included."""
+        position = self._hidden(text, _PLACE)
+        if position is None:
+            raise not_of_this_list()
+        return position
+
+    def _hidden(self, token: str, mark: bytes) -> Position | None:
+        if len(token) == _TOKEN and _HEX.issuperset(token):
             block = self._decipher.update(bytes.fromhex(token))
-            if block.startswith(_CHECK):
-                return Position(int.from_bytes(block, "big"))
-        raise event_not_found(name)
+            if block.startswith(mark):
+                return Position(int.from_bytes(block[len(mark) :], "big"))
+        return None
 
 
 def event_not_found(name: str) -> NotFound:

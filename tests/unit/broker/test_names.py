@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certes_broker.broker.names import EventNames
-from certes_broker.domain.errors import NotFound, Reason
+from certes_broker.domain.errors import Invalid, NotFound, Reason
 from certes_broker.domain.events import Position
 from tests.fakes.broker_world import World, ping
 
@@ -44,6 +44,18 @@ def test_a_name_in_another_spelling_is_not_found(change) -> None:
 def test_no_text_whatever_makes_it_fail_otherwise(text: str) -> None:
     with pytest.raises(NotFound):
         NAMES.position(text)
+
+
+@given(position=POSITIONS)
+def test_a_place_in_a_list_leads_back_to_its_position_and_is_no_name(position: Position) -> None:
+    place, name = NAMES.place(position), NAMES.name(position)
+    assert NAMES.position_of_place(place) == position
+    with pytest.raises(NotFound):
+        NAMES.position(f"events/{place}")
+    for text in (name, name.removeprefix("events/"), place[:-1], ""):
+        with pytest.raises(Invalid) as refusal:
+            NAMES.position_of_place(text)
+        assert refusal.value.reason is Reason.PAGE_TOKEN_INVALID
 
 
 def test_names_tell_neither_order_nor_distance() -> None:

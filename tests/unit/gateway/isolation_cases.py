@@ -18,6 +18,8 @@ from certes.community.github.v1.ping_event_pb2 import PingEvent
 from certes.v1 import delivery_service_pb2 as deliveries
 from certes.v1 import event_service_pb2 as events
 from certes.v1 import subscription_service_pb2 as subscriptions
+from certes_broker.broker.dead_letters import DeadLetterFilter
+from certes_broker.broker.paging import make_token
 
 PING: Final = "community.certes.dev/github/1/ping"
 PATTERN: Final = "community.certes.dev/github/1/*"
@@ -66,6 +68,11 @@ def letters(theirs: Things) -> list[str]:
     return [f"{subscription}/deadLetters/{token}" for subscription in (theirs.subscription, OWN)]
 
 
+def tokens(theirs: Things, *of: object) -> list[str]:
+    """Tokens of pages of one's own that somebody made up to begin at their event."""
+    return [make_token(text, *of) for text in (theirs.event, theirs.event.removeprefix("events/"))]
+
+
 _SELECTORS: Final = [{"pattern": PATTERN}]
 _STREAM: Final = {"selectors": _SELECTORS, "stream": {}}
 
@@ -109,6 +116,10 @@ CASES: Final[dict[str, Case]] = {
         lambda theirs: [
             events.ListEventsRequest(parent=theirs.parent),
             events.ListEventsRequest(parent="subscribers/-"),
+            *[
+                events.ListEventsRequest(parent="subscribers/org_1", page_token=token)
+                for token in tokens(theirs, "org_1", None, None)
+            ],
         ],
         [events.ListEventsRequest(parent="subscribers/org_1")],
     ),
@@ -163,7 +174,13 @@ CASES: Final[dict[str, Case]] = {
     "SubscriptionService.TestSubscription": Case(named(subscriptions.TestSubscriptionRequest)),
     "SubscriptionService.RequestConsent": Case(named(subscriptions.RequestConsentRequest)),
     "DeliveryService.ListDeadLetters": Case(
-        lambda theirs: [deliveries.ListDeadLettersRequest(parent=theirs.subscription)],
+        lambda theirs: [
+            deliveries.ListDeadLettersRequest(parent=theirs.subscription),
+            *[
+                deliveries.ListDeadLettersRequest(parent=OWN, page_token=token)
+                for token in tokens(theirs, OWN, DeadLetterFilter())
+            ],
+        ],
         [deliveries.ListDeadLettersRequest(parent=OWN)],
     ),
     "DeliveryService.GetDeadLetter": Case(
