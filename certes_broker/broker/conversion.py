@@ -22,6 +22,7 @@ Every method here can take until a worker has done it, and can then raise `Unava
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ from certes_broker.broker.workers import Workers
 from certes_broker.domain.errors import Reason
 from certes_broker.domain.subscriptions import Format
 from certes_broker.schemas.event_schema import EventSchema
+from certes_broker.schemas.json_effort import TooMuchAtOnce
 from certes_broker.schemas.json_events import EventDocuments
 from certes_broker.schemas.json_jobs import (
     SMALL_BYTES,
@@ -48,6 +50,8 @@ from certes_broker.schemas.worker.jobs import Converted
 
 WIRE_BYTES: Final = 32 * 1024
 """The longest message that is written as JSON on the event loop. It may be many small ones."""
+VALUES: Final = 25_000
+"""How many values of JSON are written there at one go: a few milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +89,11 @@ class Conversion:
         return rendered_of(await self.do(webhook_body, event, form, heavy=len(event) > WIRE_BYTES))
 
     async def do(self, job: Callable[..., Converted], *arguments: Any, heavy: bool) -> Converted:
-        """Calls a function of a module with the broker's documents and the arguments, in a worker if it is heavy work."""
-        if heavy:
-            return await self._workers.do(job, *arguments)
-        return job(self._documents, *arguments)
+        """Calls a function of a module with the broker's documents and the arguments, in a worker if it is heavy work, or proves to be."""
+        if not heavy:
+            with suppress(TooMuchAtOnce), self._documents.effort.at_most(VALUES):
+                return job(self._documents, *arguments)
+        return await self._workers.do(job, *arguments)
 
     async def data(self, body: bytes, document: object, schema: EventSchema) -> JsonData:
         """Reads a JSON object as the message of a schema. `document` is None if the body is still to be read."""

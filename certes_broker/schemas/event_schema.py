@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError, EncodeError, Message
 from certes.v1 import options_pb2
 from certes_broker.domain.errors import FieldViolation, Invalid, Reason
 from certes_broker.domain.uris import EventType
+from certes_broker.schemas.json_effort import Effort
 from certes_broker.schemas.json_out import DocumentTables
 from certes_broker.schemas.json_table import JsonTables
 from certes_broker.schemas.message_classes import message_class
@@ -200,13 +201,13 @@ class EventSchema:
             )
         return message
 
-    def to_json(self, message: Message) -> dict[str, Any]:
+    def to_json(self, message: Message, effort: Effort | None = None) -> dict[str, Any]:
         """Writes a message as proto3 JSON under the proto's own field names, which are those of the payload it came from.
 
         Fields without presence are written also when they are empty or zero: a payload has said so. 64-bit integers are
-        strings, as proto3 JSON wants it.
+        strings, as proto3 JSON wants it. Raises `TooMuchAtOnce` where an effort is given.
         """
-        return self._documents.document(message)
+        return self._documents.document(message, effort)
 
     def _mismatch(self, type_url: str) -> Invalid:
         found = type_url.rpartition("/")[2]

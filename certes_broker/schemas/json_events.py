@@ -23,6 +23,7 @@ from google.protobuf.message import Message
 from certes.v1.event_pb2 import Event
 from certes_broker.domain.errors import FieldViolation, Invalid, Reason
 from certes_broker.schemas.event_schema import SchemaLookup
+from certes_broker.schemas.json_effort import Effort
 from certes_broker.schemas.json_out import CONTRACT, Document, DocumentTables
 from certes_broker.schemas.json_table import JsonTables
 
@@ -38,6 +39,8 @@ class EventDocuments:
         self._tables = JsonTables()
         self._places: dict[str, tuple[_Place, ...]] = {}
         # The `Any` of an event is passed through as it is: only `_event` knows the type that tells what it holds.
+        self.effort: Final = Effort()
+        """What writing documents may take: without end, where nobody bounds it."""
         self._contract = DocumentTables(CONTRACT, {_EVENT: self._event, _ANY: lambda message: message})
 
     def read(self, message_class: type[AnyMessageType], document: object) -> AnyMessageType:
@@ -120,12 +123,12 @@ class EventDocuments:
 
     def document(self, message: Message) -> Document:
         """Returns the document of a message of the contract."""
-        return self._contract.document(message)
+        return self._contract.document(message, self.effort)
 
     def data_document(self, event: Event) -> Document:
         """Returns the document of an event's data. Raises `Invalid` if its schema is gone or does not fit."""
         schema = self.schemas.lookup(event.type)
-        return schema.to_json(schema.parse(event.data.type_url, event.data.value))
+        return schema.to_json(schema.parse(event.data.type_url, event.data.value), self.effort)
 
     def _event(self, event: Event) -> Document:
         document = self._contract.table(_EVENT_DESCRIPTOR).document(event)

@@ -24,6 +24,8 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from certes_broker.schemas.json_effort import Effort, TooMuchAtOnce
+
 Document = dict[str, Any]
 """A JSON object, as `json.dumps` takes it."""
 
@@ -59,9 +61,12 @@ class DocumentTables:
         self._special = dict(special or {})
         self._tables: dict[Descriptor, DocumentTable] = {}
         self._unfilled: list[tuple[DocumentTable, Descriptor]] = []
+        self.effort = Effort()
+        """What writing a document may take now."""
 
-    def document(self, message: Message) -> Document:
-        """Returns the document of a message; see `DocumentTable.document`."""
+    def document(self, message: Message, effort: Effort | None = None) -> Document:
+        """Returns the document of a message; see `DocumentTable.document`. Raises `TooMuchAtOnce` where an effort is given."""
+        self.effort = Effort() if effort is None else effort
         return self.table(cast("Descriptor", message.DESCRIPTOR)).document(message)
 
     def table(self, descriptor: Descriptor) -> DocumentTable:
@@ -72,9 +77,17 @@ class DocumentTables:
             self._unfilled.append((table, descriptor))
             if len(self._unfilled) == 1:
                 # Filling one asks for those of the messages within it, which join the list: thousands may lead to one another.
-                for unfilled, kind in self._unfilled:
-                    unfilled._fill(kind)
-                self._unfilled.clear()
+                try:
+                    for unfilled, kind in self._unfilled:
+                        self.effort.spend(_FIELD * len(kind.fields))
+                        unfilled._fill(kind)
+                except TooMuchAtOnce:
+                    # They lead to one another, so all of them go.
+                    for _, kind in self._unfilled:
+                        del self._tables[kind]
+                    raise
+                finally:
+                    self._unfilled.clear()
         return table
 
     def _rule(self, field: FieldDescriptor) -> _Rule:
@@ -86,7 +99,7 @@ class DocumentTables:
             return _Rule(name, self._map(field))
         convert = self._value(field)
         if field.is_repeated:
-            return _Rule(name, list if convert is None else _each(convert))
+            return _Rule(name, list if convert is None else self._each(convert))
         return _Rule(name, convert)
 
     def _map(self, field: FieldDescriptor) -> Convert:
@@ -94,10 +107,16 @@ class DocumentTables:
         is_bool = entry["key"].cpp_type == FieldDescriptor.CPPTYPE_BOOL
         key: Callable[[object], str] = _bool_key if is_bool else str
         convert = self._value(entry["value"])
+        weight = 2 + _WEIGHTS.get(convert, 1)
+
+        def entered(entries: Any) -> Any:
+            self.effort.spend(weight * len(entries))
+            return entries.items()
+
         # A message map makes a missing key when asked for one; `items` only shows those that are there.
         if convert is None:
-            return lambda entries: {key(name): value for name, value in entries.items()}
-        return lambda entries: {key(name): convert(value) for name, value in entries.items()}
+            return lambda entries: {key(name): value for name, value in entered(entries)}
+        return lambda entries: {key(name): convert(value) for name, value in entered(entries)}
 
     def _value(self, field: FieldDescriptor) -> Convert | None:
         """Returns how one value of a field becomes JSON; None where it is JSON as it is."""
@@ -117,18 +136,32 @@ class DocumentTables:
             return self.table(descriptor).document
         if descriptor.name in _TOLD_BY_ITSELF:
             return _json_string
-        return lambda message: json_format.MessageToDict(
-            message,
-            preserving_proto_field_name=self.style.proto_field_names,
-            always_print_fields_with_no_presence=self.style.with_defaults,
-            descriptor_pool=descriptor.file.pool,
-        )
+
+        def told(message: Message) -> Any:
+            self.effort.spend(_MESSAGE + message.ByteSize())
+            return json_format.MessageToDict(
+                message,
+                preserving_proto_field_name=self.style.proto_field_names,
+                always_print_fields_with_no_presence=self.style.with_defaults,
+                descriptor_pool=descriptor.file.pool,
+            )
+
+        return told
+
+    def _each(self, convert: Convert) -> Convert:
+        weight = _WEIGHTS.get(convert, 1)
+
+        def each(values: Any) -> list[Any]:
+            self.effort.spend(weight * len(values))
+            return [convert(value) for value in values]
+
+        return each
 
 
 class DocumentTable:
     """Writes messages of one type as JSON documents."""
 
-    __slots__ = ("_converts", "_defaults", "_empty", "_names", "_tables")
+    __slots__ = ("_converts", "_cost", "_defaults", "_empty", "_names", "_tables", "_weight")
 
     def __init__(self, tables: DocumentTables) -> None:
         self._tables = tables
@@ -136,6 +169,10 @@ class DocumentTable:
         self._converts: list[tuple[str, Convert]] = []
         self._defaults: Document = {}
         self._empty: list[tuple[str, type]] = []
+        self._cost = _MESSAGE
+        """What a message takes whatever is in it."""
+        self._weight = 1
+        """What each of its fields takes at most."""
 
     def document(self, message: Message) -> Document:
         """Returns the document of a message. Unknown fields are left out.
@@ -144,6 +181,7 @@ class DocumentTable:
         """
         names = self._names
         fields = message.ListFields()
+        self._tables.effort.spend(self._cost + self._weight * len(fields))
         # Most values are JSON as they are, so all are taken in one go and the others are gone over again.
         try:
             document: Document = {names[field]: value for field, value in fields}
@@ -165,6 +203,7 @@ class DocumentTable:
         self._names[field] = name
         if convert is not None:
             self._converts.append((name, convert))
+            self._weight = max(self._weight, _WEIGHTS.get(convert, 1))
 
     def _add_extensions(self, fields: Iterable[tuple[FieldDescriptor, object]]) -> None:
         # Any file can extend a proto2 message, so its extensions are known when they are met.
@@ -173,6 +212,8 @@ class DocumentTable:
                 self._add(field)
 
     def _fill(self, descriptor: Descriptor) -> None:
+        if self._tables.style.with_defaults:
+            self._cost += sum(not field.has_presence for field in descriptor.fields)
         for field in descriptor.fields:
             self._add(field)
             if not self._tables.style.with_defaults or field.has_presence:
@@ -205,13 +246,6 @@ def _has_chosen_json_name(field: FieldDescriptor) -> bool:
 def _is_map(field: FieldDescriptor) -> bool:
     message = field.message_type
     return message is not None and bool(message.GetOptions().map_entry)
-
-
-def _each(convert: Convert) -> Convert:
-    def each(values: Iterable[Any]) -> list[Any]:
-        return [convert(value) for value in values]
-
-    return each
 
 
 def _bool_key(key: object) -> str:
@@ -270,3 +304,10 @@ _SCALARS: Final[Mapping[int, Convert]] = {
     FieldDescriptor.CPPTYPE_DOUBLE: _double,
     FieldDescriptor.CPPTYPE_FLOAT: _float,
 }
+
+_MESSAGE: Final = 20
+"""What a message takes, in values."""
+_FIELD: Final = 5
+"""What a field takes of which the first message is written. More, for once."""
+_WEIGHTS: Final[Mapping[Convert | None, int]] = {_float: 25, _json_string: 12, _base64: 2}
+"""What takes longer than a value does as it is."""

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from certes.community.github.v1.push_event_pb2 import PushEvent
+from certes.v1.event_pb2 import Event
 from certes_broker.broker.conversion import Conversion
 from certes_broker.domain.errors import Invalid, Reason
+from certes_broker.domain.subscriptions import Format
 from certes_broker.schemas.catalogue import community_versions
 from certes_broker.schemas.json_jobs import INLINE_BYTES, SMALL_BYTES, is_heavy
 from certes_broker.schemas.registry import Registry
@@ -97,3 +99,21 @@ async def test_a_body_that_is_no_object_is_refused_for_the_reason_that_is_asked_
 )
 def test_a_text_is_heavy_if_it_is_long_or_has_very_many_parts(text, heavy):
     assert is_heavy(text) is heavy
+
+
+@pytest.mark.parametrize(
+    ("data", "done"),
+    [
+        (PushEvent(ref="x" * 20_000), []),
+        (PushEvent(commits=[{"id": "a"}] * 100), []),
+        (PushEvent(commits=[{}] * 10_000), ["webhook_body"]),
+    ],
+    ids=["a long text", "some messages", "many empty messages"],
+)
+async def test_an_event_of_few_bytes_that_becomes_much_json_is_rendered_in_a_worker(data, done):
+    converting = Converting()
+    event = Event(id="e", type=PUSH.type_text, source="//test", everyone=True)
+    event.data.Pack(data)
+    rendered = await converting.conversion.webhook_body(event.SerializeToString(), Format.CLOUDEVENTS_JSON)
+    assert converting.workers.done == done
+    assert json.loads(rendered.body)["data"] == PUSH.to_json(data)

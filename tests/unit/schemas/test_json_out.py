@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 
 from certes_broker.domain.errors import Invalid
 from certes_broker.schemas.catalogue import community_versions
+from certes_broker.schemas.json_effort import Effort, TooMuchAtOnce
 from certes_broker.schemas.json_out import CONTRACT, PAYLOAD, DocumentTables, Style
 from certes_broker.schemas.json_table import JsonTables
 from certes_broker.schemas.registry import Registry
@@ -150,3 +153,35 @@ def test_every_real_payload_is_written_as_json_format_does(event, shared_payload
         message = schema.from_json(payload)
         for style in STYLES:
             assert by_table(message, style) == by_json_format(message, style)
+
+
+@given(documents(), st.integers(1, 2_000))
+def test_what_would_be_too_much_at_once_is_not_done_and_leaves_no_half_made_table(document, values):
+    tables, effort = DocumentTables(PAYLOAD), Effort()
+    try:
+        message = READ.message(document)
+        expected = TABLES[PAYLOAD].document(message)
+    except (Invalid, ValueError):
+        assume(False)
+        raise
+    with contextlib.suppress(TooMuchAtOnce), effort.at_most(values):
+        assert tables.document(message, effort) == expected
+    assert tables.document(message, effort) == expected
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        NEW(many_every_kind=[NEW()] * 500),
+        NEW(many_float=[0.1] * 1_000),
+        NEW(many_duration=[timedelta()] * 2_000),
+        NEW(by_string_int64={str(number): 1 for number in range(7_000)}),
+    ],
+    ids=["messages", "floats", "times", "a map"],
+)
+def test_what_takes_long_to_write_is_too_much_however_few_bytes_it_has(message):
+    tables, effort = DocumentTables(PAYLOAD), Effort()
+    assert message.ByteSize() < 128 * 1024
+    tables.document(message)
+    with pytest.raises(TooMuchAtOnce), effort.at_most(20_000):
+        tables.document(message, effort)
