@@ -55,7 +55,10 @@ from certes_broker.broker.webhook_attempts import WebhookAttempts
 from certes_broker.broker.webhooks import WebhookLimits, WebhookPump
 from certes_broker.broker.workers import Workers
 from certes_broker.domain.errors import Aborted, Reason, Unavailable
+from certes_broker.domain.events import AcceptedEvent
+from certes_broker.domain.notices import FilterFailed, is_operational
 from certes_broker.domain.open_namespaces import NONE_OPEN, OpenNamespaces
+from certes_broker.domain.subscriptions import Subscription
 from certes_broker.observability.arrivals import Arrivals
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.engine import Engine, Settings
@@ -63,6 +66,7 @@ from certes_broker.ports.sender import Sender
 from certes_broker.schemas import stored_versions
 from certes_broker.schemas.compiling.compiler import SchemaCompiler
 from certes_broker.schemas.events import EventReader
+from certes_broker.schemas.filters.evaluation import Failure
 from certes_broker.schemas.filters.filters import Filters
 from certes_broker.schemas.json_events import EventDocuments
 from certes_broker.schemas.operational_events import OwnName
@@ -163,6 +167,7 @@ class Broker:
                 OwnName(settings.domain, names.name),
             )
         )
+        self.filtering.on_failure = self._tell_of_filter
         self._settler = Settler(engine.cursors, clock, lambda: router.position, self.notices)
         self._catch_up = CatchUp(engine, names, clock, router)
         self.backoffs = BackoffStore(engine.settings, clock, footing.undisturbed)
@@ -228,6 +233,12 @@ class Broker:
         self._looking = asyncio.Lock()
         self._looks = 0
         self.draining = False
+
+    def _tell_of_filter(self, subscription: Subscription, event: AcceptedEvent, failure: Failure) -> None:
+        # Whoever watches with an ephemeral one has no name that anything could be told of.
+        if self._index.find(subscription.name.text) is not None and not is_operational(event.type):
+            fact = FilterFailed(event.type, event.id, failure.reason.value, failure.detail, self.clock.now())
+            self.notices.tell(subscription, fact)
 
     @classmethod
     @asynccontextmanager

@@ -2,13 +2,13 @@
 
 A filter that cannot be evaluated does not match: nobody is delivered what may not be for them, and nobody waits. But it must
 not stay unnoticed. So it is counted, and logged: the first time for each subscription and reason, and then at most once a
-minute with how often it was since.
+minute with how often it was since. Whose filter it is, is told too (`on_failure`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
@@ -35,6 +35,8 @@ class Filtering:
         self._clock = clock
         self._failures: Counter[FailureReason] = Counter()
         self._logged: dict[tuple[str, FailureReason], _Logged] = {}
+        self.on_failure: Callable[[Subscription, AcceptedEvent, Failure], None] = _nobody
+        """Called with the subscription whose filter could not be evaluated, the event, and why."""
 
     @property
     def failures(self) -> Mapping[FailureReason, int]:
@@ -45,11 +47,12 @@ class Filtering:
         """Returns the question whether an event passes, to be put to any number of subscriptions."""
         return Question(self, event)
 
-    def failed(self, subscription: str, event_type: str, failure: Failure) -> None:
+    def failed(self, subscription: Subscription, event: AcceptedEvent, failure: Failure) -> None:
         """Takes note of a filter that could not be evaluated."""
         self._failures[failure.reason] += 1
+        self.on_failure(subscription, event, failure)
         now = self._clock.monotonic()
-        place = (subscription, failure.reason)
+        place = (subscription.name.text, failure.reason)
         logged = self._logged.get(place)
         if logged is None:
             if len(self._logged) >= REMEMBERED:
@@ -59,8 +62,8 @@ class Filtering:
         if logged.quiet_until <= now:
             log.warning(
                 "filter_failed",
-                subscription=subscription,
-                type=event_type,
+                subscription=subscription.name.text,
+                type=event.type,
                 reason=failure.reason.value,
                 detail=failure.detail,
                 times=logged.times,
@@ -84,7 +87,7 @@ class Question:
             return True
         answer = self._filtered.passes(subscription.filter)
         if isinstance(answer, Failure):
-            self._filtering.failed(subscription.name.text, self._event.type, answer)
+            self._filtering.failed(subscription, self._event, answer)
             return False
         return answer
 
@@ -97,3 +100,7 @@ class _Logged:
     def __init__(self) -> None:
         self.quiet_until = 0.0
         self.times = 0
+
+
+def _nobody(_subscription: Subscription, _event: AcceptedEvent, _failure: Failure) -> None:
+    """Hears nothing: the filtering is not connected yet."""

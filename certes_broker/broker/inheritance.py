@@ -117,7 +117,7 @@ class Inheritance:
                 # It has another revision then. What was changed meanwhile has, too.
                 with suppress(Aborted):
                     await self._settings.put(document.key, document.body, document.revision)
-            case Kind.BREAKER_OPENED | Kind.BREAKER_CLOSED:
+            case Kind.BREAKER_OPENED | Kind.BREAKER_CLOSED | Kind.FILTER_FAILED:
                 pass
             case _:
                 assert_never(kind)

@@ -17,7 +17,7 @@ There is one `_Desk` for each kind and subscription of which something is to be 
 two batches: the one that is being told, which does not change any more, and the one that gathers. The document has both.
 What a living broker is about to tell is its own: nobody else can know which of its facts are still to come about. When one
 has ended, another takes its documents on (`inheritance`), each on a desk of its own.
-Facts that are kept nowhere, such as those of breakers, need no intent: a crash undoes them too. Nor do those that a batch
+Facts that are kept nowhere, those of breakers and filters, need no intent: a crash undoes them too. Nor do those that a batch
 only counts, so that what a flood has written is bounded; by a crash its count may become too low.
 """
 
@@ -50,6 +50,8 @@ from certes_broker.domain.notices import (
     Disabled,
     Exhausted,
     Fact,
+    FilterFailed,
+    Fleeting,
     Kind,
     Unread,
     exhausted,
@@ -178,7 +180,7 @@ class Notices:
 
     # What happened.
 
-    def tell(self, subscription: Subscription, fact: BreakerOpened | BreakerClosed) -> None:
+    def tell(self, subscription: Subscription, fact: Fleeting) -> None:
         """Tells of something that is kept nowhere. Waits for nothing."""
         if is_told_of(subscription):
             desk = self._desk(subscription.name, kind_of(fact))
@@ -318,7 +320,7 @@ class Notices:
                     and isinstance(delivery.consent, Withheld)
                     and delivery.consent.since == time
                 )
-            case BreakerOpened() | BreakerClosed():
+            case BreakerOpened() | BreakerClosed() | FilterFailed():
                 return True
             case _:
                 assert_never(fact)

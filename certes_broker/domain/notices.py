@@ -34,6 +34,7 @@ class Kind(StrEnum):
     GAP = "_gap"
     BREAKER_OPENED = "_breaker_opened"
     BREAKER_CLOSED = "_breaker_closed"
+    FILTER_FAILED = "_filter_failed"
 
 
 _NAMES: Final = frozenset(Kind)
@@ -116,7 +117,22 @@ class BreakerClosed:
     time: Micros
 
 
-Fact = Disabled | ConsentWithheld | Exhausted | Unread | BreakerOpened | BreakerClosed
+@dataclass(frozen=True, slots=True)
+class FilterFailed:
+    """A filter could not be evaluated for an event, for a `reason` that is a stable word."""
+
+    type: str
+    id: str
+    reason: str
+    message: str
+    time: Micros
+
+
+Kept = Disabled | ConsentWithheld | Exhausted | Unread
+"""Facts that something kept shows."""
+Fleeting = BreakerOpened | BreakerClosed | FilterFailed
+"""Facts that are kept nowhere."""
+Fact = Kept | Fleeting
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +159,7 @@ class Batch:
                 if len(self.facts) < MOST_LISTED:
                     return replace(self, facts=(*self.facts, fact))
                 return replace(self, left_out=self.left_out + 1)
-            case Disabled() | ConsentWithheld() | BreakerOpened() | BreakerClosed():
+            case Disabled() | ConsentWithheld() | BreakerOpened() | BreakerClosed() | FilterFailed():
                 return replace(self, facts=(fact,), left_out=self.count)
             case _:
                 assert_never(fact)
@@ -164,6 +180,8 @@ def kind_of(fact: Fact) -> Kind:
             return Kind.BREAKER_OPENED
         case BreakerClosed():
             return Kind.BREAKER_CLOSED
+        case FilterFailed():
+            return Kind.FILTER_FAILED
         case _:
             assert_never(fact)
 
@@ -171,7 +189,7 @@ def kind_of(fact: Fact) -> Kind:
 def exhausted(letter: DeadLetter) -> Exhausted | None:
     """Returns what is told of a dead letter; None if it was the delivery of an operational event."""
     event = letter.event
-    if event.type.rpartition("/")[2] in _NAMES:
+    if is_operational(event.type):
         return None
     error = letter.error[:LONGEST_ERROR]
     return Exhausted(letter.position, event.type, event.id, letter.attempts, letter.reason, error, letter.time)
@@ -182,6 +200,11 @@ def unread(gap: Gap) -> Unread:
     return Unread(gap.first, gap.last, gap.reason, gap.time)
 
 
+def is_operational(event_type: str) -> bool:
+    """Whether an event type is that of an operational event, of whichever broker."""
+    return event_type.rpartition("/")[2] in _NAMES
+
+
 def is_told_of(subscription: Subscription) -> bool:
     """Whether anything is told of a subscription's deliveries: not if all that it can get are operational events."""
-    return not all(selector.pattern.text.rpartition("/")[2] in _NAMES for selector in subscription.selectors)
+    return not all(is_operational(selector.pattern.text) for selector in subscription.selectors)

@@ -19,6 +19,7 @@ from certes_broker.domain.notices import (
     DisableCause,
     Disabled,
     Exhausted,
+    FilterFailed,
     Unread,
     kind_of,
 )
@@ -97,6 +98,17 @@ def _message(subscription: SubscriptionName, batch: Batch, own: OwnName) -> Mess
             closed = pb.BreakerClosed(subscription=subscription.text, count=batch.count)
             closed.close_time.FromMicroseconds(newest.time)
             return closed
+        case FilterFailed():
+            failed = pb.FilterFailed(
+                subscription=subscription.text,
+                type=newest.type,
+                id=newest.id,
+                reason=newest.reason,
+                message=_short(newest.message),
+                count=batch.count,
+            )
+            failed.fail_time.FromMicroseconds(newest.time)
+            return failed
         case Exhausted():
             dead = pb.DeliveryExhausted(subscription=subscription.text, deliveries_left_out=batch.left_out)
             dead.deliveries.extend(_exhausted(fact, own) for fact in batch.facts if isinstance(fact, Exhausted))

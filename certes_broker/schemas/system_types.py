@@ -33,6 +33,7 @@ OPERATIONAL_EVENTS: Final[Mapping[str, Descriptor]] = {
     Kind.GAP.value: operational_events_pb2.BacklogGap.DESCRIPTOR,
     Kind.BREAKER_OPENED.value: operational_events_pb2.BreakerOpened.DESCRIPTOR,
     Kind.BREAKER_CLOSED.value: operational_events_pb2.BreakerClosed.DESCRIPTOR,
+    Kind.FILTER_FAILED.value: operational_events_pb2.FilterFailed.DESCRIPTOR,
 }
 
 

@@ -360,3 +360,55 @@ class BreakerClosed(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BreakerClosed: _TypeAlias = BreakerClosed  # noqa: Y015
+
+@_typing.final
+class FilterFailed(_message.Message):
+    """The filter of a subscription could not be evaluated for events that it would have got otherwise, so that it did not get them. Once the
+    filter is mended, Redeliver or SeekSubscription bring them. An event for which it fails again when it is read again counts again.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBSCRIPTION_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    FAIL_TIME_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    subscription: _builtins.str
+    """The subscription: `subscribers/{subscriber}/subscriptions/{subscription}`."""
+    type: _builtins.str
+    """The event URI of the event type of the newest such event."""
+    id: _builtins.str
+    """The id of that event."""
+    reason: _builtins.str
+    """A stable word for why: `unfit`, the filter does not compile for the event type; `error`, such as a key that is not there;
+    `over_budget`, it would have cost more than an evaluation may; and others that may come.
+    """
+    message: _builtins.str
+    """The same for a person. Nothing of what the event says is in it. At most 1 KiB."""
+    count: _builtins.int
+    """How often it failed since the last such event. At least 1."""
+    @_builtins.property
+    def fail_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was evaluated."""
+
+    def __init__(
+        self,
+        *,
+        subscription: _builtins.str = ...,
+        type: _builtins.str = ...,
+        id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        fail_time: _timestamp_pb2.Timestamp | None = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fail_time", b"fail_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "fail_time", b"fail_time", "id", b"id", "message", b"message", "reason", b"reason", "subscription", b"subscription", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FilterFailed: _TypeAlias = FilterFailed  # noqa: Y015

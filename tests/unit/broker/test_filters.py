@@ -7,15 +7,18 @@ import json
 import pytest
 from structlog.testing import capture_logs
 
+from certes.v1.operational_events_pb2 import FilterFailed
 from certes_broker.broker.filtering import QUIET
+from certes_broker.broker.notices import INTERVAL
 from certes_broker.broker.stream import StreamLimits
 from certes_broker.broker.subscription_documents import key_of, write_document
 from certes_broker.domain.errors import Unavailable
+from certes_broker.domain.events import Position
 from certes_broker.domain.limits import LIMITS
 from certes_broker.domain.seeking import SeekBeginning
 from certes_broker.domain.settlement import Nack, NackAction
 from certes_broker.schemas.filters.evaluation import FailureReason
-from tests.fakes.broker_world import ORG, PING, PUSH, World, ids, ping, pings, push, selectors
+from tests.fakes.broker_world import ORG, PING, PUSH, SETTINGS, World, ids, ping, pings, push, selectors
 
 WATERMARK = 1.0
 MAIN = "data.repository.full_name == 'meetly/meetly'"
@@ -111,6 +114,44 @@ async def test_a_failing_filter_disturbs_nobody(either_world: World) -> None:
         await readers[name].nothing_more()
     assert failures(world) == {"error": 3, "over_budget": 1, "unfit": 3}
     assert world.broker.subscriptions.get(world.name("unfit")).state_reason == ""
+
+
+async def filter_notices(world: World) -> list[FilterFailed]:
+    await world.quiet()
+    page = await world.engine.journal.read(Position(0), 10_000, 1 << 30)
+    told = [world.event(entry) for entry in page.entries if entry.event.type.endswith("/_filter_failed")]
+    return [FilterFailed.FromString(event.data.value) for event in told]
+
+
+async def test_the_owner_of_a_filter_that_fails_is_told_at_most_once_a_minute(either_world: World) -> None:
+    world = either_world
+    await world.create("app", PING, filter=FAILING)
+    await world.open()
+    await world.publish(ping("p1"))
+    [first] = await filter_notices(world)
+    assert (first.subscription, first.type, first.id) == (world.name().text, PING, "p1")
+    assert (first.reason, bool(first.message), first.count) == ("error", True, 1)
+    await world.publish(*pings(3, first=2))
+    assert await filter_notices(world) == [first]
+    await world.advance(INTERVAL)
+    [_, second] = await filter_notices(world)
+    assert (second.id, second.count) == ("p4", 3)
+
+
+async def test_nothing_is_told_of_filters_that_fail_for_operational_events_or_are_forgotten_with_their_stream(
+    world: World,
+) -> None:
+    own = f"{SETTINGS.domain}/_/1/_filter_failed"
+    await world.create("app", PING, filter=FAILING)
+    await world.create("watch", own, PUSH, filter=FAILING)
+    await world.open("app")
+    await world.open("watch")
+    limits = StreamLimits(10, 1 << 20)
+    await world.broker.streams.open_ephemeral(ORG, selectors(), SeekBeginning(), limits, FAILING)
+    await world.publish(ping("p1"))
+    await world.quiet()
+    assert failures(world) == {"error": 3}
+    assert [one.subscription for one in await filter_notices(world)] == [world.name("app").text]
 
 
 async def test_failures_are_logged_at_first_and_then_once_a_minute(world: World) -> None:

@@ -16,6 +16,7 @@ from certes_broker.domain.notices import (
     Disabled,
     Exhausted,
     Fact,
+    FilterFailed,
     Kind,
     Unread,
     kind_of,
@@ -33,6 +34,7 @@ FACTS: list[Fact] = [
     Unread(Position(1), Position(2), "retention", TIME),
     BreakerOpened(TIME, None, "8 of 10 failed."),
     BreakerClosed(TIME),
+    FilterFailed("a.example/_/1/b", "e1", "error", "No such key.", TIME),
 ]
 
 

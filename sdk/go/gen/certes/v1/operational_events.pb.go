@@ -696,6 +696,108 @@ func (x *BreakerClosed) GetCount() int32 {
 	return 0
 }
 
+// The filter of a subscription could not be evaluated for events that it would have got otherwise, so that it did not get them. Once the
+// filter is mended, Redeliver or SeekSubscription bring them. An event for which it fails again when it is read again counts again.
+type FilterFailed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The subscription: `subscribers/{subscriber}/subscriptions/{subscription}`.
+	Subscription string `protobuf:"bytes,1,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	// The event URI of the event type of the newest such event.
+	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	// The id of that event.
+	Id string `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
+	// A stable word for why: `unfit`, the filter does not compile for the event type; `error`, such as a key that is not there;
+	// `over_budget`, it would have cost more than an evaluation may; and others that may come.
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The same for a person. Nothing of what the event says is in it. At most 1 KiB.
+	Message string `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
+	// When it was evaluated.
+	FailTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=fail_time,json=failTime,proto3" json:"fail_time,omitempty"`
+	// How often it failed since the last such event. At least 1.
+	Count         int32 `protobuf:"varint,7,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FilterFailed) Reset() {
+	*x = FilterFailed{}
+	mi := &file_certes_v1_operational_events_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FilterFailed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FilterFailed) ProtoMessage() {}
+
+func (x *FilterFailed) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_v1_operational_events_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FilterFailed.ProtoReflect.Descriptor instead.
+func (*FilterFailed) Descriptor() ([]byte, []int) {
+	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *FilterFailed) GetSubscription() string {
+	if x != nil {
+		return x.Subscription
+	}
+	return ""
+}
+
+func (x *FilterFailed) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *FilterFailed) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *FilterFailed) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *FilterFailed) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *FilterFailed) GetFailTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FailTime
+	}
+	return nil
+}
+
+func (x *FilterFailed) GetCount() int32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 var File_certes_v1_operational_events_proto protoreflect.FileDescriptor
 
 const file_certes_v1_operational_events_proto_rawDesc = "" +
@@ -768,6 +870,16 @@ const file_certes_v1_operational_events_proto_rawDesc = "" +
 	"close_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tcloseTime\x12\x14\n" +
 	"\x05count\x18\x03 \x01(\x05R\x05count:3\x82\x8d\x1d/\n" +
 	"\x0f_breaker_closed\x12\x1c\n" +
+	"\fsubscription\x12\fsubscription\"\x8b\x02\n" +
+	"\fFilterFailed\x12\"\n" +
+	"\fsubscription\x18\x01 \x01(\tR\fsubscription\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\tR\x04type\x12\x0e\n" +
+	"\x02id\x18\x03 \x01(\tR\x02id\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage\x127\n" +
+	"\tfail_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\bfailTime\x12\x14\n" +
+	"\x05count\x18\a \x01(\x05R\x05count:2\x82\x8d\x1d.\n" +
+	"\x0e_filter_failed\x12\x1c\n" +
 	"\fsubscription\x12\fsubscriptionB\xa9\x01\n" +
 	"\rcom.certes.v1B\x16OperationalEventsProtoP\x01Z;github.com/hookactions/certes-sdk/go/gen/certes/v1;certesv1\xa2\x02\x03CXX\xaa\x02\tCertes.V1\xca\x02\tCertes\\V1\xe2\x02\x15Certes\\V1\\GPBMetadata\xea\x02\n" +
 	"Certes::V1b\x06proto3"
@@ -785,7 +897,7 @@ func file_certes_v1_operational_events_proto_rawDescGZIP() []byte {
 }
 
 var file_certes_v1_operational_events_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_certes_v1_operational_events_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_certes_v1_operational_events_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_certes_v1_operational_events_proto_goTypes = []any{
 	(SubscriptionDisabled_Cause)(0), // 0: certes.v1.SubscriptionDisabled.Cause
 	(*SubscriptionDisabled)(nil),    // 1: certes.v1.SubscriptionDisabled
@@ -796,24 +908,26 @@ var file_certes_v1_operational_events_proto_goTypes = []any{
 	(*GapRange)(nil),                // 6: certes.v1.GapRange
 	(*BreakerOpened)(nil),           // 7: certes.v1.BreakerOpened
 	(*BreakerClosed)(nil),           // 8: certes.v1.BreakerClosed
-	(*timestamppb.Timestamp)(nil),   // 9: google.protobuf.Timestamp
+	(*FilterFailed)(nil),            // 9: certes.v1.FilterFailed
+	(*timestamppb.Timestamp)(nil),   // 10: google.protobuf.Timestamp
 }
 var file_certes_v1_operational_events_proto_depIdxs = []int32{
 	0,  // 0: certes.v1.SubscriptionDisabled.cause:type_name -> certes.v1.SubscriptionDisabled.Cause
-	9,  // 1: certes.v1.SubscriptionDisabled.disable_time:type_name -> google.protobuf.Timestamp
-	9,  // 2: certes.v1.ConsentWithheld.withhold_time:type_name -> google.protobuf.Timestamp
+	10, // 1: certes.v1.SubscriptionDisabled.disable_time:type_name -> google.protobuf.Timestamp
+	10, // 2: certes.v1.ConsentWithheld.withhold_time:type_name -> google.protobuf.Timestamp
 	4,  // 3: certes.v1.DeliveryExhausted.deliveries:type_name -> certes.v1.ExhaustedDelivery
-	9,  // 4: certes.v1.ExhaustedDelivery.time:type_name -> google.protobuf.Timestamp
+	10, // 4: certes.v1.ExhaustedDelivery.time:type_name -> google.protobuf.Timestamp
 	6,  // 5: certes.v1.BacklogGap.gaps:type_name -> certes.v1.GapRange
-	9,  // 6: certes.v1.GapRange.time:type_name -> google.protobuf.Timestamp
-	9,  // 7: certes.v1.BreakerOpened.open_time:type_name -> google.protobuf.Timestamp
-	9,  // 8: certes.v1.BreakerOpened.retry_time:type_name -> google.protobuf.Timestamp
-	9,  // 9: certes.v1.BreakerClosed.close_time:type_name -> google.protobuf.Timestamp
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	10, // 6: certes.v1.GapRange.time:type_name -> google.protobuf.Timestamp
+	10, // 7: certes.v1.BreakerOpened.open_time:type_name -> google.protobuf.Timestamp
+	10, // 8: certes.v1.BreakerOpened.retry_time:type_name -> google.protobuf.Timestamp
+	10, // 9: certes.v1.BreakerClosed.close_time:type_name -> google.protobuf.Timestamp
+	10, // 10: certes.v1.FilterFailed.fail_time:type_name -> google.protobuf.Timestamp
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_certes_v1_operational_events_proto_init() }
@@ -828,7 +942,7 @@ func file_certes_v1_operational_events_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_certes_v1_operational_events_proto_rawDesc), len(file_certes_v1_operational_events_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

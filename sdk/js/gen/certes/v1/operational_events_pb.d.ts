@@ -411,3 +411,67 @@ export declare type BreakerClosed = Message<"certes.v1.BreakerClosed"> & {
  */
 export declare const BreakerClosedSchema: GenMessage<BreakerClosed>;
 
+/**
+ * The filter of a subscription could not be evaluated for events that it would have got otherwise, so that it did not get them. Once the
+ * filter is mended, Redeliver or SeekSubscription bring them. An event for which it fails again when it is read again counts again.
+ *
+ * @generated from message certes.v1.FilterFailed
+ */
+export declare type FilterFailed = Message<"certes.v1.FilterFailed"> & {
+  /**
+   * The subscription: `subscribers/{subscriber}/subscriptions/{subscription}`.
+   *
+   * @generated from field: string subscription = 1;
+   */
+  subscription: string;
+
+  /**
+   * The event URI of the event type of the newest such event.
+   *
+   * @generated from field: string type = 2;
+   */
+  type: string;
+
+  /**
+   * The id of that event.
+   *
+   * @generated from field: string id = 3;
+   */
+  id: string;
+
+  /**
+   * A stable word for why: `unfit`, the filter does not compile for the event type; `error`, such as a key that is not there;
+   * `over_budget`, it would have cost more than an evaluation may; and others that may come.
+   *
+   * @generated from field: string reason = 4;
+   */
+  reason: string;
+
+  /**
+   * The same for a person. Nothing of what the event says is in it. At most 1 KiB.
+   *
+   * @generated from field: string message = 5;
+   */
+  message: string;
+
+  /**
+   * When it was evaluated.
+   *
+   * @generated from field: google.protobuf.Timestamp fail_time = 6;
+   */
+  failTime?: Timestamp | undefined;
+
+  /**
+   * How often it failed since the last such event. At least 1.
+   *
+   * @generated from field: int32 count = 7;
+   */
+  count: number;
+};
+
+/**
+ * Describes the message certes.v1.FilterFailed.
+ * Use `create(FilterFailedSchema)` to create a new message.
+ */
+export declare const FilterFailedSchema: GenMessage<FilterFailed>;
+
