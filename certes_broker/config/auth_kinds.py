@@ -32,6 +32,8 @@ def _read_text(value: object) -> str:
 
 def _read_url(value: object) -> str:
     text = _read_text(value)
+    if "@" in text:
+        raise Unfit("holds credentials: keys are published for everybody, and no address of theirs has an @")
     parts = urlsplit(text)
     is_local = parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
     if text and not (parts.hostname and (parts.scheme == "https" or is_local)):

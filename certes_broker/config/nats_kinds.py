@@ -89,6 +89,8 @@ def _read_monitoring(value: object) -> tuple[str, ...]:
     found = []
     for item in value:
         text = _text(item, "an address").removeprefix("http://").rstrip("/")
+        if "@" in text:
+            raise Unfit("holds a user: servers that are monitored ask for none")
         if _SERVER.fullmatch(text) is None:
             raise Unfit(f'wants addresses such as "http://127.0.0.1:8222", not {item!r}')
         found.append(f"http://{text}")

@@ -60,6 +60,13 @@ def test_what_is_no_key_is_refused_and_not_quoted():
     assert "hunter2" not in said
 
 
+def test_an_address_of_keys_has_no_credentials_and_they_are_not_repeated():
+    for url in ("https://reader:hunter2@id.example.com/jwks.json", "http://reader:hunter2/@id.example.com/"):
+        said = complaint(jwt_keys_url=url)
+        assert "jwt_keys_url holds credentials" in said
+        assert "hunter2" not in said
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

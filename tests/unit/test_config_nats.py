@@ -59,6 +59,12 @@ def test_a_token_is_not_shown():
     assert "s3cret" not in repr(nats_place(config))
 
 
+def test_an_address_that_is_monitored_has_no_user_and_a_password_is_not_repeated():
+    said = complaint(nats__monitoring="http://a.example:8222,http://admin:hunter2@b.example:8222")
+    assert "nats.monitoring holds a user" in said
+    assert "hunter2" not in said
+
+
 def test_half_a_certificate_and_two_ways_to_prove_who_one_is_are_refused():
     assert "nats.key" in complaint(nats__certificate="cert.pem")
     assert "nats.certificate" in complaint(nats__key="key.pem")

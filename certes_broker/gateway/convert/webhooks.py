@@ -131,8 +131,9 @@ def _url_problem(url: str) -> str:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        return f"is no URL: {error}"
+    except ValueError:
+        # What is wrong is not repeated: before the first slash of a mistaken password it is the port.
+        return "is no URL: its host or its port cannot be meant"
     if parts.scheme not in ("http", "https"):
         return "begins with neither http:// nor https://"
     if "@" in parts.netloc:

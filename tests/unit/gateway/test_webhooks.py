@@ -61,6 +61,7 @@ def test_a_url_is_taken_as_it_is(url: str) -> None:
         ("https://example.com:99999/", "is no URL"),
         ("https://example.com:0/", "port 0"),
         ("https://[::1/", "is no URL"),
+        ("https://user:secret/1@example.com/", "is no URL"),
         ("https://example.com/a b", "percent-encoded"),
         ("https://example.com\\@evil.example/", "percent-encoded"),
         ("https://exämple.com/", "percent-encoded"),
