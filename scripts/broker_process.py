@@ -10,7 +10,8 @@ Rules
 * It is the real program, `python -m certes_broker serve`, and readiness is what the program says itself: nothing here
   sleeps or polls.
 * It does not outlive the block, however that ends.
-* Whatever it has written when it ends, a crash included, has no secret in it; else whoever ends it hears `SecretEmitted`.
+* What it tells has no secret in it; else whoever ends it hears `SecretEmitted`. It looks itself at all that it has written when it
+  ends, a crash included, and at its metrics; what else came from a broker is shown to it (`look_at`, `look_for_secrets`).
 * Ports are free ones that are held over all starts (`scripts/ports.py`), so that clients find the broker again. Where somebody took one
   before the first start, others are chosen.
 """
@@ -21,21 +22,29 @@ import json
 import os
 import selectors
 import signal
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import ClassVar, Final, Self
+from weakref import WeakSet
 
-from scripts.emitted_secrets import SecretEmitted, find_secrets, secrets_given
+from scripts.emitted_secrets import SecretEmitted, find_secrets, secrets_given, secrets_told
 from scripts.ports import HeldPorts, is_free
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 START_TIMEOUT: Final = 60.0
 STOP_TIMEOUT: Final = 30.0
+METRICS_TIMEOUT: Final = 2.0
+"""Seconds. A broker that hangs has none to look at."""
 _LOG_SHOWN: Final = 4000
+_FINDINGS: Final = 5
+"""Lines of one place that are told. A leak in one message is one in thousands."""
 
 
 class BrokerFailed(Exception):
@@ -48,6 +57,9 @@ class BrokerProcess:
     Variables of the surroundings that begin with `CERTES_` are kept from it; `environ` is what it gets beside the rest. It is not to be
     searched for secrets where it is sent some as if they were none.
     """
+
+    searched: ClassVar[WeakSet[BrokerProcess]] = WeakSet()
+    """Those of this process that are looked at. A client does not know which of them its answer is from."""
 
     def __init__(
         self,
@@ -71,9 +83,11 @@ class BrokerProcess:
         self._has_served = False
         self._choose_ports()
         self._process: subprocess.Popen[bytes] | None = None
-        self._secrets: set[str] = set()
-        self._is_searched = is_searched
+        self._secrets: frozenset[str] = frozenset()
+        self._found: dict[str, list[str]] = {}
         self._looked_at = 0
+        if is_searched:
+            self.searched.add(self)
 
     @property
     def http(self) -> str:
@@ -100,14 +114,19 @@ class BrokerProcess:
         return self.log_file.read_text(encoding="utf-8", errors="replace") if self.log_file.exists() else ""
 
     def confide(self, *secrets: str) -> None:
-        """Names what it must not write, beside what is in its settings: what it was told, or has made for somebody."""
-        self._secrets.update(secrets)
+        """Names what it must not tell, beside what is in its settings and what answers of this process have told: what it was sent."""
+        self._secrets |= set(secrets)
 
-    def look_at(self, text: str) -> None:
-        """Looks for secrets in what it has written, or answered somebody. Raises `SecretEmitted`."""
-        found = find_secrets(text, self._secrets) if self._is_searched else []
-        if found:
-            raise SecretEmitted("\n".join(["The broker tells secrets:", *found]))
+    def look_at(self, told: str | bytes, where: str) -> None:
+        """Looks for secrets in what came from a broker. `SecretEmitted` tells what is found, and `where`, when this one ends.
+
+        It is not raised here, where a client, or a receiver, could take it for a failure of its own and go on.
+        """
+        if self in self.searched:
+            for found in find_secrets(_text(told), self._secrets):
+                known = self._found.setdefault(where, [])
+                if found not in known and len(known) < _FINDINGS:
+                    known.append(found)
 
     def start(self, timeout: float = START_TIMEOUT) -> Self:
         """Starts the broker and returns when it is ready. Raises `BrokerFailed` if it is not within `timeout` seconds."""
@@ -153,6 +172,7 @@ class BrokerProcess:
 
     def terminate(self, timeout: float = STOP_TIMEOUT) -> int:
         """Asks it to stop, waits until it has, and returns its exit code. Raises `BrokerFailed` if it does not."""
+        self._look_at_metrics()
         self._running().send_signal(signal.SIGTERM)
         return self._reap(timeout)
 
@@ -170,7 +190,10 @@ class BrokerProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self.is_running:
+            self._look_at_metrics()
         self.kill9()
+        self._tell_found()
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
@@ -187,14 +210,43 @@ class BrokerProcess:
             raise self._failure(f"did not stop within {timeout:g} s") from None
         finally:
             self._process = None
-            self._look_for_secrets(process)
+            self._look_at_written(process)
+            self._tell_found()
         return code
 
     def _know_settings(self) -> None:
         self._secrets |= secrets_given(self._config, self._environ)
 
-    def _look_for_secrets(self, process: subprocess.Popen[bytes]) -> None:
-        """Looks at all that it has written since its last end. Raises `SecretEmitted`."""
+    def _tell_found(self) -> None:
+        found, self._found = self._found, {}
+        if found:
+            lines = [f"{where}: {one}" for where, known in found.items() for one in known]
+            raise SecretEmitted("\n".join(["The broker tells secrets:", *lines]))
+
+    def _look_at_metrics(self) -> None:
+        """Looks at its figures, as an operator gets them, unless it hangs or asks for a certificate."""
+        if self not in self.searched:
+            return
+        trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+        keys = [secret for secret in secrets_given(self._config, self._environ) if secret.startswith("certes_")]
+        headers = {"authorization": f"Bearer {keys[0]}"} if keys else {}
+        for connection in (
+            HTTPConnection(self._http, timeout=METRICS_TIMEOUT),
+            HTTPSConnection(self._http, timeout=METRICS_TIMEOUT, context=trusting),
+        ):
+            with closing(connection):
+                try:
+                    connection.request("GET", "/metrics", headers=headers)
+                    self.look_at(connection.getresponse().read(), "/metrics")
+                except TimeoutError:
+                    return
+                except (OSError, HTTPException):
+                    continue  # TLS, or it is about to end.
+                return
+
+    def _look_at_written(self, process: subprocess.Popen[bytes]) -> None:
+        """Looks at all that it has printed and logged since its last end."""
         assert process.stdout is not None
         with process.stdout:
             # Who inherited the pipe may hold it open still.
@@ -205,7 +257,8 @@ class BrokerProcess:
             written = log.read()
             self._looked_at += len(written)
         self._know_settings()  # They may have been changed for it to read again.
-        self.look_at((printed + b"\n" + written).decode(errors="replace"))
+        self.look_at(printed, "standard output")
+        self.look_at(written, "the log")
 
     def _command(self) -> list[str]:
         command = [sys.executable, "-m", "certes_broker", "serve", "--ready-json"]
@@ -238,3 +291,19 @@ class BrokerProcess:
 
     def _failure(self, what: str) -> BrokerFailed:
         return BrokerFailed(f"The broker {what}. The end of its log:\n{self.log[-_LOG_SHOWN:]}")
+
+
+def look_for_secrets(told: str | bytes, where: str, *, is_telling: bool = False) -> None:
+    """Shows what came from some broker of this process to all of them, which tell of secrets in it when they end.
+
+    Where it is there to tell a secret, that is confided to them instead.
+    """
+    for broker in tuple(BrokerProcess.searched):
+        if is_telling:
+            broker.confide(*secrets_told(_text(told)))
+        else:
+            broker.look_at(told, where)
+
+
+def _text(told: str | bytes) -> str:
+    return told if isinstance(told, str) else told.decode(errors="replace")

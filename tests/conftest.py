@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.answers import searched
 from tests.toolchains import install_packages
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,6 +28,13 @@ IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 # A shared machine's pauses are no failures of the code; a failure found in CI must be repeatable elsewhere.
 settings.register_profile("certes", deadline=None, print_blob=True)
 settings.load_profile("certes")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def answers() -> Iterator[None]:
+    """Has what brokers of tests answer clients searched for secrets."""
+    with searched():
+        yield
 
 
 @pytest.fixture(scope="session")

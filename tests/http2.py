@@ -7,6 +7,8 @@ import struct
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 
+from scripts.broker_process import look_for_secrets
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, CONTINUATION = 0, 1, 3, 4, 6, 7, 9
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
@@ -74,6 +76,7 @@ class Connection:
             while piece := await self._reader.read(65_536):
                 self._received += piece
                 self._news.set()
+        look_for_secrets(bytes(self._received), "what came over HTTP/2")
         self.has_ended = True
         self._news.set()
 

@@ -25,6 +25,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
+from scripts.broker_process import look_for_secrets
+
 COLUMNS: Final = 100
 
 
@@ -93,6 +95,7 @@ class Reader:
 
     def _run(self, script: str, shown: str | None, line: int) -> None:
         code, printed = self._on_terminal(script.replace(_ADDRESS, self._address))
+        look_for_secrets(printed, f"what line {line} prints")
         printed = printed.replace(self._address, _ADDRESS)
         fails = shown is not None and "Error: " in shown
         assert (code != 0) is fails, f"line {line} ended with {code}:\n{printed}"

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scripts.broker_process import look_for_secrets
+
 
 @dataclass
 class Program:
@@ -111,3 +113,4 @@ async def running(
             if process.returncode is None:
                 process.kill()
             await process.wait()
+            look_for_secrets("\n".join([*program.lines, *program.errors]), "what a program prints")

@@ -38,6 +38,7 @@ class Receivers:
         self._writers: set[asyncio.StreamWriter] = set()
         self._left = asyncio.Event()
         self.on_arrival: Callable[[], None] = lambda: None
+        self.on_request: Callable[[bytes], None] = lambda _: None
 
     @property
     def misbehaving(self) -> bool:
@@ -59,7 +60,7 @@ class Receivers:
             while not writer.is_closing():
                 head = await reader.readuntil(b"\r\n\r\n")
                 path, event_id, length = _read(head)
-                await reader.readexactly(min(length, LARGEST_REQUEST))
+                self.on_request(head + await reader.readexactly(min(length, LARGEST_REQUEST)))
                 receiver = self._receivers[path]
                 receiver.requests += 1
                 await self._answer(receiver, event_id, writer)

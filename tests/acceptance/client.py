@@ -30,9 +30,6 @@ ALL_OF_GITHUB = "community.certes.dev/github/1/*"
 Frames = Any
 """An open Subscribe call."""
 
-TELLING = frozenset({b"CreateApiKey", b"GetSigningSecrets"})
-"""What answers with a secret."""
-
 _OPTIONS = (
     # Brokers are killed under it; by default gRPC would wait a second or more before it tries again.
     ("grpc.initial_reconnect_backoff_ms", 20),
@@ -146,24 +143,8 @@ class Client:
 @asynccontextmanager
 async def connected(*brokers: BrokerProcess) -> AsyncIterator[Client]:
     """A client of a broker, or of several: then of the first that can be reached."""
-    answers = [_Answers(brokers[0])]
-    async with grpc.aio.insecure_channel(_target(brokers), options=_OPTIONS, interceptors=answers) as channel:
+    async with grpc.aio.insecure_channel(_target(brokers), options=_OPTIONS) as channel:
         yield Client(channel)
-
-
-class _Answers(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[misc]  # grpcio's types have it as Any
-    """Looks for secrets in every answer and refusal of a unary call, but for the answers that are there to tell one."""
-
-    def __init__(self, broker: BrokerProcess) -> None:
-        self._broker = broker
-
-    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        call = await continuation(client_call_details, request)
-        if await call.code() is not grpc.StatusCode.OK:
-            self._broker.look_at(f"{await call.details()}\n{await call.trailing_metadata()}")
-        elif client_call_details.method.rpartition(b"/")[2] not in TELLING:
-            self._broker.look_at(str(await call))
-        return call
 
 
 def _target(brokers: Sequence[BrokerProcess]) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from standardwebhooks import Webhook
 
+from scripts.broker_process import look_for_secrets
 from tests.fakes.http_receiver import Arrival, HttpReceiver, answer
 
 
@@ -32,7 +33,7 @@ class Request:
 
 
 class Receiver:
-    """Answers with `status`, `headers` and `body`, or hangs while the status is None."""
+    """Answers with `status`, `headers` and `body`, or hangs while the status is None. What it is sent is searched for secrets."""
 
     def __init__(self) -> None:
         self.status: int | None = 204
@@ -95,6 +96,8 @@ class Receiver:
     async def _take(self, writer: asyncio.StreamWriter) -> None:
         # What was read last on any connection is this connection's: nothing has waited since.
         arrival, status = self._http.arrivals[-1], self.status
+        look_for_secrets(f"{arrival.line}\n{arrival.headers}", "a webhook's headers")
+        look_for_secrets(arrival.body, "a webhook")
         async with self._changed:
             self.requests.append(Request(arrival, status))
             self._changed.notify_all()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-from scripts.broker_process import ROOT, BrokerProcess
+from scripts.broker_process import BrokerProcess
+from tests import command
 from tests.acceptance.conftest import StartBroker
 
 PING = "community.certes.dev/github/1/ping"
@@ -17,17 +15,8 @@ OTHERS = "the name of another"
 
 
 def certes(broker: BrokerProcess, *words: str, stdin: str = "") -> str:
-    surroundings = {name: value for name, value in os.environ.items() if not name.startswith("CERTES_")}
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "generated")])
-    done = subprocess.run(
-        [sys.executable, "-m", "certes_broker", *words],
-        env=surroundings | {"PYTHONPATH": paths, "CERTES_BROKER": broker.http},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
+    done = command.certes(*words, stdin=stdin, CERTES_BROKER=broker.http)
+    assert done.returncode == 0, done.stderr
     return done.stdout
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from certes.v1 import event_service_pb2 as events_pb
 from certes.v1 import subscription_service_pb2 as subscriptions_pb
-from scripts.broker_process import BrokerFailed, BrokerProcess
+from scripts.broker_process import BrokerFailed, BrokerProcess, look_for_secrets
 from tests.acceptance import github
 from tests.acceptance.client import Client, connected, event, ordinals, refusal
 from tests.http2 import PREFACE, frame
@@ -46,8 +46,8 @@ async def send_and_hang_up(address: str, sent: bytes) -> None:
             writer.write(sent)
             await writer.drain()
             writer.write_eof()
-            while await reader.read(65_536):
-                pass
+            while piece := await reader.read(65_536):
+                look_for_secrets(piece, "the answer to malformed bytes")
         except OSError:
             pass  # It hung up first, which it may.
         finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,8 @@ import pytest
 from certes.community.github.v1.ping_event_pb2 import PingEvent
 from certes_broker.domain.api_keys import KeyId, spell_key
 from certes_sdk import CertesError, Client
-from scripts.broker_process import ROOT, BrokerProcess
+from scripts.broker_process import BrokerProcess
+from tests import command
 from tests.acceptance.conftest import StartBroker
 
 OPERATOR = spell_key(KeyId("operator"), os.urandom(32))
@@ -21,29 +21,13 @@ PING = "community.certes.dev/github/1/ping"
 
 
 def certes(broker: BrokerProcess, key: str, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    process = tail(broker, key, *words)
-    output, errors = process.communicate(stdin, timeout=60)
-    return subprocess.CompletedProcess(words, process.returncode, output, errors)
-
-
-def tail(broker: BrokerProcess, key: str, *words: str) -> subprocess.Popen[str]:
-    surroundings = {name: value for name, value in os.environ.items() if not name.startswith("CERTES_")}
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "generated")])
-    return subprocess.Popen(
-        [sys.executable, "-m", "certes_broker", *words],
-        env=surroundings | {"PYTHONPATH": paths, "CERTES_BROKER": broker.http, "CERTES_TOKEN": key},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return command.certes(*words, stdin=stdin, CERTES_BROKER=broker.http, CERTES_TOKEN=key)
 
 
 def made(broker: BrokerProcess, key_id: str, *words: str) -> str:
     answer = certes(broker, OPERATOR, "keys", "create", key_id, *words, "--json")
     assert answer.returncode == 0, answer.stderr
     key: str = json.loads(answer.stdout)["key"]
-    broker.confide(key)
     return key
 
 
@@ -72,11 +56,13 @@ async def test_a_key_is_made_used_and_revoked_and_its_secret_is_nowhere(broker: 
     assert "ROLE_MISSING" in publish(broker, reader).stderr
 
     words = ["tail", "community.certes.dev/**", "--from", "beginning", "--json", "--subscriber", "org_1"]
-    with tail(broker, reader, *words) as reading:
+    with command.started(*words, CERTES_BROKER=broker.http, CERTES_TOKEN=reader) as reading:
         assert reading.stdout is not None
-        assert json.loads(reading.stdout.readline())["event"]["subscriber"] == "org_1"
+        first = reading.stdout.readline()
+        assert json.loads(first)["event"]["subscriber"] == "org_1"
         assert certes(broker, OPERATOR, "keys", "revoke", "org-1").returncode == 0
-        _, errors = reading.communicate(timeout=30)
+        rest, errors = reading.communicate(timeout=30)
+    command.look_at_printed(words, first + rest, errors)
     assert reading.returncode == 1
     assert "CREDENTIALS_INVALID" in errors
     assert "CREDENTIALS_INVALID" in certes(broker, reader, *words).stderr

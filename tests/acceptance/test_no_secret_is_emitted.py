@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from certes_broker.domain.api_keys import KeyId, spell_key
 from scripts.broker_process import ROOT, BrokerFailed, BrokerProcess
 from scripts.emitted_secrets import SecretEmitted
 
@@ -18,6 +19,8 @@ HEADER = "Bearer geheim-header-3c1d"
 SOURCE_SECRET = "geheim-quelle-77aa-5b5b-e3e3-0000"
 SIGNING = "whsec_" + b64encode(b"geheim-signatur-8d8d-1f1f-4a4a").decode()
 KEY = b64encode(b"geheim-schluessel-von-32-bytes!!").decode()
+METRIC = "certes_delivery_latency_seconds"
+OPERATOR = spell_key(KeyId("operator"), bytes(range(32)))
 NEVER = (HEADER, SOURCE_SECRET, SIGNING, KEY, "geheim", SIGNING.removeprefix("whsec_"))
 
 NAME = "subscribers/org_1/subscriptions/hook"
@@ -151,12 +154,20 @@ def test_what_nobody_handles_ends_it_with_a_traceback_that_has_no_secret(tmp_pat
 def test_a_broker_that_writes_a_secret_fails_whoever_ends_it(tmp_path: Path) -> None:
     with BrokerProcess(tmp_path / "data") as broker:
         broker.start()
-        # It says where it keeps things; nobody would call that a secret but this test.
-        broker.confide(str(broker.data_dir))
+        # It says where it keeps things, and counts; nobody would call that a secret but this test.
+        broker.confide(str(broker.data_dir), METRIC)
         with pytest.raises(SecretEmitted) as told:
             broker.terminate()
-    assert '"event": "serving"' in str(told.value)
+    assert '"event": "serving"' in str(told.value).partition("the log: a secret that it was given in: ")[2]
+    assert "/metrics: a secret that it was given in: # HELP … " in str(told.value)
     assert str(broker.data_dir) not in str(told.value)
+
+
+def test_the_metrics_of_a_broker_that_asks_for_keys_and_is_not_stopped_are_looked_at_too(tmp_path: Path) -> None:
+    (tmp_path / "certes.toml").write_text(f'[auth]\noperator_key = "{OPERATOR}"\n')
+    broker = BrokerProcess(tmp_path / "data", config=tmp_path / "certes.toml")
+    with pytest.raises(SecretEmitted, match="/metrics"), broker.start():
+        broker.confide(METRIC)
 
 
 def _everything(directory: Path) -> bytes:

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -58,8 +59,9 @@ def brokers(tmp_path: Path, folder: Path) -> Iterator[list[BrokerProcess]]:
     """The broker that the page starts, as often as it does: one data directory, one address."""
     started: list[BrokerProcess] = []
     yield started
-    for broker in started:
-        broker.kill9()
+    with ExitStack() as stack:
+        for broker in started:
+            stack.enter_context(broker)
 
 
 def test_the_page_on_schemas_can_be_followed_and_shows_what_comes(tmp_path, environ, folder, brokers):

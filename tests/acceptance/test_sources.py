@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
-from scripts.broker_process import ROOT, BrokerProcess
+from scripts.broker_process import BrokerProcess
+from tests import command
 from tests.acceptance import github
 from tests.acceptance.conftest import StartBroker
 
@@ -40,12 +38,9 @@ def said() -> list[str]:
 @pytest.fixture
 def certes(broker: BrokerProcess, said: list[str]) -> Certes:
     """Runs the command against the broker, and returns what it printed as JSON."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CERTES_")}
-    environ = inherited | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "generated")])}
 
     def run(*words: str, code: int = 0) -> Any:
-        command = [sys.executable, "-m", "certes_broker", *words, "--json", "--broker", broker.http]
-        ended = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=60, check=False)
+        ended = command.certes(*words, "--json", "--broker", broker.http)
         assert ended.returncode == code, ended.stderr
         said.append(ended.stdout + ended.stderr)
         return json.loads(ended.stdout)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 
 import pytest
 
 from certes_broker.cli.connect import EVENT_SERVICE, Broker
 from certes_broker.domain.uris import parse_gateway_uri
+from tests.command import look_at_printed, started
 from tests.integration.conftest import Certes
 
 PING = "community.certes.dev/github/1/ping"
@@ -109,49 +108,39 @@ def test_a_webhook_subscription_has_a_secret_that_can_be_read(certes):
     assert "whsec_" not in certes("subscriptions", "get", "hook", "--json").stdout
 
 
-def test_ctrl_c_ends_a_live_tail(environ):
-    tail = subprocess.Popen(
-        [sys.executable, "-m", "certes_broker", "tail", "community.certes.dev/**"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environ,
-    )
+def test_ctrl_c_ends_a_live_tail(broker):
+    tail = started("tail", "community.certes.dev/**", CERTES_BROKER=broker.http)
     assert tail.stderr is not None
-    assert b"Waiting" in tail.stderr.readline()
+    assert "Waiting" in tail.stderr.readline()
     tail.send_signal(signal.SIGINT)
-    _, errors = tail.communicate(timeout=20)
-    assert (tail.returncode, errors) == (130, b"")
+    output, errors = tail.communicate(timeout=20)
+    look_at_printed(["tail"], output, errors)
+    assert (tail.returncode, errors) == (130, "")
 
 
-def test_a_tail_ends_with_a_reason_when_the_broker_stops(broker, environ):
-    tail = subprocess.Popen(
-        [sys.executable, "-m", "certes_broker", "tail", "community.certes.dev/**"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environ,
-    )
+def test_a_tail_ends_with_a_reason_when_the_broker_stops(broker):
+    tail = started("tail", "community.certes.dev/**", CERTES_BROKER=broker.http)
     assert tail.stderr is not None
     tail.stderr.readline()
     assert broker.terminate() == 0
-    _, errors = tail.communicate(timeout=20)
+    output, errors = tail.communicate(timeout=20)
+    look_at_printed(["tail"], output, errors)
     assert tail.returncode == 3
-    assert b"Tailing community.certes.dev/**" in errors
+    assert "Tailing community.certes.dev/**" in errors
 
 
-def test_doctor_knows_a_certes_from_something_else(broker, environ, tmp_path):
-    command = [sys.executable, "-m", "certes_broker", "doctor", "--json", "--data-dir", str(tmp_path / "data")]
-    env = environ | {"CERTES_HTTP_LISTEN": broker.http, "CERTES_GRPC_LISTEN": broker.grpc}
-    result = subprocess.run(command, capture_output=True, text=True, env=env, timeout=30, check=False)
+def test_doctor_knows_a_certes_from_something_else(broker, certes, tmp_path):
+    env = {"CERTES_HTTP_LISTEN": broker.http, "CERTES_GRPC_LISTEN": broker.grpc}
+    result = certes("doctor", "--json", "--data-dir", str(tmp_path / "data"), **env)
     facts = {finding["subject"]: finding["fact"] for finding in json.loads(result.stdout)}
     assert facts["HTTP port"] == f"a Certes answers at {broker.http}"
     assert facts["gRPC port"] == f"a Certes answers at {broker.grpc}"
     assert result.returncode == 0
 
 
-def test_a_second_broker_on_the_same_data_is_told_so(broker, environ):
-    command = [sys.executable, "-m", "certes_broker", "serve", "--data-dir", str(broker.data_dir)]
-    command += ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]
-    result = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=30, check=False)
+def test_a_second_broker_on_the_same_data_is_told_so(broker, certes):
+    ports = ("--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0")
+    result = certes("serve", "--data-dir", str(broker.data_dir), *ports)
     assert result.returncode == 4
     assert str(broker.data_dir) in result.stderr
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
 import shutil
 import signal
 import sqlite3
@@ -23,7 +22,8 @@ from certes_broker.engines.memory import MemoryEngine
 from certes_broker.engines.nats import Access, NatsEngine, Place
 from certes_broker.engines.nats.subjects import Names
 from certes_broker.engines.sealed import SealingKey, sealed
-from scripts.broker_process import ROOT
+from scripts.emitted_secrets import find_secrets
+from tests.command import surroundings
 from tests.fakes.nats_servers import NatsServer, running
 from tests.fakes.nats_wire import Moment, wire
 from tests.integration.test_migration import Data, check_moved, fill, is_finished, migrate
@@ -42,9 +42,7 @@ NEW, OLD = (base64.b64encode(name * 32).decode() for name in (b"n", b"o"))
 
 
 async def command(data_dir: Path, url: str) -> asyncio.subprocess.Process:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("CERTES_")}
-    environ["CERTES_SECRETS_KEYS"] = f"{NEW},{OLD}"
-    environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "generated")])
+    environ = surroundings(CERTES_SECRETS_KEYS=f"{NEW},{OLD}")
     words = ["-m", "certes_broker", "migrate", "--json", "--from", f"sqlite:{data_dir}", "--to", url]
     pipe = asyncio.subprocess.PIPE
     return await asyncio.create_subprocess_exec(sys.executable, *words, env=environ, stdout=pipe, stderr=pipe)
@@ -109,6 +107,7 @@ async def test_a_migration_that_is_killed_goes_on_where_it_was_counts_all_and_wr
             process = await command(source.directory, server.url)
             said, complained = await process.communicate()
         assert process.returncode == 0, complained
+        assert find_secrets((said + complained).decode(), (NEW, OLD)) == []
         assert json.loads(said) == wanted
         assert content(source) == before
         async with NatsEngine.open(Place(Access((server.url,))), data.clock, dedupe_window=DAY) as engine:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
@@ -20,8 +19,9 @@ from grpc_health.v1 import health_pb2
 
 from certes_broker.domain.errors import Invalid
 from certes_broker.gateway.certificates import CertificateFiles, Certificates
-from scripts.broker_process import ROOT, BrokerFailed, BrokerProcess
+from scripts.broker_process import BrokerFailed, BrokerProcess
 from tests.certificates import Authority
+from tests.command import certes
 
 Serve = Callable[..., BrokerProcess]
 
@@ -34,18 +34,15 @@ def authority(tmp_path: Path) -> Authority:
 @pytest.fixture
 def serve(tmp_path: Path, authority: Authority) -> Iterator[Serve]:
     """Starts a broker that serves TLS with a certificate of the authority."""
-    started: list[BrokerProcess] = []
+    with ExitStack() as stack:
 
-    def start(**settings: str | Path) -> BrokerProcess:
-        certificate, key = authority.issue("broker")
-        given = {"CERTIFICATE": certificate, "KEY": key} | {name.upper(): value for name, value in settings.items()}
-        environ = {f"CERTES_TLS_{name}": str(value) for name, value in given.items()}
-        started.append(BrokerProcess(tmp_path / "data", environ=environ))
-        return started[-1].start()
+        def start(**settings: str | Path) -> BrokerProcess:
+            certificate, key = authority.issue("broker")
+            given = {"CERTIFICATE": certificate, "KEY": key} | {name.upper(): value for name, value in settings.items()}
+            environ = {f"CERTES_TLS_{name}": str(value) for name, value in given.items()}
+            return stack.enter_context(BrokerProcess(tmp_path / "data", environ=environ)).start()
 
-    yield start
-    for broker in started:
-        broker.kill9()
+        yield start
 
 
 def context(authority: Authority, certificate: tuple[Path, Path] | None = None) -> ssl.SSLContext:
@@ -106,11 +103,7 @@ async def grpc_answers(
 
 
 def cli(broker: BrokerProcess, environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CERTES_")}
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "generated")])
-    command = [sys.executable, "-m", "certes_broker", "subscriptions", "list", "--broker", f"https://{broker.http}"]
-    surroundings = inherited | {"PYTHONPATH": paths} | dict(environ)
-    return subprocess.run(command, capture_output=True, text=True, env=surroundings, timeout=60, check=False)
+    return certes("subscriptions", "list", "--broker", f"https://{broker.http}", **environ)
 
 
 async def test_both_ports_speak_tls_and_nothing_else(serve: Serve, authority: Authority, tmp_path: Path) -> None:

@@ -63,7 +63,6 @@ def caller(operator: Caller, key_id: str, *roles: str, **bindings: list[str]) ->
     """Makes a key with these roles, bound to `subscribers`, `sources` or `types`."""
     bound = {what: {"values": values} for what, values in bindings.items()}
     made = operator.ask("AdminService/CreateApiKey", apiKeyId=key_id, apiKey={"roles": list(roles), "bindings": bound})
-    operator.broker.confide(made["key"])
     return Caller(operator.broker, made["key"])
 
 

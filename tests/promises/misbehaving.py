@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from google.protobuf.duration_pb2 import Duration
 
 from benchmarks.soak.receivers import MISBEHAVIOURS, Receiver, Receivers
 from certes.v1 import subscription_pb2 as resources
-from scripts.broker_process import BrokerProcess
+from scripts.broker_process import BrokerProcess, look_for_secrets
 from tests.acceptance.client import Client, connected, event
 
 PATIENCE = 120
@@ -37,6 +38,7 @@ class Stage:
         self._client = client
         self._arrival = asyncio.Event()
         self.server.on_arrival = self._arrival.set
+        self.server.on_request = partial(look_for_secrets, where="a webhook")
 
     @property
     def bad(self) -> list[str]:

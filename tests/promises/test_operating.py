@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
-from scripts.broker_process import ROOT, BrokerFailed, BrokerProcess
+from scripts.broker_process import BrokerFailed, BrokerProcess
 from tests.acceptance import github
 from tests.acceptance.client import closing_reason, connected, event, receive_all
 from tests.acceptance.conftest import StartBroker
 from tests.acceptance.receiver import receiving
 from tests.acceptance.retries import ONCE, SOON_AND_OFTEN
+from tests.command import certes
 from tests.fakes.nats_servers import running
 
 BODY = b'{"zen": "Half measures are as bad as nothing at all."}'
@@ -178,10 +177,5 @@ async def test_what_was_owed_is_delivered_from_nats_in_order_and_what_was_settle
 
 async def migrate(data_dir: Path, url: str, config: Path) -> subprocess.CompletedProcess[str]:
     # In a thread: the receiver must go on answering, or what it is asked now is answered once it takes everything.
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("CERTES_")}
-    environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "generated")])
-    command = [sys.executable, "-m", "certes_broker", "migrate", "--from", f"sqlite:{data_dir}", "--to", url]
-    command += ["--config", str(config)]
-    return await asyncio.to_thread(
-        subprocess.run, command, capture_output=True, text=True, env=environ, timeout=120, check=False
-    )
+    words = ["migrate", "--from", f"sqlite:{data_dir}", "--to", url, "--config", str(config)]
+    return await asyncio.to_thread(certes, *words, timeout=120)

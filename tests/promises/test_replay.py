@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,7 +19,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from certes.v1 import event_service_pb2 as pb
 from certes.v1 import subscription_service_pb2 as subscriptions_pb
-from scripts.broker_process import ROOT, BrokerProcess
+from scripts.broker_process import BrokerProcess
+from tests import command
 from tests.acceptance.client import Client, connected, error_metadata, event, ordinals, receive_all, refusal
 from tests.acceptance.conftest import StartBroker
 from tests.acceptance.receiver import receiving
@@ -161,19 +160,9 @@ async def test_dead_letters_survive_a_crash_and_go_when_their_replay_is_settled(
 
 
 async def certes(broker: BrokerProcess, *words: str) -> tuple[int, str]:
-    surroundings = {name: value for name, value in os.environ.items() if not name.startswith("CERTES_")}
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "generated")])
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "certes_broker",
-        *words,
-        env=surroundings | {"PYTHONPATH": paths, "CERTES_BROKER": broker.http},
-        stdout=asyncio.subprocess.PIPE,
-    )
-    output, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
-    assert process.returncode is not None
-    return process.returncode, output.decode()
+    # In a thread: the receiver must go on answering.
+    done = await asyncio.to_thread(command.certes, *words, timeout=PATIENCE, CERTES_BROKER=broker.http)
+    return done.returncode, done.stdout
 
 
 async def listed(broker: BrokerProcess, *words: str) -> list[dict[str, Any]]:

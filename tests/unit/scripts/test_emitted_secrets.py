@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from certes_broker.domain.api_keys import KeyId, spell_key
-from scripts.emitted_secrets import find_secrets, secrets_given
+from scripts.emitted_secrets import find_secrets, secrets_given, secrets_told
 
 SIGNING = "whsec_" + b64encode(b"geheim-signatur-8d8d").decode()
 KEY = spell_key(KeyId("operator"), bytes(range(32)))
@@ -52,6 +52,13 @@ def test_what_was_given_is_found_whatever_its_shape_and_so_is_the_secret_part_of
     for part in (given[0], SIGNING.removeprefix("whsec_"), KEY.rpartition("_")[2]):
         [told] = find_secrets(f"it was {part}, they say", given)
         assert told == "a secret that it was given in: it was …, they say"
+
+
+def test_what_an_answer_is_there_to_tell_is_a_secret_but_for_public_keys() -> None:
+    assert secrets_told('{"apiKey": {"name": "apiKeys/shop"}, "key": "certes_shop_x"}') == {"certes_shop_x"}
+    assert secrets_told('{\n  "secret": "a-made-one",\n  "url": "http://localhost/"\n}') == {"a-made-one"}
+    assert secrets_told('secrets {\n  secret: "whsec_x"\n}\nsecrets {\n  secret: "whpk_y"\n}\n') == {"whsec_x"}
+    assert secrets_told('{"secret": ""}') == set()
 
 
 def test_every_secret_of_the_settings_is_known(tmp_path: Path) -> None:
