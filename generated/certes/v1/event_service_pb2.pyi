@@ -807,7 +807,9 @@ class ListEventsRequest(_message.Message):
     Required.
     """
     page_size: _builtins.int
-    """At most this many events, 1 to 1,000; 100 by default. A page may have fewer although more follow."""
+    """At most this many events, 1 to 1,000; 100 by default. A page may have fewer, or none, although more follow:
+    one call looks at so many events only, and those that are not listed count, too.
+    """
     page_token: _builtins.str
     """The `next_page_token` of the page before. Empty for the first. `PAGE_TOKEN_INVALID` if it is of another list."""
     pattern: _builtins.str
@@ -844,7 +846,7 @@ class ListEventsResponse(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Fetches the next page. Empty if there was nothing more when the page was made."""
+    """Fetches the next page. Empty if there was nothing more when the page was made, which nothing else says: not an empty page."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptEvent]:
         """The events, oldest first."""

@@ -1260,7 +1260,8 @@ type ListEventsRequest struct {
 	// Whose events: `subscribers/{subscriber}` lists that subscriber's and those for everyone, `subscribers/-` all.
 	// Required.
 	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
-	// At most this many events, 1 to 1,000; 100 by default. A page may have fewer although more follow.
+	// At most this many events, 1 to 1,000; 100 by default. A page may have fewer, or none, although more follow:
+	// one call looks at so many events only, and those that are not listed count, too.
 	PageSize *int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3,oneof" json:"page_size,omitempty"`
 	// The `next_page_token` of the page before. Empty for the first. `PAGE_TOKEN_INVALID` if it is of another list.
 	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
@@ -1342,7 +1343,7 @@ type ListEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The events, oldest first.
 	Events []*KeptEvent `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
-	// Fetches the next page. Empty if there was nothing more when the page was made.
+	// Fetches the next page. Empty if there was nothing more when the page was made, which nothing else says: not an empty page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -874,7 +874,8 @@ export declare type ListEventsRequest = Message<"certes.v1.ListEventsRequest"> &
   parent: string;
 
   /**
-   * At most this many events, 1 to 1,000; 100 by default. A page may have fewer although more follow.
+   * At most this many events, 1 to 1,000; 100 by default. A page may have fewer, or none, although more follow:
+   * one call looks at so many events only, and those that are not listed count, too.
    *
    * @generated from field: optional int32 page_size = 2;
    */
@@ -922,7 +923,7 @@ export declare type ListEventsResponse = Message<"certes.v1.ListEventsResponse">
   events: KeptEvent[];
 
   /**
-   * Fetches the next page. Empty if there was nothing more when the page was made.
+   * Fetches the next page. Empty if there was nothing more when the page was made, which nothing else says: not an empty page.
    *
    * @generated from field: string next_page_token = 2;
    */
