@@ -16,11 +16,12 @@ from certes_broker.broker.items import Item
 from certes_broker.broker.outcomes import Failure, fail
 from certes_broker.broker.posting import Asked, Poster
 from certes_broker.broker.takers import Taker
+from certes_broker.broker.workers import JobLost
 from certes_broker.domain.answers import Abort, Delivered, Disable, Failed, Verdict, read_answer
 from certes_broker.domain.breaker import Outcome
 from certes_broker.domain.deliveries import Tracked
 from certes_broker.domain.errors import CertesError, Exhausted, Unavailable
-from certes_broker.domain.events import Micros
+from certes_broker.domain.events import Micros, Position
 from certes_broker.domain.notices import DisableCause, Disabling
 from certes_broker.domain.subscriptions import WebhookDelivery
 from certes_broker.ports.clock import Clock
@@ -30,6 +31,9 @@ from certes_broker.ports.sender import SendFailure, SendResult
 _OUR_FAULT_WAIT: Final = Micros(1_000_000)
 _LONGEST_OUR_FAULT_WAIT: Final = Micros(300_000_000)
 """What cannot be rendered for now waits as long as that has been so already, up to this: it may be the event that ends its worker."""
+MOST_LOST: Final = 20
+"""How many workers in a row may be lost with one event before it is taken for the cause: with the waits between, about an hour."""
+_MOST_DOUBTFUL: Final = 10_000
 _GONE: Final = 410
 ABORTED: Final = "aborted_by_receiver"
 """Why a delivery is a dead letter that its receiver did not want again."""
@@ -70,6 +74,8 @@ class WebhookAttempts:
         self._poster = poster
         self._log = attempt_log
         self._clock = clock
+        self._lost: dict[tuple[str, Position], int] = {}
+        """How many workers in a row were lost with the events of deliveries. Counted anew after a restart."""
 
     async def make(self, taker: Taker, tracked: Tracked[Item]) -> Made:
         """Makes one attempt and applies its outcome, unless the lane was moved meanwhile."""
@@ -80,6 +86,7 @@ class WebhookAttempts:
         began, rendered = self._clock.now(), None
         try:
             rendered = await self._poster.rendered(item, delivery.format)
+            self._lost.pop((lane.name, tracked.position), None)
             if lane.era != era:
                 return Made()
             if tracked.payload is None:
@@ -87,17 +94,16 @@ class WebhookAttempts:
                 return Made()
             result = await self._poster.post(item, delivery, rendered)
             taker.answered(result)
-        except (Unavailable, Exhausted) as error:
-            # Its original could not be read, or no worker could be had to render it: that mends, and is no fault of the
-            # receiver either.
-            result = SendResult(None, SendFailure.OURS, str(error), {}, b"", 0.0)
         except CertesError as error:
-            # The event cannot be rendered, which is no fault of the receiver and will not mend by itself.
-            log.warning("webhook_not_rendered", subscription=lane.name, event_name=item.name, reason=error.reason)
-            if lane.era == era:
-                lane.give_up(tracked, NOT_RENDERED, str(error), self._clock.now())
-                lane.changed()
-            return Made()
+            if not self._mends(error, lane.name, tracked.position):
+                # The event cannot be rendered, which is no fault of the receiver.
+                log.warning("webhook_not_rendered", subscription=lane.name, event_name=item.name, reason=error.reason)
+                if lane.era == era:
+                    lane.give_up(tracked, NOT_RENDERED, str(error), self._clock.now())
+                    lane.changed()
+                return Made()
+            # No fault of the receiver either.
+            result = SendResult(None, SendFailure.OURS, str(error), {}, b"", 0.0)
         except BaseException:
             # The broker stops: whether it arrived is not known, so it goes out again.
             if lane.era == era:
@@ -110,6 +116,21 @@ class WebhookAttempts:
             return Made(outcome, url=delivery.url)
         await self._apply(_Tried(taker, tracked, result, began, ended, rendered is not None), verdict)
         return Made(outcome, _disabling(result, verdict), delivery.url)
+
+    def _mends(self, error: CertesError, lane: str, position: Position) -> bool:
+        """Says whether what was not rendered may be next time: if its original could not be read, or no worker could be had.
+
+        A worker that is lost once with an event may be so for any reason, the same event each time is the reason itself.
+        """
+        if not isinstance(error, JobLost):
+            return isinstance(error, Unavailable | Exhausted)
+        lost = self._lost.pop((lane, position), 0) + 1
+        if lost >= MOST_LOST:
+            return False
+        if len(self._lost) >= _MOST_DOUBTFUL:
+            self._lost.clear()
+        self._lost[lane, position] = lost
+        return True
 
     async def ask(self, delivery: WebhookDelivery) -> Asked:
         """Asks a receiver for its consent, which is no attempt."""

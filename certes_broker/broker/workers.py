@@ -153,10 +153,10 @@ class Workers:
                 report = await worker.converse(frame, self._answer)
         except TimeoutError as error:
             await self._end(worker)
-            raise _unavailable(f"it took longer than {self._limits.time_limit:g} s") from error
+            raise JobLost(f"it took longer than {self._limits.time_limit:g} s") from error
         except (OSError, EOFError, ValueError) as error:
             await self._end(worker)
-            raise _unavailable("its process ended") from error
+            raise JobLost("its process ended") from error
         except BaseException:
             await self._end(worker)
             raise
@@ -229,6 +229,14 @@ class _Worker:
 
 Frame: TypeAlias = Sequence[Buffer]
 
+
+class JobLost(Unavailable):
+    """A worker was lost with the job that was in it, which may be why."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(Reason.WORKER_UNAVAILABLE, _message(problem), retry_after=1.0)
+
+
 _KEPT_VARIABLES: Final = ("LD_LIBRARY_PATH", "PATH", "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "PYTHONHOME")
 
 
@@ -239,6 +247,8 @@ def _environment() -> dict[str, str]:
 
 
 def _unavailable(problem: str) -> CertesError:
-    return Unavailable(
-        Reason.WORKER_UNAVAILABLE, f"the worker that converts large bodies failed: {problem}.", retry_after=1.0
-    )
+    return Unavailable(Reason.WORKER_UNAVAILABLE, _message(problem), retry_after=1.0)
+
+
+def _message(problem: str) -> str:
+    return f"the worker that converts large bodies failed: {problem}."

@@ -76,7 +76,7 @@ class TroubledEngine:
         self.room: int | None = None
         """What is left of storage, where a test says so."""
         self._failures: Counter[str] = Counter()
-        self._faults: set[str] = set()
+        self._faults: dict[str, Callable[[], CertesError]] = {}
         self._held: dict[str, asyncio.Event] = {}
         self._unanswered: set[str] = set()
         self._late: dict[str, asyncio.Event] = {}
@@ -95,10 +95,16 @@ class TroubledEngine:
     def post(self) -> Post:
         return self.behind.post
 
-    def fail(self, call: str, times: int, *, by_fault: bool = False) -> None:
-        """Lets the next calls raise `Unavailable`, or `Internal` if it is by a fault of the engine's own."""
+    def fail(
+        self, call: str, times: int, *, by_fault: bool = False, error: Callable[[], CertesError] | None = None
+    ) -> None:
+        """Lets the next calls raise `Unavailable`, or `Internal` if it is by a fault of the engine's own, or what `error` returns."""
         self._failures[call] = times
-        (self._faults.add if by_fault else self._faults.discard)(call)
+        self._faults.pop(call, None)
+        if by_fault:
+            self._faults[call] = lambda: Internal(Reason.INTERNAL, f"{call} has a fault, as ordered.")
+        elif error is not None:
+            self._faults[call] = error
 
     def lose_answer(self, call: str) -> None:
         """Lets the next call be carried out, and raise `Unavailable` all the same."""
@@ -161,5 +167,5 @@ class TroubledEngine:
 
     def _failure(self, name: str) -> CertesError:
         if name in self._faults and not self._dead:
-            return Internal(Reason.INTERNAL, f"{name} has a fault, as ordered.")
+            return self._faults[name]()
         return Unavailable(Reason.STORAGE_UNAVAILABLE, f"{name} fails, as ordered.", retry_after=1.0)

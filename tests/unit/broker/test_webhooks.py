@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 import pytest
 from standardwebhooks import Webhook
 
+from certes_broker.broker.webhook_attempts import MOST_LOST
 from certes_broker.broker.webhooks import WebhookLimits
+from certes_broker.broker.workers import JobLost
 from certes_broker.domain.custom_headers import CustomHeader
 from certes_broker.domain.errors import FailedPrecondition
 from certes_broker.domain.events import Original
@@ -221,6 +223,31 @@ async def test_an_event_that_cannot_be_rendered_is_tried_ever_more_seldom_and_us
     world.engine.fail("journal.original", 0)
     await world.advance(300)
     await world.sent(1)
+
+
+async def test_an_event_that_every_worker_is_lost_with_is_given_up_and_who_is_lost_now_and_then_is_not(
+    world: World,
+) -> None:
+    await world.create_webhook(form=Format.ORIGINAL)
+    name = world.name("hook")
+    world.engine.fail("journal.original", MOST_LOST - 1, error=lambda: JobLost("it took longer than 10 s"))
+    await world.publish(ping("mends"))
+    while not world.sender.requests:
+        await world.advance(300)
+    assert (await world.dead_letters(name), len(await world.attempted(name, MOST_LOST))) == ([], MOST_LOST)
+    # Others that could not be had for a time are not counted.
+    world.engine.fail("journal.original", 2 * MOST_LOST)
+    await world.publish(ping("never"))
+    for _ in range(MOST_LOST + 5):
+        await world.advance(300)
+    world.engine.fail("journal.original", 1_000, error=lambda: JobLost("it took longer than 10 s"))
+    for _ in range(2 * MOST_LOST):
+        await world.advance(300)
+    [letter] = await world.dead_letters(name)
+    assert (letter.reason, letter.attempts) == ("not_rendered", 1)
+    assert "it took longer than 10 s" in letter.error
+    assert 1_000 - world.engine.failures_left("journal.original") == MOST_LOST
+    assert await owed(world) == ()
 
 
 async def test_our_own_fault_is_not_counted_after_a_restart(either_world: World) -> None:
