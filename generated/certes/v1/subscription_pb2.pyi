@@ -169,7 +169,7 @@ class Subscription(_message.Message):
     @_builtins.property
     def ack_deadline(self) -> _duration_pb2.Duration:
         """How long a stream may keep a delivery unsettled before it is delivered again, from the hand-over to the stream.
-        1 s to 1 h, 30 s by default. A webhook has `Webhook.timeout` instead; `FIELD_INVALID` if set there.
+        1 s to 1 h, 30 s by default. A stream keeps the one with which it was opened. A webhook has `Webhook.timeout` instead; `FIELD_INVALID` if set there.
         """
 
     @_builtins.property

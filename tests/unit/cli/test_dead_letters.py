@@ -108,6 +108,18 @@ def test_a_replay_to_a_subscription_that_stands_still_is_not_waited_for(certes, 
     assert (result.exit_code, "certes subscriptions resume" in result.stderr) == (1, True)
 
 
+def test_a_replay_is_waited_for_also_by_whoever_is_not_told_how_much_is_on_its_way(certes, gateway):
+    gateway.answer("ListDeadLetters", {})
+    gateway.answer("ReplayDeadLetters", {"replayedCount": 1})
+    gateway.answer("ListDeadLetters", {})
+    gateway.answer("ListDeadLetters", {"deadLetters": [LETTER | {"replaying": True}]})
+    gateway.refuse("GetSubscription", {"code": "permission_denied", "message": "no"}, status=403)
+    gateway.answer("ListDeadLetters", {})
+    gateway.answer("ListDeadLetters", {})
+    result = certes("dead-letters", "replay", "app", "--all", "--wait", "--broker", gateway.address)
+    assert (result.exit_code, "All of it is settled" in result.stdout) == (0, True)
+
+
 @pytest.mark.parametrize("words", [["--since", "yesterday"], ["--until", "2026-11-27T12:00:00"]])
 def test_a_time_that_cannot_be_meant_is_refused_before_anything_is_sent(certes, words):
     result = certes("dead-letters", "list", "app", *words)

@@ -287,7 +287,7 @@ type Subscription struct {
 	// 20 % later, and then it becomes a dead letter.
 	RetryPolicy *RetryPolicy `protobuf:"bytes,8,opt,name=retry_policy,json=retryPolicy,proto3" json:"retry_policy,omitempty"`
 	// How long a stream may keep a delivery unsettled before it is delivered again, from the hand-over to the stream.
-	// 1 s to 1 h, 30 s by default. A webhook has `Webhook.timeout` instead; `FIELD_INVALID` if set there.
+	// 1 s to 1 h, 30 s by default. A stream keeps the one with which it was opened. A webhook has `Webhook.timeout` instead; `FIELD_INVALID` if set there.
 	AckDeadline *durationpb.Duration `protobuf:"bytes,9,opt,name=ack_deadline,json=ackDeadline,proto3" json:"ack_deadline,omitempty"`
 	// Whether deliveries go out. Output only: `Pause`, `Resume` and `Delete` change it, and the broker disables.
 	State Subscription_State `protobuf:"varint,10,opt,name=state,proto3,enum=certes.v1.Subscription_State" json:"state,omitempty"`

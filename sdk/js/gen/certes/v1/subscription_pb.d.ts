@@ -92,7 +92,7 @@ export declare type Subscription = Message<"certes.v1.Subscription"> & {
 
   /**
    * How long a stream may keep a delivery unsettled before it is delivered again, from the hand-over to the stream.
-   * 1 s to 1 h, 30 s by default. A webhook has `Webhook.timeout` instead; `FIELD_INVALID` if set there.
+   * 1 s to 1 h, 30 s by default. A stream keeps the one with which it was opened. A webhook has `Webhook.timeout` instead; `FIELD_INVALID` if set there.
    *
    * @generated from field: google.protobuf.Duration ack_deadline = 9;
    */
