@@ -12,12 +12,20 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal, TextIO
+from typing import Final, Literal, TextIO
 
 import structlog
 from structlog.typing import Processor
 
 LogFormat = Literal["auto", "console", "json"]
+
+STRANGERS_REQUESTS: Final = (
+    "Invalid HTTP request",
+    "Unsupported upgrade request",
+    "No supported WebSocket library",
+    "Exceeded concurrency limit",
+)
+"""How uvicorn's lines begin about requests that are no HTTP, ask for another protocol, or find no room."""
 
 
 def configure_logging(level: str, format: LogFormat = "auto", stream: TextIO | None = None) -> None:  # noqa: A002  the setting's name
@@ -84,6 +92,8 @@ def _route_libraries(severity: int) -> None:
         library.propagate = True
     # One line a request would be a line an event, with the client's address in it; metrics count requests.
     logging.getLogger("uvicorn.access").setLevel(max(severity, logging.WARNING))
+    # Anybody can send as many of these as they like, and would fill the log.
+    logging.getLogger("uvicorn.error").addFilter(_is_no_stranger_s)
     # grpcio logs each header that is no text, with a traceback and the header itself, which may be a credential: anybody can send
     # as many as they like.
     logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_stranger_s)
@@ -91,4 +101,4 @@ def _route_libraries(severity: int) -> None:
 
 
 def _is_no_stranger_s(record: logging.LogRecord) -> bool:
-    return not str(record.msg).startswith("Invalid encoding on")
+    return not str(record.msg).startswith(("Invalid encoding on", *STRANGERS_REQUESTS))

@@ -4,11 +4,13 @@ import io
 import json
 import logging
 import warnings
+from inspect import getsource
 
 import pytest
 import structlog
+from uvicorn.protocols.http import httptools_impl
 
-from certes_broker.observability.logging import configure_logging
+from certes_broker.observability.logging import STRANGERS_REQUESTS, configure_logging
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +72,16 @@ def test_headers_that_are_no_text_are_not_logged_one_by_one(stream):
     logging.getLogger("grpc._cython.cygrpc").error("Invalid encoding on %s", b"\xffsecret")
     logging.getLogger("grpc._cython.cygrpc").error("Something else")
     assert [line["event"] for line in lines(stream)] == ["Something else"]
+
+
+def test_requests_that_are_none_are_not_logged_one_by_one(stream):
+    configure_logging("info", "json", stream)
+    for line in STRANGERS_REQUESTS:
+        # A server that words it otherwise is not taken unseen.
+        assert f'"{line}' in getsource(httptools_impl)
+        logging.getLogger("uvicorn.error").warning(line)
+    logging.getLogger("uvicorn.error").error("Exception in ASGI application")
+    assert [line["event"] for line in lines(stream)] == ["Exception in ASGI application"]
 
 
 def test_requests_are_not_logged_one_by_one(stream):
