@@ -7,7 +7,7 @@ Rules
 * Published keys are read again when they are older than `FRESH`, and at once for a token signed with a key that is not among
   them, as an issuer may begin to use a key the moment it publishes it. Anybody can make up ids of keys, so that is done at most
   every `PATIENCE`, whatever comes.
-* If they cannot be read, those that were read last go on serving. A token whose key is not among these cannot be judged then,
+* If they cannot be read, or not within `READ_TIMEOUT`, those that were read last go on serving. A token whose key is not among these cannot be judged then,
   nor can any where none ever were read: callers are told to try again, and not that their token is bad.
 """
 
@@ -33,6 +33,9 @@ from certes_broker.ports.clock import Clock
 FRESH: Final = 600.0
 PATIENCE: Final = 30.0
 FETCH_TIMEOUT: Final = 10.0
+"""Seconds that each step of a fetch may take."""
+READ_TIMEOUT: Final = 15.0
+"""Seconds for which anybody waits for a fetch. One that answers byte by byte goes on, and no other begins beside it."""
 LARGEST_SET: Final = 1 << 20
 LEAST_RSA_BITS: Final = 2048
 
@@ -96,6 +99,7 @@ class PublishedKeys:
         self._tried: float | None = None
         self._looked: float | None = None
         self._has_failed = False
+        self._reading: asyncio.Future[tuple[TokenKey, ...]] | None = None
 
     async def current(self, key_id: str) -> tuple[TokenKey, ...]:
         """Returns all keys, read again if they are old or do not have the one of an id.
@@ -118,6 +122,8 @@ class PublishedKeys:
     def _is_due(self, key_id: str) -> bool:
         if self._tried is None:
             return True
+        if self._reading is not None and not self._reading.done():
+            return False
         now = self._clock.monotonic()
         if not self._keys:
             return now - self._tried >= PATIENCE
@@ -136,9 +142,19 @@ class PublishedKeys:
         if self._keys and self._lacks(key_id):
             self._looked = self._tried
         reading = asyncio.get_running_loop().run_in_executor(None, lambda: read_keys(self._fetch()))
+        self._reading = reading
         reading.add_done_callback(self._take)
-        # Whoever asked may go away meanwhile. What is read counts all the same, or somebody could see to it that nothing ever is.
-        await asyncio.wait([reading])
+        over = asyncio.Event()
+        alarm = self._clock.alarm(READ_TIMEOUT, over.set)
+        reading.add_done_callback(lambda _: over.set())
+        try:
+            # Whoever asked may go away meanwhile. What is read counts all the same, or somebody could see to it that nothing ever is.
+            await over.wait()
+        finally:
+            alarm.cancel()
+        if not reading.done():
+            self._has_failed = True
+            log.warning("token_keys_not_read", error=f"not within {READ_TIMEOUT:g} s", serving=len(self._keys))
 
     def _take(self, reading: asyncio.Future[tuple[TokenKey, ...]]) -> None:
         if reading.cancelled():
@@ -167,7 +183,9 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-_OPENER: Final = urllib.request.build_opener(_NoRedirects())
+# Without TLS, keys come from this machine alone, and from no proxy that the environment names for all that is not on it.
+_PROXIES: Final = {scheme: proxy for scheme, proxy in urllib.request.getproxies().items() if scheme == "https"}
+_OPENER: Final = urllib.request.build_opener(_NoRedirects(), urllib.request.ProxyHandler(_PROXIES))
 
 
 def _from_set(text: str) -> Iterator[TokenKey]:

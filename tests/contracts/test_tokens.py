@@ -24,6 +24,7 @@ from certes_broker.domain.uris import parse_pattern
 from certes_broker.gateway.token_keys import (
     FRESH,
     PATIENCE,
+    READ_TIMEOUT,
     FixedKeys,
     PublishedKeys,
     keys_of_file,
@@ -317,6 +318,42 @@ async def refuses(keys: PublishedKeys, key_id: str) -> bool:
     except Unavailable:
         return True
     return False
+
+
+async def test_an_issuer_that_never_comes_to_an_end_is_as_one_that_is_away(clock) -> None:
+    issuer, ending, begun = Issuer(jwk(ED, "e")), threading.Event(), threading.Event()
+    ending.set()
+
+    def fetch() -> str:
+        begun.set()
+        ending.wait(60)
+        return issuer.fetch()
+
+    keys = PublishedKeys(fetch, clock)
+    first = await keys.current("e")
+    ending.clear()
+    clock.advance(FRESH)
+    try:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+            asked = tasks.create_task(keys.current("e"))
+            while not clock.alarms:  # noqa: ASYNC110  the other task sets one
+                await asyncio.sleep(0)
+            clock.advance(READ_TIMEOUT)
+            assert await asked is first
+            # Nor does anybody wait for it later, or begin another beside it.
+            begun.clear()
+            for _ in range(3):
+                clock.advance(FRESH)
+                assert await keys.current("e") is first
+                assert await refuses(keys, "made up")
+            assert not begun.is_set()
+    finally:
+        ending.set()
+    async with asyncio.timeout(30):
+        while issuer.read < 3:  # What was begun comes in, and then another is begun.
+            clock.advance(FRESH)
+            assert await keys.current("e") == first
+            await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("answer", ["", "{", "[" * 100_000, '{"keys": [{"kty": "RSA"}]}', None])
