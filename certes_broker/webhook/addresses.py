@@ -6,6 +6,8 @@ Rules
   sets it apart, rather than left to `ipaddress.is_private`, whose answers change with the version of Python.
 * Some IPv6 addresses carry an IPv4 address, and the network hands their packets on to it. They are judged by what they carry.
 * The operator's allow-list overrides the ranges, for an address as it stands or for the one that it carries.
+* Ports at which servers of other protocols listen are refused wherever they are: what a subscriber may write into a request must not
+  become a mail, or a command of a cache. The allow-list overrides that, too.
 
 Names play no part: what is judged is the address to which a socket is about to be opened, after the name was resolved.
 """
@@ -42,22 +44,24 @@ class AddressPolicy:
     allow: tuple[Network, ...] = ()
     allow_loopback: bool = False
 
-    def judge(self, address: Address) -> Verdict:
-        """Says whether a socket may be opened to `address`."""
+    def judge(self, address: Address, port: int) -> Verdict:
+        """Says whether a socket may be opened to `port` of `address`."""
         if any(address in network for network in self.allow):
             return _ALLOWED
+        if port in _OTHERS_PORTS:
+            return Refused(f"{port} is the port of another protocol (Fetch standard, 2.9)")
         if isinstance(address, IPv6Address):
             for carrier in _CARRIERS:
                 if address in carrier.network:
-                    return self._judge_carried(address, carrier)
+                    return self._judge_carried(address, port, carrier)
         special = _special_range_of(address)
         if special is None or (special.loopback and self.allow_loopback):
             return _ALLOWED
         return Refused(f"{address} is {special.kind} ({special.source})")
 
-    def _judge_carried(self, address: IPv6Address, carrier: _Carrier) -> Verdict:
+    def _judge_carried(self, address: IPv6Address, port: int, carrier: _Carrier) -> Verdict:
         for inner in carrier.carried(int(address)):
-            verdict = self.judge(inner)
+            verdict = self.judge(inner, port)
             if isinstance(verdict, Refused):
                 return Refused(f"{address} carries {verdict.reason}, as {carrier.kind} ({carrier.source})")
         return _ALLOWED
@@ -114,6 +118,17 @@ def _teredo_server_and_client(number: int) -> tuple[IPv4Address, ...]:
 
 
 _ALLOWED = Allowed()
+
+# The bad ports of the Fetch standard, which browsers keep to, and that of memcached, which skips what it does not understand.
+_OTHERS_PORTS = frozenset(
+    (
+        *(1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104),
+        *(109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515),
+        *(526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049),
+        *(3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080),
+        11211,
+    )
+)
 
 _CARRIERS = (
     _Carrier(IPv6Network("::ffff:0:0/96"), "IPv4-mapped", "RFC 4291", _last_bits),

@@ -183,7 +183,7 @@ class Transfer:
         if family not in (socket.AF_INET, socket.AF_INET6):
             self._refusal = "it is no internet address"
             return _NO_SOCKET
-        verdict = self._policy.judge(ip_address(where[0]))
+        verdict = self._policy.judge(ip_address(where[0]), where[1])
         if isinstance(verdict, Refused):
             self._refusal = verdict.reason
             return _NO_SOCKET

@@ -83,6 +83,13 @@ async def test_an_allowed_range_is_reached(receiver: HttpReceiver) -> None:
     assert (await send_once(policy, f"http://127.0.0.2:{receiver.port}/0")).failure is SendFailure.ADDRESS_REFUSED
 
 
+async def test_the_port_of_another_protocol_is_refused_in_dev_too() -> None:
+    for url in ("http://127.0.0.1:25/", "https://localhost:0000587/", "http://[::1]:6667/"):
+        result = await send_once(DEV, url)
+        assert outcome(result) == (None, SendFailure.ADDRESS_REFUSED), result
+        assert "the port of another protocol" in result.error
+
+
 @pytest.mark.parametrize(
     "host", ["169.254.169.254", "10.0.0.1", "[fd00:ec2::254]", "[64:ff9b::10.0.0.1]", "[2002:a00:1::]"]
 )
