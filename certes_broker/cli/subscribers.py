@@ -38,9 +38,15 @@ def erase(*, subscriber: str, yes: bool, as_json: bool, broker: Broker) -> None:
     if as_json:
         print_json(answer)
         return
-    counted = ("subscriptions", "events", "deadLetters", "attempts", "rejected")
+    counted = {
+        "subscriptions": "subscriptions",
+        "events": "events",
+        "dead letters": "deadLetters",
+        "attempts": "attempts",
+        "rejected": "rejected",
+    }
     click.echo(f"Erased what was kept of {subscriber}:")
-    print_facts([(name, str(answer.get(name, "0"))) for name in counted])
+    print_facts([(word, str(answer.get(name, "0"))) for word, name in counted.items()])
     click.echo("What is still somewhere:")
     for sentence in answer.get("remains", []):
         click.echo(plain(f"  {sentence}"))

@@ -89,7 +89,9 @@ def _deliveries(broker: Broker, frames: Generator[Document, None, None], doing: 
                 broker.call(EVENT_SERVICE, "Acknowledge", {"stream": stream, "acked": [acked]}, doing=doing)
             elif "closing" in frame:
                 said = frame["closing"].get("message") or frame["closing"].get("reason", "no reason given")
-                raise BrokerUnreachable(doing, f"the broker ended the stream: {said}", "Tail again in a moment.")
+                raise BrokerUnreachable(
+                    doing, f"the broker ended the stream: {said.rstrip('.')}", "Tail again in a moment."
+                )
 
 
 def _print_delivery(delivery: Document) -> None:

@@ -260,6 +260,6 @@ def deleted(name: SubscriptionName) -> FailedPrecondition:
     return FailedPrecondition(
         Reason.SUBSCRIPTION_DELETED,
         f"{name.text} was deleted.",
-        hint="UpdateSubscription with allow_missing restores it within 24 hours of its deletion.",
+        hint="UpdateSubscription with allow_missing (`certes subscriptions restore`) restores it within 24 hours of its deletion.",
         metadata={"name": name.text},
     )

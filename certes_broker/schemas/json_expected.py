@@ -64,7 +64,7 @@ _MESSAGES: Final[Mapping[str, str]] = {
     "google.protobuf.Any": "an object with an '@type' that is known here, and with what that has",
     "google.protobuf.Timestamp": 'a time such as "2020-02-03T04:05:06Z"',
     "google.protobuf.Duration": 'a duration such as "1.5s"',
-    "google.protobuf.FieldMask": 'a field mask such as "name,labels"',
+    "google.protobuf.FieldMask": 'a field mask in lowerCamelCase such as "labels,webhook.rateLimit"',
     "google.protobuf.ListValue": "an array, nested not too deeply",
     "google.protobuf.Struct": "an object, nested not too deeply",
     "google.protobuf.Value": "nested less deeply",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-ANSWER = {"subscriptions": "2", "events": "7", "remains": ["Backups\x1b[2J."]}
+ANSWER = {"subscriptions": "2", "events": "7", "deadLetters": "3", "remains": ["Backups\x1b[2J."]}
 
 
 def test_it_says_what_went_and_what_remains(certes, gateway):
     gateway.answer("DeleteSubscriberData", ANSWER)
     result = certes("subscribers", "erase", "org_1", "--yes", "--broker", gateway.address)
     assert gateway.requests("DeleteSubscriberData") == [{"name": "subscribers/org_1"}]
-    assert "events         7" in result.stdout
+    assert "events         7\ndead letters   3\n" in result.stdout
     assert "Backups\ufffd[2J." in result.stdout
 
 

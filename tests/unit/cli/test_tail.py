@@ -94,7 +94,7 @@ def test_a_broker_that_closes_the_stream_is_told_with_its_reason(certes, gateway
     gateway.stream("Subscribe", OPENED, {"closing": {"reason": "REASON_DRAINING", "message": "It stops."}}, end={})
     result = certes("tail", PATTERN, "--broker", gateway.address)
     assert result.exit_code == 3
-    assert "It stops." in result.stderr
+    assert "It stops.\n" in result.stderr
 
 
 def test_options_that_cannot_be_meant_are_refused_here(certes, gateway):
