@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from certes.v1 import delivery_service_pb2 as pb
@@ -9,10 +11,10 @@ from certes.v1.event_pb2 import Event
 from certes_broker.broker.broker import Broker
 from certes_broker.broker.dead_letters import DeadLetterFilter, Selection, summary
 from certes_broker.broker.names import event_not_found
-from certes_broker.domain.errors import Invalid, Reason
+from certes_broker.domain.errors import Invalid, NotFound, Reason
 from certes_broker.domain.events import AcceptedEvent, Position
 from certes_broker.domain.names import SubscriptionName
-from certes_broker.domain.subscriptions import Scope
+from certes_broker.domain.subscriptions import Scope, Subscription
 from certes_broker.gateway.callers import current_caller
 from certes_broker.gateway.convert.dead_letters import (
     attempt_message,
@@ -25,7 +27,8 @@ from certes_broker.gateway.convert.lists import read_page_size
 from certes_broker.gateway.convert.names import read_subscription_name
 from certes_broker.gateway.faults import Faults
 from certes_broker.gateway.methods import Method, methods_of, unary
-from certes_broker.gateway.visibility import is_visible
+from certes_broker.gateway.visibility import is_visible, sees_all_of
+from certes_broker.ports.engine import Attempt
 
 
 def delivery_methods(broker: Broker) -> tuple[Method, ...]:
@@ -49,7 +52,8 @@ class _DeliveryService:
     broker: Broker
 
     async def list_dead_letters(self, request: pb.ListDeadLettersRequest) -> pb.ListDeadLettersResponse:
-        name = self._subscription("parent", request.parent)
+        subscription = self._subscription("parent", request.parent)
+        name, sees_all = subscription.name, sees_all_of(subscription)
         faults = Faults()
         page_size = read_page_size(faults, request)
         wanted = read_dead_letter_filter(faults, request.filter)
@@ -61,8 +65,8 @@ class _DeliveryService:
                 for one in page.letters
             ],
             next_page_token=page.next_page_token,
-            total_size=0 if current_caller().bindings.types is not None else page.total,
-            replaying_size=0 if current_caller().bindings.types is not None else len(page.replaying),
+            total_size=page.total if sees_all else 0,
+            replaying_size=len(page.replaying) if sees_all else 0,
         )
 
     async def get_dead_letter(self, request: pb.GetDeadLetterRequest) -> pb.GetDeadLetterResponse:
@@ -81,7 +85,7 @@ class _DeliveryService:
         )
 
     async def replay(self, request: pb.ReplayDeadLettersRequest) -> pb.ReplayDeadLettersResponse:
-        name = self._subscription("parent", request.parent)
+        name = self._subscription("parent", request.parent).name
         chosen = read_chosen(request, name)
         if isinstance(chosen, DeadLetterFilter):
             done = await self.broker.replays.replay(name, Selection(chosen, _sees, request.page_token))
@@ -92,7 +96,7 @@ class _DeliveryService:
         )
 
     async def purge(self, request: pb.PurgeDeadLettersRequest) -> pb.PurgeDeadLettersResponse:
-        name = self._subscription("parent", request.parent)
+        name = self._subscription("parent", request.parent).name
         chosen = read_chosen(request, name)
         if isinstance(chosen, DeadLetterFilter):
             done = await self.broker.dead_letters.purge(name, Selection(chosen, _sees, request.page_token))
@@ -105,16 +109,19 @@ class _DeliveryService:
     async def redeliver(self, request: pb.RedeliverRequest) -> pb.RedeliverResponse:
         if not request.event:
             raise Invalid.field(Reason.FIELD_REQUIRED, "event", "is required")
-        name = self._subscription("subscription", request.subscription)
+        name = self._subscription("subscription", request.subscription).name
         position = await self._position_for(name, request.event)
         return pb.RedeliverResponse(already_due=not await self.broker.replays.redeliver(name, position))
 
     async def list_attempts(self, request: pb.ListAttemptsRequest) -> pb.ListAttemptsResponse:
-        name = self._subscription("parent", request.parent)
+        subscription = self._subscription("parent", request.parent)
+        name = subscription.name
         faults = Faults()
         page_size = read_page_size(faults, request)
         faults.check()
         attempts, token = await self.broker.dead_letters.attempts(name, request.event, page_size, request.page_token)
+        if not sees_all_of(subscription):
+            attempts = await self._seen(attempts)
         if request.event and not attempts and not is_visible(await self.broker.kept_events.get(request.event)):
             # As for one that is none: an empty answer would say that there is such an event.
             raise event_not_found(request.event)
@@ -122,9 +129,18 @@ class _DeliveryService:
             attempts=[attempt_message(attempt, self.broker.names) for attempt in attempts], next_page_token=token
         )
 
-    def _subscription(self, field: str, text: str) -> SubscriptionName:
+    def _subscription(self, field: str, text: str) -> Subscription:
         """Returns the subscription that a field names. Raises `Invalid`, `NotFound` (SUBSCRIPTION_NOT_FOUND)."""
-        return self.broker.subscriptions.get(read_subscription_name(field, text)).name
+        return self.broker.subscriptions.get(read_subscription_name(field, text))
+
+    async def _seen(self, attempts: Sequence[Attempt]) -> Sequence[Attempt]:
+        """Leaves out attempts at events that whoever calls may not see, or of which nobody knows any more whose they were."""
+        visible: set[Position] = set()
+        for position in {attempt.position for attempt in attempts}:
+            with suppress(NotFound):
+                if is_visible(await self.broker.kept_events.get(self.broker.names.name(position))):
+                    visible.add(position)
+        return [attempt for attempt in attempts if attempt.position in visible]
 
     async def _position_for(self, name: SubscriptionName, event: str) -> Position:
         """Returns the position of an event that may be handed to a subscription.

@@ -47,6 +47,14 @@ def check_subscription(subscription: Subscription) -> None:
     check_patterns(caller, [selector.pattern for selector in subscription.selectors])
 
 
+def sees_all_of(subscription: Subscription) -> bool:
+    """Whether there is no event that a subscription may ever have got and whoever calls may not see."""
+    caller = current_caller()
+    if caller.bindings.types is not None:
+        return False
+    return subscription.scope is not Scope.ALL_SUBSCRIBERS or not caller.is_bound
+
+
 def check_listed(pattern: TypePattern | None) -> None:
     """Raises `PermissionDenied` (TYPE_NOT_GRANTED) if a list of events has types that whoever calls may not see."""
     check_patterns(current_caller(), [pattern])

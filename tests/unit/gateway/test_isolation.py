@@ -9,7 +9,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, assert_never
@@ -20,6 +20,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from certes.v1 import delivery_service_pb2 as deliveries
 from certes.v1 import event_service_pb2 as events
 from certes.v1 import subscription_service_pb2 as subscriptions
 from certes_broker.broker.broker import Broker, Ports
@@ -37,6 +38,7 @@ from certes_broker.gateway.guard import guarded
 from certes_broker.gateway.ingestion import Ingestion
 from certes_broker.gateway.methods import BidiStream, Method, ServerStream, Unary, needs_of
 from certes_broker.gateway.open_streams import OpenStreams
+from certes_broker.ports.engine import Attempt
 from certes_broker.schemas.catalogue import community_versions
 from certes_broker.schemas.providers import shipped_providers
 from certes_broker.schemas.registry import Registry
@@ -300,6 +302,30 @@ async def test_a_page_of_events_is_full_although_thousands_of_anothers_lie_in_be
         answer = await made.ask(org_1, "EventService.ListEvents", events.ListEventsRequest(parent="subscribers/org_1"))
         assert isinstance(answer, events.ListEventsResponse)
         assert (len(answer.events), answer.next_page_token) == (2, "")
+
+
+async def test_of_a_subscription_to_everybody_s_events_a_caller_is_shown_what_is_of_its_own(org_1: Caller) -> None:
+    everything = "subscribers/org_1/subscriptions/everything"
+    other_types = Bindings(types=frozenset({parse_pattern("community.certes.dev/github/1/push")}))
+    of_another_type = Caller("apiKeys/push", frozenset(Role), other_types)
+    async with world() as made, with_others(made):
+        wanted = {"selectors": [{"pattern": PATTERN}], "scope": "SCOPE_ALL_SUBSCRIBERS", "stream": {}}
+        request = subscriptions.CreateSubscriptionRequest(
+            parent="subscribers/org_1", subscription_id="everything", subscription=wanted
+        )
+        assert not isinstance(
+            await made.ask(LOCAL_OPERATOR, "SubscriptionService.CreateSubscription", request), CertesError
+        )
+        entries = (await made.engine.journal.read(BEGINNING, 10, 1 << 20)).entries
+        assert [entry.event.subscriber for entry in entries] == ["org_1", "org_2"]
+        tries = [Attempt(everything, one.position, 1, UNTIL, 0.1, 500, "", "", b"no", None) for one in entries]
+        await made.engine.attempts.record([*tries, replace(tries[0], position=Position(999))])
+        for caller, count in ((LOCAL_OPERATOR, 3), (org_1, 1), (of_another_type, 0)):
+            shown = await made.ask(
+                caller, "DeliveryService.ListAttempts", deliveries.ListAttemptsRequest(parent=everything)
+            )
+            assert isinstance(shown, deliveries.ListAttemptsResponse), shown
+            assert len(shown.attempts) == count
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.own])
