@@ -66,7 +66,7 @@ from certes_broker.ports.sender import Sender
 from certes_broker.schemas import stored_versions
 from certes_broker.schemas.compiling.compiler import SchemaCompiler
 from certes_broker.schemas.events import EventReader
-from certes_broker.schemas.filters.evaluation import Failure
+from certes_broker.schemas.filters.evaluation import Failure, FailureReason
 from certes_broker.schemas.filters.filters import Filters
 from certes_broker.schemas.json_events import EventDocuments
 from certes_broker.schemas.operational_events import OwnName
@@ -235,8 +235,10 @@ class Broker:
         self.draining = False
 
     def _tell_of_filter(self, subscription: Subscription, event: AcceptedEvent, failure: Failure) -> None:
+        # A pattern may match more types than its filter is written for, on purpose.
+        is_meant = failure.reason is FailureReason.UNFIT or is_operational(event.type)
         # Whoever watches with an ephemeral one has no name that anything could be told of.
-        if self._index.find(subscription.name.text) is not None and not is_operational(event.type):
+        if not is_meant and self._index.find(subscription.name.text) is not None:
             fact = FilterFailed(event.type, event.id, failure.reason.value, failure.detail, self.clock.now())
             self.notices.tell(subscription, fact)
 

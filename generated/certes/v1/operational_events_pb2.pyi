@@ -365,6 +365,7 @@ Global___BreakerClosed: _TypeAlias = BreakerClosed  # noqa: Y015
 class FilterFailed(_message.Message):
     """The filter of a subscription could not be evaluated for events that it would have got otherwise, so that it did not get them. Once the
     filter is mended, Redeliver or SeekSubscription bring them. An event for which it fails again when it is read again counts again.
+    Nothing is told of event types that a filter does not compile for: a pattern may match more than it is written for.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -383,8 +384,8 @@ class FilterFailed(_message.Message):
     id: _builtins.str
     """The id of that event."""
     reason: _builtins.str
-    """A stable word for why: `unfit`, the filter does not compile for the event type; `error`, such as a key that is not there;
-    `over_budget`, it would have cost more than an evaluation may; and others that may come.
+    """A stable word for why: `error`, such as a key that is not there; `over_budget`, it would have cost more than an evaluation
+    may; and others that may come.
     """
     message: _builtins.str
     """The same for a person. Nothing of what the event says is in it. At most 1 KiB."""

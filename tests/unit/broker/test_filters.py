@@ -138,7 +138,7 @@ async def test_the_owner_of_a_filter_that_fails_is_told_at_most_once_a_minute(ei
     assert (second.id, second.count) == ("p4", 3)
 
 
-async def test_nothing_is_told_of_filters_that_fail_for_operational_events_or_are_forgotten_with_their_stream(
+async def test_nothing_is_told_of_filters_for_operational_events_or_other_types_or_of_one_stream(
     world: World,
 ) -> None:
     own = f"{SETTINGS.domain}/_/1/_filter_failed"
@@ -146,11 +146,13 @@ async def test_nothing_is_told_of_filters_that_fail_for_operational_events_or_ar
     await world.create("watch", own, PUSH, filter=FAILING)
     await world.open("app")
     await world.open("watch")
+    await world.create("wide", filter="data.ref == 'x'")
+    await world.open("wide")
     limits = StreamLimits(10, 1 << 20)
     await world.broker.streams.open_ephemeral(ORG, selectors(), SeekBeginning(), limits, FAILING)
     await world.publish(ping("p1"))
     await world.quiet()
-    assert failures(world) == {"error": 3}
+    assert failures(world) == {"error": 3, "unfit": 1}
     assert [one.subscription for one in await filter_notices(world)] == [world.name("app").text]
 
 

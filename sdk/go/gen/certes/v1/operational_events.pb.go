@@ -698,6 +698,7 @@ func (x *BreakerClosed) GetCount() int32 {
 
 // The filter of a subscription could not be evaluated for events that it would have got otherwise, so that it did not get them. Once the
 // filter is mended, Redeliver or SeekSubscription bring them. An event for which it fails again when it is read again counts again.
+// Nothing is told of event types that a filter does not compile for: a pattern may match more than it is written for.
 type FilterFailed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The subscription: `subscribers/{subscriber}/subscriptions/{subscription}`.
@@ -706,8 +707,8 @@ type FilterFailed struct {
 	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
 	// The id of that event.
 	Id string `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
-	// A stable word for why: `unfit`, the filter does not compile for the event type; `error`, such as a key that is not there;
-	// `over_budget`, it would have cost more than an evaluation may; and others that may come.
+	// A stable word for why: `error`, such as a key that is not there; `over_budget`, it would have cost more than an evaluation
+	// may; and others that may come.
 	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	// The same for a person. Nothing of what the event says is in it. At most 1 KiB.
 	Message string `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`

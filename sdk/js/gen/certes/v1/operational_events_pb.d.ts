@@ -414,6 +414,7 @@ export declare const BreakerClosedSchema: GenMessage<BreakerClosed>;
 /**
  * The filter of a subscription could not be evaluated for events that it would have got otherwise, so that it did not get them. Once the
  * filter is mended, Redeliver or SeekSubscription bring them. An event for which it fails again when it is read again counts again.
+ * Nothing is told of event types that a filter does not compile for: a pattern may match more than it is written for.
  *
  * @generated from message certes.v1.FilterFailed
  */
@@ -440,8 +441,8 @@ export declare type FilterFailed = Message<"certes.v1.FilterFailed"> & {
   id: string;
 
   /**
-   * A stable word for why: `unfit`, the filter does not compile for the event type; `error`, such as a key that is not there;
-   * `over_budget`, it would have cost more than an evaluation may; and others that may come.
+   * A stable word for why: `error`, such as a key that is not there; `over_budget`, it would have cost more than an evaluation
+   * may; and others that may come.
    *
    * @generated from field: string reason = 4;
    */
