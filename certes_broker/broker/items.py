@@ -44,6 +44,11 @@ class Item:
         """Leaves the account."""
         self._memory.held -= self._weight
 
+    @property
+    def may_grow(self) -> bool:
+        """Whether there is memory for what is made of it."""
+        return not self._memory.is_exceeded
+
     def body(self, form: Format) -> Rendered | None:
         """Returns the webhook body in one format, if it was made."""
         return None if self._bodies is None else self._bodies.get(form)

@@ -51,6 +51,11 @@ class Memory:
             return 0
         return max(LITTLE, min(self.limit // 2 - self.held, self._whole.limit - self._whole.held))
 
+    @property
+    def is_exceeded(self) -> bool:
+        """Whether twice as much is held as may be: what is made of events has not been asked for before it is there."""
+        return self.held >= 2 * self.limit
+
     @contextmanager
     def carrying(self, size: int) -> Iterator[None]:
         """Holds so many bytes more within."""

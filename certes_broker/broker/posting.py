@@ -16,7 +16,7 @@ from certes_broker.broker.conversion import Conversion
 from certes_broker.broker.items import Item
 from certes_broker.broker.names import PREFIX
 from certes_broker.domain.consent import Granted, Withheld, read_consent
-from certes_broker.domain.errors import CertesError, Reason, Unavailable
+from certes_broker.domain.errors import CertesError, Exhausted, Reason, Unavailable
 from certes_broker.domain.events import Micros, Position
 from certes_broker.domain.retry import parse_retry_after
 from certes_broker.domain.signing import Signer, parse_signer, sign
@@ -109,6 +109,12 @@ class Poster:
         rendering = self._rendering.get(key)
         if rendering is not None:
             return await asyncio.shield(rendering)
+        if not item.may_grow:
+            raise Exhausted(
+                Reason.BUFFER_FULL,
+                "bodies of webhooks that are under way use up the memory for deliveries (limits.delivery_bytes).",
+                retry_after=1.0,
+            )
         rendering = self._rendering[key] = asyncio.get_running_loop().create_future()
         try:
             rendered = await self._render(item, form)

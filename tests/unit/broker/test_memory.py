@@ -106,6 +106,17 @@ async def test_webhooks_that_hang_hold_no_more_than_all_may(world: World) -> Non
     assert limit // 2 < world.broker.lanes.memory.held < limit + HOOKS * 4 * SIZE
 
 
+async def test_no_more_bodies_are_made_while_those_under_way_hold_twice_what_all_may(world: World) -> None:
+    with world.broker.lanes.memory.carrying(2 * SETTINGS.delivery_bytes):
+        await world.create_webhook()
+        await world.publish(push("p1", "x" * SIZE))
+        [attempt] = await world.attempted(world.name("hook"), 1)
+        assert (attempt.failure, world.sender.requests) == ("ours", [])
+        assert "limits.delivery_bytes" in attempt.error
+    await world.advance(1)
+    await world.sent(1)
+
+
 async def test_a_lane_that_finds_no_room_at_all_asks_again(small: World) -> None:
     with small.broker.lanes.memory.part("greedy").carrying(LIMIT // PART):
         reader = small.read(await opened_by(small, "greedy"))
