@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ from certes_broker.ports.engine import Journal
 
 _PAGE: Final = 1000
 _PAGE_BYTES: Final = 2 * 1024 * 1024
+LISTS_AT_ONCE: Final = 16
+"""How many lists are read at once; others wait. What has been read for a page is in memory, and readers do not get faster by more."""
 ANSWER_BYTES: Final = 3 * 1024 * 1024
 """How many bytes of events a page has at most: stock clients refuse an answer of 4 MiB."""
 PAGES_SCANNED: Final = 20
@@ -30,6 +33,10 @@ class KeptEvent(NamedTuple):
 
     name: str
     entry: Entry
+
+
+_List = tuple[str | None, TypePattern | None, Micros | None]
+"""Which list it is: whose, of which types, and from when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,7 @@ class KeptEvents:
     def __init__(self, journal: Journal, names: EventNames) -> None:
         self._journal = journal
         self._names = names
+        self._listing = asyncio.Semaphore(LISTS_AT_ONCE)
 
     async def get(self, name: str) -> KeptEvent:
         """Returns an event by name. Raises `NotFound` (EVENT_NOT_FOUND)."""
@@ -84,7 +92,11 @@ class KeptEvents:
         A page may be short although more follow: one call reads, and answers, only so many bytes. Where it is for the sake of
         the answer, the token depends on the events that are answered, and on no others.
         """
-        of = (subscriber, pattern, start_time)
+        async with self._listing:
+            return await self._list((subscriber, pattern, start_time), page_size, page_token, pages_scanned)
+
+    async def _list(self, of: _List, page_size: int, page_token: str, pages_scanned: int) -> KeptPage:
+        subscriber, pattern, start_time = of
         token = read_token(page_token, *of)
         if token:
             after = self._names.position_of_place(token)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -230,6 +230,33 @@ async def test_one_caller_can_take_half_of_all_rpcs_and_leaves_the_rest_to_other
         with pytest.raises(aio.AioRpcError) as raised:
             await call(b"more", metadata=(("authorization", "one"),))
         assert Refusal(raised.value).reason == "TOO_MANY_STREAMS"
+
+
+async def test_a_caller_that_reads_no_answers_holds_so_many_bytes_and_others_are_served() -> None:
+    # Three of them are within the window that a connection begins with.
+    large, small = bytes(20_000), b"small"
+    message = struct.pack(">BI", 0, len(large)) + large
+
+    def asking(stream: int) -> Iterator[bytes]:
+        yield frame(http2.HEADERS, http2.END_HEADERS, stream, head(PUBLISH.encode(), [(b"authorization", b"one")]))
+        yield frame(http2.DATA, 0, stream, message[:16_384])
+        yield frame(http2.DATA, http2.END_STREAM, stream, message[16_384:])
+
+    async with (
+        serving(replace(BOUNDS, bytes_of_a_caller=6 * len(large)), Door(EverybodyKnown())) as address,
+        channel_to(address) as channel,
+        http2.connected(address, NO_WINDOW) as one,
+    ):
+        await one.send(piece for stream in (1, 3, 5) for piece in asking(stream))
+        # Each is under way with its request and its answer.
+        await one.until(lambda frames: len(headed(frames)) == 3)
+        call = channel.unary_unary(PUBLISH)
+        for _ in range(3):
+            with pytest.raises(aio.AioRpcError) as raised:
+                await call(large, metadata=(("authorization", "one"),))
+            assert Refusal(raised.value).reason == "BUFFER_FULL"
+            assert await call(small, metadata=(("authorization", "one"),)) == small
+            assert await call(large, metadata=(("authorization", "another"),)) == large
 
 
 async def test_who_watches_health_and_reads_nothing_keeps_neither_others_nor_the_end_waiting() -> None:

@@ -36,6 +36,8 @@ class GrpcBounds:
     """Rpcs under way on all connections, beside the next ones: with the largest metadata they take 400 MiB."""
     rpcs_of_a_caller: int = 8_192
     """How many of those one caller may have who has shown a credential."""
+    bytes_of_a_caller: int = 256 * 1024 * 1024
+    """How many bytes its large requests and answers may have together, while they are under way."""
     open_rpcs: int = 1_024
     """Rpcs under way of health and reflection, which need no credential: they take no place of others."""
     request_timeout: float = 30.0

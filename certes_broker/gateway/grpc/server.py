@@ -25,13 +25,13 @@ import grpc
 from grpc import aio
 from grpc_status import rpc_status
 
-from certes_broker.domain.errors import Invalid, Reason
-from certes_broker.gateway.callers import Credentials, Door, acting_as
+from certes_broker.domain.errors import Exhausted, Invalid, Reason
+from certes_broker.gateway.callers import Credentials, Door, acting_as, current_caller
 from certes_broker.gateway.certificates import Certificates
 from certes_broker.gateway.errors import refusal, rich_status
 from certes_broker.gateway.grpc.core_server import GrpcBounds, core_server
 from certes_broker.gateway.grpc.open_methods import open_methods
-from certes_broker.gateway.grpc.places import Places
+from certes_broker.gateway.grpc.places import Load, Places
 from certes_broker.gateway.guard import guarded
 from certes_broker.gateway.methods import BidiStream, Method, Send, ServerStream, Unary
 
@@ -87,9 +87,12 @@ class GrpcServer:
         bounds, timeout = self._bounds, self._bounds.request_timeout
         # Where nobody is asked who they are, all are one caller.
         places = Places(bounds.rpcs_of_a_caller if self._door.asks else bounds.rpcs, "of this caller")
+        load = Load(bounds.bytes_of_a_caller)
         for service in self.services:
             handlers = {
-                method.name: _handler(_Entrance(method, self._door, self._rpcs, timeout, places), self._draining)
+                method.name: _handler(
+                    _Entrance(method, self._door, self._rpcs, timeout, (places, load)), self._draining
+                )
                 for method in self._methods
                 if method.service == service
             }
@@ -97,7 +100,7 @@ class GrpcServer:
         open_places = Places(bounds.open_rpcs, "that need no credential")
         for method in open_methods(self.services, self._draining):
             # Draining does not wait for these, so they are not counted with the others.
-            entrance = _Entrance(method, Door(), _Rpcs(), timeout, open_places)
+            entrance = _Entrance(method, Door(), _Rpcs(), timeout, (open_places, Load(bounds.bytes_of_a_caller)))
             server.add_registered_method_handlers(method.service, {method.name: _handler(entrance, self._draining)})
         try:
             self._port = (
@@ -171,7 +174,7 @@ class _Entrance:
         door: Door,
         rpcs: _Rpcs,
         timeout: float,
-        places: Places,
+        bounds: tuple[Places, Load],
     ) -> None:
         self.call = method.call
         self._timeout = timeout
@@ -180,7 +183,7 @@ class _Entrance:
         self._path = method.path
         self._door = door
         self._rpcs = rpcs
-        self._places = places
+        self._places, self._load = bounds
 
     @asynccontextmanager
     async def entered(self, context: Context) -> AsyncIterator[None]:
@@ -212,7 +215,17 @@ class _Entrance:
             ) from None
         if not isinstance(request, bytes):
             raise Invalid(Reason.MALFORMED_REQUEST, f"{self._name} was called without a request.")
+        try:
+            self.carry(len(request), context)
+        except Exhausted:
+            # Or it would live as long as the error, whose frames lead to one another until garbage is collected.
+            del request
+            raise
         return request
+
+    def carry(self, size: int, context: Context) -> None:
+        """Counts what an rpc carries until it has ended. Raises `Exhausted` (BUFFER_FULL)."""
+        self._load.take(current_caller().id, size, context)
 
 
 class _CallerGone(Exception):
@@ -265,7 +278,14 @@ def _handler(entrance: _Entrance, draining: asyncio.Event) -> grpc.RpcMethodHand
 def _serve_unary(entrance: _Entrance, call: Callable[[bytes], Awaitable[bytes]]) -> Any:
     async def serve(_requests: AsyncIterator[bytes], context: Context) -> bytes:
         async with entrance.entered(context):
-            return await call(await entrance.request(context))
+            answer = await call(await entrance.request(context))
+            try:
+                # Its caller may not read it for long.
+                entrance.carry(len(answer), context)
+            except Exhausted:
+                del answer  # As above.
+                raise
+            return answer
 
     return serve
 
