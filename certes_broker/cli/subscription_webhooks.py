@@ -83,8 +83,9 @@ def with_headers(
 
 
 def spell_secret(secret: Document) -> str:
-    """Spells what verifies signatures, and until when it does."""
-    return f"{secret['secret']} until {secret['expireTime']}" if "expireTime" in secret else str(secret["secret"])
+    """Spells what verifies signatures, and until when it does. Who lacks the role is not told what it is."""
+    told = secret.get("secret", "a secret, which the role subscriptions:secrets shows")
+    return f"{told} until {secret['expireTime']}" if "expireTime" in secret else str(told)
 
 
 def spell_consent(webhook: Document) -> str:

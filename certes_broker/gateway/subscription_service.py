@@ -156,11 +156,11 @@ class _SubscriptionService:
             faults.check()
         pair = _read_kind(request.kind)
         rotated = await self.broker.subscriptions.rotate_secret(name, overlap, pair=pair)
-        return pb.RotateSecretResponse(secrets=[secret_message(secret) for secret in rotated])
+        return pb.RotateSecretResponse(secrets=[secret_message(secret, current_caller()) for secret in rotated])
 
     async def get_signing_secrets(self, request: pb.GetSigningSecretsRequest) -> pb.GetSigningSecretsResponse:
         found = self.broker.subscriptions.signing_secrets(self._own(request.name))
-        return pb.GetSigningSecretsResponse(secrets=[secret_message(secret) for secret in found])
+        return pb.GetSigningSecretsResponse(secrets=[secret_message(secret, current_caller()) for secret in found])
 
     async def test(self, request: pb.TestSubscriptionRequest) -> pb.TestSubscriptionResponse:
         result = await self.broker.receivers.test(self._own(request.name))

@@ -138,6 +138,32 @@ async def test_a_bound_key_publishes_only_what_is_granted_by_either_way_in(chang
         assert len((await served.call("ListEvents", {"parent": "subscribers/-"})).json()["events"]) == 1
 
 
+async def test_rotating_a_secret_shows_none_to_those_who_may_not_read_them():
+    webhook = {"selectors": [{"pattern": f"{GITHUB}/*"}], "webhook": {"url": "https://a.example.com/"}}
+    async with gateway(operator_key=OPERATOR) as served:
+        changing = {Role.SUBSCRIPTIONS_READ, Role.SUBSCRIPTIONS_WRITE}
+        key, other = (
+            await made(served, "one", *changing),
+            await made(served, "two", *changing, Role.SUBSCRIPTIONS_SECRETS),
+        )
+
+        async def ask(rpc: str, key: str, request: dict[str, Any]) -> dict[str, Any]:
+            path = f"/api/certes.v1.SubscriptionService/{rpc}"
+            answer = await served.client.post(path, json=request, headers=bearer(key))
+            assert answer.status_code == 200, answer.text
+            told: dict[str, Any] = answer.json()
+            return told
+
+        created = {"parent": "subscribers/org_1", "subscriptionId": "hook", "subscription": webhook}
+        name = {"name": (await ask("CreateSubscription", key, created))["subscription"]["name"]}
+        assert [list(one) for one in (await ask("RotateSecret", key, name))["secrets"]] == [[], ["expireTime"]]
+        shown = [one["secret"] for one in (await ask("RotateSecret", other, name))["secrets"]]
+        assert len(shown) == 3
+        assert shown == [one["secret"] for one in (await ask("GetSigningSecrets", other, name))["secrets"]]
+        [pair, *_] = (await ask("RotateSecret", key, {**name, "kind": "KIND_KEY_PAIR"}))["secrets"]
+        assert pair["secret"].startswith("whpk_")
+
+
 async def test_nobody_publishes_under_the_sources_of_the_ingress_not_even_an_operator():
     async with gateway(operator_key=OPERATOR) as served:
         assert refusal(await publish(served, OPERATOR, source="sources/github")) == (403, "SOURCE_NOT_GRANTED")

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from certes.v1 import subscription_pb2 as pb
 from certes.v1 import subscription_service_pb2 as service_pb
+from certes_broker.domain.access import Caller, Role
 from certes_broker.domain.consent import UNASKED, Consent, Granted, NotRequired, Unasked, Withheld, carried_over
 from certes_broker.domain.custom_headers import (
     MAXIMUM_HEADER_BYTES,
@@ -17,7 +18,7 @@ from certes_broker.domain.custom_headers import (
     parse_custom_name,
     size_of,
 )
-from certes_broker.domain.signing import parse_signer, verifier_of
+from certes_broker.domain.signing import is_key_pair, parse_signer, verifier_of
 from certes_broker.domain.subscriptions import (
     DEFAULT_WEBHOOK_TIMEOUT,
     MAXIMUM_IN_FLIGHT,
@@ -71,10 +72,11 @@ def webhook_message(webhook: WebhookDelivery) -> pb.Webhook:
     )
 
 
-def secret_message(secret: StoredSecret) -> service_pb.SigningSecret:
-    """Returns the message of a signing secret, for the two rpcs that give it away; of a key pair, its public key."""
+def secret_message(secret: StoredSecret, caller: Caller) -> service_pb.SigningSecret:
+    """Returns the message of a signing secret. What it is, callers with its role alone are told; of a key pair everybody its public key."""
     expire_time = None if secret.expire_time is None else timestamp(secret.expire_time)
-    return service_pb.SigningSecret(secret=verifier_of(secret.secret), expire_time=expire_time)
+    is_told = Role.SUBSCRIPTIONS_SECRETS in caller.roles or is_key_pair(secret.secret)
+    return service_pb.SigningSecret(secret=verifier_of(secret.secret) if is_told else "", expire_time=expire_time)
 
 
 _TIMEOUT: Final = Bounds(SECOND, MINUTE)

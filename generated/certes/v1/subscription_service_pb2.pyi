@@ -528,7 +528,7 @@ class RotateSecretResponse(_message.Message):
     SECRETS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def secrets(self) -> _containers.RepeatedCompositeFieldContainer[Global___SigningSecret]:
-        """The secrets that sign now, newest first."""
+        """The secrets that sign now, newest first. To callers without the role `subscriptions:secrets` only public keys and times are told."""
 
     def __init__(
         self,

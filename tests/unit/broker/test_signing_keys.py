@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from certes_broker.domain.access import LOCAL_OPERATOR
 from certes_broker.domain.errors import Unauthenticated
 from certes_broker.domain.signature_schemes import StandardWebhooksScheme
 from certes_broker.domain.signatures import verify
@@ -52,7 +53,7 @@ async def test_a_rotation_that_does_not_say_of_which_kind_makes_one_like_the_new
 async def test_of_a_key_pair_only_the_public_key_is_told(world: World) -> None:
     made = await world.create("hook", delivery=WebhookDelivery(URL, (PAIR,)))
     [secret] = world.broker.subscriptions.signing_secrets(made.name)
-    assert secret_message(secret).secret == PUBLIC
+    assert secret_message(secret, LOCAL_OPERATOR).secret == PUBLIC
     assert "whsk_" not in repr(made)
 
 

@@ -1065,7 +1065,7 @@ func (x *RotateSecretRequest) GetKind() RotateSecretRequest_Kind {
 // Response of `RotateSecret`.
 type RotateSecretResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The secrets that sign now, newest first.
+	// The secrets that sign now, newest first. To callers without the role `subscriptions:secrets` only public keys and times are told.
 	Secrets       []*SigningSecret `protobuf:"bytes,1,rep,name=secrets,proto3" json:"secrets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

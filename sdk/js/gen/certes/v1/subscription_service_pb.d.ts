@@ -501,7 +501,7 @@ export declare const RotateSecretRequest_KindSchema: GenEnum<RotateSecretRequest
  */
 export declare type RotateSecretResponse = Message<"certes.v1.RotateSecretResponse"> & {
   /**
-   * The secrets that sign now, newest first.
+   * The secrets that sign now, newest first. To callers without the role `subscriptions:secrets` only public keys and times are told.
    *
    * @generated from field: repeated certes.v1.SigningSecret secrets = 1;
    */
