@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,29 @@ async def test_what_is_no_handshake_ends_nothing_but_its_connection(authority):
         with suppress(ConnectionError):
             await reader.read()
         assert await answer(port, authority.ca) == b"HTTP/1.1 204 No Content\r\n"
+
+
+async def test_others_have_their_turn_however_many_connect():
+    made: list[int] = []
+
+    def protocol() -> asyncio.Protocol:
+        made.append(turns)
+        return asyncio.Protocol()
+
+    turns = 0
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        listener.setblocking(False)
+        for _ in range(20):
+            stack.enter_context(socket.create_connection(listener.getsockname()))
+        async with asyncio.timeout(30), Handshakes(context, 100).running() as handshakes:
+            handshakes.listen(listener, protocol)
+            while len(made) < 20:
+                turns += 1
+                await asyncio.sleep(0)
+            assert len(handshakes) == 20
+    assert made[-1] - made[0] >= 15
 
 
 async def test_a_drain_ends_handshakes_and_takes_no_more(authority):

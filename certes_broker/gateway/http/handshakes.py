@@ -74,6 +74,8 @@ class Handshakes:
                         await asyncio.sleep(_ACCEPT_AGAIN)
                     continue
                 self._begin(connection, make_protocol)
+                # A loop may accept at once what is there already: others have their turn, however many connect.
+                await asyncio.sleep(0)
 
     def _begin(self, connection: socket.socket, make_protocol: MakeProtocol) -> None:
         if len(self._under_way) >= self._most:
