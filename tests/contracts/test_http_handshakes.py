@@ -108,6 +108,31 @@ async def test_what_is_no_handshake_ends_nothing_but_its_connection(authority):
         assert await answer(port, authority.ca) == b"HTTP/1.1 204 No Content\r\n"
 
 
+async def test_a_fault_with_one_connection_ends_nothing_but_it(authority):
+    made: list[asyncio.Protocol] = []
+
+    def protocol() -> asyncio.Protocol:
+        made.append(asyncio.Protocol())
+        if len(made) == 1:
+            raise ValueError(made)
+        return made[-1]
+
+    certificate = authority.ca.with_name("localhost.pem")
+    certificates = Certificates(CertificateFiles(certificate, certificate.with_suffix(".key")))
+    async with asyncio.timeout(30), Handshakes(certificates.context(), 3).running() as handshakes:
+        listener = socket.create_server(("localhost", 0))
+        listener.setblocking(False)
+        port = listener.getsockname()[1]
+        handshakes.listen(listener, protocol)
+        async with AsyncExitStack() as stack:
+            await ended(await silent(stack, port))
+            _, writer = await asyncio.open_connection(
+                "localhost", port, ssl=ssl.create_default_context(cafile=str(authority.ca))
+            )
+            stack.callback(abort, writer)
+    assert len(made) == 2
+
+
 async def test_others_have_their_turn_however_many_connect():
     made: list[int] = []
 

@@ -13,7 +13,7 @@ import errno
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, Self
 
@@ -88,12 +88,17 @@ class Handshakes:
 
     async def _shake(self, connection: socket.socket, make_protocol: MakeProtocol) -> None:
         loop = asyncio.get_running_loop()
-        # `ssl.SSLError` is an `OSError`, too; whose handshake fails has been told so by TLS.
-        with suppress(OSError):
+        try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await loop.connect_accepted_socket(
                 make_protocol, connection, ssl=self._context, ssl_handshake_timeout=self._timeout
             )
+        except OSError:
+            # `ssl.SSLError` is one, too; whose handshake fails has been told so by TLS.
+            return
+        except Exception as error:  # noqa: BLE001 - whatever one connection brings about, the others are served
+            log.warning("handshake_failed", error=repr(error))
+            connection.close()
 
     def _end(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
         self._under_way.pop(task, None)
