@@ -12,7 +12,7 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from grpc_status import rpc_status
 
 from certes.community.github.v1 import ping_event_pb2
-from certes.v1 import attempt_pb2, event_pb2
+from certes.v1 import attempt_pb2, dead_letter_pb2, event_pb2
 from certes.v1 import delivery_service_pb2 as deliveries_pb
 from certes.v1 import delivery_service_pb2_grpc as deliveries_rpc
 from certes.v1 import event_service_pb2 as pb
@@ -96,11 +96,11 @@ class Client:
         )
         return (await self.subscriptions.CreateSubscription(request)).subscription.name
 
-    async def settled(self, name: str, owed: str) -> None:
-        """Returns when all is durable that has become of a subscription's deliveries. `owed` is an event that waits for its retry."""
-        # Who asks for what is on its way already is answered then, and nothing else is done.
-        redelivery = deliveries_pb.RedeliverRequest(event=owed, subscription=name)
-        assert (await self.deliveries.Redeliver(redelivery)).already_due
+    async def settled(self, name: str) -> None:
+        """Returns when all is durable that has become of the deliveries of a subscription, which has no dead letters."""
+        # Who replays all dead letters where there are none is answered then, and nothing else is done.
+        replay = deliveries_pb.ReplayDeadLettersRequest(parent=name, filter=dead_letter_pb2.DeadLetterFilter())
+        assert not (await self.deliveries.ReplayDeadLetters(replay)).replayed_count
 
     async def attempts(self, name: str, count: int, *, event_name: str = "") -> list[attempt_pb2.Attempt]:
         """Waits until so many attempts at a webhook are recorded, of one event or of all; returns them, oldest first."""

@@ -98,7 +98,7 @@ async def begin_waiting(hook: Hook) -> None:
     hook.receiver.status = 503
     await hook.publish("1", "2", "3")
     await hook.client.attempts(hook.name, 1)
-    await hook.client.settled(hook.name, hook.names["1"])
+    await hook.client.settled(hook.name)
 
 
 async def kill_when_answered(broker: BrokerProcess, hook: Hook) -> None:
