@@ -24,7 +24,7 @@ from tests.acceptance.load import Backlog, Publisher, is_broken
 from tests.promises.disks import PowerCutDisk
 
 KILLS = 20
-POWER_CUTS = 4
+POWER_CUTS = 3
 SEED = 20_240_229
 MOMENTS = ("accepted", "delivered", "acknowledged")
 EVENTS_BETWEEN_KILLS = 700
