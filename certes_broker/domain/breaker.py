@@ -9,7 +9,9 @@ Rules
 Theory of operation
 -------------------
 While **closed**, every request is admitted and its outcome counted in a window of some minutes. Once the window holds enough
-requests, and failures are a large enough share of them, the breaker **opens**: nothing is admitted. When it has cooled down,
+requests, and failures are a large enough share of them, the breaker **opens**: nothing is admitted. So it does once enough
+requests in a row have failed for a part of the window: an endpoint that was well and busy would need as many failures again as its
+successes, and get all its events' retries meanwhile. When it has cooled down,
 one request is admitted as a probe, which makes it **half-open**. A probe that fails opens it again; one that succeeds closes
 it by way of **recovering**, in which few requests may be under way at once: one at first, one more with each success, half as
 many with each failure. So a receiver that has just come back does not get all that waited for it in one moment.
@@ -82,8 +84,9 @@ class Outcome(Enum):
 class BreakerLimits:
     """When a breaker opens, and how it closes again.
 
-    It opens when at least `minimum` requests ended within `window` seconds and at least `share` of them failed; it is probed
-    `pause` seconds later. It has recovered when `full` requests may be under way at once.
+    It opens when at least `minimum` requests ended within `window` seconds and at least `share` of them failed, or when as many
+    have failed one after the other, from first to last for a tenth of that time or more; it is probed `pause` seconds later. It has
+    recovered when `full` requests may be under way at once.
     """
 
     share: float = 0.7
@@ -159,8 +162,9 @@ class Breaker:
     def _count(self, outcome: Outcome, now: float) -> None:
         window, limits = self._window, self._limits
         window.add(outcome, now)
-        is_failing = window.total >= limits.minimum and window.failures >= limits.share * window.total
-        if is_failing and outcome is Outcome.FAILURE:
+        is_failing = window.failures >= limits.share * window.total
+        is_down = window.in_a_row >= limits.minimum and now - window.failing_since >= limits.window / _PARTS
+        if outcome is Outcome.FAILURE and window.total >= limits.minimum and (is_failing or is_down):
             self._open(Signal.TRIP, now)
         elif self.condition is Condition.RECOVERING:
             self.slots = self.slots + 1 if outcome is Outcome.SUCCESS else max(1, self.slots // 2)
@@ -188,6 +192,10 @@ class _Window:
         self._parts: deque[list[int]] = deque()
         self.total = 0
         self.failures = 0
+        self.in_a_row = 0
+        """How many failures have come since the last success."""
+        self.failing_since = 0.0
+        """When the first of these came."""
 
     def add(self, outcome: Outcome, now: float) -> None:
         number = int(now // self._part)
@@ -203,7 +211,10 @@ class _Window:
         parts[-1][2] += failed
         self.total += 1
         self.failures += failed
+        if not self.in_a_row:
+            self.failing_since = now
+        self.in_a_row = self.in_a_row + 1 if failed else 0
 
     def clear(self) -> None:
         self._parts.clear()
-        self.total = self.failures = 0
+        self.total = self.failures = self.in_a_row = 0

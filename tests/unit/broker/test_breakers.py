@@ -60,7 +60,7 @@ async def test_what_waits_for_an_endpoint_uses_no_attempts(either_world: World) 
     await opened(world, Answers(500))
     for _ in range(6):
         await world.advance(30)
-    attempts = await world.attempts(world.name("hook"))
+    attempts = await world.attempted(world.name("hook"), 16)
     assert len(attempts) == 16
     rows = (await world.cursor(world.name("hook"))).owed
     assert sum(row.attempt - 1 for row in rows) == 16

@@ -52,6 +52,20 @@ def test_what_happened_five_minutes_ago_is_forgotten() -> None:
     assert tried(breaker, *[FAILURE] * 9, now=569.0).condition is Condition.OPEN
 
 
+def test_after_thirty_seconds_of_nothing_but_failures_it_opens_however_much_went_well_before() -> None:
+    breaker = tried(Breaker(BreakerLimits()), *[SUCCESS] * 10_000)
+    assert tried(breaker, *[FAILURE] * 1_000, now=1.0).condition is Condition.CLOSED
+    assert tried(breaker, FAILURE, now=30.5).condition is Condition.CLOSED
+    assert tried(breaker, FAILURE, now=31.0).condition is Condition.OPEN
+
+
+def test_one_success_among_failures_is_not_nothing_but_failures() -> None:
+    breaker = tried(Breaker(BreakerLimits()), *[SUCCESS] * 10_000)
+    tried(breaker, *[FAILURE] * 1_000, SUCCESS, FAILURE, now=1.0)
+    assert tried(breaker, *[FAILURE] * 8, now=32.0).condition is Condition.CLOSED
+    assert tried(breaker, FAILURE, now=33.0).condition is Condition.OPEN
+
+
 def test_a_fault_of_our_own_is_charged_to_nobody() -> None:
     breaker = tried(Breaker(BreakerLimits()), *[None] * 100)
     assert (breaker.condition, breaker.in_flight) == (Condition.CLOSED, 0)
