@@ -405,6 +405,12 @@ class World:
             while not condition():  # noqa: ASYNC110  it waits for no time
                 await asyncio.sleep(0)
 
+    async def in_time(self, condition: Callable[[], bool], seconds: float) -> None:
+        """Lets time pass, so many seconds at once, until something is so: what was under way before may have set its alarm since."""
+        async with asyncio.timeout(PATIENCE):
+            while not condition():
+                await self.advance(seconds)
+
     async def quiet(self) -> None:
         """Lets everything happen that happens without the clock."""
         for _ in range(5):
