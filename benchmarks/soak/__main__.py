@@ -4,7 +4,7 @@
 them misbehave, each in its way; then they are well again, and everything must have arrived. Prints what the others felt of it and
 what memory the broker took. Fails if an event did not arrive, if memory grows without end, or if the others waited more than
 twice as long. The machine may be shared, and its disk or its cores may stand still: so seconds are compared and not the whole,
-and who waited too long is measured again, up to three times in all.
+and who waited too long is measured again, up to three times in all. In less than a minute that is shown and not judged.
 
 Every event is for one subscriber, who has one webhook: what is published is what is delivered.
 """
@@ -41,6 +41,8 @@ REQUESTS_A_SECOND: Final = 50
 MOST_SECONDS: Final = 3600.0
 MOST_RATE: Final = 20_000
 TRIES: Final = 3
+JUDGED: Final = 60.0
+"""Seconds from which it is judged how long the others waited. In a shorter run a few seconds of the machine's own decide."""
 PATIENCE: Final = 300.0
 """Seconds that what the misbehaving missed may take to arrive once they are well."""
 EVENT_TYPE: Final = "community.certes.dev/github/1/ping"
@@ -63,11 +65,16 @@ def main() -> int:
         parser.error(f"4 to {MOST_SECONDS:g} seconds, {REQUESTS_A_SECOND} to {MOST_RATE} events a second")
     for _ in range(TRIES):
         lost, slow = _run(arguments.seconds, arguments.rate)
+        is_judged = arguments.seconds >= JUDGED
         for fault in (*lost, *slow):
-            print(f"FAILED: {fault}", file=sys.stderr, flush=True)
+            print(
+                f"FAILED: {fault}" if is_judged or fault in lost else f"not judged: {fault}",
+                file=sys.stderr,
+                flush=True,
+            )
         if lost:
             return 1
-        if not slow:
+        if not slow or not is_judged:
             return 0
     return 1
 
