@@ -65,6 +65,12 @@ class Endpoint:
         breaker = self.breaker
         return breaker.condition is Condition.CLOSED or breaker.admits(self._clock.monotonic())
 
+    @property
+    def wait(self) -> float:
+        """In how many seconds a request that is admitted should begin; 0 for now. Whoever waits is woken when a request ends."""
+        breaker = self.breaker
+        return breaker.wait(self._clock.monotonic()) if breaker.is_paced else 0.0
+
     def begin(self) -> Permit:
         """A request begins, which is admitted."""
         return Permit(self, self.breaker.begin(self._clock.monotonic()))
@@ -72,14 +78,14 @@ class Endpoint:
     def end(self, began_in: int, outcome: Outcome | None) -> None:
         """A request has ended; whoever may send now hears of it."""
         breaker = self.breaker
-        was = breaker.condition
+        was, was_paced = breaker.condition, breaker.is_paced
         breaker.end(began_in, outcome, self._clock.monotonic())
         now = breaker.condition
         if now is Condition.OPEN and was is not Condition.OPEN:
             self._clock.alarm(self._pause, self._ring)
         if was is not now:
             self._tell(was, now)
-        if was is not Condition.CLOSED:
+        if was is not Condition.CLOSED or was_paced:
             self._wake()
 
     def _ring(self) -> None:

@@ -4,12 +4,13 @@ What takers may do together is limited by how many workers there are; those who 
 their subscription (`domain/turns.py`).
 
 Six things limit one taker. After an attempt that failed by a fault of our own it waits a moment, longer each time: what would
-fail again, and costs the receiver nothing, must not be tried as fast as it fails. A receiver that must consent first is asked, and until it does nothing else is sent to it
-(`domain/consent.py`). Its subscription says how often a request may begin. The breaker of its endpoint admits nothing while that
-keeps failing, and little at first when it has come back. What may not begin waits in the lane, as if it had never been due. A taker's own limit falls when the receiver does not answer
-and grows again when it does, so that a
-dead receiver soon holds one place instead of many. And the more of the places of all are taken, the fewer one taker may
-hold: before receivers that hang are known to, some dozens of them must not leave the others without a place.
+fail again, and costs the receiver nothing, must not be tried as fast as it fails. A receiver that must consent first is asked,
+and until it does nothing else is sent to it (`domain/consent.py`). Its subscription says how often a request may begin. The
+breaker of its endpoint paces what fails, admits nothing while that keeps on, and little at first when the endpoint has come
+back. What may not begin waits in the lane, as if it had never been due. A taker's own limit falls when the receiver does not
+answer and grows again when it does, so that a dead receiver soon holds one place instead of many. And the more of the places
+of all are taken, the fewer one taker may hold: before receivers that hang are known to, some dozens of them must not leave the
+others without a place.
 """
 
 from __future__ import annotations
@@ -189,12 +190,15 @@ class Taker:
 
     @property
     def _wait(self) -> float:
-        """In how many seconds another request may begin, as far as its subscription's rate and faults of ours go; 0 for now."""
+        """In how many seconds another request may begin, as far as its subscription's rate, its endpoint's failures and faults of
+        ours go; 0 for now.
+        """
+        failing = self._endpoint.wait
         if self._pace is None and not self._pause:
-            return 0.0
+            return failing
         now = self._clock.monotonic()
         paced = 0.0 if self._pace is None else self._pace.wait(1, now)
-        return max(paced, self._paused_until - now if self._pause else 0.0)
+        return max(failing, paced, self._paused_until - now if self._pause else 0.0)
 
     def _follow(self) -> None:
         """Takes over what has changed of its subscription's webhook."""

@@ -25,9 +25,23 @@ class Allowance:
         self._left -= min(amount, self._most)
         return True
 
+    def use(self, amount: float, now: float) -> None:
+        """Uses so much of it, or what is left: for what has been used already, whether it was allowed or not."""
+        self._catch_up(now)
+        self._left = max(0.0, self._left - amount)
+
+    def give(self, amount: float, now: float) -> bool:
+        """Gives so much back; returns whether all is left now."""
+        self._catch_up(now)
+        self._left = min(self._most, self._left + amount)
+        return self._left == self._most
+
     def wait(self, amount: float, now: float) -> float:
         """Returns in how many seconds `take` will succeed, if nothing is used meanwhile; 0 if it would now."""
-        self._left = min(self._most, self._left + (now - self._as_of) * self._rate)
-        self._as_of = now
+        self._catch_up(now)
         missing = min(amount, self._most) - self._left
         return max(_SHORTEST, missing / self._rate) if missing > _ROUNDING else 0.0
+
+    def _catch_up(self, now: float) -> None:
+        self._left = min(self._most, self._left + (now - self._as_of) * self._rate)
+        self._as_of = now

@@ -11,8 +11,10 @@ Theory of operation
 While **closed**, every request is admitted and its outcome counted in a window of some minutes. Once the window holds enough
 requests, and failures are a large enough share of them, the breaker **opens**: nothing is admitted. So it does once enough
 requests in a row have failed for a part of the window: an endpoint that was well and busy would need as many failures again as its
-successes, and get all its events' retries meanwhile. When it has cooled down,
-one request is admitted as a probe, which makes it **half-open**. A probe that fails opens it again; one that succeeds closes
+successes. Until then it would get its new events and the retries of all that failed, so failures are paced: so many at once, and
+then so many a second. Each success makes up for as many failures as the share allows, hence an endpoint that fails less than
+that is never held up, and one that is well again is soon sent everything. When the breaker has cooled down, one request is
+admitted as a probe, which makes it **half-open**. A probe that fails opens it again; one that succeeds closes
 it by way of **recovering**, in which few requests may be under way at once: one at first, one more with each success, half as
 many with each failure. So a receiver that has just come back does not get all that waited for it in one moment.
 
@@ -28,6 +30,7 @@ from dataclasses import dataclass
 from enum import Enum, unique
 from typing import Final
 
+from certes_broker.domain.allowance import Allowance
 from certes_broker.domain.deliveries import IllegalTransition
 
 _PARTS: Final = 10
@@ -87,6 +90,8 @@ class BreakerLimits:
     It opens when at least `minimum` requests ended within `window` seconds and at least `share` of them failed, or when as many
     have failed one after the other, from first to last for a tenth of that time or more; it is probed `pause` seconds later. It has
     recovered when `full` requests may be under way at once.
+
+    While it is closed, `failures` may come at once beyond what successes make up for, and `failures_a_second` after these.
     """
 
     share: float = 0.7
@@ -94,6 +99,8 @@ class BreakerLimits:
     minimum: int = 10
     pause: float = 30.0
     full: int = 32
+    failures: int = 100
+    failures_a_second: float = 10.0
 
 
 class Breaker:
@@ -102,6 +109,8 @@ class Breaker:
     def __init__(self, limits: BreakerLimits) -> None:
         self._limits = limits
         self._window = _Window(limits.window)
+        self._failures = Allowance(limits.failures, limits.failures_a_second)
+        self._redeemed = limits.failures if limits.share == 1.0 else limits.share / (1.0 - limits.share)
         self._round = 0
         self._probing = False
         self.condition = Condition.CLOSED
@@ -111,6 +120,8 @@ class Breaker:
         """How many requests may be under way at once, while it recovers."""
         self.probe_at = 0.0
         """When it may be probed, while it is open."""
+        self.is_paced = False
+        """Whether `wait` may be other than 0."""
 
     def __repr__(self) -> str:
         return f"Breaker({self.condition.value}, {self.in_flight} in flight)"
@@ -126,6 +137,15 @@ class Breaker:
                 return not self._probing
             case Condition.RECOVERING:
                 return self.in_flight < self.slots
+
+    def wait(self, now: float) -> float:
+        """Returns in how many seconds a request that is admitted should begin; 0 for now.
+
+        What is under way may fail, each of it, before anything succeeds.
+        """
+        if self.condition is not Condition.CLOSED or not self.is_paced:
+            return 0.0
+        return self._failures.wait(self.in_flight + 1, now)
 
     def begin(self, now: float) -> int:
         """A request begins, that is admitted. Returns the round, which `end` wants to know."""
@@ -166,7 +186,13 @@ class Breaker:
         is_down = window.in_a_row >= limits.minimum and now - window.failing_since >= limits.window / _PARTS
         if outcome is Outcome.FAILURE and window.total >= limits.minimum and (is_failing or is_down):
             self._open(Signal.TRIP, now)
-        elif self.condition is Condition.RECOVERING:
+            return
+        if outcome is Outcome.FAILURE:
+            self._failures.use(1, now)
+            self.is_paced = True
+        elif self.is_paced:
+            self.is_paced = not self._failures.give(self._redeemed, now)
+        if self.condition is Condition.RECOVERING:
             self.slots = self.slots + 1 if outcome is Outcome.SUCCESS else max(1, self.slots // 2)
             if self.slots >= limits.full:
                 self._signal(Signal.RECOVERED)

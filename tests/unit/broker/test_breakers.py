@@ -55,6 +55,54 @@ async def test_nine_failures_open_nothing(world: World) -> None:
     await world.sent(18)
 
 
+async def failing(world: World) -> int:
+    """Makes a webhook whose endpoint was well and busy and fails now; returns how many requests went well."""
+    well = 1_000
+    world.sender.script(URL, *[Answers()] * well, Answers(500))
+    await world.create_webhook(policy=PATIENT)
+    await world.publish(*pings(well))
+    await world.sent(well)
+    await world.publish(*pings(300, first=well + 1))
+    await world.quiet()
+    return well
+
+
+async def test_before_it_is_judged_an_endpoint_fails_so_often_at_once_and_then_so_often_a_second(world: World) -> None:
+    well = await failing(world)
+    assert len(world.sender.requests) - well == 100
+    for second in range(1, 21):
+        for _ in range(10):
+            await world.advance(0.1)
+        assert len(world.sender.requests) - well == pytest.approx(100 + 10 * second, abs=1)
+    assert conditions(world) == {Condition.CLOSED: 1}
+    rows = (await world.cursor(world.name("hook"))).owed
+    assert sum(row.attempt - 1 for row in rows) <= 300
+
+
+async def test_what_an_endpoint_that_fails_was_not_sent_goes_out_as_soon_as_it_is_well(world: World) -> None:
+    well = await failing(world)
+    world.sender.script(URL, Answers())
+    await world.advance(0.1)
+    await world.quiet()
+    assert len(world.sender.requests) == well + 100 + 200
+    await world.advance(1)
+    await world.sent(well + 100 + 300)
+    await world.quiet()
+    assert (await world.cursor(world.name("hook"))).owed == ()
+
+
+async def test_whoever_else_sends_to_an_endpoint_hears_when_it_is_well(world: World) -> None:
+    well = await failing(world)
+    await world.create_webhook("other", URL + "?other")
+    await world.publish(*pings(40, first=5_000))
+    await world.quiet()
+    assert len(world.sender.requests) - well == 100
+    world.sender.script(URL, Answers())
+    world.sender.script(URL + "?other", Answers())
+    await world.advance(0.1)
+    await world.attempted(world.name("other"), 40)
+
+
 async def test_what_waits_for_an_endpoint_uses_no_attempts(either_world: World) -> None:
     world = either_world
     await opened(world, Answers(500))
@@ -206,6 +254,7 @@ def test_an_alarm_that_is_early_does_not_leave_what_waits_unwoken() -> None:
     endpoint = waiter.endpoint = Endpoints(BreakerLimits(), clock, told_nobody).join("org_1", URL, waiter)
     for _ in range(10):
         endpoint.begin().end(Outcome.FAILURE)
+    waiter.admitted.clear()
     clock.advance(29)
     assert waiter.admitted == []
     clock.advance(2)

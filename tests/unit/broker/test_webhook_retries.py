@@ -103,7 +103,7 @@ async def test_retry_after_is_honoured_within_bounds(world: World, status: int, 
 
 
 async def test_first_attempts_are_not_delayed_by_a_backlog_of_retries(world: World) -> None:
-    world.settings = replace(SETTINGS, webhooks=WebhookLimits(64, BreakerLimits(minimum=10_000)))
+    world.settings = replace(SETTINGS, webhooks=WebhookLimits(64, BreakerLimits(minimum=10_000, failures=10_000)))
     await world.restart()
     world.sender.script(URL, Answers(500))
     await world.create_webhook(policy=RetryPolicy(Exponential(10.0, 1.0), max_attempts=100, jitter=0.0))

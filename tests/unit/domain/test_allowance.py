@@ -24,6 +24,24 @@ def test_what_is_more_than_there_ever_is_takes_all():
     assert allowance.take(100, 20.0)
 
 
+def test_what_was_used_without_asking_leaves_nothing_and_no_debt():
+    allowance = Allowance(3, 0.5)
+    allowance.use(10, 0.0)
+    assert allowance.wait(1, 0.0) == 2.0
+    allowance.use(1, 2.0)
+    assert allowance.wait(1, 2.0) == 2.0
+
+
+def test_what_is_given_back_can_be_used_again_and_no_more_than_there_ever_is():
+    allowance = Allowance(3, 0.5)
+    allowance.use(3, 0.0)
+    assert not allowance.give(2, 0.0)
+    assert allowance.wait(2, 0.0) == 0
+    assert allowance.give(100, 0.0)
+    assert allowance.take(3, 0.0)
+    assert not allowance.take(1, 0.0)
+
+
 @given(st.lists(st.tuples(st.floats(0, 5), st.floats(0, 20)), max_size=100))
 def test_no_more_is_used_than_there_was_and_came_back(steps):
     allowance, now, used = Allowance(10, 2), 0.0, 0.0

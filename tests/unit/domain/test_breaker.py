@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -64,6 +67,69 @@ def test_one_success_among_failures_is_not_nothing_but_failures() -> None:
     tried(breaker, *[FAILURE] * 1_000, SUCCESS, FAILURE, now=1.0)
     assert tried(breaker, *[FAILURE] * 8, now=32.0).condition is Condition.CLOSED
     assert tried(breaker, FAILURE, now=33.0).condition is Condition.OPEN
+
+
+PACED = BreakerLimits(minimum=10_000, failures=5, failures_a_second=10.0)
+"""Judges nobody, so that only the pace of failures is seen."""
+
+
+def test_what_fails_and_is_not_judged_yet_may_fail_so_often_at_once_and_then_so_often_a_second() -> None:
+    breaker, made = Breaker(PACED), 0
+    for tick in range(2_001):
+        while breaker.wait(now := tick / 100) == 0:
+            tried(breaker, FAILURE, now=now)
+            made += 1
+    assert made == 5 + 20 * 10
+
+
+def test_what_is_under_way_may_fail_as_well() -> None:
+    breaker = tried(Breaker(PACED), FAILURE, FAILURE)
+    for _ in range(3):
+        assert breaker.wait(0.0) == 0
+        breaker.begin(0.0)
+    assert breaker.wait(0.0) == pytest.approx(0.1)
+
+
+def test_who_fails_less_than_the_share_is_never_held_up() -> None:
+    breaker = Breaker(PACED)
+    for _ in range(1_000):
+        for outcome in (FAILURE, FAILURE, SUCCESS):
+            assert breaker.wait(0.0) == 0
+            tried(breaker, outcome)
+
+
+def test_who_is_well_again_is_soon_sent_as_much_as_ever() -> None:
+    breaker = tried(Breaker(BreakerLimits(minimum=10_000)), *[FAILURE] * 200)
+    now, at_once = breaker.wait(0.0), []
+    assert now > 0
+    while breaker.is_paced:
+        under_way = []
+        while breaker.wait(now) == 0 and len(under_way) < 1_000:
+            under_way.append(breaker.begin(now))
+        at_once.append(len(under_way))
+        for one in under_way:
+            breaker.end(one, SUCCESS, now)
+    assert at_once[0] == 1
+    assert all(later >= 2 * earlier for earlier, later in pairwise(at_once))
+
+
+OUTCOMES = st.lists(st.sampled_from([SUCCESS, FAILURE, None]), max_size=PACED.failures)
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.05, 0.5, 60.0]), OUTCOMES)))
+def test_no_more_fail_than_may_at_once_and_with_time_and_for_what_succeeds(
+    rounds: list[tuple[float, list[Outcome | None]]],
+) -> None:
+    breaker, now, failures, allowed = Breaker(PACED), 0.0, 0, 5.0
+    for passed, outcomes in rounds:
+        now += passed
+        allowed += passed * 10
+        together = [(breaker.begin(now), outcome) for outcome in outcomes if breaker.wait(now) == 0]
+        for began_in, outcome in together:
+            breaker.end(began_in, outcome, now)
+            failures += outcome is FAILURE
+            allowed += (outcome is SUCCESS) * 7 / 3
+        assert failures <= allowed + 1e-6
 
 
 def test_a_fault_of_our_own_is_charged_to_nobody() -> None:
@@ -132,7 +198,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.limits = BreakerLimits(share=0.7, window=60.0, minimum=5, pause=30.0, full=4)
+        self.limits = BreakerLimits(share=0.7, window=60.0, minimum=5, pause=30.0, full=4, failures=3)
         self.breaker = Breaker(self.limits)
         self.now = 0.0
         self.under_way: list[int] = []
@@ -185,9 +251,10 @@ class BreakerMachine(RuleBasedStateMachine):
 
     @invariant()
     def it_is_never_stuck(self) -> None:
-        """When nothing is under way, it admits something, now or after its pause."""
+        """When nothing is under way, it admits something, now or after its pause, and soon."""
         if not self.under_way:
             assert self.breaker.admits(self.now + self.limits.pause)
+            assert self.breaker.wait(self.now) <= 1 / self.limits.failures_a_second
 
 
 TestBreakerMachine = BreakerMachine.TestCase
