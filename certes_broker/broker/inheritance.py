@@ -113,7 +113,7 @@ class Inheritance:
         match kind:
             case Kind.EXHAUSTED | Kind.GAP:
                 await self._lanes.shut_out(name.text)
-            case Kind.DISABLED | Kind.CONSENT_WITHHELD:
+            case Kind.DISABLED | Kind.CONSENT_WITHHELD | Kind.CONSENT_GRANTED:
                 # It has another revision then. What was changed meanwhile has, too.
                 with suppress(Aborted):
                     await self._settings.put(document.key, document.body, document.revision)

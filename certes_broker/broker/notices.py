@@ -37,7 +37,7 @@ from certes_broker.broker.lane import Lane
 from certes_broker.broker.notice_documents import PREFIX, key_of, read_batches, subject_of, write_batches
 from certes_broker.broker.publisher import Publisher
 from certes_broker.concurrency import together
-from certes_broker.domain.consent import Withheld
+from certes_broker.domain.consent import Consent, Granted, Withheld
 from certes_broker.domain.cursor_state import CursorChange
 from certes_broker.domain.errors import Aborted, CertesError
 from certes_broker.domain.events import Position
@@ -46,6 +46,7 @@ from certes_broker.domain.notices import (
     Batch,
     BreakerClosed,
     BreakerOpened,
+    ConsentGranted,
     ConsentWithheld,
     Disabled,
     Exhausted,
@@ -313,17 +314,20 @@ class Notices:
                     and subscription.update_time == time
                 )
             case ConsentWithheld(time=time):
-                subscription = await self._stored(name)
-                delivery = None if subscription is None else subscription.delivery
-                return (
-                    isinstance(delivery, WebhookDelivery)
-                    and isinstance(delivery.consent, Withheld)
-                    and delivery.consent.since == time
-                )
+                consent = await self._stored_consent(name)
+                return isinstance(consent, Withheld) and consent.since == time
+            case ConsentGranted(time=time):
+                consent = await self._stored_consent(name)
+                return isinstance(consent, Granted) and consent.time == time
             case BreakerOpened() | BreakerClosed() | FilterFailed():
                 return True
             case _:
                 assert_never(fact)
+
+    async def _stored_consent(self, name: SubscriptionName) -> Consent | None:
+        subscription = await self._stored(name)
+        delivery = None if subscription is None else subscription.delivery
+        return delivery.consent if isinstance(delivery, WebhookDelivery) else None
 
     async def _stored(self, name: SubscriptionName) -> Subscription | None:
         document = await self._around.settings.get(subscription_documents.key_of(name))

@@ -15,11 +15,11 @@ import structlog
 from certes_broker.broker.posting import Poster
 from certes_broker.broker.subscription_secrets import webhook_of
 from certes_broker.broker.subscriptions import Subscriptions
-from certes_broker.domain.consent import Granted, NotRequired, Withheld, after_answer, is_missing
+from certes_broker.domain.consent import Consent, Granted, NotRequired, Withheld, after_answer, is_missing
 from certes_broker.domain.errors import FailedPrecondition, Reason, Unavailable
 from certes_broker.domain.events import Micros
 from certes_broker.domain.names import SubscriptionName, parse_subscription_name
-from certes_broker.domain.notices import ConsentWithheld, Disabled, Disabling
+from certes_broker.domain.notices import ConsentGranted, ConsentWithheld, Disabled, Disabling
 from certes_broker.domain.subscriptions import State, Subscription, WebhookDelivery, deleted, in_state
 from certes_broker.ports.clock import Clock
 from certes_broker.ports.sender import SendResult
@@ -57,20 +57,22 @@ class Receivers:
     async def heard(self, name: str, url: str, answer: Withheld | Granted, asked_at: Micros) -> Subscription:
         """Takes down what the receiver at a URL has answered to the question for its consent that was asked at `asked_at`.
 
-        The owner is told when a receiver begins to withhold it. Raises `NotFound` if the subscription is gone.
+        The owner is told when a receiver begins to withhold it, and when it gives what it withheld. Raises `NotFound` if the
+        subscription is gone.
         """
-        began = False
+        told: ConsentWithheld | ConsentGranted | None = None
 
         def revised(stored: Subscription) -> Subscription:
-            nonlocal began
+            nonlocal told
             delivery = stored.delivery
             if not isinstance(delivery, WebhookDelivery) or delivery.url != url:
                 return stored
-            began = stored.state is State.ACTIVE and not isinstance(delivery.consent, Withheld)
-            return replace(stored, delivery=replace(delivery, consent=after_answer(delivery.consent, answer, asked_at)))
+            consent = after_answer(delivery.consent, answer, asked_at)
+            told = _told(delivery.consent, consent) if stored.state is State.ACTIVE else None
+            return replace(stored, delivery=replace(delivery, consent=consent))
 
-        def fact(_changed: Subscription) -> ConsentWithheld | None:
-            return ConsentWithheld(answer.reason, answer.since) if began and isinstance(answer, Withheld) else None
+        def fact(_changed: Subscription) -> ConsentWithheld | ConsentGranted | None:
+            return told
 
         return await self._subscriptions.apply(parse_subscription_name(name), revised, fact, same_etag=True)
 
@@ -117,3 +119,12 @@ class Receivers:
         if subscription.state is State.DELETED:
             raise deleted(name)
         return webhook_of(subscription)
+
+
+def _told(before: Consent, now: Consent) -> ConsentWithheld | ConsentGranted | None:
+    """Returns what an owner is told of a change; None for nothing."""
+    if isinstance(now, Withheld) and not isinstance(before, Withheld):
+        return ConsentWithheld(now.reason, now.since)
+    if isinstance(now, Granted) and isinstance(before, Withheld):
+        return ConsentGranted(now.time)
+    return None

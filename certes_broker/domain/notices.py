@@ -30,6 +30,7 @@ class Kind(StrEnum):
 
     DISABLED = "_subscription_disabled"
     CONSENT_WITHHELD = "_consent_withheld"
+    CONSENT_GRANTED = "_consent_granted"
     EXHAUSTED = "_delivery_exhausted"
     GAP = "_gap"
     BREAKER_OPENED = "_breaker_opened"
@@ -75,6 +76,13 @@ class ConsentWithheld:
     """A receiver does not give the consent that is required, since `time`."""
 
     message: str
+    time: Micros
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentGranted:
+    """A receiver has given the consent that it withheld, at `time`."""
+
     time: Micros
 
 
@@ -128,7 +136,7 @@ class FilterFailed:
     time: Micros
 
 
-Kept = Disabled | ConsentWithheld | Exhausted | Unread
+Kept = Disabled | ConsentWithheld | ConsentGranted | Exhausted | Unread
 """Facts that something kept shows."""
 Fleeting = BreakerOpened | BreakerClosed | FilterFailed
 """Facts that are kept nowhere."""
@@ -159,7 +167,7 @@ class Batch:
                 if len(self.facts) < MOST_LISTED:
                     return replace(self, facts=(*self.facts, fact))
                 return replace(self, left_out=self.left_out + 1)
-            case Disabled() | ConsentWithheld() | BreakerOpened() | BreakerClosed() | FilterFailed():
+            case Disabled() | ConsentWithheld() | ConsentGranted() | BreakerOpened() | BreakerClosed() | FilterFailed():
                 return replace(self, facts=(fact,), left_out=self.count)
             case _:
                 assert_never(fact)
@@ -172,6 +180,8 @@ def kind_of(fact: Fact) -> Kind:
             return Kind.DISABLED
         case ConsentWithheld():
             return Kind.CONSENT_WITHHELD
+        case ConsentGranted():
+            return Kind.CONSENT_GRANTED
         case Exhausted():
             return Kind.EXHAUSTED
         case Unread():

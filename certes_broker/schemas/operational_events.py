@@ -15,6 +15,7 @@ from certes_broker.domain.notices import (
     Batch,
     BreakerClosed,
     BreakerOpened,
+    ConsentGranted,
     ConsentWithheld,
     DisableCause,
     Disabled,
@@ -88,6 +89,10 @@ def _message(subscription: SubscriptionName, batch: Batch, own: OwnName) -> Mess
             )
             withheld.withhold_time.FromMicroseconds(newest.time)
             return withheld
+        case ConsentGranted():
+            granted = pb.ConsentGranted(subscription=subscription.text, count=batch.count)
+            granted.grant_time.FromMicroseconds(newest.time)
+            return granted
         case BreakerOpened():
             opened = pb.BreakerOpened(subscription=subscription.text, message=_short(newest.message), count=batch.count)
             opened.open_time.FromMicroseconds(newest.time)

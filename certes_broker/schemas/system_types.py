@@ -29,6 +29,7 @@ SCHEMA_EVENTS: Final[Mapping[str, Descriptor]] = {
 OPERATIONAL_EVENTS: Final[Mapping[str, Descriptor]] = {
     Kind.DISABLED.value: operational_events_pb2.SubscriptionDisabled.DESCRIPTOR,
     Kind.CONSENT_WITHHELD.value: operational_events_pb2.ConsentWithheld.DESCRIPTOR,
+    Kind.CONSENT_GRANTED.value: operational_events_pb2.ConsentGranted.DESCRIPTOR,
     Kind.EXHAUSTED.value: operational_events_pb2.DeliveryExhausted.DESCRIPTOR,
     Kind.GAP.value: operational_events_pb2.BacklogGap.DESCRIPTOR,
     Kind.BREAKER_OPENED.value: operational_events_pb2.BreakerOpened.DESCRIPTOR,

@@ -26,7 +26,7 @@ from certes.v1 import options_pb2 as certes_dot_v1_dot_options__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"certes/v1/operational_events.proto\x12\tcertes.v1\x1a\x17\x63\x65rtes/v1/options.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xda\x02\n\x14SubscriptionDisabled\x12\x14\n\x0csubscription\x18\x01 \x01(\t\x12\x34\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32%.certes.v1.SubscriptionDisabled.Cause\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x30\n\x0c\x64isable_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63ount\x18\x05 \x01(\x05\"h\n\x05\x43\x61use\x12\x15\n\x11\x43\x41USE_UNSPECIFIED\x10\x00\x12\x0e\n\nCAUSE_GONE\x10\x01\x12\x11\n\rCAUSE_FAILING\x10\x02\x12\x0f\n\x0b\x43\x41USE_ASKED\x10\x03\x12\x14\n\x10\x43\x41USE_NO_CONSENT\x10\x04::\x82\x8d\x1d\x36\n\x16_subscription_disabled\x12\x1c\n\x0csubscription\x12\x0csubscription\"\xb1\x01\n\x0f\x43onsentWithheld\x12\x14\n\x0csubscription\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x31\n\rwithhold_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63ount\x18\x04 \x01(\x05:5\x82\x8d\x1d\x31\n\x11_consent_withheld\x12\x1c\n\x0csubscription\x12\x0csubscription\"\xb1\x01\n\x11\x44\x65liveryExhausted\x12\x14\n\x0csubscription\x18\x01 \x01(\t\x12\x30\n\ndeliveries\x18\x02 \x03(\x0b\x32\x1c.certes.v1.ExhaustedDelivery\x12\x1b\n\x13\x64\x65liveries_left_out\x18\x03 \x01(\x05:7\x82\x8d\x1d\x33\n\x13_delivery_exhausted\x12\x1c\n\x0csubscription\x12\x0csubscription\"\x97\x01\n\x11\x45xhaustedDelivery\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\x05\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\r\n\x05\x65rror\x18\x06 \x01(\t\x12(\n\x04time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x86\x01\n\nBacklogGap\x12\x14\n\x0csubscription\x18\x01 \x01(\t\x12!\n\x04gaps\x18\x02 \x03(\x0b\x32\x13.certes.v1.GapRange\x12\x15\n\rgaps_left_out\x18\x03 \x01(\x05:(\x82\x8d\x1d$\n\x04_gap\x12\x1c\n\x0csubscription\x12\x0csubscription\"m\n\x08GapRange\x12\x13\n\x0b\x66irst_event\x18\x01 \x01(\t\x12\x12\n\nlast_event\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd9\x01\n\rBreakerOpened\x12\x14\n\x0csubscription\x18\x01 \x01(\t\x12-\n\topen_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nretry_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\r\n\x05\x63ount\x18\x05 \x01(\x05:3\x82\x8d\x1d/\n\x0f_breaker_opened\x12\x1c\n\x0csubscription\x12\x0csubscription\"\x99\x01\n\rBreakerClosed\x12\x14\n\x0csubscription\x18\x01 \x01(\t\x12.\n\nclose_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63ount\x18\x03 \x01(\x05:3\x82\x8d\x1d/\n\x0f_breaker_closed\x12\x1c\n\x0csubscription\x12\x0csubscription\"\xd1\x01\n\x0c\x46ilterFailed\x12\x14\n\x0csubscription\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12-\n\tfail_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63ount\x18\x07 \x01(\x05:2\x82\x8d\x1d.\n\x0e_filter_failed\x12\x1c\n\x0csubscription\x12\x0csubscriptionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"certes/v1/operational_events.proto\x12\tcertes.v1\x1a\x17\x63\x65rtes/v1/options.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xda\x02\n\x14SubscriptionDisabled\x12\x14\n\x0csubscription\x18\x01 \x01(\t\x12\x34\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32%.certes.v1.SubscriptionDisabled.Cause\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x30\n\x0c\x64isable_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63ount\x18\x05 \x01(\x05\"h\n\x05\x43\x61use\x12\x15\n\x11\x43\x41USE_UNSPECIFIED\x10\x00\x12\x0e\n\nCAUSE_GONE\x10\x01\x12\x11\n\rCAUSE_FAILING\x10\x02\x12\x0f\n\x0b\x43\x41USE_ASKED\x10\x03\x12\x14\n\x10\x43\x41USE_NO_CONSENT\x10\x04::\x82\x8d\x1d\x36\n\x16_subscription_disabled\x12\x1c\n\x0csubscription\x12\x0csubscription\"\xb1\x01\n\x0f\x43onsentWithheld\x12\x14\n\x0csubscription\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x31\n\rwithhold_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63ount\x18\x04 \x01(\x05:5\x82\x8d\x1d\x31\n\x11_consent_withheld\x12\x1c\n\x0csubscription\x12\x0csubscription\"\x9b\x01\n\x0e\x43onsentGranted\x12\x14\n\x0csubscription\x18\x01 \x01(\t\x12.\n\ngrant_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63ount\x18\x03 \x01(\x05:4\x82\x8d\x1d\x30\n\x10_consent_granted\x12\x1c\n\x0csubscription\x12\x0csubscription\"\xb1\x01\n\x11\x44\x65liveryExhausted\x12\x14\n\x0csubscription\x18\x01 \x01(\t\x12\x30\n\ndeliveries\x18\x02 \x03(\x0b\x32\x1c.certes.v1.ExhaustedDelivery\x12\x1b\n\x13\x64\x65liveries_left_out\x18\x03 \x01(\x05:7\x82\x8d\x1d\x33\n\x13_delivery_exhausted\x12\x1c\n\x0csubscription\x12\x0csubscription\"\x97\x01\n\x11\x45xhaustedDelivery\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\x05\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\r\n\x05\x65rror\x18\x06 \x01(\t\x12(\n\x04time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x86\x01\n\nBacklogGap\x12\x14\n\x0csubscription\x18\x01 \x01(\t\x12!\n\x04gaps\x18\x02 \x03(\x0b\x32\x13.certes.v1.GapRange\x12\x15\n\rgaps_left_out\x18\x03 \x01(\x05:(\x82\x8d\x1d$\n\x04_gap\x12\x1c\n\x0csubscription\x12\x0csubscription\"m\n\x08GapRange\x12\x13\n\x0b\x66irst_event\x18\x01 \x01(\t\x12\x12\n\nlast_event\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd9\x01\n\rBreakerOpened\x12\x14\n\x0csubscription\x18\x01 \x01(\t\x12-\n\topen_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nretry_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\r\n\x05\x63ount\x18\x05 \x01(\x05:3\x82\x8d\x1d/\n\x0f_breaker_opened\x12\x1c\n\x0csubscription\x12\x0csubscription\"\x99\x01\n\rBreakerClosed\x12\x14\n\x0csubscription\x18\x01 \x01(\t\x12.\n\nclose_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63ount\x18\x03 \x01(\x05:3\x82\x8d\x1d/\n\x0f_breaker_closed\x12\x1c\n\x0csubscription\x12\x0csubscription\"\xd1\x01\n\x0c\x46ilterFailed\x12\x14\n\x0csubscription\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12-\n\tfail_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63ount\x18\x07 \x01(\x05:2\x82\x8d\x1d.\n\x0e_filter_failed\x12\x1c\n\x0csubscription\x12\x0csubscriptionb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBSCRIPTIONDISABLED']._serialized_options = b'\202\215\0356\n\026_subscription_disabled\022\034\n\014subscription\022\014subscription'
   _globals['_CONSENTWITHHELD']._loaded_options = None
   _globals['_CONSENTWITHHELD']._serialized_options = b'\202\215\0351\n\021_consent_withheld\022\034\n\014subscription\022\014subscription'
+  _globals['_CONSENTGRANTED']._loaded_options = None
+  _globals['_CONSENTGRANTED']._serialized_options = b'\202\215\0350\n\020_consent_granted\022\034\n\014subscription\022\014subscription'
   _globals['_DELIVERYEXHAUSTED']._loaded_options = None
   _globals['_DELIVERYEXHAUSTED']._serialized_options = b'\202\215\0353\n\023_delivery_exhausted\022\034\n\014subscription\022\014subscription'
   _globals['_BACKLOGGAP']._loaded_options = None
@@ -53,18 +55,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBSCRIPTIONDISABLED_CAUSE']._serialized_end=394
   _globals['_CONSENTWITHHELD']._serialized_start=457
   _globals['_CONSENTWITHHELD']._serialized_end=634
-  _globals['_DELIVERYEXHAUSTED']._serialized_start=637
-  _globals['_DELIVERYEXHAUSTED']._serialized_end=814
-  _globals['_EXHAUSTEDDELIVERY']._serialized_start=817
-  _globals['_EXHAUSTEDDELIVERY']._serialized_end=968
-  _globals['_BACKLOGGAP']._serialized_start=971
-  _globals['_BACKLOGGAP']._serialized_end=1105
-  _globals['_GAPRANGE']._serialized_start=1107
-  _globals['_GAPRANGE']._serialized_end=1216
-  _globals['_BREAKEROPENED']._serialized_start=1219
-  _globals['_BREAKEROPENED']._serialized_end=1436
-  _globals['_BREAKERCLOSED']._serialized_start=1439
-  _globals['_BREAKERCLOSED']._serialized_end=1592
-  _globals['_FILTERFAILED']._serialized_start=1595
-  _globals['_FILTERFAILED']._serialized_end=1804
+  _globals['_CONSENTGRANTED']._serialized_start=637
+  _globals['_CONSENTGRANTED']._serialized_end=792
+  _globals['_DELIVERYEXHAUSTED']._serialized_start=795
+  _globals['_DELIVERYEXHAUSTED']._serialized_end=972
+  _globals['_EXHAUSTEDDELIVERY']._serialized_start=975
+  _globals['_EXHAUSTEDDELIVERY']._serialized_end=1126
+  _globals['_BACKLOGGAP']._serialized_start=1129
+  _globals['_BACKLOGGAP']._serialized_end=1263
+  _globals['_GAPRANGE']._serialized_start=1265
+  _globals['_GAPRANGE']._serialized_end=1374
+  _globals['_BREAKEROPENED']._serialized_start=1377
+  _globals['_BREAKEROPENED']._serialized_end=1594
+  _globals['_BREAKERCLOSED']._serialized_start=1597
+  _globals['_BREAKERCLOSED']._serialized_end=1750
+  _globals['_FILTERFAILED']._serialized_start=1753
+  _globals['_FILTERFAILED']._serialized_end=1962
 # @@protoc_insertion_point(module_scope)

@@ -135,6 +135,38 @@ class ConsentWithheld(_message.Message):
 Global___ConsentWithheld: _TypeAlias = ConsentWithheld  # noqa: Y015
 
 @_typing.final
+class ConsentGranted(_message.Message):
+    """The receiver of a webhook has given the consent that it withheld before: deliveries go on, with what has gathered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBSCRIPTION_FIELD_NUMBER: _builtins.int
+    GRANT_TIME_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    subscription: _builtins.str
+    """The subscription: `subscribers/{subscriber}/subscriptions/{subscription}`."""
+    count: _builtins.int
+    """How often it gave it since the last such event. At least 1."""
+    @_builtins.property
+    def grant_time(self) -> _timestamp_pb2.Timestamp:
+        """When it last gave it."""
+
+    def __init__(
+        self,
+        *,
+        subscription: _builtins.str = ...,
+        grant_time: _timestamp_pb2.Timestamp | None = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grant_time", b"grant_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "grant_time", b"grant_time", "subscription", b"subscription"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConsentGranted: _TypeAlias = ConsentGranted  # noqa: Y015
+
+@_typing.final
 class DeliveryExhausted(_message.Message):
     """Deliveries were given up on: they are dead letters now, kept with a copy of their events."""
 

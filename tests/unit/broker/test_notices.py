@@ -14,6 +14,7 @@ from certes.v1.operational_events_pb2 import (
     BacklogGap,
     BreakerClosed,
     BreakerOpened,
+    ConsentGranted,
     ConsentWithheld,
     DeliveryExhausted,
     SubscriptionDisabled,
@@ -21,7 +22,7 @@ from certes.v1.operational_events_pb2 import (
 from certes_broker.broker import notices
 from certes_broker.broker.notice_documents import PREFIX
 from certes_broker.broker.notices import INTERVAL
-from certes_broker.domain.consent import UNASKED, Withheld
+from certes_broker.domain.consent import UNASKED, Granted, Withheld
 from certes_broker.domain.errors import CertesError, Invalid, Unavailable
 from certes_broker.domain.events import Micros, Position
 from certes_broker.domain.notices import BreakerClosed as Closed
@@ -37,6 +38,7 @@ from tests.fakes.scripted_sender import Answers
 OWN = f"{SETTINGS.domain}/_/1"
 EXHAUSTED, GAP, DISABLED = f"{OWN}/_delivery_exhausted", f"{OWN}/_gap", f"{OWN}/_subscription_disabled"
 WITHHELD = f"{OWN}/_consent_withheld"
+GRANTED = f"{OWN}/_consent_granted"
 OPENED, CLOSED = f"{OWN}/_breaker_opened", f"{OWN}/_breaker_closed"
 ONCE = RetryPolicy(Schedule((0.0,)), max_attempts=1)
 
@@ -141,6 +143,56 @@ async def test_a_receiver_that_begins_to_withhold_its_consent_is_told_once_and_w
     assert isinstance(delivery.consent, Withheld)
     assert "HTTP 500" in delivery.consent.reason
     assert told_once.withhold_time.ToMicroseconds() == delivery.consent.since
+
+
+async def test_a_receiver_that_consents_after_all_is_told_once_and_when(either_world: World) -> None:
+    world = either_world
+    consents = Answers(200, {"webhook-allowed-origin": "*"})
+    world.sender.script(URL, Answers(405), consents, method=Method.OPTIONS)
+    await world.create("hook", delivery=WebhookDelivery(URL, (StoredSecret(SECRET),), consent=UNASKED))
+    await world.quiet()
+    assert await kept(world, GRANTED) == []
+    for _ in range(2):
+        await world.advance(INTERVAL)
+    await world.broker.receivers.ask(world.name("hook"))
+    await world.advance(INTERVAL)
+    [told_once] = await told(world, GRANTED, ConsentGranted)
+    assert (told_once.subscription, told_once.count) == (world.name("hook").text, 1)
+    delivery = world.broker.subscriptions.get(world.name("hook")).delivery
+    assert isinstance(delivery, WebhookDelivery)
+    assert isinstance(delivery.consent, Granted)
+    assert told_once.grant_time.ToMicroseconds() < delivery.consent.time
+
+
+async def test_a_receiver_that_consents_at_once_is_not_told_of(world: World) -> None:
+    world.sender.script(URL, Answers(200, {"webhook-allowed-origin": "*"}), method=Method.OPTIONS)
+    await world.create("hook", delivery=WebhookDelivery(URL, (StoredSecret(SECRET),), consent=UNASKED))
+    await world.quiet()
+    await world.advance(INTERVAL)
+    assert await kept(world, GRANTED) == await kept(world, WITHHELD) == []
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("write", range(1, 5))
+async def test_a_crash_at_any_write_tells_of_a_consent_once_if_it_was_given(
+    world: World, write: int, done: bool
+) -> None:
+    world.sender.script(URL, Answers(405), Answers(200, {"webhook-allowed-origin": "*"}), method=Method.OPTIONS)
+    await world.create("hook", delivery=WebhookDelivery(URL, (StoredSecret(SECRET),), consent=UNASKED))
+    await world.quiet()
+    await world.advance(2)
+    world.engine.crash_at(write, done=done)
+    with suppress(CertesError):
+        await world.broker.receivers.ask(world.name("hook"))
+    await world.quiet_or_dead()
+    await world.restart()
+    await world.advance(INTERVAL)
+    delivery = world.broker.subscriptions.get(world.name("hook")).delivery
+    assert isinstance(delivery, WebhookDelivery)
+    assert isinstance(delivery.consent, Granted)
+    assert len(await told(world, GRANTED, ConsentGranted)) == 1
+    await world.advance(INTERVAL)
+    assert await documents(world) == []
 
 
 async def test_a_consent_that_is_withheld_when_the_broker_crashes_is_told_by_the_next(either_world: World) -> None:

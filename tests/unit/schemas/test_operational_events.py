@@ -11,6 +11,7 @@ from certes_broker.domain.notices import (
     Batch,
     BreakerClosed,
     BreakerOpened,
+    ConsentGranted,
     ConsentWithheld,
     DisableCause,
     Disabled,
@@ -30,6 +31,7 @@ OWN = OwnName("events.example.com", lambda position: f"events/{position}")
 FACTS: list[Fact] = [
     Disabled(DisableCause.GONE, "It is gone.", TIME),
     ConsentWithheld("It said no.", TIME),
+    ConsentGranted(TIME),
     Exhausted(Position(3), "a.example/_/1/b", "e1", 2, "rejected", "No.", TIME),
     Unread(Position(1), Position(2), "retention", TIME),
     BreakerOpened(TIME, None, "8 of 10 failed."),

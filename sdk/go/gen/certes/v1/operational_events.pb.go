@@ -246,6 +246,70 @@ func (x *ConsentWithheld) GetCount() int32 {
 	return 0
 }
 
+// The receiver of a webhook has given the consent that it withheld before: deliveries go on, with what has gathered.
+type ConsentGranted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The subscription: `subscribers/{subscriber}/subscriptions/{subscription}`.
+	Subscription string `protobuf:"bytes,1,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	// When it last gave it.
+	GrantTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=grant_time,json=grantTime,proto3" json:"grant_time,omitempty"`
+	// How often it gave it since the last such event. At least 1.
+	Count         int32 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsentGranted) Reset() {
+	*x = ConsentGranted{}
+	mi := &file_certes_v1_operational_events_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsentGranted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsentGranted) ProtoMessage() {}
+
+func (x *ConsentGranted) ProtoReflect() protoreflect.Message {
+	mi := &file_certes_v1_operational_events_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsentGranted.ProtoReflect.Descriptor instead.
+func (*ConsentGranted) Descriptor() ([]byte, []int) {
+	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ConsentGranted) GetSubscription() string {
+	if x != nil {
+		return x.Subscription
+	}
+	return ""
+}
+
+func (x *ConsentGranted) GetGrantTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.GrantTime
+	}
+	return nil
+}
+
+func (x *ConsentGranted) GetCount() int32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 // Deliveries were given up on: they are dead letters now, kept with a copy of their events.
 type DeliveryExhausted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -261,7 +325,7 @@ type DeliveryExhausted struct {
 
 func (x *DeliveryExhausted) Reset() {
 	*x = DeliveryExhausted{}
-	mi := &file_certes_v1_operational_events_proto_msgTypes[2]
+	mi := &file_certes_v1_operational_events_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -273,7 +337,7 @@ func (x *DeliveryExhausted) String() string {
 func (*DeliveryExhausted) ProtoMessage() {}
 
 func (x *DeliveryExhausted) ProtoReflect() protoreflect.Message {
-	mi := &file_certes_v1_operational_events_proto_msgTypes[2]
+	mi := &file_certes_v1_operational_events_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -286,7 +350,7 @@ func (x *DeliveryExhausted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliveryExhausted.ProtoReflect.Descriptor instead.
 func (*DeliveryExhausted) Descriptor() ([]byte, []int) {
-	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{2}
+	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *DeliveryExhausted) GetSubscription() string {
@@ -334,7 +398,7 @@ type ExhaustedDelivery struct {
 
 func (x *ExhaustedDelivery) Reset() {
 	*x = ExhaustedDelivery{}
-	mi := &file_certes_v1_operational_events_proto_msgTypes[3]
+	mi := &file_certes_v1_operational_events_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -346,7 +410,7 @@ func (x *ExhaustedDelivery) String() string {
 func (*ExhaustedDelivery) ProtoMessage() {}
 
 func (x *ExhaustedDelivery) ProtoReflect() protoreflect.Message {
-	mi := &file_certes_v1_operational_events_proto_msgTypes[3]
+	mi := &file_certes_v1_operational_events_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -359,7 +423,7 @@ func (x *ExhaustedDelivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExhaustedDelivery.ProtoReflect.Descriptor instead.
 func (*ExhaustedDelivery) Descriptor() ([]byte, []int) {
-	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{3}
+	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ExhaustedDelivery) GetEvent() string {
@@ -428,7 +492,7 @@ type BacklogGap struct {
 
 func (x *BacklogGap) Reset() {
 	*x = BacklogGap{}
-	mi := &file_certes_v1_operational_events_proto_msgTypes[4]
+	mi := &file_certes_v1_operational_events_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -440,7 +504,7 @@ func (x *BacklogGap) String() string {
 func (*BacklogGap) ProtoMessage() {}
 
 func (x *BacklogGap) ProtoReflect() protoreflect.Message {
-	mi := &file_certes_v1_operational_events_proto_msgTypes[4]
+	mi := &file_certes_v1_operational_events_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -453,7 +517,7 @@ func (x *BacklogGap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BacklogGap.ProtoReflect.Descriptor instead.
 func (*BacklogGap) Descriptor() ([]byte, []int) {
-	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{4}
+	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *BacklogGap) GetSubscription() string {
@@ -494,7 +558,7 @@ type GapRange struct {
 
 func (x *GapRange) Reset() {
 	*x = GapRange{}
-	mi := &file_certes_v1_operational_events_proto_msgTypes[5]
+	mi := &file_certes_v1_operational_events_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -506,7 +570,7 @@ func (x *GapRange) String() string {
 func (*GapRange) ProtoMessage() {}
 
 func (x *GapRange) ProtoReflect() protoreflect.Message {
-	mi := &file_certes_v1_operational_events_proto_msgTypes[5]
+	mi := &file_certes_v1_operational_events_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -519,7 +583,7 @@ func (x *GapRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GapRange.ProtoReflect.Descriptor instead.
 func (*GapRange) Descriptor() ([]byte, []int) {
-	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{5}
+	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GapRange) GetFirstEvent() string {
@@ -569,7 +633,7 @@ type BreakerOpened struct {
 
 func (x *BreakerOpened) Reset() {
 	*x = BreakerOpened{}
-	mi := &file_certes_v1_operational_events_proto_msgTypes[6]
+	mi := &file_certes_v1_operational_events_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -581,7 +645,7 @@ func (x *BreakerOpened) String() string {
 func (*BreakerOpened) ProtoMessage() {}
 
 func (x *BreakerOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_certes_v1_operational_events_proto_msgTypes[6]
+	mi := &file_certes_v1_operational_events_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -594,7 +658,7 @@ func (x *BreakerOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BreakerOpened.ProtoReflect.Descriptor instead.
 func (*BreakerOpened) Descriptor() ([]byte, []int) {
-	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{6}
+	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *BreakerOpened) GetSubscription() string {
@@ -647,7 +711,7 @@ type BreakerClosed struct {
 
 func (x *BreakerClosed) Reset() {
 	*x = BreakerClosed{}
-	mi := &file_certes_v1_operational_events_proto_msgTypes[7]
+	mi := &file_certes_v1_operational_events_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -659,7 +723,7 @@ func (x *BreakerClosed) String() string {
 func (*BreakerClosed) ProtoMessage() {}
 
 func (x *BreakerClosed) ProtoReflect() protoreflect.Message {
-	mi := &file_certes_v1_operational_events_proto_msgTypes[7]
+	mi := &file_certes_v1_operational_events_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -672,7 +736,7 @@ func (x *BreakerClosed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BreakerClosed.ProtoReflect.Descriptor instead.
 func (*BreakerClosed) Descriptor() ([]byte, []int) {
-	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{7}
+	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *BreakerClosed) GetSubscription() string {
@@ -722,7 +786,7 @@ type FilterFailed struct {
 
 func (x *FilterFailed) Reset() {
 	*x = FilterFailed{}
-	mi := &file_certes_v1_operational_events_proto_msgTypes[8]
+	mi := &file_certes_v1_operational_events_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -734,7 +798,7 @@ func (x *FilterFailed) String() string {
 func (*FilterFailed) ProtoMessage() {}
 
 func (x *FilterFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_certes_v1_operational_events_proto_msgTypes[8]
+	mi := &file_certes_v1_operational_events_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -747,7 +811,7 @@ func (x *FilterFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilterFailed.ProtoReflect.Descriptor instead.
 func (*FilterFailed) Descriptor() ([]byte, []int) {
-	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{8}
+	return file_certes_v1_operational_events_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *FilterFailed) GetSubscription() string {
@@ -825,6 +889,13 @@ const file_certes_v1_operational_events_proto_rawDesc = "" +
 	"\rwithhold_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\fwithholdTime\x12\x14\n" +
 	"\x05count\x18\x04 \x01(\x05R\x05count:5\x82\x8d\x1d1\n" +
 	"\x11_consent_withheld\x12\x1c\n" +
+	"\fsubscription\x12\fsubscription\"\xbb\x01\n" +
+	"\x0eConsentGranted\x12\"\n" +
+	"\fsubscription\x18\x01 \x01(\tR\fsubscription\x129\n" +
+	"\n" +
+	"grant_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tgrantTime\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\x05R\x05count:4\x82\x8d\x1d0\n" +
+	"\x10_consent_granted\x12\x1c\n" +
 	"\fsubscription\x12\fsubscription\"\xde\x01\n" +
 	"\x11DeliveryExhausted\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\tR\fsubscription\x12<\n" +
@@ -898,37 +969,39 @@ func file_certes_v1_operational_events_proto_rawDescGZIP() []byte {
 }
 
 var file_certes_v1_operational_events_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_certes_v1_operational_events_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_certes_v1_operational_events_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_certes_v1_operational_events_proto_goTypes = []any{
 	(SubscriptionDisabled_Cause)(0), // 0: certes.v1.SubscriptionDisabled.Cause
 	(*SubscriptionDisabled)(nil),    // 1: certes.v1.SubscriptionDisabled
 	(*ConsentWithheld)(nil),         // 2: certes.v1.ConsentWithheld
-	(*DeliveryExhausted)(nil),       // 3: certes.v1.DeliveryExhausted
-	(*ExhaustedDelivery)(nil),       // 4: certes.v1.ExhaustedDelivery
-	(*BacklogGap)(nil),              // 5: certes.v1.BacklogGap
-	(*GapRange)(nil),                // 6: certes.v1.GapRange
-	(*BreakerOpened)(nil),           // 7: certes.v1.BreakerOpened
-	(*BreakerClosed)(nil),           // 8: certes.v1.BreakerClosed
-	(*FilterFailed)(nil),            // 9: certes.v1.FilterFailed
-	(*timestamppb.Timestamp)(nil),   // 10: google.protobuf.Timestamp
+	(*ConsentGranted)(nil),          // 3: certes.v1.ConsentGranted
+	(*DeliveryExhausted)(nil),       // 4: certes.v1.DeliveryExhausted
+	(*ExhaustedDelivery)(nil),       // 5: certes.v1.ExhaustedDelivery
+	(*BacklogGap)(nil),              // 6: certes.v1.BacklogGap
+	(*GapRange)(nil),                // 7: certes.v1.GapRange
+	(*BreakerOpened)(nil),           // 8: certes.v1.BreakerOpened
+	(*BreakerClosed)(nil),           // 9: certes.v1.BreakerClosed
+	(*FilterFailed)(nil),            // 10: certes.v1.FilterFailed
+	(*timestamppb.Timestamp)(nil),   // 11: google.protobuf.Timestamp
 }
 var file_certes_v1_operational_events_proto_depIdxs = []int32{
 	0,  // 0: certes.v1.SubscriptionDisabled.cause:type_name -> certes.v1.SubscriptionDisabled.Cause
-	10, // 1: certes.v1.SubscriptionDisabled.disable_time:type_name -> google.protobuf.Timestamp
-	10, // 2: certes.v1.ConsentWithheld.withhold_time:type_name -> google.protobuf.Timestamp
-	4,  // 3: certes.v1.DeliveryExhausted.deliveries:type_name -> certes.v1.ExhaustedDelivery
-	10, // 4: certes.v1.ExhaustedDelivery.time:type_name -> google.protobuf.Timestamp
-	6,  // 5: certes.v1.BacklogGap.gaps:type_name -> certes.v1.GapRange
-	10, // 6: certes.v1.GapRange.time:type_name -> google.protobuf.Timestamp
-	10, // 7: certes.v1.BreakerOpened.open_time:type_name -> google.protobuf.Timestamp
-	10, // 8: certes.v1.BreakerOpened.retry_time:type_name -> google.protobuf.Timestamp
-	10, // 9: certes.v1.BreakerClosed.close_time:type_name -> google.protobuf.Timestamp
-	10, // 10: certes.v1.FilterFailed.fail_time:type_name -> google.protobuf.Timestamp
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	11, // 1: certes.v1.SubscriptionDisabled.disable_time:type_name -> google.protobuf.Timestamp
+	11, // 2: certes.v1.ConsentWithheld.withhold_time:type_name -> google.protobuf.Timestamp
+	11, // 3: certes.v1.ConsentGranted.grant_time:type_name -> google.protobuf.Timestamp
+	5,  // 4: certes.v1.DeliveryExhausted.deliveries:type_name -> certes.v1.ExhaustedDelivery
+	11, // 5: certes.v1.ExhaustedDelivery.time:type_name -> google.protobuf.Timestamp
+	7,  // 6: certes.v1.BacklogGap.gaps:type_name -> certes.v1.GapRange
+	11, // 7: certes.v1.GapRange.time:type_name -> google.protobuf.Timestamp
+	11, // 8: certes.v1.BreakerOpened.open_time:type_name -> google.protobuf.Timestamp
+	11, // 9: certes.v1.BreakerOpened.retry_time:type_name -> google.protobuf.Timestamp
+	11, // 10: certes.v1.BreakerClosed.close_time:type_name -> google.protobuf.Timestamp
+	11, // 11: certes.v1.FilterFailed.fail_time:type_name -> google.protobuf.Timestamp
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_certes_v1_operational_events_proto_init() }
@@ -943,7 +1016,7 @@ func file_certes_v1_operational_events_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_certes_v1_operational_events_proto_rawDesc), len(file_certes_v1_operational_events_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -156,6 +156,40 @@ export declare type ConsentWithheld = Message<"certes.v1.ConsentWithheld"> & {
 export declare const ConsentWithheldSchema: GenMessage<ConsentWithheld>;
 
 /**
+ * The receiver of a webhook has given the consent that it withheld before: deliveries go on, with what has gathered.
+ *
+ * @generated from message certes.v1.ConsentGranted
+ */
+export declare type ConsentGranted = Message<"certes.v1.ConsentGranted"> & {
+  /**
+   * The subscription: `subscribers/{subscriber}/subscriptions/{subscription}`.
+   *
+   * @generated from field: string subscription = 1;
+   */
+  subscription: string;
+
+  /**
+   * When it last gave it.
+   *
+   * @generated from field: google.protobuf.Timestamp grant_time = 2;
+   */
+  grantTime?: Timestamp | undefined;
+
+  /**
+   * How often it gave it since the last such event. At least 1.
+   *
+   * @generated from field: int32 count = 3;
+   */
+  count: number;
+};
+
+/**
+ * Describes the message certes.v1.ConsentGranted.
+ * Use `create(ConsentGrantedSchema)` to create a new message.
+ */
+export declare const ConsentGrantedSchema: GenMessage<ConsentGranted>;
+
+/**
  * Deliveries were given up on: they are dead letters now, kept with a copy of their events.
  *
  * @generated from message certes.v1.DeliveryExhausted
