@@ -3,8 +3,8 @@
 Times are seconds of the monotonic clock, memory is MiB, waits are milliseconds.
 
 A disk that stands still makes every event wait, whoever receives it, and says nothing of what one receiver does to others. So
-the halves are compared by their calm seconds, in which a small write beside the broker's data was never slow, nor in the
-second before; and by the median of these, because cores stand still as well.
+the halves are compared by the events of their calm seconds, in which a small write beside the broker's data was never slow, nor
+in the second before.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ class Account:
                 seconds[int(at - half.began)].append((receiver.arrived[event_id] - at) * 1000)
         return {second: sorted(waits) for second, waits in seconds.items()}
 
-    def calm_p99s(self, half: Half) -> list[float]:
-        """The p99 of each calm second of a half."""
+    def calm(self, half: Half) -> dict[int, list[float]]:
+        """What `waits` says of the calm seconds of a half."""
         slow = {int(when - half.began) for when, took in self.syncs if took > CALM}
         slow |= {second + 1 for second in slow}
-        return [percentile(waits, 0.99) for second, waits in self.waits(half).items() if second not in slow]
+        return {second: waits for second, waits in self.waits(half).items() if second not in slow}
 
     def held(self, at: float) -> float:
         """The median of what the broker held in the ten seconds before a time."""
@@ -76,13 +76,12 @@ def report(account: Account, well: Half, bad: Half, caught_up: float) -> str:
     """Returns what a user reads. `caught_up` is how long the last event took once all were well again."""
     rows = []
     for half in (well, bad):
-        waits = sorted(chain.from_iterable(account.waits(half).values()))
-        calm = account.calm_p99s(half)
+        waits, calm = account.waits(half), account.calm(half)
         count = sum(half.began <= at < half.ended for _, at in account.published.values())
         pause = max(took for when, took in account.syncs if half.began <= when < half.ended)
         rows.append(
-            f"| {half.title:<17} | {count / (half.ended - half.began):>7,.0f}/s | {percentile(waits, 0.5):>11.1f} ms"
-            f" | {percentile(waits, 0.99):>8.1f} ms | {_median(calm):>9.1f} ms ({len(calm):>3} s)"
+            f"| {half.title:<17} | {count / (half.ended - half.began):>7,.0f}/s | {_percentile(waits, 0.5):>11.1f} ms"
+            f" | {_percentile(waits, 0.99):>8.1f} ms | {_percentile(calm, 0.99):>9.1f} ms ({len(calm):>3} s)"
             f" | {pause:>10.1f} ms | {account.held(half.ended):>8.0f} MiB |"
         )
     bad_receivers = [receiver for receiver in account.receivers.values() if receiver.misbehaviour]
@@ -92,7 +91,7 @@ def report(account: Account, well: Half, bad: Half, caught_up: float) -> str:
         "|-------------------|-----------|----------------|-------------|---------------------|---------------|--------------|",
         *rows,
         "",
-        f"p99 of healthy receivers in the median calm second: {_ratio(account, well, bad):.2f} of that without (at most {AIM:g})",
+        f"p99 of healthy receivers in calm seconds: {_ratio(account, well, bad):.2f} of that without (at most {AIM:g})",
         f"{len(account.published):,} events, {account.missing} missing; the last {caught_up:.1f} s after all were well again",
         *(f"  {it.misbehaviour}: {len(it.arrived):,} events in {it.requests:,} requests" for it in bad_receivers),
     ]
@@ -115,8 +114,10 @@ def slowed_down(account: Account, well: Half, bad: Half) -> list[str]:
 
 
 def _ratio(account: Account, well: Half, bad: Half) -> float:
-    return _median(account.calm_p99s(bad)) / _median(account.calm_p99s(well))
+    return _percentile(account.calm(bad), 0.99) / _percentile(account.calm(well), 0.99)
 
 
-def _median(values: list[float]) -> float:
-    return statistics.median(values) if values else float("nan")
+def _percentile(waits: dict[int, list[float]], share: float) -> float:
+    """That of all seconds together; not a number if there is none."""
+    pooled = sorted(chain.from_iterable(waits.values()))
+    return percentile(pooled, share) if pooled else float("nan")
