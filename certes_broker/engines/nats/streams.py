@@ -125,17 +125,18 @@ class Streams:
     async def _create(self, config: dict[str, Any]) -> Mapping[str, Any]:
         """Makes a stream. It may be there by now, where an earlier answer was lost: then it is as it was made."""
         subject = f"STREAM.CREATE.{config['name']}"
-        config["num_replicas"] = self._replicas or REPLICAS_IN_A_CLUSTER
-        for left in reversed(range(LOOKS)):
+        wanted, left = config | {"num_replicas": self._replicas or REPLICAS_IN_A_CLUSTER}, LOOKS
+        while True:
             try:
-                return dict((await self._connection.try_api(subject, config, STARTING))["config"])
+                return dict((await self._connection.try_api(subject, wanted, STARTING))["config"])
             except Refusal as refusal:
-                if not self._replicas and refusal.error_code == NOT_CLUSTERED:
-                    break
-                if not left or refusal.error_code not in PASSING:
+                left -= 1
+                if refusal.error_code == NOT_CLUSTERED and not self._replicas and wanted["num_replicas"] != 1:
+                    wanted["num_replicas"] = 1
+                elif left and refusal.error_code in PASSING:
+                    await asyncio.sleep(LOOKING)
+                else:
                     raise
-                await asyncio.sleep(LOOKING)
-        return dict((await self._connection.try_api(subject, config | {"num_replicas": 1}, STARTING))["config"])
 
 
 def _stream(name: str, subject: str, description: str) -> dict[str, Any]:
