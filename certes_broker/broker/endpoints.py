@@ -57,6 +57,8 @@ class Endpoint:
         self.members: set[Member] = set()
         self._clock = clock
         self._pause = limits.pause
+        self._holds_up = False
+        """Whether somebody was told to wait since all were woken last."""
 
     @property
     def admits(self) -> bool:
@@ -69,7 +71,10 @@ class Endpoint:
     def wait(self) -> float:
         """In how many seconds a request that is admitted should begin; 0 for now. Whoever waits is woken when a request ends."""
         breaker = self.breaker
-        return breaker.wait(self._clock.monotonic()) if breaker.is_paced else 0.0
+        # Asked for every delivery, too.
+        wait = breaker.wait(self._clock.monotonic()) if breaker.is_paced else 0.0
+        self._holds_up |= wait > 0
+        return wait
 
     def begin(self) -> Permit:
         """A request begins, which is admitted."""
@@ -78,14 +83,15 @@ class Endpoint:
     def end(self, began_in: int, outcome: Outcome | None) -> None:
         """A request has ended; whoever may send now hears of it."""
         breaker = self.breaker
-        was, was_paced = breaker.condition, breaker.is_paced
+        was = breaker.condition
         breaker.end(began_in, outcome, self._clock.monotonic())
         now = breaker.condition
         if now is Condition.OPEN and was is not Condition.OPEN:
             self._clock.alarm(self._pause, self._ring)
         if was is not now:
             self._tell(was, now)
-        if was is not Condition.CLOSED or was_paced:
+        if was is not Condition.CLOSED or self._holds_up:
+            self._holds_up = False
             self._wake()
 
     def _ring(self) -> None:

@@ -12,8 +12,8 @@ While **closed**, every request is admitted and its outcome counted in a window 
 requests, and failures are a large enough share of them, the breaker **opens**: nothing is admitted. So it does once enough
 requests in a row have failed for a part of the window: an endpoint that was well and busy would need as many failures again as its
 successes. Until then it would get its new events and the retries of all that failed, so failures are paced: so many at once, and
-then so many a second. Each success makes up for as many failures as the share allows, hence an endpoint that fails less than
-that is never held up, and one that is well again is soon sent everything. When the breaker has cooled down, one request is
+then so many a second. Each success makes up for as many failures as the share allows, hence an endpoint that fails now and
+then is not held up, and one that is well again is soon sent everything. When the breaker has cooled down, one request is
 admitted as a probe, which makes it **half-open**. A probe that fails opens it again; one that succeeds closes
 it by way of **recovering**, in which few requests may be under way at once: one at first, one more with each success, half as
 many with each failure. So a receiver that has just come back does not get all that waited for it in one moment.

@@ -249,12 +249,27 @@ class Waiter:
         self.admitted.append(self.endpoint.admits)
 
 
+def test_failures_that_hold_nobody_up_wake_nobody_and_others_wake_once() -> None:
+    clock, waiter = ManualClock(), Waiter()
+    limits = BreakerLimits(minimum=1_000, failures=3)
+    endpoint = waiter.endpoint = Endpoints(limits, clock, told_nobody).join("org_1", URL, waiter)
+    for outcome in (Outcome.FAILURE, Outcome.SUCCESS) * 10:
+        assert endpoint.wait == 0
+        endpoint.begin().end(outcome)
+    assert waiter.admitted == []
+    permits = [endpoint.begin() for _ in range(4)]
+    permits.pop().end(Outcome.FAILURE)
+    assert endpoint.wait > 0
+    for permit in permits:
+        permit.end(Outcome.SUCCESS)
+    assert waiter.admitted == [True]
+
+
 def test_an_alarm_that_is_early_does_not_leave_what_waits_unwoken() -> None:
     clock, waiter = EarlyClock(), Waiter()
     endpoint = waiter.endpoint = Endpoints(BreakerLimits(), clock, told_nobody).join("org_1", URL, waiter)
     for _ in range(10):
         endpoint.begin().end(Outcome.FAILURE)
-    waiter.admitted.clear()
     clock.advance(29)
     assert waiter.admitted == []
     clock.advance(2)

@@ -90,7 +90,7 @@ def test_what_is_under_way_may_fail_as_well() -> None:
     assert breaker.wait(0.0) == pytest.approx(0.1)
 
 
-def test_who_fails_less_than_the_share_is_never_held_up() -> None:
+def test_failures_that_successes_make_up_for_hold_nobody_up() -> None:
     breaker = Breaker(PACED)
     for _ in range(1_000):
         for outcome in (FAILURE, FAILURE, SUCCESS):
