@@ -1,10 +1,11 @@
 """A soak: webhooks at a steady rate for a while, of which a tenth go to receivers that misbehave.
 
 `python -m benchmarks.soak [--seconds S] [--rate EVENTS]`. Half of the time all receivers are well, the other half a tenth of
-them misbehave, each in its way; then they are well again, and everything must have arrived. Prints what the others felt of it and
-what memory the broker took. Fails if an event did not arrive, if memory grows without end, or if the others waited more than
-twice as long. The machine may be shared, and its disk or its cores may stand still: so seconds are compared and not the whole,
-and who waited too long is measured again, up to three times in all. In less than a minute that is shown and not judged.
+them misbehave, each in its way. Both halves take turns of half a minute at most; after each in which some misbehaved all are well
+again, and everything must have arrived before the next. Prints what the others felt of it and what memory the broker took. Fails
+if an event did not arrive, if memory grows without end, or if the others waited more than twice as long. The machine may be
+shared, and its disk or its cores may stand still: so who waited too long is measured again, up to three times in all. In less
+than a minute that is shown and not judged.
 
 Every event is for one subscriber, who has one webhook: what is published is what is delivered.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import os
 import sys
 import tempfile
@@ -28,7 +30,7 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 
 from benchmarks.machine import look_at_machine, sync_seconds
-from benchmarks.soak.account import Account, Half, lost_or_grown, report, slowed_down
+from benchmarks.soak.account import Account, Half, Turn, lost_or_grown, report, slowed_down
 from benchmarks.soak.receivers import MISBEHAVIOURS, Receiver, Receivers
 from certes.community.github.v1 import ping_event_pb2
 from certes.v1 import event_pb2, event_service_pb2_grpc, subscription_pb2, subscription_service_pb2_grpc
@@ -41,6 +43,8 @@ REQUESTS_A_SECOND: Final = 50
 MOST_SECONDS: Final = 3600.0
 MOST_RATE: Final = 20_000
 TRIES: Final = 3
+TURN: Final = 30.0
+"""Seconds that a turn of either half takes at most: what is compared should not be minutes apart on a machine that is shared."""
 JUDGED: Final = 60.0
 """Seconds from which it is judged how long the others waited. In a shorter run a few seconds of the machine's own decide."""
 PATIENCE: Final = 300.0
@@ -95,6 +99,8 @@ async def _soak(broker: BrokerProcess, directory: Path, seconds: float, rate: in
         f"/{number}": Receiver(MISBEHAVIOURS[number % len(MISBEHAVIOURS)] if number < misbehaving else "")
         for number in range(RECEIVERS)
     }
+    well, bad, caught_up = Half("all are well"), Half("a tenth misbehave"), 0.0
+    turns = math.ceil(seconds / 2 / TURN)
     account, serving, arrival = Account(receivers), Receivers(receivers), asyncio.Event()
     serving.on_arrival = arrival.set
     server = await asyncio.start_server(serving.serve, "127.0.0.1", 0, backlog=1024)
@@ -106,12 +112,15 @@ async def _soak(broker: BrokerProcess, directory: Path, seconds: float, rate: in
                     tasks.create_task(_watch_memory(broker.pid, account)),
                     tasks.create_task(_watch_disk(directory / "sync", account)),
                 ]
-                well = await _publish(channel, account, "all are well", seconds / 2, rate)
-                serving.misbehave()
-                bad = await _publish(channel, account, "a tenth misbehave", seconds / 2, rate)
-                serving.behave()
-                await _all_arrive(account, arrival)
-                caught_up = time.perf_counter() - bad.ended
+                for _ in range(turns):
+                    well.turns.append(await _publish(channel, account, seconds / 2 / turns, rate))
+                    serving.misbehave()
+                    bad.turns.append(await _publish(channel, account, seconds / 2 / turns, rate))
+                    serving.behave()
+                    await _all_arrive(account, arrival)
+                    caught_up = max(caught_up, time.perf_counter() - bad.turns[-1].ended)
+                    if account.missing:
+                        break
                 for task in watching:
                     task.cancel()
     finally:
@@ -138,7 +147,7 @@ async def _subscribe(channel: grpc.aio.Channel, port: int, receivers: dict[str, 
         )
 
 
-async def _publish(channel: grpc.aio.Channel, account: Account, title: str, seconds: float, rate: int) -> Half:
+async def _publish(channel: grpc.aio.Channel, account: Account, seconds: float, rate: int) -> Turn:
     """Publishes at a steady rate: a request that is late is not made up for by a rush, but by being sent at once."""
     began = time.perf_counter()
     stub = event_service_pb2_grpc.EventServiceStub(channel)
@@ -156,7 +165,7 @@ async def _publish(channel: grpc.aio.Channel, account: Account, title: str, seco
                     event_pb2.Event(id=event_id, type=EVENT_TYPE, source="soak", subscriber=f"s{path[1:]}", data=data)
                 )
             tasks.create_task(_call(stub.Publish, request))
-    return Half(title, began, time.perf_counter())
+    return Turn(began, time.perf_counter())
 
 
 async def _call(
