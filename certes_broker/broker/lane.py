@@ -310,7 +310,7 @@ class Lane:
         """Brings an account up to date, and its limits with it."""
         cursor = self.cursor
         if self._memory is not self._attendants.memory:
-            holds = cursor.ready_bytes + cursor.keys.parked_bytes
+            holds = cursor.ready_bytes + cursor.waiting.bytes + cursor.keys.parked_bytes
             self._memory.held += holds - self._entered
             self._entered = holds
         cursor.limits = LIMITS.within(self.share)

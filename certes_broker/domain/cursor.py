@@ -62,7 +62,8 @@ class Cursor(Generic[P]):
         self._ready: Ready[P] = Ready()
         self.keys: Keys[P] = Keys()
         """Who has ordering keys, and how much is parked behind: to be looked at only."""
-        self._waiting: Waiting[P] = Waiting()
+        self.waiting: Waiting[P] = Waiting()
+        """What waits for a time, and how much of it is in memory: to be looked at only."""
         self._needed: dict[Position, Tracked[P]] = {}
         self._rows: dict[Position, Tracked[P]] = {}
         self._deferred: dict[Position, Owed] = {}
@@ -79,7 +80,7 @@ class Cursor(Generic[P]):
         self._rows[row.position] = tracked
         has_key = not row.ordering_key or self.keys.claim(tracked)
         if not is_parked:
-            self._waiting.add(tracked, row.due)
+            self.waiting.add(tracked, row.due)
         elif has_key:
             self._release(tracked)
 
@@ -123,7 +124,7 @@ class Cursor(Generic[P]):
     @property
     def next_due(self) -> Micros | None:
         """When the next waiting delivery falls due."""
-        return self._waiting.next_due
+        return self.waiting.next_due
 
     # Reading.
 
@@ -198,15 +199,13 @@ class Cursor(Generic[P]):
         self._progress.shed()
 
     def retry(self, tracked: Tracked[P], began: Micros, due: Micros, error: str) -> None:
-        """The attempt that began at `began` failed; the next is due at `due`. Unless that is past, the event leaves memory."""
+        """The attempt that began at `began` failed; the next is due at `due`. Unless that is soon, the event leaves memory."""
         tracked.signal(Signal.RETRY)
         self.out -= 1
         tracked.attempt += 1
-        if due > began:
-            tracked.payload = None
         first = tracked.first_try or began
         self._write(tracked, Owed(tracked.position, tracked.kind, due, tracked.attempt, first, tracked.key, error))
-        self._waiting.add(tracked, due)
+        self.waiting.keep(tracked, due, due - began, self.limits)
 
     def give_up(self, tracked: Tracked[P], event: AcceptedEvent, reason: str, error: str, now: Micros) -> None:
         """The delivery becomes a dead letter, with a copy of its event, and releases its key."""
@@ -226,15 +225,16 @@ class Cursor(Generic[P]):
     # Waiting.
 
     def wake(self, now: Micros, hastened: Collection[Position] = ()) -> bool:
-        """Lets waiting deliveries go on whose time has come, or that are hastened; says whether any is ready that was out before."""
-        for tracked in self._waiting.take_due(now, hastened):
+        """Lets waiting deliveries go on whose time has come, or that are hastened; says whether any is ready that was not."""
+        before = self.ready
+        for tracked in self.waiting.take_due(now, hastened):
             tracked.signal(Signal.FALL_DUE)
             self._go_on(tracked)
-        return bool(self._ready.again)
+        return self.ready > before
 
     def put_forward(self, by: Micros, *, after: Micros = _NEVER) -> None:
         """Lets all that waits for a time later than `after` be due so much earlier: the clock was set back."""
-        self._waiting.put_forward(by, after)
+        self.waiting.put_forward(by, after)
 
     def needed(self, limit: int) -> list[Tracked[P]]:
         """Names at most `limit` deliveries whose events must be read again, until the caller answers with `load` or `lose`."""
@@ -275,6 +275,8 @@ class Cursor(Generic[P]):
                 self.lose(tracked, now)
             elif tracked.state is State.PARKED:
                 self._secure(tracked)
+            elif tracked.state is State.WAITING:
+                self.waiting.let_go(tracked)
             tracked.payload = None
         return bool(held)
 

@@ -26,20 +26,25 @@ class Window:
 class CursorLimits:
     """The limits of one cursor.
 
-    `parked` bounds what waits for ordering keys; what is beyond gets rows. `loaded` is how much may be ready before no
+    `parked` bounds what waits for ordering keys; what is beyond gets rows. `waiting` is how much stays in memory of what
+    waits for no more than `soon`, in microseconds. `loaded` is how much may be ready before no
     more events are read again for deliveries that are due. `overtakers` is how many may go on passing a delivery that
     stands still before it gets a row; at most twice as many have passed it then.
     """
 
     parked: Window = Window(10_000, 16 * 1024 * 1024)
+    waiting: Window = Window(1024, 4 * 1024 * 1024)
     loaded: Window = Window(4096, 8 * 1024 * 1024)
     overtakers: int = 10_000
+    soon: int = 10_000_000
 
     def within(self, size: int) -> CursorLimits:
         """Returns these limits with no window of more than so many bytes."""
         if size >= max(self.parked.bytes, self.loaded.bytes):
             return self
-        return replace(self, parked=self.parked.within(size), loaded=self.loaded.within(size))
+        return replace(
+            self, parked=self.parked.within(size), waiting=self.waiting.within(size), loaded=self.loaded.within(size)
+        )
 
 
 LIMITS: Final = CursorLimits()

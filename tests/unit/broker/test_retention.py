@@ -135,9 +135,9 @@ async def test_a_retry_whose_event_was_trimmed_ends_with_a_gap_and_releases_its_
     reader = await world.open()
     await world.publish(*pings(2, ordering_key="k"))
     await reader.take(1)
-    await reader.nack(Nack(1, 1, NackAction.RETRY, 10.0, ""))
+    await reader.nack(Nack(1, 1, NackAction.RETRY, 60.0, ""))
     await world.engine.journal.trim(Position(1))
-    await world.advance(10)
+    await world.advance(60)
     assert ids(await reader.take(1)) == ["p2"]
     [gap] = await world.gaps(world.name())
     assert (gap.first, gap.last) == (1, 1)

@@ -102,6 +102,15 @@ async def test_retry_after_is_honoured_within_bounds(world: World, status: int, 
     assert 5.0 <= wait <= longest + 0.001
 
 
+@pytest.mark.parametrize(("wait", "reads"), [(5.0, 0), (60.0, 1)], ids=["soon", "later"])
+async def test_what_is_due_again_soon_is_not_read_again(world: World, wait: float, reads: int) -> None:
+    await failed_once(world, Answers(500), RetryPolicy(Exponential(wait), jitter=0.0))
+    await world.advance(wait)
+    await world.sent(2)
+    assert world.sender.requests[0].body == world.sender.requests[1].body
+    assert world.engine.calls["journal.get"] == reads
+
+
 async def test_first_attempts_are_not_delayed_by_a_backlog_of_retries(world: World) -> None:
     world.settings = replace(SETTINGS, webhooks=WebhookLimits(64, BreakerLimits(minimum=10_000, failures=10_000)))
     await world.restart()

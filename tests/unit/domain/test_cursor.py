@@ -13,7 +13,9 @@ from certes_broker.domain.limits import LIMITS, CursorLimits, Window
 ENOUGH = 1_000_000
 EVENT = AcceptedEvent(b"body", "events.example/_/1/it", "id", "tests", None, "", (), Micros(1), None, None)
 NOW = Micros(5_000)
-LATER = Micros(6_000)
+LATER = Micros(NOW + LIMITS.soon + 1)
+"""Too late for events to be kept in memory until then."""
+SOON = Micros(NOW + LIMITS.soon)
 
 
 def new_cursor(floor: int = 0, limits: CursorLimits = LIMITS) -> Cursor[str]:
@@ -250,6 +252,41 @@ def test_a_retry_at_once_keeps_its_event_in_memory() -> None:
     assert take(cursor)[0].payload == "event 1"
 
 
+def test_what_is_due_again_soon_keeps_its_event_in_memory() -> None:
+    cursor = new_cursor()
+    offer(cursor, 1)
+    cursor.retry(take(cursor)[0], NOW, SOON, "503")
+    assert (cursor.waiting.kept, cursor.waiting.bytes) == (1, 100)
+    assert not cursor.wake(Micros(SOON - 1))
+    assert cursor.wake(SOON)
+    assert (cursor.waiting.kept, cursor.waiting.bytes, cursor.needs_events) == (0, 0, False)
+    (tracked,) = take(cursor)
+    assert (tracked.payload, tracked.attempt, tracked.first_try) == ("event 1", 2, NOW)
+
+
+@pytest.mark.parametrize("window", [Window(2, 1_000_000), Window(1_000, 150)], ids=["deliveries", "bytes"])
+def test_no_more_stays_in_memory_for_retries_than_there_is_room_for(window: Window) -> None:
+    cursor = new_cursor(limits=CursorLimits(waiting=window))
+    offer(cursor, 1, 2, 3)
+    for tracked in take(cursor):
+        cursor.retry(tracked, NOW, SOON, "503")
+    cursor.wake(SOON)
+    assert [tracked.payload for tracked in take(cursor)] == ["event 1", "event 2"]
+    assert positions(cursor.needed(10)) == [3]
+
+
+def test_what_waits_in_memory_and_is_erased_leaves_it_and_its_room() -> None:
+    cursor = new_cursor()
+    offer(cursor, 1, 2)
+    for tracked in take(cursor):
+        cursor.retry(tracked, NOW, SOON, "503")
+    assert cursor.erase(lambda event: event == "event 1", NOW)
+    assert (cursor.waiting.kept, cursor.waiting.bytes) == (1, 100)
+    cursor.wake(SOON)
+    assert positions(cursor.needed(10)) == [1]
+    assert [tracked.payload for tracked in take(cursor)] == ["event 2"]
+
+
 def test_the_first_try_is_remembered_over_all_retries() -> None:
     cursor = new_cursor()
     offer(cursor, 1)
@@ -303,7 +340,7 @@ def test_events_are_read_again_only_while_there_is_memory_for_them() -> None:
 def test_an_event_that_is_kept_no_longer_ends_its_delivery_with_a_gap() -> None:
     cursor = new_cursor()
     offer(cursor, 1)
-    cursor.retry(take(cursor)[0], NOW, NOW + 1, "no")
+    cursor.retry(take(cursor)[0], NOW, LATER, "no")
     cursor.wake(LATER)
     cursor.lose(cursor.needed(1)[0], LATER)
     change = collect(cursor)

@@ -20,7 +20,7 @@ from certes_broker.domain.deliveries import State, Tracked
 from certes_broker.domain.events import AcceptedEvent, Micros, Position
 from certes_broker.domain.limits import CursorLimits, Window
 
-LIMITS = CursorLimits(parked=Window(2, 250), loaded=Window(3, 300), overtakers=3)
+LIMITS = CursorLimits(parked=Window(2, 250), waiting=Window(2, 250), loaded=Window(3, 300), overtakers=3, soon=100)
 
 
 class Event(NamedTuple):
@@ -240,10 +240,11 @@ class CursorMachine(RuleBasedStateMachine):
         tracked = self.pick(data)
         if self.is_lost(tracked):
             return
-        attempt = tracked.attempt
+        attempt, waiting = tracked.attempt, self.cursor.waiting
+        has_room = waiting.kept < LIMITS.waiting.deliveries and waiting.bytes < LIMITS.waiting.bytes
         self.cursor.retry(tracked, self.now, Micros(self.now + wait), "no")
         assert tracked.attempt == attempt + 1
-        assert (tracked.payload is None) == (wait > 0)
+        assert (tracked.payload is not None) == (wait == 0 or (wait <= LIMITS.soon and has_room))
 
     @precondition(lambda self: self.out)
     @rule(data=st.data())
@@ -387,6 +388,9 @@ class CursorMachine(RuleBasedStateMachine):
         assert (keys.parked, keys.parked_bytes) == (len(parked), sum(tracked.size for tracked in parked))
         assert keys.parked <= LIMITS.parked.deliveries
         assert keys.parked_bytes < LIMITS.parked.bytes + 200
+        kept = [tracked for _, _, tracked in cursor.waiting._heap if tracked.payload]
+        assert all(tracked.state is State.WAITING for tracked in kept)
+        assert (cursor.waiting.kept, cursor.waiting.bytes) == (len(kept), sum(tracked.size for tracked in kept))
         assert progress._passed_in_open == sum(tracked.is_passed for tracked in progress.open)
         assert cursor.floor <= cursor.read_mark
         assert not cursor.needs_events or cursor.ready < LIMITS.loaded.deliveries
