@@ -213,7 +213,7 @@ class Broker:
         self._pump.on_disable = self.receivers.disable
         self._pump.on_answer = self.receivers.heard
         self.dead_letters = DeadLetters(engine, names, self.lanes)
-        self.replays = Replays(self.dead_letters, self.lanes, self.subscriptions.get, clock, footing.undisturbed)
+        self.replays = Replays(self.dead_letters, self.lanes, self.subscriptions.get, footing.undisturbed)
         self.sources = SourceStore(engine, clock, footing.undisturbed)
         self.keys = KeyStore(engine.settings, clock, footing.undisturbed, lambda: len(engine.members.living) <= 1)
         self.rejected = RejectedPayloads(engine.rejections, clock, settings.retention.rejected)

@@ -17,7 +17,7 @@ Nothing here waits, so every method is one step as seen by everybody else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -262,6 +262,13 @@ class Lane:
         self._follow_clock()
         self.cursor.retry(tracked, began, due, error)
 
+    def go_on(self, hastened: Collection[Position] = ()) -> None:
+        """Lets go on what waits and is due, or hastened."""
+        is_ready = self.cursor.wake(self._attendants.clock.now(), hastened)
+        self.attend()
+        if is_ready:
+            self.wake()
+
     def give_back(self, tracked: Tracked[Item], *, attempted: bool) -> None:
         """Takes back what is out unsettled, as `Cursor.give_back` does."""
         if tracked.payload is None:
@@ -383,7 +390,4 @@ class Lane:
     def _ring(self) -> None:
         self._alarm, self._alarm_due = None, None
         self._follow_clock()
-        is_ready = self.cursor.wake(self._attendants.clock.now())
-        self.attend()
-        if is_ready:
-            self.wake()
+        self.go_on()

@@ -27,7 +27,6 @@ from certes_broker.domain.errors import Exhausted, Reason
 from certes_broker.domain.events import Position
 from certes_broker.domain.names import SubscriptionName
 from certes_broker.domain.subscriptions import State, Subscription, deleted
-from certes_broker.ports.clock import Clock
 
 LIMIT: Final = 10_000
 _AGAIN_AFTER: Final = 5.0
@@ -49,13 +48,11 @@ class Replays:
         letters: DeadLetters,
         lanes: Lanes,
         find: Callable[[SubscriptionName], Subscription],
-        clock: Clock,
         undisturbed: Undisturbed,
     ) -> None:
         self._letters = letters
         self._lanes = lanes
         self._find = find
-        self._clock = clock
         self._undisturbed = undisturbed
         self.limit = LIMIT
         """Deliveries that a subscription may be owed before no more replays are taken."""
@@ -94,7 +91,7 @@ class Replays:
 
     async def _begin(self, lane: Lane, positions: Sequence[Position], token: str) -> Replayed:
         begun = sum(lane.cursor.replay(position) for position in positions)
-        lane.cursor.wake(self._clock.now(), frozenset(positions))
+        lane.go_on(frozenset(positions))
         lane.changed()
         await self._lanes.settled(lane)
         return Replayed(begun, len(positions) - begun, token)

@@ -340,15 +340,16 @@ async def test_an_event_that_is_on_its_way_is_not_redelivered_beside_that(either
     assert not await world.broker.replays.redeliver(world.name(), receipt.position)
 
 
+@pytest.mark.parametrize("wait", [5.0, 36_000.0], ids=["its event in memory", "its event in storage"])
 async def test_a_redelivery_of_what_waits_for_its_next_attempt_makes_that_now_also_over_a_crash(
-    either_world: World,
+    either_world: World, wait: float
 ) -> None:
     world = either_world
     await world.create()
     reader = await world.open()
     [receipt, _] = await world.publish(ping("p1", ordering_key="k"), ping("p2", ordering_key="k"))
     await reader.take(1)
-    await reader.nack(Nack(1, 1, NackAction.RETRY, 36_000.0, ""))
+    await reader.nack(Nack(1, 1, NackAction.RETRY, wait, ""))
     assert not await world.broker.replays.redeliver(world.name(), receipt.position)
     [got] = await reader.take(1)
     assert (got.id, got.attempt) == ("p1", 2)
