@@ -37,7 +37,7 @@ demo: $(VENV)/.ready ## shows the main job on real payloads, in under a minute, 
 	@$(RUN)/python scripts/demo.py
 
 test: $(VENV)/.ready ## runs every test, on all cores; TESTS=tests/unit/domain runs some, JOBS=0 in one process
-	$(RUN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS)
+	$(RUN)/python -m pytest -n $(JOBS) --dist loadfile --max-worker-restart=2 $(TESTS)
 
 fuzz: $(VENV)/.ready ## sends a broker whatever comes to mind, for 10 minutes; FUZZ="--fuzz-seconds=60 --fuzz-seed=1" for others
 	$(RUN)/python -m pytest -q -x tests/fuzz $(FUZZ)

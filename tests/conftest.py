@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 from hypothesis import settings
 
 from tests.answers import searched
@@ -22,6 +24,9 @@ REAL_PROCESS_TIMEOUT = 300
 
 REPORTED = "reported"
 """The property of a test whose text is printed in the end, also where the test has passed."""
+
+TAKEN_DOWN = 60
+"""Seconds that taking down what a failed test stood on may last."""
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 
@@ -56,6 +61,25 @@ def node_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Programs find the packages by a link to its `node_modules`.
     """
     return install_packages(tmp_path_factory.mktemp("node"))
+
+
+class FailedTests:
+    """Ends the process of a failed test that cannot be taken down, with the stacks of its threads.
+
+    On a failure pytest makes place for a debugger: the time-outs of the test are called off, and nothing would bound what follows.
+    """
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_exception_interact(self, node: pytest.Item | pytest.Collector) -> None:
+        if isinstance(node, pytest.Item):
+            faulthandler.dump_traceback_later(
+                TAKEN_DOWN, file=node.config.stash[fault_handler_stderr_fd_key], exit=True
+            )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # A hook of this file would hear of the tests below its folder only.
+    config.pluginmanager.register(FailedTests())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
