@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import faulthandler
 import os
 from collections.abc import Callable, Generator, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from _pytest.faulthandler import fault_handler_stderr_fd_key
+from grpc import aio
 from hypothesis import settings
 
 from tests.answers import searched
@@ -80,6 +82,22 @@ class FailedTests:
 def pytest_configure(config: pytest.Config) -> None:
     # A hook of this file would hear of the tests below its folder only.
     config.pluginmanager.register(FailedTests())
+    _keep_grpc()
+
+
+def _keep_grpc() -> None:
+    """Lets gRPC's asyncio part run as long as the process.
+
+    It ends with the last channel or server that is collected, in whatever thread that is, and waits there for calls that have not
+    ended, with a lock held that every new channel needs (grpc/grpc#22365). What a failed test leaves behind has such calls.
+    """
+
+    async def keep() -> None:
+        aio.init_grpc_aio()
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(keep())
+    loop.close()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
