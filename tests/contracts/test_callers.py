@@ -52,9 +52,11 @@ async def publish(served: Gateway, key: str | None, **changes: Any):
 async def grpc_channel(served: Gateway) -> AsyncIterator[aio.Channel]:
     server = GrpcServer(served.methods, "127.0.0.1:0", served.door)
     await server.start()
-    async with aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        yield channel
-    await server.drain(0)
+    try:
+        async with aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            yield channel
+    finally:
+        await server.drain(0)
 
 
 def told(error: aio.AioRpcError) -> tuple[grpc.StatusCode, str]:
