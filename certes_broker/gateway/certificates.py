@@ -12,21 +12,29 @@ Connections keep what they began with. gRPC asks in threads of its own, hence th
 A resumed session brings the client's certificate along unverified, and sessions are known to the context that a handshake began
 with, whichever one it is given later. So there is none that outlives the files: each handshake begins with the context of the
 moment, and a new one knows no sessions. gRPC does the same with what it is given here.
+
+gRPC takes over what is new under a lock, and begins handshakes outside of it: one that is about to begin with what has just been
+let go ends the process (grpc/grpc#36693). So it is told of what is new only, and not before the handshakes that were about to
+begin have begun, while the lock keeps others from it.
 """
 
 from __future__ import annotations
 
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import grpc
 import structlog
 
 from certes_broker.domain.errors import Invalid, Reason
+
+_TO_BEGIN: Final = 0.1
+"""Seconds for handshakes of gRPC that are about to begin: they have microseconds of work to do until then."""
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -68,10 +76,20 @@ class Certificates:
 
     def credentials(self) -> grpc.ServerCredentials:
         """Returns the credentials of a gRPC server, which follow the files at every handshake."""
+        served = self._current()
+
+        def renewed() -> Any:
+            nonlocal served
+            current = self._current()
+            if current is served:
+                return None
+            configuration = current.configuration()
+            time.sleep(_TO_BEGIN)
+            served = current
+            return configuration
+
         return grpc.dynamic_ssl_server_credentials(
-            self._current().configuration(),
-            lambda: self._current().configuration(),
-            require_client_authentication=self._files.client_ca is not None,
+            served.configuration(), renewed, require_client_authentication=self._files.client_ca is not None
         )
 
     def _current(self) -> _Loaded:

@@ -221,6 +221,31 @@ async def test_who_connects_and_says_nothing_holds_up_nobody(serve: Serve, autho
         writer.close()
 
 
+async def test_handshakes_at_once_all_succeed_also_while_certificates_are_renewed(
+    serve: Serve, authority: Authority
+) -> None:
+    broker = serve()
+    trusting = context(authority)
+    trusting.set_alpn_protocols(["h2"])
+    for number in range(60):
+        if number % 10 == 0:
+            authority.issue("broker")  # The files that are served are written anew, one after the other.
+        async with asyncio.TaskGroup() as group:
+            for _ in range(50):
+                group.create_task(greeted(broker.grpc, trusting))
+    assert broker.is_running
+    assert "certificates_renewed" in broker.log
+
+
+async def greeted(address: str, trusting: ssl.SSLContext) -> None:
+    """Shakes hands with the port of gRPC and waits for its first words."""
+    host, port = address.rsplit(":", 1)
+    reader, writer = await asyncio.open_connection(host, port, ssl=trusting)
+    writer.write(_HTTP2)
+    await reader.readexactly(1)
+    writer.transport.abort()
+
+
 def test_the_command_calls_over_tls_and_says_what_is_wrong_with_a_certificate(
     serve: Serve, authority: Authority
 ) -> None:
