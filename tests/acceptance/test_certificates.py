@@ -16,6 +16,7 @@ import pytest
 from google.protobuf.json_format import ParseDict
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc import aio
+from grpc.experimental import session_cache
 from grpc_status import rpc_status
 
 from certes.community.github.v1.ping_event_pb2 import PingEvent
@@ -90,12 +91,18 @@ class Http(Port):
             yield ask
 
 
+@dataclass(frozen=True)
 class Grpc(Port):
+    """It resumes its session of TLS, in which nobody is asked for a certificate again."""
+
+    sessions: Any = field(default_factory=lambda: session_cache.ssl_session_cache_lru(1))
+
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[Ask]:
         chain, key = (None, None) if self.shown is None else (path.read_bytes() for path in self.shown)
         credentials = grpc.ssl_channel_credentials(self.authority.ca.read_bytes(), key, chain)
-        async with aio.secure_channel(self.broker.grpc, credentials) as channel:
+        options = (("grpc.ssl_session_cache", self.sessions), ("grpc.use_local_subchannel_pool", 1))
+        async with aio.secure_channel(self.broker.grpc, credentials, options) as channel:
 
             async def ask(method: str, request: Mapping[str, Any]) -> str:
                 wire = ParseDict(request, getattr(pb, f"{method}Request")()).SerializeToString()
@@ -166,10 +173,12 @@ async def test_a_certificate_that_is_taken_back_is_refused_at_both_ports_over_co
     broker = start_broker(settings(authority, crl))
     lost = authority.issue("reader.example.com")
     asked = "ListEvents", events_of("org_2")
+    resuming = Grpc(broker, authority, lost)
+    assert [await resuming.ask(*asked), await resuming.ask(*asked)] == ["", ""]
     async with Http(broker, authority, lost).connected() as http, Grpc(broker, authority, lost).connected() as rpc:
         assert [await http(*asked), await rpc(*asked)] == ["", ""]
         crl.write_bytes(authority.revoke(lost[0]))
-        assert [await http(*asked), await rpc(*asked)] == ["CREDENTIALS_INVALID"] * 2
+        assert [await http(*asked), await rpc(*asked), await resuming.ask(*asked)] == ["CREDENTIALS_INVALID"] * 3
 
     renewed = authority.issue("reader.example.com")
     for port in (Http, Grpc):
